@@ -1,0 +1,68 @@
+"""`classes.toml`: names and colours of the classes, and the mask value for void."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from atrous.classes import VOID, Classes, build_classes
+from atrous.errors import DataError, did_you_mean
+
+FILENAME = "classes.toml"
+_KEYS = ("ignore_index", "names", "colors")
+
+
+def read_classes_file(path: Path) -> tuple[Classes, int]:
+    """Read `names` (required), `colors` and `ignore_index` (default 255) of a `classes.toml`.
+
+    Returns:
+        The classes, in VOC's palette where no colours are given, and the ignore index.
+
+    Raises:
+        DataError: The file is no TOML, or a key is unknown, missing or of a wrong form.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read {path}: {error}.") from error
+    for key in content:
+        if key not in _KEYS:
+            raise DataError(f"{path} has an unknown key '{key}'.{did_you_mean(key, _KEYS)}")
+    names: Any = content.get("names")
+    colors: Any = content.get("colors")
+    if not _is_list_of_names(names):
+        raise DataError(
+            f"{path} needs `names`, a list of 1 to 255 different class names in the order of "
+            f'their mask values, such as names = ["road", "car"]; it has {names!r}.'
+        )
+    if colors is not None and not (isinstance(colors, list) and all(map(_is_color, colors))):
+        raise DataError(
+            f"`colors` in {path} must be a list of [red, green, blue], each 0 to 255, "
+            "one per class."
+        )
+    if colors is not None and len(colors) != len(names):
+        raise DataError(
+            f"{path} has {len(names)} names but {len(colors)} colors. Give one colour per name, "
+            "or leave `colors` out."
+        )
+    ignore_index = content.get("ignore_index", VOID)
+    if not _is_byte(ignore_index):
+        raise DataError(
+            f"`ignore_index` in {path} must be a mask value from 0 to 255; it is {ignore_index!r}."
+        )
+    return build_classes(names, colors), ignore_index
+
+
+def _is_list_of_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(name, str) and name for name in value)
+        and 1 <= len(value) == len(set(value)) <= VOID
+    )
+
+
+def _is_color(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_byte, value))
+
+
+def _is_byte(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= 255

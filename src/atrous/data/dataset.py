@@ -1,0 +1,138 @@
+"""One split of a data set on disk, whatever its layout."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from atrous.classes import Classes
+from atrous.data import pairs, voc
+from atrous.data.sample import Sample, check_same_size, read_image, read_mask
+from atrous.errors import ConfigError, DataError, did_you_mean
+
+FORMATS = ("auto", "voc", "pairs")
+
+_LAYOUTS = (
+    "Two layouts are known. VOC devkit: JPEGImages/NAME.jpg, SegmentationClass/NAME.png and "
+    "ImageSets/Segmentation/train.txt. Pairs: train/images/NAME.jpg and train/masks/NAME.png."
+)
+
+
+@dataclass(frozen=True)
+class SegmentationDataset:
+    """One split: where the files are and what their mask values mean.
+
+    Attributes:
+        root: Folder of the data set as the user gave it.
+        split: Name of the split, such as `train`.
+        format: Layout on disk.
+        classes: Names and colours in the order of the mask values.
+        ignore_index: Mask value of void in the files (in memory void is 255).
+        names: Stems, in the order of the split.
+        image_paths: One picture per name.
+        mask_paths: One mask per name.
+    """
+
+    root: Path
+    split: str
+    format: Literal["voc", "pairs"]
+    classes: Classes
+    ignore_index: int
+    names: list[str]
+    image_paths: list[Path]
+    mask_paths: list[Path]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def load(self, index: int) -> Sample:
+        """Read picture and mask number `index`.
+
+        Raises:
+            DataError: A file cannot be used, or the two differ in size.
+        """
+        image_path, mask_path = self.image_paths[index], self.mask_paths[index]
+        image = read_image(image_path)
+        mask = read_mask(mask_path, num_classes=len(self.classes), ignore_index=self.ignore_index)
+        check_same_size(
+            (image.shape[1], image.shape[2]), (mask.shape[0], mask.shape[1]), image_path, mask_path
+        )
+        return Sample(image, mask, self.names[index])
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the names and file sizes: cheap, and changes when files do."""
+        digest = hashlib.sha256()
+        for name, image_path, mask_path in zip(
+            self.names, self.image_paths, self.mask_paths, strict=True
+        ):
+            sizes = image_path.stat().st_size, mask_path.stat().st_size
+            digest.update(f"{name} {sizes[0]} {sizes[1]}\n".encode())
+        return digest.hexdigest()
+
+
+def open_dataset(
+    root: Path | str, split: str, *, format: str = "auto", ignore_index: int | None = None
+) -> SegmentationDataset:
+    """List the files of one split and check that pictures and masks go together.
+
+    Args:
+        root: Folder of the data set: a VOC devkit (see `voc.find_devkit`) or paired folders.
+        split: Name of the split, such as `train`.
+        format: `voc`, `pairs`, or `auto` to tell from what is there.
+        ignore_index: Mask value of void, over the one in `classes.toml` (default 255).
+
+    Raises:
+        DataError: The folder, split, a picture or a mask is missing, or the layout is unknown.
+        ConfigError: `format` is unknown or `ignore_index` is not 0-255.
+    """
+    if ignore_index is not None and not 0 <= ignore_index <= 255:
+        raise ConfigError(f"ignore_index must be a mask value from 0 to 255, not {ignore_index}.")
+    root = Path(root)
+    layout, folder = _find_layout(root, format)
+    splits = list_splits(root, format=format)
+    if split not in splits:
+        raise DataError(f"There is no split '{split}' in {folder}.{did_you_mean(split, splits)}")
+    if layout == "voc":
+        files = voc.list_voc_files(folder, split)
+    else:
+        files = pairs.list_pairs_files(folder, split)
+    if not files:
+        raise DataError(f"The split '{split}' of {folder} is empty: no pictures were found for it.")
+    if layout == "voc":
+        classes, default_ignore_index = voc.read_voc_classes(folder, root)
+    else:
+        classes, default_ignore_index = pairs.read_pairs_classes(folder, ignore_index)
+    return SegmentationDataset(
+        root=root,
+        split=split,
+        format=layout,
+        classes=classes,
+        ignore_index=default_ignore_index if ignore_index is None else ignore_index,
+        names=list(files),
+        image_paths=[image_path for image_path, _ in files.values()],
+        mask_paths=[mask_path for _, mask_path in files.values()],
+    )
+
+
+def list_splits(root: Path | str, *, format: str = "auto") -> list[str]:
+    """Return the names of the splits of a data set, sorted.
+
+    Raises:
+        DataError: The folder is missing or of no known layout.
+    """
+    layout, folder = _find_layout(Path(root), format)
+    return voc.list_voc_splits(folder) if layout == "voc" else pairs.list_pairs_splits(folder)
+
+
+def _find_layout(root: Path, format: str) -> tuple[Literal["voc", "pairs"], Path]:
+    if format not in FORMATS:
+        raise ConfigError(f"Unknown data format '{format}'.{did_you_mean(format, FORMATS)}")
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root}. Give the folder that holds the data set.")
+    devkit = voc.find_devkit(root)
+    if devkit is not None and format != "pairs":
+        return "voc", devkit
+    if format != "voc" and pairs.list_pairs_splits(root):
+        return "pairs", root
+    found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
+    raise DataError(f"{root} has no layout that can be read; it holds {found}. {_LAYOUTS}")

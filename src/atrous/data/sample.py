@@ -1,0 +1,162 @@
+"""Reading a picture and its mask from disk, with errors that name the file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torchvision import tv_tensors
+
+from atrous.classes import VOID
+from atrous.errors import DataError
+
+_ROTATED = (5, 6, 7, 8)
+
+
+@dataclass
+class Sample:
+    """A picture with its mask.
+
+    Attributes:
+        image: uint8 (3, H, W), RGB.
+        mask: uint8 (H, W), class indices; `VOID` (255) where there is no class.
+        name: File stem, unique within a split.
+    """
+
+    image: tv_tensors.Image
+    mask: tv_tensors.Mask
+    name: str
+
+
+def read_image(path: Path) -> tv_tensors.Image:
+    """Read any usual picture file as RGB, turned upright as its EXIF orientation says.
+
+    Grey and palette pictures become RGB, CMYK is converted, alpha is dropped, and of 16-bit
+    channels the high byte is kept.
+
+    Shapes:
+        returns: uint8 (3, H, W)
+
+    Raises:
+        DataError: The file is missing, truncated, no picture, or of floating point.
+    """
+    picture = ImageOps.exif_transpose(_load(path))
+    if picture.mode.startswith("I"):
+        grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        picture = Image.fromarray(grey)
+    elif picture.mode == "F":
+        raise DataError(
+            f"The picture {path} holds floating point numbers, whose range is unknown. "
+            "Save it with 8 or 16 bits per channel."
+        )
+    # Rows of RGB triples seen as (3, H, W): the layout that uint8 resizing is fastest on.
+    rows = torch.from_numpy(np.array(picture.convert("RGB")))
+    return tv_tensors.Image(rows.permute(2, 0, 1))
+
+
+def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> tv_tensors.Mask:
+    """Read a mask of class indices; palette masks keep their indices.
+
+    Args:
+        path: Palette or grey picture without loss (PNG, TIFF, BMP), one number per pixel.
+        num_classes: Values from 0 to this, exclusive, are classes.
+        ignore_index: Value in the file of pixels without a class, besides 255.
+
+    Shapes:
+        returns: uint8 (H, W), with void as `VOID`
+
+    Raises:
+        DataError: The file cannot be read, has colours or loss, or a value that is no class.
+    """
+    indices = read_indices(path)
+    if wrong := find_wrong_values(indices, num_classes, ignore_index):
+        raise DataError(
+            f"The mask {path} has the value{'s' * (len(wrong) > 1)} {shorten(wrong)}, but this "
+            f"data set has {num_classes} classes, 0 to {num_classes - 1}, and {ignore_index} for "
+            "void. Correct the mask, list all classes in classes.toml, or set ignore_index to "
+            "the value that marks pixels without a class."
+        )
+    if ignore_index != VOID:
+        indices[indices == ignore_index] = VOID
+    return tv_tensors.Mask(torch.from_numpy(indices.astype(np.uint8, copy=False)))
+
+
+def read_indices(path: Path) -> np.ndarray:
+    """Read the numbers of a mask file as they are, as a writable integer array (H, W).
+
+    Raises:
+        DataError: The file cannot be read, holds colours, or is a JPEG.
+    """
+    picture = _load(path)
+    if picture.format == "JPEG":
+        raise DataError(
+            f"The mask {path} is a JPEG, which changes pixel values, so its class indices cannot "
+            "be trusted. Export the masks again as PNG."
+        )
+    if picture.mode not in ("P", "L", "1", "I") and not picture.mode.startswith("I;16"):
+        raise DataError(
+            f"RGB mask where indices were expected: {path} has mode {picture.mode}. A mask holds "
+            "one class index per pixel (0, 1, 2, …; 255 for void) as a grey or palette PNG. "
+            "Convert it: give each colour the index of its class."
+        )
+    indices = np.array(picture)
+    return indices.astype(np.uint8) if indices.dtype == bool else indices
+
+
+def find_wrong_values(indices: np.ndarray, num_classes: int, ignore_index: int) -> list[int]:
+    """Return the sorted values that are neither a class, nor `ignore_index`, nor `VOID`."""
+    suspects = indices[(indices >= num_classes) | (indices < 0)]
+    return [int(v) for v in np.unique(suspects) if v not in (ignore_index, VOID)]
+
+
+def read_image_hw(path: Path) -> tuple[int, int]:
+    """Return (height, width) of the upright picture, from the file's header alone."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if picture.getexif().get(ExifTags.Base.Orientation) in _ROTATED:
+                width, height = height, width
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return height, width
+
+
+def check_same_size(
+    image_hw: tuple[int, int], mask_hw: tuple[int, int], image_path: Path, mask_path: Path
+) -> None:
+    """Raise DataError unless a picture and its mask are of one size."""
+    if image_hw != mask_hw:
+        raise DataError(
+            f"The picture {image_path} is {image_hw[1]} × {image_hw[0]} pixels (width × height), "
+            f"but its mask {mask_path} is {mask_hw[1]} × {mask_hw[0]}. Make the mask from this "
+            "very picture, or resize it with nearest neighbour."
+        )
+
+
+def shorten(items: list[Any], most: int = 10) -> str:
+    """Return the first items separated by commas, with `…` where some are left out."""
+    return ", ".join(str(item) for item in items[:most]) + (", …" if len(items) > most else "")
+
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+def _load(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"There is no file {path}.")
+    reason = "no known picture format" if isinstance(error, UnidentifiedImageError) else str(error)
+    return DataError(
+        f"Cannot read {path} as a picture: {reason}. Fetch or export it again, or remove it "
+        "together with its partner and its name in split lists."
+    )

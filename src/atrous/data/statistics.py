@@ -1,0 +1,154 @@
+"""Pixels per class of a split, and the class weights that follow from them."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+import numpy as np
+
+from atrous.classes import VOID
+from atrous.data.dataset import SegmentationDataset
+from atrous.data.sample import (
+    check_same_size,
+    find_wrong_values,
+    read_image_hw,
+    read_indices,
+    shorten,
+)
+from atrous.errors import ConfigError, DataError, did_you_mean
+
+WeightMethod = Literal["none", "inverse", "median_frequency"]
+_METHODS = ("none", "inverse", "median_frequency")
+
+
+@dataclass(frozen=True)
+class MaskStatistics:
+    """Counts over all masks of a split.
+
+    Attributes:
+        pixels: Per class, its pixels.
+        pixels_where_present: Per class, all pixels that are not void of the pictures it occurs in.
+        num_void: Pixels without a class.
+    """
+
+    pixels: list[int]
+    pixels_where_present: list[int]
+    num_void: int
+
+
+def compute_mask_statistics(
+    dataset: SegmentationDataset, progress: Callable[[int, int], None] | None = None
+) -> MaskStatistics:
+    """Read all masks of a split, and the headers of its pictures.
+
+    Args:
+        dataset: The split.
+        progress: Called after each mask with how many are done and how many there are.
+
+    Raises:
+        DataError: Files cannot be used; one message for all of them, with the first files.
+    """
+    num_classes = len(dataset.classes)
+    histogram = np.zeros(VOID + 1, dtype=np.int64)
+    where_present = np.zeros(num_classes, dtype=np.int64)
+    wrong: dict[str, list[int]] = {}
+    problems: list[str] = []
+
+    def count(index: int) -> np.ndarray | list[int] | str:
+        return _count(dataset, index)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for index, result in enumerate(pool.map(count, range(len(dataset)))):
+            if isinstance(result, str):
+                problems.append(result)
+            elif isinstance(result, list):
+                wrong[dataset.mask_paths[index].name] = result
+            else:
+                histogram += result
+                present = result[:num_classes] > 0
+                where_present[present] += result[:num_classes].sum()
+            if progress is not None:
+                progress(index + 1, len(dataset))
+    _raise_problems(dataset, wrong, problems)
+    return MaskStatistics(
+        pixels=histogram[:num_classes].tolist(),
+        pixels_where_present=where_present.tolist(),
+        num_void=int(histogram[VOID]),
+    )
+
+
+def compute_class_weights(statistics: MaskStatistics, method: WeightMethod) -> list[float] | None:
+    """Return one loss weight per class, or None for `none`.
+
+    `inverse` is 1 / pixels, scaled so that the weights of the classes present have mean 1.
+    `median_frequency` is median(frequency) / frequency, where the frequency of a class is its
+    share of the pixels of those pictures in which it occurs. A class that never occurs has weight
+    0 in both and no part in the mean or median.
+
+    Raises:
+        ConfigError: The method is unknown.
+
+    Source: Eigen & Fergus 2015, arXiv:1411.4734, section 6.3.2, as used by SegNet.
+    """
+    if method not in _METHODS:
+        raise ConfigError(f"Unknown class weights '{method}'.{did_you_mean(method, _METHODS)}")
+    if method == "none":
+        return None
+    if method == "inverse":
+        frequencies = [float(pixels) for pixels in statistics.pixels]
+    else:
+        frequencies = [
+            pixels / max(around, 1)
+            for pixels, around in zip(
+                statistics.pixels, statistics.pixels_where_present, strict=True
+            )
+        ]
+    present = [frequency for frequency in frequencies if frequency > 0]
+    if not present:
+        raise DataError("Class weights need masks with classes, and every pixel here is void.")
+    if method == "inverse":
+        scale = len(present) / sum(1 / frequency for frequency in present)
+    else:
+        scale = median(present)
+    return [scale / frequency if frequency > 0 else 0.0 for frequency in frequencies]
+
+
+def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] | str:
+    """Return the histogram of one mask, void at 255; or its wrong values; or what is wrong."""
+    image_path, mask_path = dataset.image_paths[index], dataset.mask_paths[index]
+    try:
+        indices = read_indices(mask_path)
+        check_same_size(read_image_hw(image_path), indices.shape, image_path, mask_path)
+    except DataError as error:
+        return str(error)
+    if values := find_wrong_values(indices, len(dataset.classes), dataset.ignore_index):
+        return values
+    histogram = np.bincount(indices.ravel(), minlength=VOID + 1)
+    if dataset.ignore_index != VOID:
+        histogram[VOID] += histogram[dataset.ignore_index]
+        histogram[dataset.ignore_index] = 0
+    return histogram
+
+
+def _raise_problems(
+    dataset: SegmentationDataset, wrong: dict[str, list[int]], problems: list[str]
+) -> None:
+    if wrong:
+        values = sorted({value for found in wrong.values() for value in found})
+        problems.insert(
+            0,
+            f"{len(wrong)} of the {len(dataset)} masks of split '{dataset.split}' in "
+            f"{dataset.mask_paths[0].parent} have values that are no class: {shorten(values)}, "
+            f"where 0 to {len(dataset.classes) - 1} and {dataset.ignore_index} (void) were "
+            f"expected. First files: {shorten(list(wrong), 5)}. Correct the masks, list all "
+            "classes in classes.toml, or set ignore_index to the value that marks pixels "
+            "without a class.",
+        )
+    if problems:
+        more = len(problems) - 3
+        raise DataError(
+            " ".join(problems[:3]) + (f" And {more} more problems." if more > 0 else "")
+        )

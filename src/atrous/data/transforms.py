@@ -1,0 +1,157 @@
+"""From pictures of any size to training samples of one size, and to normalised floats."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from atrous.classes import VOID
+from atrous.data.sample import Sample
+from atrous.errors import ConfigError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_PADDING = [round(255 * channel) for channel in IMAGENET_MEAN]
+
+
+def normalize(
+    image: Tensor,
+    mean: Sequence[float] | Tensor = IMAGENET_MEAN,
+    std: Sequence[float] | Tensor = IMAGENET_STD,
+) -> Tensor:
+    """Subtract the mean and divide by the deviation, both on a scale where white is 1.
+
+    Shapes:
+        image: uint8 (B, 3, H, W), 0-255, on any device
+        returns: float32 (B, 3, H, W), in the same memory format
+    """
+    offset = torch.as_tensor(mean, dtype=torch.float32, device=image.device).view(3, 1, 1)
+    scale = torch.as_tensor(std, dtype=torch.float32, device=image.device).view(3, 1, 1)
+    return image.float().sub_(255 * offset).div_(255 * scale)
+
+
+def resize_image(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Resize (…, 3, H, W) pictures, bilinear with antialiasing."""
+    return F.resize(image, list(size_hw), InterpolationMode.BILINEAR, antialias=True)
+
+
+def resize_mask(mask: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Resize a (H, W) mask to the nearest value.
+
+    Pixel centres are matched as they are in `resize_image`; torchvision's own resizing of masks
+    matches corners, which shifts a mask by up to half a pixel against its picture.
+    """
+    plane = mask.as_subclass(Tensor)[None]
+    return tv_tensors.Mask(F.resize(plane, list(size_hw), InterpolationMode.NEAREST_EXACT)[0])
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Random changes of a training sample, all of them a function of one seed.
+
+    Give either `size_hw` or `crop_hw`.
+
+    Attributes:
+        size_hw: Resize the whole picture to this size, its proportions not kept.
+        crop_hw: Enlarge by a random factor and cut out a random window of this size. Where the
+            window reaches over the picture, it holds the ImageNet mean colour and void.
+        scale: Least and greatest factor, drawn uniformly; only with `crop_hw`.
+        flip: Probability of a left-right flip.
+        brightness: The factor is drawn from 1 ± this; so for `contrast` and `saturation`.
+        contrast: See `brightness`.
+        saturation: See `brightness`.
+        hue: Shift around the colour circle, drawn from ± this; 0.5 is half the circle.
+
+    Raises:
+        ConfigError: Not exactly one of the sizes is given, or a number is out of its range.
+    """
+
+    size_hw: tuple[int, int] | None = None
+    crop_hw: tuple[int, int] | None = None
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.size_hw is None) == (self.crop_hw is None):
+            raise ConfigError("Give either a size to resize to or a crop, and not both.")
+        if min(self.size_hw or self.crop_hw or ()) < 1:
+            raise ConfigError(f"A size must be at least 1 pixel: {self.size_hw or self.crop_hw}.")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ConfigError(f"scale must be two rising factors above 0, not {self.scale}.")
+        for name, most in (
+            ("flip", 1), ("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)
+        ):  # fmt: skip
+            if not 0 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name} must be 0 to {most}, not {getattr(self, name)}.")
+
+    def __call__(self, sample: Sample, generator_seed: int) -> Sample:
+        """Return the changed sample; no other random state is read or touched.
+
+        Shapes:
+            returns: image uint8 (3, *size), mask uint8 (*size)
+        """
+        rng = random.Random(generator_seed)
+        image, mask, padding = sample.image, sample.mask, [0, 0, 0, 0]
+        if self.size_hw is not None:
+            image, mask = resize_image(image, self.size_hw), resize_mask(mask, self.size_hw)
+        else:
+            image, mask, padding = self._crop(image, mask, rng)
+        image = self._jitter(image, rng)
+        if any(padding):
+            image, mask = F.pad(image, padding, fill=_PADDING), F.pad(mask, padding, fill=VOID)
+        if rng.random() < self.flip:
+            image, mask = F.horizontal_flip(image), F.horizontal_flip(mask)
+        return Sample(tv_tensors.Image(image), tv_tensors.Mask(mask), sample.name)
+
+    def _crop(
+        self, image: Tensor, mask: Tensor, rng: random.Random
+    ) -> tuple[Tensor, Tensor, list[int]]:
+        """Cut first and enlarge only what is kept; returns the padding still to be added."""
+        assert self.crop_hw is not None
+        factor = rng.uniform(*self.scale)
+        (top, bottom), (above, height, below) = _cut(image.shape[1], self.crop_hw[0], factor, rng)
+        (left, right), (before, width, after) = _cut(image.shape[2], self.crop_hw[1], factor, rng)
+        image = resize_image(image[:, top:bottom, left:right], (height, width))
+        mask = resize_mask(mask[top:bottom, left:right], (height, width))
+        return image, mask, [before, above, after, below]
+
+    def _jitter(self, image: Tensor, rng: random.Random) -> Tensor:
+        for amount, adjust in (
+            (self.brightness, F.adjust_brightness),
+            (self.contrast, F.adjust_contrast),
+            (self.saturation, F.adjust_saturation),
+        ):
+            if amount:
+                image = adjust(image, rng.uniform(1 - amount, 1 + amount))
+        if self.hue:
+            image = F.adjust_hue(image, rng.uniform(-self.hue, self.hue))
+        return image
+
+
+def _cut(
+    length: int, target: int, factor: float, rng: random.Random
+) -> tuple[tuple[int, int], tuple[int, int, int]]:
+    """Place a window along one side of the picture.
+
+    Returns:
+        Start and end of the part of the picture in the window, and how many of the `target`
+        pixels lie before, in and after it. A window that is longer than the picture holds all of
+        it, at a random place.
+    """
+    window = max(1, round(target / factor))
+    start = rng.randint(min(0, length - window), max(0, length - window))
+    first, last = max(0, start), min(length, start + window)
+    before = round((first - start) * target / window)
+    inside = max(1, round((last - start) * target / window) - before)
+    before = min(before, target - inside)
+    return (first, last), (before, inside, target - before - inside)
