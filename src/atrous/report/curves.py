@@ -22,7 +22,7 @@ Records = dict[str, list[dict[str, Any]]]
 
 TRAIN, VAL, SCORE, FAINT = "#2f6db3", "#d95f0e", "#1b8a5a", "#8a8f98"
 MOST_POINTS = 2000
-STYLE = {
+STYLE: Any = {
     "font.size": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -1,0 +1,111 @@
+"""Scores as pure functions of counts."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from atrous.classes import Classes
+from atrous.errors import DataError
+from atrous.evaluation.counts import CountArray, Counts, compute_errors
+
+CONVENTION = (
+    "Pixels are counted over all pictures of the split at the masks' own resolution, then scored; "
+    "void pixels never count. Macro is the mean over the classes that occur in the masks; a class "
+    "that does not is left out of every mean and listed as absent, and pixels predicted as it "
+    "still count against their true class. Precision of a class that occurs but is never "
+    "predicted is 0. F1 macro is the mean of the classes' F1. Micro adds the counts of all "
+    "classes up first, so that its precision, recall and F1 all equal pixel accuracy."
+)
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Scores of one class, 0 to 1; None where no mask holds the class.
+
+    Attributes:
+        pixels: Pixels of the class in the masks.
+    """
+
+    name: str
+    index: int
+    pixels: int
+    iou: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a data set, 0 to 1, in the sense of `CONVENTION`.
+
+    Attributes:
+        mean_class_accuracy: The same as `recall_macro`, under its name in our field.
+        frequency_weighted_iou: Mean of the IoUs weighted by the classes' pixels.
+        per_class: One entry per class, in the order of the mask values.
+        absent: Names of the classes that no mask holds.
+    """
+
+    miou: float
+    pixel_accuracy: float
+    mean_class_accuracy: float
+    frequency_weighted_iou: float
+    precision_macro: float
+    recall_macro: float
+    f1_macro: float
+    precision_micro: float
+    recall_micro: float
+    f1_micro: float
+    per_class: tuple[ClassScore, ...]
+    absent: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for a JSON file, with the convention in words."""
+        return {**asdict(self), "convention": CONVENTION}
+
+
+def compute_scores(counts: Counts | CountArray, classes: Classes) -> Scores:
+    """Score counts.
+
+    A class is absent if no labelled pixel is of it. Absent classes are left out of every mean
+    and their own scores are None; what was wrongly predicted as one still counts against the
+    true class. See `CONVENTION` for the rest.
+
+    Args:
+        counts: Counts, or a confusion matrix (classes, classes), rows true.
+        classes: The classes, in the order of the counts.
+
+    Raises:
+        DataError: No pixel was counted, so that there is nothing to score.
+    """
+    confusion = counts.confusion if isinstance(counts, Counts) else counts
+    if not confusion.any():
+        raise DataError("There is nothing to score: no mask has a labelled pixel.")
+    tp, fp, fn = compute_errors(confusion).T
+    pixels = tp + fn
+    # Rows: IoU, precision, recall, F1. Columns: classes.
+    parts = np.stack((tp, tp, tp, 2 * tp))
+    wholes = np.stack((tp + fp + fn, tp + fp, pixels, 2 * tp + fp + fn))
+    table = np.divide(parts, wholes, out=np.zeros(parts.shape), where=wholes > 0)
+    miou, precision, recall, f1 = (float(row.mean()) for row in table[:, pixels > 0])
+    accuracy = float(tp.sum() / pixels.sum())
+    return Scores(
+        miou=miou,
+        pixel_accuracy=accuracy,
+        mean_class_accuracy=recall,
+        frequency_weighted_iou=float(table[0] @ pixels / pixels.sum()),
+        precision_macro=precision,
+        recall_macro=recall,
+        f1_macro=f1,
+        precision_micro=accuracy,
+        recall_micro=accuracy,
+        f1_micro=accuracy,
+        per_class=tuple(
+            ClassScore(name, index, count, *(row if count else [None] * 4))
+            for index, (name, row, count) in enumerate(
+                zip(classes.names, table.T.tolist(), pixels.tolist(), strict=True)
+            )
+        ),
+        absent=tuple(name for name, count in zip(classes.names, pixels, strict=True) if count == 0),
+    )

@@ -1,0 +1,121 @@
+"""Masks as files that other programs read, and overlays that people look at."""
+
+from functools import partial
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from atrous.classes import VOID, Classes
+from atrous.files import write_atomically
+
+Pixels = npt.NDArray[np.uint8]
+
+UNTINTED = (0, 0, 0)
+"""A black class, as VOC's background is, leaves the picture as it is instead of hiding it."""
+
+
+def save_mask(path: Path, mask: Tensor, classes: Classes) -> None:
+    """Save class indices as a palette PNG: indices stay indices, and viewers show the colours.
+
+    Args:
+        path: File to write, whole or not at all.
+        mask: uint8 (H, W).
+        classes: Give the palette.
+    """
+    picture = Image.fromarray(mask.cpu().numpy())
+    picture.putpalette(classes.palette)  # turns L into P, the numbers stay
+    write_atomically(path, partial(picture.save, format="PNG"))
+
+
+def save_overlay(
+    path: Path, image: Tensor, mask: Tensor, classes: Classes, *, opacity: float = 0.5
+) -> None:
+    """Save what `render_overlay` returns as a JPEG, whole or not at all."""
+    overlay = render_overlay(image, mask, classes, opacity=opacity)
+    write_atomically(path, partial(overlay.save, format="JPEG", quality=92, subsampling=0))
+
+
+def render_overlay(
+    image: Tensor, mask: Tensor, classes: Classes, *, opacity: float = 0.5
+) -> Image.Image:
+    """Tint a picture with the colours of its classes, outline the regions and name them below.
+
+    Args:
+        image: uint8 (3, H, W).
+        mask: uint8 (H, W); void (255) is left as it is.
+        classes: Names and colours. A class whose colour is black is outlined and not tinted.
+        opacity: Share of the class colour inside a region, 0 to 1.
+
+    Returns:
+        RGB: the picture at its own size at the top left, a strip with the names of the classes
+        in it below. Very small pictures get a strip that is wider than they are.
+    """
+    pixels = image.as_subclass(Tensor).permute(1, 2, 0).cpu().numpy()
+    indices = mask.cpu().numpy()
+    height, width = indices.shape
+    tinted = Image.fromarray(_tint(pixels, indices, classes, opacity))
+    present = [index for index in np.unique(indices).tolist() if index < len(classes)]
+    text_px = max(12, round(0.028 * (height * width) ** 0.5))
+    legend = _render_legend(width, present, classes, text_px)
+    canvas = Image.new("RGB", (max(width, legend.width), height + legend.height), "white")
+    canvas.paste(tinted, (0, 0))
+    canvas.paste(legend, (0, height))
+    return canvas
+
+
+def _tint(pixels: Pixels, indices: Pixels, classes: Classes, opacity: float) -> Pixels:
+    colors = np.zeros((VOID + 1, 3), np.float32)
+    colors[: len(classes)] = classes.colors
+    weights = np.where((colors == UNTINTED).all(axis=1), 0.0, opacity).astype(np.float32)
+    # Blending is a function of (class, channel, brightness): a table of that is far faster.
+    levels = np.arange(256, dtype=np.float32)
+    table = levels * (1 - weights[:, None, None]) + (colors * weights[:, None])[:, :, None]
+    channels = np.arange(3)
+    tinted = table.round().astype(np.uint8)[indices[:, :, None], channels, pixels]
+    thickness_px = max(1, round(0.0025 * (pixels.shape[0] * pixels.shape[1]) ** 0.5))
+    edges = _find_edges(indices, thickness_px)
+    lines = (0.35 * colors + 0.65 * 255).astype(np.uint8)
+    tinted[edges] = lines[indices[edges]]
+    return tinted
+
+
+def _find_edges(indices: Pixels, thickness_px: int) -> npt.NDArray[np.bool_]:
+    """Return the pixels within `thickness_px` above or left of another class."""
+    edges = np.zeros(indices.shape, np.bool_)
+    for shift in range(1, thickness_px + 1):
+        edges[shift:] |= indices[shift:] != indices[:-shift]
+        edges[:, shift:] |= indices[:, shift:] != indices[:, :-shift]
+    return edges
+
+
+def _render_legend(width: int, present: list[int], classes: Classes, text_px: int) -> Image.Image:
+    """Draw swatches with names, in as many rows as the width asks for."""
+    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # Latin, Greek, Cyrillic
+    font = ImageFont.truetype(path, text_px)
+    swatch_px, gap_px, row_px = text_px, text_px // 2, round(1.6 * text_px)
+    sizes = [
+        swatch_px + gap_px + round(font.getlength(classes.names[index])) + 2 * gap_px
+        for index in present
+    ]
+    places, left, row = [], gap_px, 0
+    for size in sizes:
+        if left + size > width and left > gap_px:
+            left, row = gap_px, row + 1
+        places.append((left, gap_px + row * row_px))
+        left += size
+    least_width = max(
+        [width, *(place[0] + size for place, size in zip(places, sizes, strict=True))]
+    )
+    legend = Image.new("RGB", (least_width, (row + 1) * row_px + gap_px), "white")
+    draw = ImageDraw.Draw(legend)
+    for index, (left, top) in zip(present, places, strict=True):
+        box = (left, top, left + swatch_px - 1, top + swatch_px - 1)
+        color = classes.colors[index]
+        draw.rectangle(box, fill=None if color == UNTINTED else color, outline="#555555")
+        middle = left + swatch_px + gap_px, top + swatch_px // 2
+        draw.text(middle, classes.names[index], fill="#222222", font=font, anchor="lm")
+    return legend
