@@ -1,0 +1,77 @@
+"""Atrous spatial pyramid pooling."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from atrous.models.layers import build_norm, conv_norm_relu
+
+
+class ImagePooling(nn.Sequential):
+    """The mean over the whole picture, projected, at every place.
+
+    A training batch of one picture leaves one value per channel; batch norm then uses its running
+    statistics and does not update them (see `layers.BatchNorm2d`).
+
+    Shapes:
+        features: float (batch, in_channels, H, W)
+        returns: float (batch, out_channels, H, W), the same value at every place
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            build_norm(norm, out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool, project and spread."""
+        return super().forward(features).expand(-1, -1, *features.shape[-2:])
+
+
+class ASPP(nn.Module):
+    """Parallel views of one feature map (1x1, 3x3 atrous, image pooling), concatenated, projected.
+
+    Args:
+        in_channels: Channels of the features.
+        out_channels: Channels of each view and of the result.
+        atrous_rates: Spacing of the 3x3 taps, in feature cells, not image pixels.
+        dropout: Share of channels' values dropped after the projection.
+        norm: "batch" or "group".
+
+    Shapes:
+        features: float (batch, in_channels, H, W)
+        returns: float (batch, out_channels, H, W)
+
+    Source: Chen et al. 2017, arXiv:1706.05587, section 3.3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        *,
+        atrous_rates: Sequence[int],
+        dropout: float = 0.5,
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [
+                conv_norm_relu(in_channels, out_channels, 1, norm=norm),
+                *(
+                    conv_norm_relu(in_channels, out_channels, 3, norm=norm, dilation=rate)
+                    for rate in atrous_rates
+                ),
+                ImagePooling(in_channels, out_channels, norm),
+            ]
+        )
+        self.project = conv_norm_relu(len(self.convs) * out_channels, out_channels, 1, norm=norm)
+        self.project.append(nn.Dropout(dropout))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute all views and project them."""
+        return self.project(torch.cat([view(features) for view in self.convs], dim=1))

@@ -1,0 +1,68 @@
+"""The DeepLabv3 of the student report that this project replicates."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from atrous.models.backbone import Backbone
+from atrous.models.layers import build_norm, upsample
+
+
+class DeepLabv3ReportHead(nn.Module):
+    """ASPP of plain convolutions with bias, and a decoder that upsamples twice.
+
+    The five views (1x1, three 3x3 atrous, 1x1 on the pooled features) have no normalisation and are
+    concatenated without a projection. The decoder: 1x1 and 3x3 convolution, batch norm and ReLU,
+    upsampling to stride 4, 1x1 convolution, upsampling to the picture, classifier, batch norm. The
+    report gives the number of parameters of each part, which fixes biases and batch norms (over 256
+    and over `num_classes` channels); it does not name the activations: here a ReLU follows every
+    convolution but the classifier.
+
+    The classifier stands before the second upsampling here. A 1x1 convolution and bilinear
+    upsampling commute, and 21 channels cost a twelfth of 256; the batch norm after it takes its
+    training statistics from the smaller map.
+
+    Args:
+        backbone: Gives the features.
+        num_classes: Channels of the logits.
+        atrous_rates: Rates of the three 3x3 convolutions, in feature cells.
+        norm: "batch" or "group".
+
+    Shapes:
+        features: the backbone's maps
+        returns: logits, float (batch, num_classes, H/4, W/4)
+    """
+
+    def __init__(
+        self, backbone: Backbone, num_classes: int, *, atrous_rates: Sequence[int], norm: str
+    ) -> None:
+        super().__init__()
+        in_channels = backbone.channels[-1]
+        self.aspp = nn.ModuleList(
+            [
+                nn.Conv2d(in_channels, 256, 1),
+                *(
+                    nn.Conv2d(in_channels, 256, 3, padding=rate, dilation=rate)
+                    for rate in atrous_rates
+                ),
+            ]
+        )
+        self.pooling = nn.Conv2d(in_channels, 256, 1)
+        self.project = nn.Conv2d((len(self.aspp) + 1) * 256, 256, 1)
+        self.conv = nn.Conv2d(256, 256, 3, padding=1)
+        self.conv_norm = build_norm(norm, 256)
+        self.refine = nn.Conv2d(256, 256, 1)
+        self.classifier = nn.Conv2d(256, num_classes, 1)
+        self.classifier_norm = build_norm(norm, num_classes)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits at stride 4."""
+        deepest, low_level = features[-1], features[1]
+        pooled = self.pooling(deepest.mean((2, 3), keepdim=True))
+        views = [view(deepest) for view in self.aspp]
+        views.append(pooled.expand_as(views[0]))
+        decoded = self.project(torch.cat(views, dim=1).relu_()).relu_()
+        decoded = self.conv_norm(self.conv(decoded)).relu_()
+        decoded = self.refine(upsample(decoded, low_level.shape[-2:])).relu_()
+        return self.classifier_norm(self.classifier(decoded))

@@ -1,0 +1,57 @@
+"""DeepLabv3+."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from atrous.models.aspp import ASPP
+from atrous.models.backbone import Backbone
+from atrous.models.layers import conv_norm_relu, upsample
+
+
+class DeepLabv3PlusHead(nn.Module):
+    """ASPP, upsampled, joined with low-level features of stride 4, and decoded.
+
+    Args:
+        backbone: Gives the features.
+        num_classes: Channels of the logits.
+        atrous_rates: Rates of the ASPP, in feature cells.
+        dropout: Dropout after the ASPP's projection.
+        norm: "batch" or "group".
+        decoder_channels: Channels of the two 3x3 convolutions; 256 in the paper.
+
+    Shapes:
+        features: the backbone's maps
+        returns: logits, float (batch, num_classes, H/4, W/4)
+
+    Source: Chen et al. 2018, arXiv:1802.02611, sections 3.1 and 4.1.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        atrous_rates: Sequence[int],
+        dropout: float,
+        norm: str,
+        decoder_channels: int,
+    ) -> None:
+        super().__init__()
+        self.low_level_stage = backbone.strides.index(4)
+        self.aspp = ASPP(
+            backbone.channels[-1], atrous_rates=atrous_rates, dropout=dropout, norm=norm
+        )
+        self.low_level = conv_norm_relu(backbone.channels[self.low_level_stage], 48, 1, norm=norm)
+        self.decoder = nn.Sequential(
+            conv_norm_relu(256 + 48, decoder_channels, 3, norm=norm),
+            conv_norm_relu(decoder_channels, decoder_channels, 3, norm=norm),
+        )
+        self.classifier = nn.Conv2d(decoder_channels, num_classes, 1)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits at stride 4."""
+        low_level_features = self.low_level(features[self.low_level_stage])
+        context = upsample(self.aspp(features[-1]), low_level_features.shape[-2:])
+        return self.classifier(self.decoder(torch.cat([context, low_level_features], dim=1)))

@@ -1,0 +1,109 @@
+"""Which tensors of a file belong where in a model, and whether they fit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from atrous.errors import WeightsError
+from atrous.models.segmenter import Segmenter
+
+# Torchvision's names for the parts of a segmentation model, and ours.
+_PART_NAMES = {"classifier.": "head.", "aux_classifier.": "auxiliary_head."}
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What became of the tensors of a weights file.
+
+    Attributes:
+        loaded: Names of the model's tensors that were set.
+        left: Names of tensors in the file that were not used.
+        missing: Names of the model's tensors that are not in the file and stayed as they were.
+    """
+
+    loaded: list[str]
+    left: list[str]
+    missing: list[str]
+
+
+def fit_tensors(
+    model: Segmenter,
+    file_tensors: Mapping[str, Tensor],
+    source: str,
+    *,
+    new_classifier: bool = False,
+) -> LoadedWeights:
+    """Set a model's tensors to those of a file, all that belong together or none.
+
+    Args:
+        model: Gets the weights; it is as it was if there is an error.
+        file_tensors: Of a whole segmentation model, ours or torchvision's (recognised by names that
+            begin with "backbone."), or of torchvision's classifiers.
+        source: Where they come from, for messages.
+        new_classifier: Whether a file for another number of classes is taken, without the tensors
+            that have one value or row per class.
+
+    Raises:
+        WeightsError: Another architecture or number of classes.
+    """
+    whole = any(name.startswith("backbone.") for name in file_tensors)
+    file_names = {_rename(name, whole): name for name in file_tensors}
+    tensors = {name: file_tensors[file_name] for name, file_name in file_names.items()}
+    own = model.state_dict()
+    # Files from before torch 0.4.1 do not count batches; nothing here uses the count.
+    missing = [
+        name for name in own if name not in tensors and not name.endswith("num_batches_tracked")
+    ]
+    unknown = [name for name in tensors if name not in own]
+    reshaped = [name for name in tensors if name in own and tensors[name].shape != own[name].shape]
+    per_class = [
+        name
+        for name in reshaped
+        if own[name].shape[:1] == (model.num_classes,)
+        and own[name].shape[1:] == tensors[name].shape[1:]
+    ]
+    optional = ("auxiliary_head.",) if whole else ("head.", "auxiliary_head.", "fc.", "classifier.")
+    _refuse_misfits(
+        model,
+        source,
+        {
+            "have another shape": [name for name in reshaped if name not in per_class],
+            "are not in the file": [name for name in missing if not name.startswith(optional)],
+            "are unknown to the model": [name for name in unknown if not name.startswith(optional)],
+        },
+    )
+    if per_class and not new_classifier:
+        num_file_classes = tensors[per_class[0]].shape[0]
+        raise WeightsError(
+            f"{source} was made for {num_file_classes} classes, this {model.name} has "
+            f"{model.num_classes}. Build the model with num_classes={num_file_classes}, or start "
+            "from the file with --init, which gives the model a new classifier."
+        )
+    fitting = {name: tensors[name] for name in tensors if name in own and name not in per_class}
+    model.load_state_dict(fitting, strict=False)
+    left = [file_names[name] for name in unknown + per_class]
+    return LoadedWeights(list(fitting), left, missing + per_class)
+
+
+def _rename(file_name: str, whole: bool) -> str:
+    if not whole:
+        is_classifier = file_name.startswith(("fc.", "classifier."))
+        return file_name if is_classifier else f"backbone.{file_name.removeprefix('features.')}"
+    for theirs, ours in _PART_NAMES.items():
+        if file_name.startswith(theirs):
+            return ours + file_name.removeprefix(theirs)
+    return file_name
+
+
+def _refuse_misfits(model: Segmenter, source: str, misfits: dict[str, list[str]]) -> None:
+    found = [
+        f"{len(names)} tensors {how} (the first: {', '.join(names[:3])})"
+        for how, names in misfits.items()
+        if names
+    ]
+    if found:
+        raise WeightsError(
+            f"{source} does not fit {model.name}: {'; '.join(found)}. Expected weights of the same "
+            "architecture and options; give the model that the file was made for, or another file."
+        )

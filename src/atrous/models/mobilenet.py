@@ -1,0 +1,75 @@
+"""MobileNetV3-Large backbone with a chosen output stride."""
+
+from functools import partial
+
+from torch import Tensor, nn
+from torchvision.models import mobilenet_v3_large
+
+from atrous.models.backbone import Backbone
+from atrous.models.layers import build_norm
+
+
+class MobileNetV3Large(Backbone):
+    """Torchvision's MobileNetV3-Large without its classifier, dilated.
+
+    At output stride 16 it is torchvision's `mobilenet_v3_large(dilated=True)`, where the depthwise
+    convolution that lost its stride is dilated too. At 8 the stage before also loses its stride, by
+    the convention of the ResNets: the convolution that carried it keeps its dilation, all after it
+    have twice theirs. So features at 8, every second one taken, equal those at 16; those at 32 (the
+    network of the paper, as trained on ImageNet) are close but not equal.
+
+    Args:
+        output_stride: Picture pixels per cell of the last feature map: 8, 16 or 32.
+        norm: "batch" or "group".
+
+    Shapes:
+        image: float (batch, 3, H, W), normalised
+        returns: maps of 16, 24, 40, 112 and 960 channels
+
+    Source: Howard et al. 2019, arXiv:1905.02244, table 1.
+    """
+
+    channels = (16, 24, 40, 112, 960)
+    # Torchvision's auxiliary head reads the first map of stride 8, after block 4.
+    auxiliary_stage = 2
+    _stage_ends = (1, 3, 4, 12, 16)
+
+    def __init__(self, *, output_stride: int = 16, norm: str = "batch") -> None:
+        super().__init__()
+        self.strides = tuple(min(stride, output_stride) for stride in (2, 4, 8, 16, 32))
+        blocks = mobilenet_v3_large(
+            weights=None,
+            dilated=output_stride < 32,
+            norm_layer=partial(build_norm, norm, eps=1e-3, momentum=1e-2),
+        ).features
+        if output_stride == 8:
+            _replace_stride(blocks[7])
+            for block in blocks[8:16]:
+                _double_dilation(block)
+        for index, block in enumerate(blocks):
+            self.add_module(str(index), block)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Compute the five feature maps."""
+        features = []
+        deepest = image
+        for index, block in enumerate(self.children()):
+            deepest = block(deepest)
+            if index in self._stage_ends:
+                features.append(deepest)
+        return features
+
+
+def _find_depthwise(block: nn.Module) -> nn.Conv2d:
+    return next(m for m in block.modules() if isinstance(m, nn.Conv2d) and m.groups > 1)
+
+
+def _replace_stride(block: nn.Module) -> None:
+    _find_depthwise(block).stride = (1, 1)
+
+
+def _double_dilation(block: nn.Module) -> None:
+    depthwise = _find_depthwise(block)
+    dilation = 2 * depthwise.dilation[0]
+    depthwise.dilation = (dilation, dilation)
+    depthwise.padding = (dilation * (depthwise.kernel_size[0] // 2),) * 2

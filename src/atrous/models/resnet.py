@@ -1,0 +1,192 @@
+"""ResNet backbones with a chosen output stride."""
+
+from torch import Tensor, nn
+
+from atrous.models.backbone import Backbone
+from atrous.models.layers import build_norm
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (ResNet-18 and -34).
+
+    Args:
+        in_channels: Channels that come in.
+        width: Channels inside; `width * expansion` come out.
+        stride: Stride of the first 3x3 convolution and of the shortcut.
+        dilations: Dilation of the 3x3 convolution that carries the stride, and of one after it.
+        norm: "batch" or "group".
+    """
+
+    expansion = 1
+
+    def __init__(
+        self, in_channels: int, width: int, stride: int, dilations: tuple[int, int], norm: str
+    ) -> None:
+        super().__init__()
+        self.conv1 = _conv3x3(in_channels, width, stride, dilations[0])
+        self.bn1 = build_norm(norm, width)
+        self.conv2 = _conv3x3(width, width, 1, dilations[1])
+        self.bn2 = build_norm(norm, width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _build_shortcut(in_channels, width, stride, norm)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add the residual to the shortcut."""
+        residual = self.relu(self.bn1(self.conv1(features)))
+        residual = self.bn2(self.conv2(residual))
+        residual += features if self.downsample is None else self.downsample(features)
+        return self.relu(residual)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolution and a shortcut (ResNet-50 and -101).
+
+    The stride is in the 3x3 convolution, as in torchvision. Arguments as in `BasicBlock`.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self, in_channels: int, width: int, stride: int, dilations: tuple[int, int], norm: str
+    ) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = build_norm(norm, width)
+        self.conv2 = _conv3x3(width, width, stride, dilations[0])
+        self.bn2 = build_norm(norm, width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = build_norm(norm, out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _build_shortcut(in_channels, out_channels, stride, norm)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add the residual to the shortcut."""
+        residual = self.relu(self.bn1(self.conv1(features)))
+        residual = self.relu(self.bn2(self.conv2(residual)))
+        residual = self.bn3(self.conv3(residual))
+        residual += features if self.downsample is None else self.downsample(features)
+        return self.relu(residual)
+
+
+class ResNet(Backbone):
+    """ResNet whose last stages keep their resolution: stride is replaced by dilation.
+
+    The modules have torchvision's names, so its weights load. So is its convention: in a stage that
+    lost its stride, the convolution that carried it keeps the dilation of the stage before, and all
+    after it are dilated. Thus the features at output stride 8, every second one taken, are exactly
+    those at 16.
+
+    With a `multi_grid` other than (1, 1, 1), block i of layer4 has dilation `multi_grid[i]` times
+    the rate of the stage in all its 3x3 convolutions, the first block too, as in the paper: rates
+    2 * (1, 2, 4) at output stride 16. ResNet-18, which has two blocks there, uses the first two.
+
+    Args:
+        depth: 18, 34, 50 or 101.
+        output_stride: Picture pixels per cell of the last feature map: 8, 16 or 32.
+        multi_grid: Unit rates of the three blocks of layer4.
+        norm: "batch", or "group" for GroupNorm of 32 groups.
+
+    Shapes:
+        image: float (batch, 3, H, W), normalised
+        returns: five maps: after the stem (stride 2), layer1 (4), layer2, layer3 and layer4
+
+    Source: He et al. 2015, arXiv:1512.03385; Chen et al. 2017, arXiv:1706.05587, section 3.1.
+    """
+
+    auxiliary_stage = 3
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        output_stride: int = 16,
+        multi_grid: tuple[int, int, int] = (1, 1, 1),
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        block, num_blocks = _LAYOUTS[depth]
+        self.channels = (64, *(width * block.expansion for width in (64, 128, 256, 512)))
+        self.strides = tuple(min(stride, output_stride) for stride in (2, 4, 8, 16, 32))
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = build_norm(norm, 64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = self._build_stage(1, block, num_blocks[0], norm)
+        self.layer2 = self._build_stage(2, block, num_blocks[1], norm)
+        self.layer3 = self._build_stage(3, block, num_blocks[2], norm)
+        self.layer4 = self._build_stage(4, block, num_blocks[3], norm, multi_grid)
+        _init_weights(self)
+
+    def _build_stage(
+        self,
+        stage: int,
+        block: type[BasicBlock] | type[Bottleneck],
+        num_blocks: int,
+        norm: str,
+        multi_grid: tuple[int, int, int] | None = None,
+    ) -> nn.Sequential:
+        output_stride = self.strides[-1]
+        rate = max(1, 2 ** (stage + 1) // output_stride)
+        rate_before = max(1, 2**stage // output_stride)
+        dilations = [(rate_before, rate)] + [(rate, rate)] * (num_blocks - 1)
+        if multi_grid is not None and multi_grid != (1, 1, 1):
+            dilations = [(unit * rate, unit * rate) for unit in multi_grid[:num_blocks]]
+        # The maximum pooling after the stem, not layer1, makes stride 4.
+        first_stride = 1 if stage == 1 else self.strides[stage] // self.strides[stage - 1]
+        return nn.Sequential(
+            *(
+                block(
+                    self.channels[stage if index else stage - 1],
+                    32 * 2**stage,
+                    1 if index else first_stride,
+                    dilations[index],
+                    norm,
+                )
+                for index in range(num_blocks)
+            )
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Compute the five feature maps."""
+        features = [self.relu(self.bn1(self.conv1(image)))]
+        deepest = self.maxpool(features[0])
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            deepest = layer(deepest)
+            features.append(deepest)
+        return features
+
+
+_LAYOUTS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+}
+
+
+def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False
+    )
+
+
+def _build_shortcut(
+    in_channels: int, out_channels: int, stride: int, norm: str
+) -> nn.Sequential | None:
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), build_norm(norm, out_channels)
+    )
+
+
+def _init_weights(resnet: ResNet) -> None:
+    for module in resnet.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        # Every block starts as its shortcut, which makes training from scratch steadier.
+        elif isinstance(module, BasicBlock):
+            nn.init.zeros_(module.bn2.weight)
+        elif isinstance(module, Bottleneck):
+            nn.init.zeros_(module.bn3.weight)

@@ -1,0 +1,211 @@
+"""Weights in and out: our own files, torchvision's files, published weights."""
+
+import argparse
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torchvision.models import get_model_weights
+
+from atrous.errors import ConfigError, WeightsError
+from atrous.files import write_atomically
+from atrous.models.card import ModelCard
+from atrous.models.fitting import LoadedWeights, fit_tensors
+from atrous.models.segmenter import Segmenter
+from atrous.models.zoo import build_model, find_variant, scale_rates
+
+METADATA_KEY = "atrous"
+
+_COCO_VARIANTS = (
+    "deeplabv3_resnet50",
+    "deeplabv3_resnet101",
+    "deeplabv3_mobilenet_v3_large",
+)
+
+
+def save_weights(path: Path, model: Segmenter, card: ModelCard) -> None:
+    """Write weights and card as one safetensors file; an older file is replaced at once or not.
+
+    Raises:
+        OSError: The file cannot be written, for instance because the disk is full.
+    """
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    content = save(tensors, {METADATA_KEY: card.to_json()})
+    write_atomically(path, lambda file: file.write(content))
+
+
+def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -> Segmenter:
+    """Load a trained model, ready for use.
+
+    Args:
+        run_or_file: A run folder (its best weights, or else its last), or a weights file.
+        device: Where the model goes.
+
+    Returns:
+        The model in eval mode, with `model.card` set.
+
+    Raises:
+        WeightsError: No weights there, a damaged file, or one without a card.
+
+    Example:
+        >>> model = load_model("runs/camvid")  # doctest: +SKIP
+        >>> model.card.classes.names  # doctest: +SKIP
+        ('sky', 'building', ...)
+    """
+    path = find_weights(Path(run_or_file))
+    tensors, card = _read_safetensors(path)
+    if card is None:
+        raise WeightsError(
+            f"{path} does not say which model it belongs to: it was not written by atrous. Build "
+            "the model with build_model, then load the file with load_weights."
+        )
+    with torch.device("meta"):
+        model = build_model(card.name, **card.options)
+    model.to_empty(device=device)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise _damaged(path, error) from error
+    model.card = card
+    return model.eval()
+
+
+def find_weights(run_or_file: Path) -> Path:
+    """Return the file to load: the path itself, or the best or last weights of a run folder.
+
+    Raises:
+        WeightsError: There is no such file, or none in the run folder.
+    """
+    if not run_or_file.is_dir():
+        if run_or_file.is_file():
+            return run_or_file
+        raise WeightsError(f"There is no run folder or weights file {run_or_file}.")
+    for name in ("best.safetensors", "last.safetensors"):
+        if (run_or_file / name).is_file():
+            return run_or_file / name
+    raise WeightsError(
+        f"{run_or_file} holds neither best.safetensors nor last.safetensors. They are written at "
+        "the first validation and at the end of training: start the same `atrous train` again to "
+        "go on, or give another run folder or a weights file."
+    )
+
+
+def load_weights(model: Segmenter, file: Path | str) -> LoadedWeights:
+    """Load a file of weights into a model; all that belongs together must fit.
+
+    A segmentation model (ours, or torchvision's DeepLabv3, plain or inside {"model": …}) must fit
+    the whole model; only its auxiliary head may be there without the other having one. A classifier
+    (torchvision's ResNet or MobileNetV3) must fit the whole backbone.
+
+    Args:
+        model: Gets the weights; it is as it was if there is an error.
+        file: A .safetensors file, a run folder, or a state dict that `torch.save` wrote.
+
+    Raises:
+        WeightsError: No such file, a damaged one, or one for another architecture or number of
+            classes; the message names the first tensors that do not fit.
+    """
+    path = find_weights(Path(file))
+    return fit_tensors(model, _read_tensors(path), str(path))
+
+
+def init_model_options(name: str, init: str, *, output_stride: int = 16) -> dict[str, Any]:
+    """Return the options of `build_model` that an initialisation needs.
+
+    Only "coco" for the MobileNet needs one: it was trained with rates (12, 24, 36) at output
+    stride 16. (The ResNets were trained with the same rates at stride 8, which are ours.)
+    """
+    if init == "coco" and find_variant(name).backbone == "mobilenet_v3_large":
+        return {"atrous_rates": scale_rates((12, 24, 36), 16, output_stride)}
+    return {}
+
+
+def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
+    """Start a model from published or own weights.
+
+    Args:
+        model: Gets the weights.
+        init: "none"; "imagenet" (torchvision's backbone); "coco" (torchvision's DeepLabv3, 21
+            classes of VOC); or the path of a file or run folder. With "coco" or a path, a model of
+            another number of classes keeps its own new classifier.
+
+    Returns:
+        What was loaded; None for "none".
+
+    Raises:
+        ConfigError: There are no such published weights for this variant.
+        WeightsError: They cannot be fetched or do not fit.
+    """
+    if init == "none":
+        return None
+    if init in ("imagenet", "coco"):
+        tensors, source = _fetch_published(model.name, init), f"torchvision's {init} weights"
+    else:
+        path = find_weights(Path(init))
+        tensors, source = _read_tensors(path), str(path)
+    return fit_tensors(model, tensors, source, new_classifier=True)
+
+
+def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
+    if init == "imagenet":
+        published = get_model_weights(find_variant(name).backbone)["IMAGENET1K_V1"]
+    elif name in _COCO_VARIANTS:
+        published = get_model_weights(name)["COCO_WITH_VOC_LABELS_V1"]
+    else:
+        raise ConfigError(
+            f"There are no published COCO weights for {name}. They exist for "
+            f"{', '.join(_COCO_VARIANTS)}; --init imagenet works for every model."
+        )
+    try:
+        return published.get_state_dict(progress=True, check_hash=True)
+    # A broken download raises RuntimeError (the hash), no network a URLError, which is an OSError.
+    except (OSError, RuntimeError) as error:
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        raise WeightsError(
+            f"The {init} weights for {name} could not be fetched from {published.url} ({error}). "
+            f"Where there is no network, fetch that file elsewhere and put it into {cache}, or "
+            "pass its path with --init PATH; or train without (--init none)."
+        ) from error
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)[0]
+    try:
+        # Torchvision's training scripts put their arguments, a Namespace, beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+    if isinstance(content, dict):
+        content = content.get("model", content)
+    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
+        raise WeightsError(
+            f"{path} holds no state dict. Expected a dict of tensors by name, or such a dict under "
+            "the key 'model'; save one with torch.save(model.state_dict(), PATH)."
+        )
+    return content
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        card = ModelCard.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+    return tensors, card
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    reason = str(error).split("\n", maxsplit=1)[0]
+    return WeightsError(
+        f"{path} cannot be read as weights: it is damaged, cut short or of another kind "
+        f"({reason}). Expected a .safetensors file, or a state dict written by torch.save; copy or "
+        "download it again, or use another weights file of the run."
+    )
