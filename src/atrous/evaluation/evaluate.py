@@ -54,6 +54,7 @@ class EvaluationReport:
         scores: The scores.
         model: Variant.
         output_stride: That of the evaluation, which may differ from training.
+        training: How the weights came about, as their card says.
         data: Folder of the data set.
         split: Which of its splits.
         data_fingerprint: Changes when the files of the split do.
@@ -67,6 +68,7 @@ class EvaluationReport:
     scores: Scores
     model: str
     output_stride: int
+    training: dict[str, Any]
     data: str
     split: str
     data_fingerprint: str
@@ -181,8 +183,8 @@ def evaluate(
         WeightsError: The weights cannot be used.
     """
     path, torch_device = Path(run_or_file), resolve_device(device)
+    model = load_model(path, device=torch_device)
     dataset = _open_data(path, data, split, format, ignore_index)
-    model = load_model(path, device=str(torch_device))
     if output_stride is not None:
         model = set_output_stride(model, output_stride)
 
@@ -276,11 +278,13 @@ def _build_report(
     views: Views,
     precision: Precision,
 ) -> EvaluationReport:
+    assert model.card is not None
     device = next(model.parameters()).device
     return EvaluationReport(
         scores=compute_scores(evaluation.counts, dataset.classes),
         model=model.name,
         output_stride=model.options["output_stride"],
+        training=model.card.training,
         data=str(dataset.root),
         split=dataset.split,
         data_fingerprint=dataset.fingerprint(),

@@ -69,7 +69,7 @@ def predict(
     check_names(pictures, out)
     model = run_or_model
     if not isinstance(model, Segmenter):
-        model = load_model(model, device=str(resolve_device(device)))
+        model = load_model(model, device=resolve_device(device))
     engine = TorchEngine(model, views=views, precision=precision)
     report = PredictionReport([], [])
     for num_done, picture in enumerate(pictures, start=1):
