@@ -1,1 +1,37 @@
-"""Semantic segmentation with atrous convolution."""
+"""Semantic segmentation with atrous convolution: train, stop anywhere, go on exactly.
+
+The names below are loaded when they are first used, so that `import atrous` is quick.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atrous.evaluation import evaluate
+    from atrous.inference import predict
+    from atrous.models import build_model, load_model, load_weights
+    from atrous.training import train
+
+__version__ = version("atrous")
+
+__all__ = ["build_model", "evaluate", "load_model", "load_weights", "predict", "train"]
+
+_HOMES = {
+    "build_model": "atrous.models",
+    "evaluate": "atrous.evaluation",
+    "load_model": "atrous.models",
+    "load_weights": "atrous.models",
+    "predict": "atrous.inference",
+    "train": "atrous.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'atrous' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

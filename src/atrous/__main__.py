@@ -1,0 +1,5 @@
+"""`python -m atrous` is the command `atrous`."""
+
+from atrous.cli.main import run
+
+run()

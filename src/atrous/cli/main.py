@@ -1,0 +1,39 @@
+"""The command `atrous`: one thin file per subcommand, errors as paragraphs, exit code 2."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from atrous.cli import data, evaluate, models, predict, train, verify_resume
+from atrous.errors import AtrousError
+
+app = typer.Typer(
+    name="atrous",
+    help="Semantic segmentation with atrous convolution.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("train")(train.run_train)
+app.command("evaluate")(evaluate.run_evaluate)
+app.command("predict")(predict.run_predict)
+app.command("models")(models.run_models)
+app.command("verify-resume")(verify_resume.run_verify_resume)
+app.add_typer(data.app, name="data")
+
+
+def run() -> None:
+    """Run the command; a user's mistake ends it with one paragraph and exit code 2."""
+    try:
+        app()
+    except AtrousError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

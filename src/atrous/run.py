@@ -1,0 +1,62 @@
+"""Where things stand in a run folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder that one training leaves behind; every other command takes it."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """Everything that was asked for, defaults written out (TOML)."""
+        return self.path / "recipe.toml"
+
+    @property
+    def plan(self) -> Path:
+        """What was derived from recipe and data when the run first started (JSON)."""
+        return self.path / "plan.json"
+
+    @property
+    def log(self) -> Path:
+        """A line per step, validation, session start and session end (JSON lines)."""
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The last training states."""
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best validation."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Weights at the end of training."""
+        return self.path / "last.safetensors"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores and counts per picture, a pair of files per split."""
+        return self.path / "evaluation"
+
+
+def load_log(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a run's log; a last line torn by a kill is left out."""
+    records = map(parse_record, path.read_bytes().splitlines())
+    return [record for record in records if record is not None]
+
+
+def parse_record(line: bytes) -> dict[str, Any] | None:
+    """Return the record of one line of a log, or None if the line is torn."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

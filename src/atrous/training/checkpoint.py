@@ -1,0 +1,151 @@
+"""Training states on disk: atomic, checksummed, rotated."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atrous.errors import CheckpointError
+from atrous.files import sync_folder
+
+_STATE, _MANIFEST, _PREFIX = "state.pt", "manifest.json", "step-"
+
+
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: int) -> Path:
+    """Write a training state as `folder/step-…`, then remove all but the newest `keep`.
+
+    The state is written to a hidden folder, fsynced and renamed, so that a folder named
+    `step-…` is whole whenever the machine stops.
+
+    Args:
+        folder: Holds the checkpoints of one run.
+        step: Steps finished in this state.
+        state: Tensors, plain numbers, texts, lists and dicts.
+        keep: How many checkpoints stay.
+
+    Raises:
+        CheckpointError: The disk is full or refuses; earlier checkpoints are untouched.
+    """
+    target = folder / f"{_PREFIX}{step:08d}"
+    temporary = folder / f".writing-{step:08d}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        with open(temporary / _STATE, "wb") as file:
+            torch.save(dict(state), file)
+            _flush(file.fileno(), file.flush)
+        manifest = {"step": step, "sha256": compute_file_sha256(temporary / _STATE)}
+        with open(temporary / _MANIFEST, "w", encoding="utf-8") as text:
+            json.dump(manifest, text)
+            _flush(text.fileno(), text.flush)
+        sync_folder(temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+        sync_folder(folder)
+    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in RuntimeError
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(_explain_write_error(error, folder)) from error
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load_newest_checkpoint(
+    folder: Path, *, warn: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest whole checkpoint and its state, or None where there is none yet.
+
+    A torn or altered checkpoint is named through `warn`, set aside as `damaged-step-…`, and
+    the one before it is used.
+
+    Raises:
+        CheckpointError: There are checkpoints, and all of them are damaged.
+    """
+    for leftover in folder.glob(".writing-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    paths = list_checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            return path, _read(path)
+        except CheckpointError as error:
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            warn(f"{error} It is set aside as {aside.name}; the checkpoint before it is used.")
+    if paths:
+        raise CheckpointError(
+            f"None of the {len(paths)} checkpoints in {folder} is whole, so there is nothing to go "
+            "on from. Restore one from a copy, or start again in a new run folder."
+        )
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoint folders of a run, oldest first."""
+    return sorted(folder.glob(f"{_PREFIX}*"))
+
+
+def compute_file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def compute_state_sha256(state: Any) -> str:
+    """Return one SHA-256 over nested dicts and lists of tensors and plain values.
+
+    Equal exactly if every tensor is equal bit for bit (and in type and shape), and every other
+    value too.
+    """
+    digest = hashlib.sha256()
+
+    def feed(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        elif isinstance(value, Mapping):
+            for key in value:
+                digest.update(f"{key!r}:".encode())
+                feed(value[key])
+        elif isinstance(value, (list, tuple)):
+            digest.update(f"[{len(value)}]".encode())
+            for item in value:
+                feed(item)
+        else:
+            digest.update(f"{value!r};".encode())
+
+    feed(state)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        if compute_file_sha256(path / _STATE) != manifest["sha256"]:
+            raise ValueError("its checksum does not fit its content")
+        return torch.load(path / _STATE, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file may raise
+        raise CheckpointError(f"The checkpoint {path} is damaged ({error}).") from None
+
+
+def _flush(descriptor: int, flush: Callable[[], None]) -> None:
+    flush()
+    os.fsync(descriptor)
+
+
+def _explain_write_error(error: BaseException, folder: Path) -> str:
+    cause = error if isinstance(error, OSError) else error.__context__
+    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = "the disk is full" if full or "enough disk" in str(error) else str(error)
+    kept = list_checkpoints(folder)
+    previous = f"{kept[-1].name} is still good" if kept else "there is no earlier one"
+    return (
+        f"The training state could not be saved in {folder}: {reason}. {previous}; make room and "
+        "start the same command again to go on from there."
+    )

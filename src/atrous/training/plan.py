@@ -1,0 +1,122 @@
+"""What is derived from recipe and data once, when a run first starts, and then stays."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from atrous.data import SegmentationDataset
+from atrous.data.statistics import MaskStatistics, compute_class_weights
+from atrous.durations import parse_duration
+from atrous.errors import ConfigError, DataError
+from atrous.files import write_atomically
+from atrous.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds per optimizer step and per validated picture, as measured on this machine."""
+
+    step_s: float
+    image_s: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The fixed numbers of a run.
+
+    Attributes:
+        train_fingerprint, val_fingerprint: What the data was, checked by every later session.
+        num_train, num_val: Pictures in the two splits.
+        class_pixels: Training pixels per class.
+        class_weights: Factor per class in the loss, or None.
+        speed: Measured only where the recipe counts in clock time.
+        total_steps, warmup_steps, validate_steps, step_at: The recipe's durations in steps.
+    """
+
+    train_fingerprint: str
+    val_fingerprint: str
+    num_train: int
+    num_val: int
+    class_pixels: list[int]
+    class_weights: list[float] | None
+    steps_per_epoch: float
+    speed: Speed | None
+    total_steps: int
+    warmup_steps: int
+    validate_steps: int
+    step_at: list[int]
+
+    def save(self, path: Path) -> None:
+        """Write the plan as JSON."""
+        text = json.dumps(asdict(self), indent=2)
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a plan that `save` wrote."""
+        plan = cls(**json.loads(path.read_text(encoding="utf-8")))
+        return replace(plan, speed=Speed(**plan.speed)) if isinstance(plan.speed, dict) else plan
+
+    def check_data(self, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
+        """Refuse to go on with other pictures than the run began with.
+
+        Raises:
+            DataError: The file names or sizes of a split have changed.
+        """
+        for dataset, fingerprint, num_images in (
+            (train_set, self.train_fingerprint, self.num_train),
+            (val_set, self.val_fingerprint, self.num_val),
+        ):
+            if dataset.fingerprint() != fingerprint:
+                raise DataError(
+                    f"The split '{dataset.split}' of {dataset.root} is not what this run began "
+                    f"with: it had {num_images} pictures and has {len(dataset)}, or files of other "
+                    "names or sizes. Bring the data back as it was, or start a new run folder."
+                )
+
+
+def compute_plan(
+    recipe: Recipe,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    statistics: MaskStatistics,
+    measure_speed: Callable[[list[float] | None], Speed],
+) -> Plan:
+    """Turn durations into steps and pixel counts into class weights.
+
+    Clock time of the whole run covers steps and validations at the measured speed.
+
+    Args:
+        measure_speed: Called with the class weights, and only if a duration is in clock time.
+    """
+    settings = recipe.train
+    class_weights = compute_class_weights(statistics, recipe.loss.class_weights)
+    texts = (settings.duration, settings.warmup, settings.validate_every, *settings.step_at)
+    needs_speed = any(parse_duration(text).unit == "s" for text in texts)
+    speed = measure_speed(class_weights) if needs_speed else None
+    steps_per_epoch = len(train_set) / (settings.batch_size * settings.accumulate)
+
+    def to_steps(text: str, step_s: float | None = speed.step_s if speed else None) -> int:
+        return parse_duration(text).compute_steps(steps_per_epoch=steps_per_epoch, step_s=step_s)
+
+    validate_steps = max(1, to_steps(settings.validate_every))
+    whole_step_s = speed and speed.step_s + speed.image_s * len(val_set) / validate_steps
+    total_steps = to_steps(settings.duration, whole_step_s)
+    if total_steps < 1:
+        raise ConfigError(f"--for {settings.duration} is no step at all; give more.")
+    return Plan(
+        train_fingerprint=train_set.fingerprint(),
+        val_fingerprint=val_set.fingerprint(),
+        num_train=len(train_set),
+        num_val=len(val_set),
+        class_pixels=list(statistics.pixels),
+        class_weights=class_weights,
+        steps_per_epoch=steps_per_epoch,
+        speed=speed,
+        total_steps=total_steps,
+        warmup_steps=to_steps(settings.warmup),
+        validate_steps=validate_steps,
+        step_at=[to_steps(text) for text in settings.step_at],
+    )
