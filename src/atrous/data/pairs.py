@@ -79,16 +79,16 @@ def read_pairs_classes(root: Path, ignore_index: int | None) -> tuple[Classes, i
 @lru_cache(maxsize=8)
 def _find_num_classes(stamps: Sequence[tuple[Path, int]], ignore_index: int) -> int:
     def largest_class(path: Path) -> int:
-        values = np.unique(read_indices(path))
-        return int(values[~np.isin(values, (ignore_index, VOID))].max(initial=-1))
+        values = np.unique(read_indices(path)).tolist()
+        return max((value for value in values if value not in (ignore_index, VOID)), default=-1)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         largest = max(pool.map(largest_class, (path for path, _ in stamps)), default=-1)
     if not 0 <= largest < VOID:
         raise DataError(
-            f"Cannot number the classes: the largest class index in the {len(stamps)} masks is "
-            f"{largest}, where 0 to 254 was expected. Look at the masks, or list the classes in "
-            f"{FILENAME} beside them."
+            f"Cannot number the classes: the largest class index in {len(stamps)} masks, such as "
+            f"{stamps[0][0]}, is {largest}, where 0 to 254 was expected. Look at the masks, or "
+            f"list the classes in {FILENAME} beside them."
         )
     return largest + 1
 

@@ -55,24 +55,25 @@ def compute_mask_statistics(
     histogram = np.zeros(VOID + 1, dtype=np.int64)
     where_present = np.zeros(num_classes, dtype=np.int64)
     wrong: dict[str, list[int]] = {}
-    problems: list[str] = []
+    unusable: dict[str, str] = {}
 
     def count(index: int) -> np.ndarray | list[int] | str:
         return _count(dataset, index)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for index, result in enumerate(pool.map(count, range(len(dataset)))):
+            name = dataset.mask_paths[index].name
             if isinstance(result, str):
-                problems.append(result)
+                unusable[name] = result
             elif isinstance(result, list):
-                wrong[dataset.mask_paths[index].name] = result
+                wrong[name] = result
             else:
                 histogram += result
                 present = result[:num_classes] > 0
                 where_present[present] += result[:num_classes].sum()
             if progress is not None:
                 progress(index + 1, len(dataset))
-    _raise_problems(dataset, wrong, problems)
+    _raise_problems(dataset, wrong, unusable)
     return MaskStatistics(
         pixels=histogram[:num_classes].tolist(),
         pixels_where_present=where_present.tolist(),
@@ -134,21 +135,21 @@ def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] |
 
 
 def _raise_problems(
-    dataset: SegmentationDataset, wrong: dict[str, list[int]], problems: list[str]
+    dataset: SegmentationDataset, wrong: dict[str, list[int]], unusable: dict[str, str]
 ) -> None:
+    total = f"of the {len(dataset)} masks of split '{dataset.split}' in "
+    total += str(dataset.mask_paths[0].parent)
     if wrong:
         values = sorted({value for found in wrong.values() for value in found})
-        problems.insert(
-            0,
-            f"{len(wrong)} of the {len(dataset)} masks of split '{dataset.split}' in "
-            f"{dataset.mask_paths[0].parent} have values that are no class: {shorten(values)}, "
+        raise DataError(
+            f"{len(wrong)} {total} have values that are no class: {shorten(values)}, "
             f"where 0 to {len(dataset.classes) - 1} and {dataset.ignore_index} (void) were "
             f"expected. First files: {shorten(list(wrong), 5)}. Correct the masks, list all "
             "classes in classes.toml, or set ignore_index to the value that marks pixels "
-            "without a class.",
+            "without a class."
         )
-    if problems:
-        more = len(problems) - 3
+    if unusable:
         raise DataError(
-            " ".join(problems[:3]) + (f" And {more} more problems." if more > 0 else "")
+            f"{len(unusable)} {total} cannot be used: {shorten(list(unusable), 5)}. "
+            f"The first: {next(iter(unusable.values()))}"
         )

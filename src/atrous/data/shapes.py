@@ -1,0 +1,213 @@
+"""The embedded sample set **shapes**: drawn scenes in VOC devkit layout.
+
+Seven kinds of solid things lie over each other on patterned ground, near and far. Colour only
+hints at the kind: the ground and every thing may have any colour, and a thing has a pattern of its
+own. What tells them apart is their form, so a classifier needs to see more than a pixel.
+"""
+
+import colorsys
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from atrous.classes import VOID, Classes, build_classes
+
+SHAPES = build_classes(
+    ("background", "disc", "ring", "square", "triangle", "star", "arrow", "moon"),
+    (
+        (0, 0, 0), (229, 57, 53), (251, 140, 0), (253, 216, 53),
+        (67, 160, 71), (0, 172, 193), (57, 73, 171), (216, 27, 96),
+    ),
+)  # fmt: skip
+
+_FREQUENCIES = (0.14, 0.16, 0.14, 0.17, 0.17, 0.18, 0.04)
+"""Share of each kind among the things; the moon is the rare one."""
+
+_HUES = (0.0, 0.09, 0.17, 0.35, 0.52, 0.66, 0.88)
+_HUE_SPREAD = 0.05
+
+_RADIUS_RANGE = (0.12, 0.42)
+"""Of a thing, as a share of the picture's side; drawn evenly by ratio."""
+
+_VOID_PX = 1.25
+"""Half the width of the void border around every thing."""
+
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _polygon(*corners: tuple[float, float]) -> Distance:
+    """Return the signed distance to a polygon, negative inside."""
+
+    def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        nearest = np.full_like(x, np.inf)
+        inside = np.zeros(x.shape, dtype=bool)
+        for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
+            ex, ey, px, py = bx - ax, by - ay, x - ax, y - ay
+            along = np.clip((px * ex + py * ey) / (ex * ex + ey * ey), 0, 1)
+            nearest = np.minimum(nearest, (px - ex * along) ** 2 + (py - ey * along) ** 2)
+            if ay != by:
+                inside ^= ((ay <= y) != (by <= y)) & (px < ex * py / ey)
+        return np.where(inside, -1, 1) * np.sqrt(nearest)
+
+    return distance
+
+
+def _star_corners() -> list[tuple[float, float]]:
+    radii = (1.0, 0.42) * 5
+    turns = [math.pi * corner / 5 for corner in range(10)]
+    return [(r * math.sin(a), -r * math.cos(a)) for r, a in zip(radii, turns, strict=True)]
+
+
+def _radius(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.sqrt(x * x + y * y)
+
+
+_DISTANCES: tuple[Distance, ...] = (
+    lambda x, y: _radius(x, y) - 0.9,
+    lambda x, y: np.abs(_radius(x, y) - 0.7) - 0.26,
+    _polygon((-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)),
+    _polygon((0, -1), (0.9, 0.65), (-0.9, 0.65)),
+    _polygon(*_star_corners()),
+    _polygon(
+        (0, -1), (0.75, -0.1), (0.17, -0.1), (0.17, 1), (-0.17, 1), (-0.17, -0.1), (-0.75, -0.1)
+    ),
+    lambda x, y: np.maximum(_radius(x, y) - 1, 0.75 - _radius(x - 0.5, y)),
+)  # fmt: skip
+
+
+def write_shapes(
+    folder: Path, *, num_train: int, num_val: int, size_px: int, seed: int = 0
+) -> None:
+    """Draw the set and write it as `folder`/VOCdevkit/VOC2012, with a `classes.toml`.
+
+    The same numbers give the same files. Each picture depends on the seed and its own number.
+    """
+    devkit = folder / "VOCdevkit" / "VOC2012"
+    lists = devkit / "ImageSets" / "Segmentation"
+    for path in (devkit / "JPEGImages", devkit / "SegmentationClass", lists):
+        path.mkdir(parents=True, exist_ok=True)
+    names = [f"shapes_{index:05d}" for index in range(num_train + num_val)]
+    for index, name in enumerate(names):
+        picture, mask = draw_scene(np.random.default_rng((seed, index)), size_px)
+        Image.fromarray(picture).save(devkit / "JPEGImages" / f"{name}.jpg", quality=95)
+        palette_mask = Image.fromarray(mask)
+        palette_mask.putpalette(SHAPES.palette)
+        palette_mask.save(devkit / "SegmentationClass" / f"{name}.png")
+    (lists / "train.txt").write_text("\n".join(names[:num_train]) + "\n")
+    (lists / "val.txt").write_text("\n".join(names[num_train:]) + "\n")
+    (devkit / "classes.toml").write_text(_format_classes(SHAPES))
+
+
+def draw_scene(rng: np.random.Generator, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one picture, uint8 (H, W, 3), and its mask, uint8 (H, W)."""
+    grid = np.arange(size_px) + 0.5
+    x, y = np.meshgrid(grid, grid)
+    picture = _pattern(rng, x, y, size_px, *_ground_colors(rng))
+    mask = np.zeros((size_px, size_px), dtype=np.uint8)
+    least, most = _RADIUS_RANGE
+    radii = size_px * least * (most / least) ** rng.uniform(size=rng.integers(3, 7))
+    for radius in sorted(radii, reverse=True):
+        _draw_thing(rng, picture, mask, x, y, radius)
+    picture += rng.normal(0, 0.02, picture.shape)
+    return (255 * np.clip(picture, 0, 1)).astype(np.uint8), mask
+
+
+def _draw_thing(
+    rng: np.random.Generator,
+    picture: np.ndarray,
+    mask: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    radius: float,
+) -> None:
+    """Draw one thing with its shadow over what is there, and mark it in the mask."""
+    size_px = len(x)
+    kind = rng.choice(len(_DISTANCES), p=_FREQUENCIES)
+    center_x, center_y = rng.uniform(0.05 * size_px, 0.95 * size_px, 2)
+    angle = rng.uniform(0, 2 * math.pi)
+    cos, sin = math.cos(angle) / radius, math.sin(angle) / radius
+
+    def distance_px(shift: float) -> np.ndarray:
+        dx, dy = x - center_x - shift, y - center_y - shift
+        return radius * _DISTANCES[kind](cos * dx + sin * dy, cos * dy - sin * dx)
+
+    shadow = np.clip(0.5 - distance_px(0.1 * radius + 1) / (0.15 * radius + 2), 0, 1)
+    picture *= 1 - 0.5 * shadow[..., None]
+    distance = distance_px(0)
+    hue = _HUES[kind] + rng.normal(0, _HUE_SPREAD)
+    fill = _pattern(rng, x, y, size_px, *_thing_colors(rng, hue), choice=kind % 4)
+    light = 1.1 - 0.25 * np.clip((x - center_x + y - center_y) / radius + 0.6, -1, 1)
+    edge = 1 - 0.35 * np.clip(1.5 + distance / (0.06 * radius + 0.6), 0, 1)
+    cover = np.clip(0.5 - distance, 0, 1)[..., None]
+    picture += cover * (np.clip(fill * (light * edge)[..., None], 0, 1) - picture)
+    mask[distance < 0] = kind + 1
+    mask[np.abs(distance) < _VOID_PX] = VOID
+
+
+def _thing_colors(rng: np.random.Generator, hue: float) -> tuple[np.ndarray, np.ndarray]:
+    saturation, value = rng.uniform(0.45, 0.95), rng.uniform(0.6, 1.0)
+    main = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+    second = colorsys.hsv_to_rgb(
+        (hue + rng.normal(0, 0.06)) % 1, saturation * rng.uniform(0.2, 0.9), value
+    )
+    return np.array(main), np.array(second)
+
+
+def _ground_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    hue = rng.uniform()
+    first = colorsys.hsv_to_rgb(hue, rng.uniform(0.1, 0.7), rng.uniform(0.35, 1.0))
+    second = colorsys.hsv_to_rgb(
+        (hue + rng.normal(0, 0.12)) % 1, rng.uniform(0.1, 0.7), rng.uniform(0.35, 1.0)
+    )
+    return np.array(first), np.array(second)
+
+
+def _pattern(
+    rng: np.random.Generator,
+    x: np.ndarray,
+    y: np.ndarray,
+    size_px: int,
+    first: np.ndarray,
+    second: np.ndarray,
+    choice: int | None = None,
+) -> np.ndarray:
+    """Blend two colours by stripes, checks, dots or clouds, of any spacing and direction."""
+    angle, spacing = rng.uniform(0, 2 * math.pi), rng.uniform(0.04, 0.14) * size_px
+    u = (math.cos(angle) * x + math.sin(angle) * y) / spacing + rng.uniform()
+    v = (math.cos(angle) * y - math.sin(angle) * x) / spacing + rng.uniform()
+    wave_u, wave_v = (4 * np.abs(w - np.floor(w) - 0.5) - 1 for w in (u, v))
+    if choice is None:
+        choice = rng.integers(4)
+    if choice == 0:
+        blend = 2 * wave_u
+    elif choice == 1:
+        blend = 4 * wave_u * wave_v
+    elif choice == 2:
+        blend = 4 * (0.55 - _radius(wave_u - 1, wave_v - 1) / 2)
+    else:
+        blend = 2 * _clouds(rng, size_px)
+    weight = np.clip(0.5 + blend + 0.4 * _clouds(rng, size_px), 0, 1)[..., None]
+    return first + weight * (second - first)
+
+
+def _clouds(rng: np.random.Generator, size_px: int) -> np.ndarray:
+    """Return smooth noise, roughly -1 to 1, from random grids of 4, 8 and 16 cells."""
+    total = np.zeros((size_px, size_px))
+    for cells, strength in ((4, 0.6), (8, 0.3), (16, 0.15)):
+        lattice = rng.uniform(-1, 1, (cells + 1, cells + 1))
+        place = (np.arange(size_px) + 0.5) * cells / size_px
+        cell = place.astype(int)
+        t = place - cell
+        t = t * t * (3 - 2 * t)
+        rows = lattice[cell] * (1 - t)[:, None] + lattice[cell + 1] * t[:, None]
+        total += strength * (rows[:, cell] * (1 - t) + rows[:, cell + 1] * t)
+    return total
+
+
+def _format_classes(classes: Classes) -> str:
+    names = ", ".join(f'"{name}"' for name in classes.names)
+    colors = ", ".join(str(list(color)) for color in classes.colors)
+    return f"ignore_index = {VOID}\nnames = [{names}]\ncolors = [{colors}]\n"

@@ -1,0 +1,119 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import tv_tensors
+
+from atrous.classes import VOID, voc_color
+from atrous.data import read_image, read_mask
+from atrous.data.sample import read_image_hw
+from atrous.errors import DataError
+
+RED = (200, 30, 40)
+
+
+def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options) -> Path:
+    picture = Image.fromarray(pixels)
+    (picture.convert(mode) if mode else picture).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "L", "LA", "1"])
+def test_every_mode_of_picture_becomes_rgb(tmp_path, mode):
+    path = tmp_path / "picture.tif"
+    save(path, np.full((4, 6, 3), RED, dtype=np.uint8), mode)
+    image = read_image(path)
+    assert isinstance(image, tv_tensors.Image)
+    assert (image.shape, str(image.dtype)) == ((3, 4, 6), "torch.uint8")
+    assert read_image_hw(path) == (4, 6)
+    if mode in ("RGB", "RGBA", "CMYK"):
+        assert image[:, 0, 0].tolist() == pytest.approx(RED, abs=2)
+
+
+def test_16_bit_pictures_keep_their_high_byte(tmp_path):
+    path = save(tmp_path / "deep.png", np.array([[0, 256, 65535]], dtype=np.uint16))
+    assert read_image(path)[0].tolist() == [[0, 1, 255]]
+
+
+def test_pictures_are_turned_upright(tmp_path):
+    pixels = np.zeros((2, 4, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise
+    path = save(tmp_path / "turned.png", pixels, exif=exif)
+    assert read_image(path).shape == (3, 4, 2)
+    assert read_image_hw(path) == (4, 2)
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_masks_keep_their_indices(tmp_path, mode):
+    indices = np.array([[0, 1, 2], [20, 255, 7]], dtype=np.uint8)
+    picture = Image.fromarray(indices)
+    if mode == "P":
+        picture.putpalette([channel for index in range(256) for channel in voc_color(index)])
+    picture.save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png", num_classes=21)
+    assert isinstance(mask, tv_tensors.Mask)
+    assert np.array_equal(mask.numpy(), indices)
+
+
+def test_masks_of_1_and_16_bits(tmp_path):
+    one = save(tmp_path / "one.png", np.array([[False, True]]))
+    assert read_mask(one, num_classes=2).tolist() == [[0, 1]]
+    sixteen = save(tmp_path / "sixteen.png", np.array([[3, 255]], dtype=np.uint16))
+    assert read_mask(sixteen, num_classes=4).tolist() == [[3, VOID]]
+
+
+def test_ignore_index_becomes_void_and_255_always_is(tmp_path):
+    path = save(tmp_path / "mask.png", np.array([[0, 11, 255, 10]], dtype=np.uint8))
+    assert read_mask(path, num_classes=11, ignore_index=11).tolist() == [[0, VOID, VOID, 10]]
+
+
+def truncated(path: Path) -> None:
+    data = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(data, "PNG" if path.suffix == ".png" else "JPEG")
+    path.write_bytes(data.getvalue()[: data.tell() // 2])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "There is no file"),
+        (lambda path: path.write_text("not a picture"), "no known picture format"),
+        (lambda path: path.write_bytes(b""), "no known picture format"),
+        (truncated, "Cannot read .* as a picture"),
+    ],
+)
+@pytest.mark.parametrize("name", ["bad.jpg", "bad.png"])
+def test_unreadable_files_are_named(tmp_path, make, message, name):
+    path = tmp_path / name
+    make(path)
+    for read in (read_image, lambda path: read_mask(path, num_classes=2)):
+        with pytest.raises(DataError, match=message) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "message"),
+    [
+        ("rgb.png", np.zeros((2, 2, 3), np.uint8), "RGB mask where indices were expected"),
+        ("rgba.png", np.zeros((2, 2, 4), np.uint8), "RGB mask where indices were expected"),
+        ("lossy.jpg", np.zeros((2, 2), np.uint8), "JPEG, which changes pixel values"),
+        ("high.png", np.array([[0, 3, 7, 7]], np.uint8), "the values 3, 7, but .* 3 classes"),
+        ("deep.png", np.array([[0, 900]], np.uint16), "the value 900, but"),
+    ],
+)
+def test_wrong_masks_say_what_is_wrong(tmp_path, name, pixels, message):
+    path = save(tmp_path / name, pixels)
+    with pytest.raises(DataError, match=message) as caught:
+        read_mask(path, num_classes=3)
+    assert str(path) in str(caught.value)
+
+
+def test_floating_point_pictures_are_refused(tmp_path):
+    path = save(tmp_path / "float.tif", np.zeros((2, 2), np.float32))
+    with pytest.raises(DataError, match="floating point"):
+        read_image(path)

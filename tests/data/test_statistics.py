@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.classes import build_classes
+from atrous.data import (
+    MaskStatistics,
+    SegmentationDataset,
+    compute_class_weights,
+    compute_mask_statistics,
+    open_dataset,
+)
+from atrous.errors import ConfigError, DataError
+
+
+def make_dataset(folder, masks, image_hw=(2, 3), ignore_index=9) -> SegmentationDataset:
+    images = []
+    for number, mask in enumerate(masks):
+        images.append(folder / f"{number}.jpg")
+        Image.fromarray(np.zeros((*image_hw, 3), np.uint8)).save(images[-1])
+        Image.fromarray(np.array(mask, np.uint8)).save(folder / f"{number}.png")
+    return SegmentationDataset(
+        root=folder,
+        split="train",
+        format="pairs",
+        classes=build_classes(["a", "b", "c"]),
+        ignore_index=ignore_index,
+        names=[path.stem for path in images],
+        image_paths=images,
+        mask_paths=[path.with_suffix(".png") for path in images],
+    )
+
+
+def test_pixels_are_counted(tmp_path):
+    dataset = make_dataset(tmp_path, [[[0, 0, 0], [0, 1, 9]], [[0, 0, 255], [0, 0, 0]]])
+    seen = []
+    statistics = compute_mask_statistics(dataset, lambda done, total: seen.append((done, total)))
+    assert statistics == MaskStatistics([9, 1, 0], [10, 5, 0], num_void=2)
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_bad_values_are_told_once_for_all_masks(tmp_path):
+    good, bad = [[0, 1, 2], [9, 9, 255]], [[0, 3, 77], [0, 0, 0]]
+    dataset = make_dataset(tmp_path, [good, bad, good, bad, bad])
+    with pytest.raises(DataError, match=r"3 of the 5 masks .* 3, 77, where 0 to 2 and 9") as caught:
+        compute_mask_statistics(dataset)
+    assert "First files: 1.png, 3.png, 4.png." in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_sizes_that_differ_and_unreadable_masks_are_told(tmp_path):
+    dataset = make_dataset(tmp_path, [np.zeros((4, 3))] * 5)
+    with pytest.raises(DataError, match=r"5 of the 5 masks .* 0.png, 1.png") as caught:
+        compute_mask_statistics(dataset)
+    assert "0.jpg is 3 × 2 pixels" in str(caught.value)
+    dataset.mask_paths[0].write_text("no picture")
+    with pytest.raises(DataError, match=r"Cannot read .*0.png as a picture"):
+        compute_mask_statistics(dataset)
+
+
+def test_class_weights():
+    statistics = MaskStatistics([60, 20, 10, 0], [100, 80, 20, 0], num_void=0)
+    assert compute_class_weights(statistics, "none") is None
+    # frequencies 0.6, 0.25, 0.5
+    median = compute_class_weights(statistics, "median_frequency")
+    assert median == pytest.approx([0.5 / 0.6, 0.5 / 0.25, 1, 0])
+    inverse = compute_class_weights(statistics, "inverse")
+    assert inverse == pytest.approx([0.3, 0.9, 1.8, 0])
+    assert np.mean(inverse[:3]) == pytest.approx(1)
+
+
+def test_class_weights_that_cannot_be():
+    with pytest.raises(ConfigError, match="Did you mean 'median_frequency'"):
+        compute_class_weights(MaskStatistics([1], [1], 0), "median")
+    with pytest.raises(DataError, match="every pixel here is void"):
+        compute_class_weights(MaskStatistics([0], [0], 5), "inverse")
+
+
+def test_camvid(real_data):
+    dataset = open_dataset(real_data / "camvid", "val")
+    statistics = compute_mask_statistics(dataset)
+    assert sum(statistics.pixels) + statistics.num_void == 101 * 360 * 480
+    histogram = np.zeros(12, int)
+    for path in dataset.mask_paths:
+        histogram += np.bincount(np.asarray(Image.open(path)).ravel(), minlength=12)
+    assert statistics.pixels == histogram[:11].tolist()
+    weights = compute_class_weights(statistics, "median_frequency")
+    assert weights[dataset.classes.names.index("road")] == min(weights)
