@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from atrous.classes import VOID
+from atrous.classes import VOID, build_classes
 from atrous.data import open_dataset
 from atrous.errors import AtrousError, DataError
 from atrous.evaluation import evaluate, evaluate_model
@@ -85,18 +85,26 @@ def test_modules_are_left_in_the_mode_they_were_in(colored_data, color_model):
     assert not color_model.head.training
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of a real small model with the classes of the coloured pictures."""
+    torch.manual_seed(0)
+    model = build_model("deeplabv3_mobilenet_v3_large", num_classes=3)
+    classes = build_classes(["red", "green", "blue"])
+    card = ModelCard(
+        model.name, model.options, classes, (0.5,) * 3, (0.25,) * 3, (64, 64), {"step": 7}
+    )
+    path = tmp_path_factory.mktemp("weights") / "best.safetensors"
+    save_weights(path, model, card)
+    return path
+
+
 @pytest.fixture
-def run(tmp_path, colored_data):
+def run(tmp_path, colored_data, weights):
     """A run folder of a real small model on the coloured pictures."""
     folder = tmp_path / "run"
     folder.mkdir()
-    dataset = open_dataset(colored_data, "val")
-    torch.manual_seed(0)
-    model = build_model("deeplabv3_mobilenet_v3_large", num_classes=3)
-    card = ModelCard(
-        model.name, model.options, dataset.classes, (0.5,) * 3, (0.25,) * 3, (64, 64), {"step": 7}
-    )
-    save_weights(folder / "best.safetensors", model, card)
+    (folder / weights.name).symlink_to(weights)
     (folder / "recipe.toml").write_text(f"[data]\nroot = '{colored_data}'\nsize = 64\n")
     return folder
 
