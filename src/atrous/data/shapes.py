@@ -23,10 +23,10 @@ SHAPES = build_classes(
     ),
 )  # fmt: skip
 
-_FREQUENCIES = (0.14, 0.16, 0.14, 0.17, 0.17, 0.18, 0.04)
+_FREQUENCIES = (0.14, 0.16, 0.14, 0.17, 0.16, 0.18, 0.05)
 """Share of each kind among the things; the moon is the rare one."""
 
-_HUES = (0.0, 0.09, 0.17, 0.35, 0.52, 0.66, 0.88)
+_HUES = (0.99, 0.09, 0.16, 0.33, 0.52, 0.64, 0.83)
 _HUE_SPREAD = 0.05
 
 _RADIUS_RANGE = (0.12, 0.42)
@@ -105,14 +105,25 @@ def draw_scene(rng: np.random.Generator, size_px: int) -> tuple[np.ndarray, np.n
     """Draw one picture, uint8 (H, W, 3), and its mask, uint8 (H, W)."""
     grid = np.arange(size_px) + 0.5
     x, y = np.meshgrid(grid, grid)
-    picture = _pattern(rng, x, y, size_px, *_ground_colors(rng))
+    picture = _draw_ground(rng, x, y)
     mask = np.zeros((size_px, size_px), dtype=np.uint8)
     least, most = _RADIUS_RANGE
     radii = size_px * least * (most / least) ** rng.uniform(size=rng.integers(3, 7))
     for radius in sorted(radii, reverse=True):
         _draw_thing(rng, picture, mask, x, y, radius)
-    picture += rng.normal(0, 0.02, picture.shape)
+    picture += rng.normal(0, 0.015, picture.shape)
     return (255 * np.clip(picture, 0, 1)).astype(np.uint8), mask
+
+
+def _draw_ground(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return clouds of two near colours, at times with wide soft stripes."""
+    size_px = len(x)
+    hue, value = rng.uniform(), rng.uniform(0.35, 0.9)
+    first = _color(hue, rng.uniform(0.1, 0.6), value)
+    second = _color(hue + rng.normal(0, 0.1), rng.uniform(0.1, 0.6), value + rng.uniform(-0.3, 0.3))
+    along, _ = _waves(rng, x, y, rng.uniform(0.15, 0.4) * size_px)
+    weight = 0.5 + rng.choice((0, 0.4)) * along + rng.uniform(0.5, 1.5) * _clouds(rng, size_px)
+    return _blend(first, second, weight)
 
 
 def _draw_thing(
@@ -134,63 +145,61 @@ def _draw_thing(
         dx, dy = x - center_x - shift, y - center_y - shift
         return radius * _DISTANCES[kind](cos * dx + sin * dy, cos * dy - sin * dx)
 
-    shadow = np.clip(0.5 - distance_px(0.1 * radius + 1) / (0.15 * radius + 2), 0, 1)
+    shadow = np.clip(0.5 - distance_px(0.08 * radius + 1) / (0.12 * radius + 2), 0, 1)
     picture *= 1 - 0.5 * shadow[..., None]
     distance = distance_px(0)
-    hue = _HUES[kind] + rng.normal(0, _HUE_SPREAD)
-    fill = _pattern(rng, x, y, size_px, *_thing_colors(rng, hue), choice=kind % 4)
-    light = 1.1 - 0.25 * np.clip((x - center_x + y - center_y) / radius + 0.6, -1, 1)
-    edge = 1 - 0.35 * np.clip(1.5 + distance / (0.06 * radius + 0.6), 0, 1)
+    fill = _fill(rng, kind, x, y, distance)
+    light = 1.05 - 0.2 * np.clip((x - center_x + y - center_y) / radius + 0.6, -1, 1)
+    edge = 1 - 0.35 * np.clip(1.5 + distance / (0.05 * radius + 0.6), 0, 1)
     cover = np.clip(0.5 - distance, 0, 1)[..., None]
     picture += cover * (np.clip(fill * (light * edge)[..., None], 0, 1) - picture)
     mask[distance < 0] = kind + 1
     mask[np.abs(distance) < _VOID_PX] = VOID
 
 
-def _thing_colors(rng: np.random.Generator, hue: float) -> tuple[np.ndarray, np.ndarray]:
-    saturation, value = rng.uniform(0.45, 0.95), rng.uniform(0.6, 1.0)
-    main = colorsys.hsv_to_rgb(hue % 1, saturation, value)
-    second = colorsys.hsv_to_rgb(
-        (hue + rng.normal(0, 0.06)) % 1, saturation * rng.uniform(0.2, 0.9), value
-    )
-    return np.array(main), np.array(second)
-
-
-def _ground_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    hue = rng.uniform()
-    first = colorsys.hsv_to_rgb(hue, rng.uniform(0.1, 0.7), rng.uniform(0.35, 1.0))
-    second = colorsys.hsv_to_rgb(
-        (hue + rng.normal(0, 0.12)) % 1, rng.uniform(0.1, 0.7), rng.uniform(0.35, 1.0)
-    )
-    return np.array(first), np.array(second)
-
-
-def _pattern(
-    rng: np.random.Generator,
-    x: np.ndarray,
-    y: np.ndarray,
-    size_px: int,
-    first: np.ndarray,
-    second: np.ndarray,
-    choice: int | None = None,
+def _fill(
+    rng: np.random.Generator, kind: int, x: np.ndarray, y: np.ndarray, distance: np.ndarray
 ) -> np.ndarray:
-    """Blend two colours by stripes, checks, dots or clouds, of any spacing and direction."""
-    angle, spacing = rng.uniform(0, 2 * math.pi), rng.uniform(0.04, 0.14) * size_px
-    u = (math.cos(angle) * x + math.sin(angle) * y) / spacing + rng.uniform()
-    v = (math.cos(angle) * y - math.sin(angle) * x) / spacing + rng.uniform()
-    wave_u, wave_v = (4 * np.abs(w - np.floor(w) - 0.5) - 1 for w in (u, v))
-    if choice is None:
-        choice = rng.integers(4)
-    if choice == 0:
-        blend = 2 * wave_u
-    elif choice == 1:
-        blend = 4 * wave_u * wave_v
-    elif choice == 2:
-        blend = 4 * (0.55 - _radius(wave_u - 1, wave_v - 1) / 2)
-    else:
-        blend = 2 * _clouds(rng, size_px)
-    weight = np.clip(0.5 + blend + 0.4 * _clouds(rng, size_px), 0, 1)[..., None]
-    return first + weight * (second - first)
+    """Return the colours of a thing, in the pattern of its kind."""
+    size_px = len(x)
+    spacing = rng.uniform(0.05, 0.075) * size_px
+    u, v = _waves(rng, x, y, spacing)
+    weight = (
+        lambda: 3 * (0.35 - _radius(u, v)),  # dots
+        lambda: 1.5 * u,  # stripes
+        lambda: 3 * u * v,  # checks
+        lambda: 0.5 * _clouds(rng, size_px) - 0.5,  # plain
+        lambda: 1.5 * _wave(distance / spacing),  # outlines
+        lambda: 1.5 * _wave((x + spacing * v) / spacing),  # zigzag
+        lambda: 3 * _clouds(rng, size_px),  # clouds
+    )[kind]()
+    hue = _HUES[kind] + rng.normal(0, _HUE_SPREAD)
+    saturation, value = rng.uniform(0.5, 0.95), rng.uniform(0.6, 1.0)
+    first = _color(hue, saturation, value)
+    second = _color(hue + rng.normal(0, 0.04), saturation * rng.uniform(0.1, 0.6), value * 1.1)
+    return _blend(first, second, 0.5 + weight)
+
+
+def _color(hue: float, saturation: float, value: float) -> np.ndarray:
+    return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, min(max(value, 0.0), 1.0)))
+
+
+def _blend(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return first + np.clip(weight, 0, 1)[..., None] * (second - first)
+
+
+def _wave(phase: np.ndarray) -> np.ndarray:
+    """Return a wave of straight lines between -1 and 1, of period 1."""
+    return 4 * np.abs(phase - np.floor(phase) - 0.5) - 1
+
+
+def _waves(
+    rng: np.random.Generator, x: np.ndarray, y: np.ndarray, spacing: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return waves along two directions at right angles."""
+    angle = rng.uniform(0, 2 * math.pi)
+    cos, sin = math.cos(angle) / spacing, math.sin(angle) / spacing
+    return _wave(cos * x + sin * y), _wave(cos * y - sin * x)
 
 
 def _clouds(rng: np.random.Generator, size_px: int) -> np.ndarray:
