@@ -29,7 +29,11 @@ class ImagePooling(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Pool, project and spread."""
-        return super().forward(features).expand(-1, -1, *features.shape[-2:])
+        spread = super().forward(features).expand(-1, -1, *features.shape[-2:])
+        # An expanded tensor would turn the concatenation of channels_last views into a slower one.
+        if features.is_contiguous(memory_format=torch.channels_last):
+            return spread.contiguous(memory_format=torch.channels_last)
+        return spread
 
 
 class ASPP(nn.Module):

@@ -56,7 +56,8 @@ def fit_tensors(
         name for name in own if name not in tensors and not name.endswith("num_batches_tracked")
     ]
     unknown = [name for name in tensors if name not in own]
-    reshaped = [name for name in tensors if name in own and tensors[name].shape != own[name].shape]
+    shared = [name for name in own if name in tensors]
+    reshaped = [name for name in shared if tensors[name].shape != own[name].shape]
     per_class = [
         name
         for name in reshaped
@@ -80,7 +81,7 @@ def fit_tensors(
             f"{model.num_classes}. Build the model with num_classes={num_file_classes}, or start "
             "from the file with --init, which gives the model a new classifier."
         )
-    fitting = {name: tensors[name] for name in tensors if name in own and name not in per_class}
+    fitting = {name: tensors[name] for name in shared if name not in per_class}
     model.load_state_dict(fitting, strict=False)
     left = [file_names[name] for name in unknown + per_class]
     return LoadedWeights(list(fitting), left, missing + per_class)
