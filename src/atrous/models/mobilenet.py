@@ -43,7 +43,7 @@ class MobileNetV3Large(Backbone):
             norm_layer=partial(build_norm, norm, eps=1e-3, momentum=1e-2),
         ).features
         if output_stride == 8:
-            _replace_stride(blocks[7])
+            _find_depthwise(blocks[7]).stride = (1, 1)
             for block in blocks[8:16]:
                 _double_dilation(block)
         for index, block in enumerate(blocks):
@@ -62,10 +62,6 @@ class MobileNetV3Large(Backbone):
 
 def _find_depthwise(block: nn.Module) -> nn.Conv2d:
     return next(m for m in block.modules() if isinstance(m, nn.Conv2d) and m.groups > 1)
-
-
-def _replace_stride(block: nn.Module) -> None:
-    _find_depthwise(block).stride = (1, 1)
 
 
 def _double_dilation(block: nn.Module) -> None:

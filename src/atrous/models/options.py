@@ -34,7 +34,9 @@ OPTIONS: dict[str, Option] = {
     "num_classes": Option(
         21, "a whole number from 1 to 255", lambda value: _is_count(value) and value <= 255
     ),
-    "output_stride": Option(16, "8, 16 or 32", lambda value: value in (8, 16, 32)),
+    "output_stride": Option(
+        16, "8, 16 or 32", lambda value: _is_count(value) and value in (8, 16, 32)
+    ),
     "multi_grid": Option(
         (1, 1, 1),
         "three whole numbers of at least 1",
