@@ -43,7 +43,7 @@ class ASPP(nn.Module):
         in_channels: Channels of the features.
         out_channels: Channels of each view and of the result.
         atrous_rates: Spacing of the 3x3 taps, in feature cells, not image pixels.
-        dropout: Share of channels' values dropped after the projection.
+        dropout: Share of the values dropped after the projection.
         norm: "batch" or "group".
 
     Shapes:

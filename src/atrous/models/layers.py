@@ -59,5 +59,5 @@ def conv_norm_relu(
 
 
 def upsample(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
-    """Resize features to a height and width: bilinear, corners of pixels aligned."""
+    """Resize features to a height and width: bilinear, `align_corners=False`."""
     return F.interpolate(features, size=size_hw, mode="bilinear", align_corners=False)

@@ -179,7 +179,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         # Torchvision's training scripts put their arguments, a Namespace, beside the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
     if isinstance(content, dict):
         content = content.get("model", content)
@@ -197,7 +197,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         card = ModelCard.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
     return tensors, card
 
