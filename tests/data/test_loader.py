@@ -142,6 +142,19 @@ def test_a_bad_file_gives_its_own_message_without_a_traceback(dataset, workers):
         assert str(caught.value) == str(expected.value)
 
 
+def die(sample, seed):
+    os._exit(1)
+
+
+def test_a_worker_that_is_killed_is_told_in_words(dataset):
+    with pytest.raises(DataError, match=r"reads pictures ahead was killed.* use fewer workers"):
+        list(
+            build_train_loader(
+                dataset, die, batch_size=2, seed=0, start_batch=0, num_batches=2, workers=1
+            )
+        )
+
+
 def test_a_negative_number_of_workers(dataset):
     with pytest.raises(ConfigError, match="0 or more, not -1"):
         build_eval_loader(dataset, workers=-1)

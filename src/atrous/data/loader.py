@@ -168,10 +168,19 @@ def _iterate(source: Any, *, workers: int, **options: Any) -> Iterator[Any]:
 
 
 def _raise_errors(loader: Iterable[Any]) -> Iterator[Any]:
-    for item in loader:
-        if isinstance(item, DataError):
-            raise item
-        yield item
+    try:
+        for item in loader:
+            if isinstance(item, DataError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"A process that reads pictures ahead was killed: {error}. Mostly there is too little "
+            "memory, or too little shared memory (/dev/shm) in a container: use fewer workers, "
+            "or give the container more."
+        ) from error
 
 
 def _ignore_signals(worker: int) -> None:

@@ -23,16 +23,16 @@ SHAPES = build_classes(
     ),
 )  # fmt: skip
 
-_FREQUENCIES = (0.14, 0.16, 0.14, 0.17, 0.16, 0.18, 0.05)
+_FREQUENCIES = (0.14, 0.16, 0.14, 0.16, 0.17, 0.18, 0.05)
 """Share of each kind among the things; the moon is the rare one."""
 
-_HUES = (0.99, 0.09, 0.16, 0.33, 0.52, 0.64, 0.83)
-_HUE_SPREAD = 0.05
+_HUES = (0.0, 0.08, 0.16, 0.32, 0.5, 0.65, 0.83)
+_HUE_SPREAD = 0.06
 
-_RADIUS_RANGE = (0.12, 0.42)
+_RADIUS_RANGE = (0.13, 0.45)
 """Of a thing, as a share of the picture's side; drawn evenly by ratio."""
 
-_VOID_PX = 1.25
+_VOID_PX = 1.5
 """Half the width of the void border around every thing."""
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -74,7 +74,7 @@ _DISTANCES: tuple[Distance, ...] = (
     _polygon(
         (0, -1), (0.75, -0.1), (0.17, -0.1), (0.17, 1), (-0.17, 1), (-0.17, -0.1), (-0.75, -0.1)
     ),
-    lambda x, y: np.maximum(_radius(x, y) - 1, 0.75 - _radius(x - 0.5, y)),
+    lambda x, y: np.maximum(_radius(x, y) - 1, 0.7 - _radius(x - 0.55, y)),
 )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def draw_scene(rng: np.random.Generator, size_px: int) -> tuple[np.ndarray, np.n
     picture = _draw_ground(rng, x, y)
     mask = np.zeros((size_px, size_px), dtype=np.uint8)
     least, most = _RADIUS_RANGE
-    radii = size_px * least * (most / least) ** rng.uniform(size=rng.integers(3, 7))
+    radii = size_px * least * (most / least) ** rng.uniform(size=rng.integers(3, 6))
     for radius in sorted(radii, reverse=True):
         _draw_thing(rng, picture, mask, x, y, radius)
     picture += rng.normal(0, 0.015, picture.shape)
