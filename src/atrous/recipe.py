@@ -100,7 +100,15 @@ class DataRecipe(_Section):
 
 
 class LossRecipe(_Section):
-    """Weights of the terms that are added up to the loss; 0 leaves a term out."""
+    """Weights of the terms that are added up to the loss; 0 leaves a term out.
+
+    Attributes:
+        focal_gamma: How much the focal term scales easy pixels down.
+        auxiliary: Weight of the same sum over the auxiliary head's logits.
+        class_weights: Factor per class in cross entropy and focal, from the training masks.
+        class_weight_power: Exponent on those factors; below 1 they differ less.
+        label_smoothing: Share of the target that cross entropy spreads over all classes.
+    """
 
     cross_entropy: float = Field(1.0, ge=0)
     focal: float = Field(0.0, ge=0)
@@ -109,6 +117,7 @@ class LossRecipe(_Section):
     lovasz: float = Field(0.0, ge=0)
     auxiliary: float = Field(0.4, ge=0)
     class_weights: Literal["none", "inverse", "median_frequency"] = "none"
+    class_weight_power: float = Field(1.0, gt=0, le=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")

@@ -66,7 +66,7 @@ class Learner:
         self.average = deepcopy(self.model).requires_grad_(False) if settings.ema else None
         self.optimizer = build_optimizer(self.model, settings)
         self.criterion = SegmentationLoss(
-            **recipe.loss.model_dump(exclude={"class_weights"}), class_weights=class_weights
+            **recipe.loss.model_dump(exclude={"class_weights", "class_weight_power"}), class_weights=class_weights
         ).to(device)
         self._wrapped, self._wrapped_optimizer = self.fabric.setup(self.model, self.optimizer)
         self._wrapped.mark_forward_method("compute_training_logits")

@@ -93,6 +93,8 @@ def compute_plan(
     """
     settings = recipe.train
     class_weights = compute_class_weights(statistics, recipe.loss.class_weights)
+    if class_weights is not None:
+        class_weights = [weight**recipe.loss.class_weight_power for weight in class_weights]
     texts = (settings.duration, settings.warmup, settings.validate_every, *settings.step_at)
     needs_speed = any(parse_duration(text).unit == "s" for text in texts)
     speed = measure_speed(class_weights) if needs_speed else None
