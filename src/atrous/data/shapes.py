@@ -23,13 +23,13 @@ SHAPES = build_classes(
     ),
 )  # fmt: skip
 
-_FREQUENCIES = (0.14, 0.16, 0.14, 0.16, 0.17, 0.18, 0.05)
+_FREQUENCIES = (0.13, 0.15, 0.13, 0.16, 0.18, 0.18, 0.07)
 """Share of each kind among the things; the moon is the rare one."""
 
 _HUES = (0.0, 0.08, 0.16, 0.32, 0.5, 0.65, 0.83)
 _HUE_SPREAD = 0.06
 
-_RADIUS_RANGE = (0.13, 0.45)
+_RADIUS_RANGE = (0.14, 0.45)
 """Of a thing, as a share of the picture's side; drawn evenly by ratio."""
 
 _VOID_PX = 1.5
@@ -56,7 +56,7 @@ def _polygon(*corners: tuple[float, float]) -> Distance:
 
 
 def _star_corners() -> list[tuple[float, float]]:
-    radii = (1.0, 0.42) * 5
+    radii = (1.0, 0.5) * 5
     turns = [math.pi * corner / 5 for corner in range(10)]
     return [(r * math.sin(a), -r * math.cos(a)) for r, a in zip(radii, turns, strict=True)]
 
@@ -72,7 +72,7 @@ _DISTANCES: tuple[Distance, ...] = (
     _polygon((0, -1), (0.9, 0.65), (-0.9, 0.65)),
     _polygon(*_star_corners()),
     _polygon(
-        (0, -1), (0.75, -0.1), (0.17, -0.1), (0.17, 1), (-0.17, 1), (-0.17, -0.1), (-0.75, -0.1)
+        (0, -1), (0.85, 0), (0.2, 0), (0.2, 1), (-0.2, 1), (-0.2, 0), (-0.85, 0)
     ),
     lambda x, y: np.maximum(_radius(x, y) - 1, 0.7 - _radius(x - 0.55, y)),
 )  # fmt: skip
