@@ -12,7 +12,6 @@ from atrous.durations import parse_duration
 from atrous.errors import ConfigError, did_you_mean
 
 
-
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -271,7 +270,9 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
         key, equals, value = text.partition("=")
         section, dot, name = key.strip().partition(".")
         if not equals or not dot:
-            raise ConfigError(f"--set takes section.key=value, such as train.lr=1e-3, not '{text}'.")
+            raise ConfigError(
+                f"--set takes section.key=value, such as train.lr=1e-3, not '{text}'."
+            )
         try:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -38,7 +38,9 @@ def run_evaluate(
     ignore_index: Annotated[int | None, typer.Option(help="Mask value of no class.")] = None,
     data_format: Annotated[str, typer.Option("--format", help="auto, voc or pairs.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="32, bf16 or auto.")] = "32",
+    precision: Annotated[
+        Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")
+    ] = "32",
     workers: Annotated[int, typer.Option(help="Processes that read pictures.")] = 1,
 ) -> None:
     """Score a model on a split: mIoU, accuracy, precision, recall and F1, for each class."""
@@ -57,7 +59,7 @@ def run_evaluate(
             views=views,
             output_stride=output_stride,
             device=device,
-            precision=precision,  # type: ignore[arg-type]  (checked when it is resolved)
+            precision=precision,
             workers=workers,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

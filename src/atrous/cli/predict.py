@@ -1,7 +1,7 @@
 """`atrous predict`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -21,7 +21,9 @@ def run_predict(
         int | None, typer.Option(help="Slide a square window of this side, in pixels.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="32, bf16 or auto.")] = "32",
+    precision: Annotated[
+        Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")
+    ] = "32",
 ) -> None:
     """Segment pictures: STEM.png holds class indices, STEM_overlay.jpg is for looking at.
 
@@ -40,7 +42,7 @@ def run_predict(
             out,
             views=views,
             device=device,
-            precision=precision,  # type: ignore[arg-type]  (checked when it is resolved)
+            precision=precision,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for _, message in report.failed:

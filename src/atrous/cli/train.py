@@ -1,5 +1,6 @@
 """`atrous train`."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +23,7 @@ def run_train(
     size: Annotated[
         int | None, typer.Option(help="Resize pictures to this square, in pixels.")
     ] = None,
-    crop: Annotated[
-        int | None, typer.Option(help="Scale at random, then cut this square.")
-    ] = None,
+    crop: Annotated[int | None, typer.Option(help="Scale at random, then cut this square.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures per batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
@@ -69,14 +68,13 @@ def run_train(
     from atrous.cli.display import TrainingDisplay, print_training_result
     from atrous.training import train
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with TrainingDisplay() as display:
         result = train(asked, out, stop_after=stop_after, listener=display)
     print_training_result(result)
 
 
-def assemble_recipe(
-    path: Path | None, options: dict[str, Any], overrides: list[str]
-) -> Recipe:
+def assemble_recipe(path: Path | None, options: dict[str, Any], overrides: list[str]) -> Recipe:
     """Lay the options over the recipe file, and `--set` over both."""
     values = load_toml(path) if path else {}
     given = {key: value for key, value in options.items() if value is not None}

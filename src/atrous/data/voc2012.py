@@ -172,7 +172,7 @@ def _read_names(split_list: Path) -> set[str]:
 
 def _read_sbd_mask(path: Path) -> np.ndarray:
     try:
-        from scipy.io import loadmat  # type: ignore[import-untyped]
+        from scipy.io import loadmat
     except ImportError as error:
         raise DataError("Reading the SBD masks needs SciPy: pip install scipy.") from error
     if not path.is_file():

@@ -1,5 +1,5 @@
 """From a recipe to a run folder."""
 
-from atrous.training.loop import TrainingResult, train
+from atrous.training.session import TrainingResult, train
 
 __all__ = ["TrainingResult", "train"]

@@ -108,7 +108,8 @@ def compute_state_sha256(state: Any) -> str:
     def feed(value: Any) -> None:
         if isinstance(value, torch.Tensor):
             digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
         elif isinstance(value, Mapping):
             for key in value:
                 digest.update(f"{key!r}:".encode())

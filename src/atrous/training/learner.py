@@ -38,9 +38,7 @@ class Learner:
         class_weights: Factor per class in the loss, or None.
     """
 
-    def __init__(
-        self, recipe: Recipe, classes: Classes, class_weights: list[float] | None
-    ) -> None:
+    def __init__(self, recipe: Recipe, classes: Classes, class_weights: list[float] | None) -> None:
         settings = recipe.train
         device = resolve_device(settings.device)
         precision = resolve_precision(settings.precision, device)
@@ -62,12 +60,14 @@ class Learner:
         if self.freeze_norm:
             for norm in _batch_norms(self.model):
                 norm.requires_grad_(False)
-        self.model.to(device, memory_format=self.memory_format)
+        self.model.to(device).to(memory_format=self.memory_format)
         self.average = deepcopy(self.model).requires_grad_(False) if settings.ema else None
         self.optimizer = build_optimizer(self.model, settings)
         self.criterion = SegmentationLoss(
-            **recipe.loss.model_dump(exclude={"class_weights", "class_weight_power"}), class_weights=class_weights
+            **recipe.loss.model_dump(exclude={"class_weights", "class_weight_power"}),
+            class_weights=class_weights,
         ).to(device)
+        self._wrapped: Any  # Fabric forwards our method names, which types cannot say
         self._wrapped, self._wrapped_optimizer = self.fabric.setup(self.model, self.optimizer)
         self._wrapped.mark_forward_method("compute_training_logits")
 
@@ -106,13 +106,13 @@ class Learner:
             with self.fabric.no_backward_sync(self._wrapped, enabled=part + 1 < num_batches):
                 total += self._accumulate(batch, compute_seed(self.settings.seed, step, part))
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads, foreach=True)
-        if not math.isfinite(total) or not math.isfinite(norm.item()):
+        grad_norm = torch.nn.utils.get_total_norm(grads, foreach=True)
+        if not math.isfinite(total) or not math.isfinite(grad_norm.item()):
             self.optimizer.zero_grad(set_to_none=True)
-            raise NonFiniteLossError(total, norm.item(), names)
+            raise NonFiniteLossError(total, grad_norm.item(), names)
         if self.settings.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(
-                self.model.parameters(), self.settings.clip_norm, norm
+                self.model.parameters(), self.settings.clip_norm, grad_norm
             )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -120,7 +120,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             _move_average(self.average, self.model, compute_ema_decay(step, self.settings.ema))
-        return total, norm.item()
+        return total, grad_norm.item()
 
     def _accumulate(self, batch: Batch, seed: int) -> float:
         card, device = self.card, self.fabric.device

@@ -104,7 +104,9 @@ def compute_plan(
         return parse_duration(text).compute_steps(steps_per_epoch=steps_per_epoch, step_s=step_s)
 
     validate_steps = max(1, to_steps(settings.validate_every))
-    whole_step_s = speed and speed.step_s + speed.image_s * len(val_set) / validate_steps
+    whole_step_s = None
+    if speed:
+        whole_step_s = speed.step_s + speed.image_s * len(val_set) / validate_steps
     total_steps = to_steps(settings.duration, whole_step_s)
     if total_steps < 1:
         raise ConfigError(f"--for {settings.duration} is no step at all; give more.")

@@ -148,9 +148,7 @@ def _load_final_state(run: RunFolder) -> dict[str, Any]:
 def _start(recipe_path: Path, run: RunFolder, workers: int) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "atrous", "train", "--recipe", str(recipe_path)]
     command += ["--out", str(run.path), "--workers", str(workers)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def _finish(process: "subprocess.Popen[str]") -> None:

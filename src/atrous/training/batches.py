@@ -1,0 +1,41 @@
+"""The training batches of a recipe, from any step on."""
+
+from collections.abc import Iterator
+
+from atrous.data import Batch, SegmentationDataset, TrainTransform, build_train_loader
+from atrous.recipe import Recipe
+
+
+def load_batches(
+    recipe: Recipe, dataset: SegmentationDataset, *, first_step: int, num_steps: int
+) -> Iterator[Batch]:
+    """Yield the batches of `num_steps` optimizer steps, `train.accumulate` for each.
+
+    Args:
+        recipe: Says how pictures are changed, and how many make a batch.
+        dataset: The pictures.
+        first_step: Steps finished before; starting late takes no longer than starting early.
+        num_steps: For how many steps to read.
+    """
+    data, settings = recipe.data, recipe.train
+    transform = TrainTransform(
+        size_hw=data.size_hw,
+        crop_hw=None if data.crop is None else (data.crop, data.crop),
+        scale=data.scale,
+        flip=data.flip,
+        brightness=data.brightness,
+        contrast=data.contrast,
+        saturation=data.saturation,
+        hue=data.hue,
+    )
+    return iter(
+        build_train_loader(
+            dataset,
+            transform,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            start_batch=first_step * settings.accumulate,
+            num_batches=num_steps * settings.accumulate,
+            workers=settings.workers,
+        )
+    )

@@ -1,0 +1,166 @@
+"""One session of a run: what has to be right before it, the loop, what is drawn after it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from atrous.data import SegmentationDataset, compute_mask_statistics, open_dataset
+from atrous.durations import parse_duration
+from atrous.errors import CheckpointError, ConfigError
+from atrous.files import write_atomically
+from atrous.inference import resolve_device, resolve_precision
+from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
+from atrous.report.curves import save_loss_curves
+from atrous.run import RunFolder
+from atrous.training.learner import Learner, build_segmenter
+from atrous.training.loop import Listener, TrainingLoop
+from atrous.training.plan import Plan, Speed, compute_plan
+from atrous.training.speed import measure_speed
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a session ended.
+
+    Attributes:
+        run: The run folder.
+        step, total_steps: Steps finished, and steps of the whole run.
+        reason: `finished`, `stop-after`, `SIGINT` or `SIGTERM`.
+        best_miou: Of the best validation so far, None before the first.
+    """
+
+    run: Path
+    step: int
+    total_steps: int
+    reason: str
+    best_miou: float | None
+
+
+def train(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    stop_after: str | None = None,
+    listener: Listener | None = None,
+) -> TrainingResult:
+    """Train by a recipe into a run folder, or go on with the run that is in it.
+
+    A run that was stopped or killed goes on from its last checkpoint and ends with the same
+    weights, losses and scores as if it had never been interrupted, bit for bit on a CPU.
+
+    Args:
+        recipe: A `Recipe`, or the path of a TOML file.
+        out: The run folder; made if it is not there.
+        stop_after: Budget of this session, such as `3h50m`; the run goes on next time.
+        listener: Called with every record of the log, and with progress and warnings.
+
+    Raises:
+        ConfigError: The recipe cannot be used, or is not the one that the run began with.
+        DataError: The pictures cannot be used, or are not those that the run began with.
+        CheckpointError: No checkpoint of the run is whole, or one cannot be saved.
+        TrainingError: The loss is no longer a finite number.
+
+    Example:
+        >>> from atrous import train
+        >>> result = train("recipes/shapes.toml", "runs/shapes", stop_after="10min")
+        >>> print(result.step, "of", result.total_steps, "steps,", result.best_miou)
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
+    budget = None if stop_after is None else parse_duration(stop_after)
+    run = RunFolder(Path(out))
+    listener = listener or (lambda record: None)
+    if not recipe.data.root:
+        raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
+    recipe = _settle_recipe(recipe, run)
+    train_set, val_set = (
+        open_dataset(
+            recipe.data.root,
+            split,
+            format=recipe.data.format,
+            ignore_index=recipe.data.ignore_index,
+        )
+        for split in (recipe.data.train_split, recipe.data.val_split)
+    )
+    with torch.device("meta"):
+        build_segmenter(recipe, train_set.classes)  # refuses options before anything is written
+    with _lock(run):
+        if run.plan.exists():
+            plan = Plan.load(run.plan)
+            plan.check_data(train_set, val_set)
+        else:
+            plan = _make_plan(recipe, train_set, val_set, listener)
+        learner = Learner(recipe, train_set.classes, plan.class_weights)
+        if not run.plan.exists():
+            write_atomically(run.recipe, lambda file: file.write(format_recipe(recipe).encode()))
+            plan.save(run.plan)
+        listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
+        loop = TrainingLoop(recipe, run, plan, learner, train_set, val_set, listener)
+        reason = loop.run_session(budget)
+    save_loss_curves(run.path)
+    return TrainingResult(run.path, loop.step, plan.total_steps, reason, loop.best_miou)
+
+
+def _settle_recipe(recipe: Recipe, run: RunFolder) -> Recipe:
+    """Replace `auto` by what it means here, or hold the recipe against the run's own."""
+    device = resolve_device(recipe.train.device)
+    begun = load_recipe(run.recipe) if run.recipe.exists() else None
+    if recipe.train.precision == "auto":
+        precision = begun.train.precision if begun else resolve_precision("auto", device)
+        recipe = recipe.model_copy(
+            update={"train": recipe.train.model_copy(update={"precision": precision})}
+        )
+    if begun and (changed := compute_changed_keys(begun, recipe)):
+        raise ConfigError(
+            f"The run in {run.path} began with another recipe; changed: {'; '.join(changed)}. "
+            "Going on would mix two experiments: start the same command as before, or give "
+            "another --out."
+        )
+    return recipe
+
+
+def _make_plan(
+    recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset, listener: Listener
+) -> Plan:
+    def on_progress(num_done: int, total: int) -> None:
+        listener({"kind": "checking", "done": num_done, "total": total})
+
+    statistics = compute_mask_statistics(train_set, on_progress)
+    compute_mask_statistics(val_set, on_progress)
+
+    def measure(class_weights: list[float] | None) -> Speed:
+        listener({"kind": "measuring"})
+        return measure_speed(Learner(recipe, train_set.classes, class_weights), recipe, train_set)
+
+    return compute_plan(recipe, train_set, val_set, statistics, measure)
+
+
+@contextmanager
+def _lock(run: RunFolder) -> Iterator[None]:
+    """Keep a second training out of the folder; the lock goes with the process, however it ends."""
+    path = run.path / ".lock"
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise CheckpointError(
+            f"The run folder {run.path} cannot be written: {error}. Give another --out."
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ConfigError(
+            f"Another training is writing to {run.path}. Wait for it, stop it, or give "
+            "another --out."
+        ) from None
+    finally:
+        if not run.recipe.exists():  # nothing came of it: leave nothing behind
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                run.path.rmdir()
+        os.close(descriptor)

@@ -1,0 +1,62 @@
+"""How fast this machine trains and validates."""
+
+import time
+from contextlib import suppress
+
+from atrous.data import SegmentationDataset
+from atrous.evaluation.counts import CountArray
+from atrous.evaluation.evaluate import evaluate_model
+from atrous.recipe import Recipe
+from atrous.training.batches import load_batches
+from atrous.training.learner import Learner
+from atrous.training.plan import Speed
+
+_WARMUP_STEPS, _MOST_STEPS = 2, 40
+_STEPS_S, _IMAGES_S = 12.0, 4.0
+
+
+def measure_speed(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> Speed:
+    """Time steps and evaluated pictures for some seconds; the learner is spoilt by it."""
+    return Speed(
+        step_s=_measure_step_s(learner, recipe, dataset),
+        image_s=_measure_image_s(learner, recipe, dataset),
+    )
+
+
+def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
+    batches = load_batches(recipe, dataset, first_step=0, num_steps=_WARMUP_STEPS + _MOST_STEPS)
+    for step in range(_WARMUP_STEPS):
+        learner.update(batches, step=step, lr=0.0)
+    started_s, elapsed_s, num_steps = time.perf_counter(), 0.0, 0
+    while num_steps < _MOST_STEPS and elapsed_s < _STEPS_S:
+        learner.update(batches, step=num_steps, lr=0.0)
+        num_steps += 1
+        elapsed_s = time.perf_counter() - started_s
+    return elapsed_s / num_steps
+
+
+def _measure_image_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
+    started_s = time.perf_counter()
+    times_s: list[float] = []
+
+    def on_image(name: str, counts: CountArray) -> None:
+        times_s.append(time.perf_counter())
+        if len(times_s) > 1 and times_s[-1] - times_s[0] > _IMAGES_S:
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        evaluate_model(
+            learner.validated_model,
+            dataset,
+            precision=recipe.train.precision,
+            workers=recipe.train.workers,
+            criterion=learner.criterion,
+            on_image=on_image,
+        )
+    if len(times_s) == 1:
+        return times_s[0] - started_s
+    return (times_s[-1] - times_s[0]) / (len(times_s) - 1)
+
+
+class _EnoughError(Exception):
+    pass

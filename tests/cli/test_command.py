@@ -1,0 +1,165 @@
+"""The command from outside: what it writes, its exit codes, and its errors as paragraphs."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.cli.main import run
+
+TINY = [
+    "--model", "deeplabv3plus_mobilenet_v3_large", "--for", "2it", "--crop", "48",
+    "--batch-size", "2", "--workers", "0", "--set", "model.decoder_channels=8",
+]  # fmt: skip
+
+
+@pytest.fixture
+def atrous(monkeypatch, capsys):
+    """Run the command in this process; returns exit code and what it printed, on one line."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), " ".join((captured.out + captured.err).split())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """The sample set and a run on it, made by the command itself."""
+    folder = tmp_path_factory.mktemp("workplace")
+    with pytest.MonkeyPatch.context() as patch:
+        for arguments in (
+            [
+                "data",
+                "shapes",
+                folder / "data",
+                "--num-train",
+                "6",
+                "--num-val",
+                "2",
+                "--size",
+                "64",
+            ],
+            ["train", folder / "data", *TINY, "--out", folder / "run"],
+        ):
+            patch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
+            with pytest.raises(SystemExit) as ended:
+                run()
+            assert not ended.value.code
+    return folder
+
+
+def test_train_goes_on_when_started_again(workplace, atrous):
+    code, output = atrous("train", workplace / "data", *TINY, "--out", workplace / "run")
+    assert code == 0
+    assert "Going on from step 2." in output
+    assert "Finished: 2 steps" in output
+
+
+def test_evaluate_prints_a_table_and_writes_the_promised_keys(workplace, atrous, tmp_path):
+    path = tmp_path / "new" / "scores.json"
+    code, output = atrous("evaluate", workplace / "run", "--json", path, "--workers", 0)
+    assert code == 0
+    assert "mean (macro)" in output
+    scores = json.loads(path.read_text())
+    means = {
+        f"{score}_{mean}" for score in ("precision", "recall", "f1") for mean in ("macro", "micro")
+    }
+    assert {"miou", "pixel_accuracy", "per_class"} | means <= set(scores)
+    assert set(scores["per_class"][0]) == {
+        "name", "index", "iou", "precision", "recall", "f1", "pixels"
+    }  # fmt: skip
+    assert scores["num_images"] == 2
+    stored = json.loads((workplace / "run/evaluation/val.json").read_text())
+    assert stored["miou"] == scores["miou"]
+    counts = (workplace / "run/evaluation/val-counts.jsonl").read_text().splitlines()
+    assert len(counts) == 2
+
+
+def test_evaluate_through_other_views(workplace, atrous):
+    code, output = atrous(
+        "evaluate", workplace / "run", "--output-stride", 8, "--scales", "0.5,1", "--flip",
+        "--window", 48, "--workers", 0,
+    )  # fmt: skip
+    assert code == 0
+    assert "mIoU" in output
+
+
+def test_predict_writes_masks_and_overlays_and_skips_what_is_broken(workplace, atrous, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (70, 50), "orange").save(pictures / "good.png")
+    (pictures / "broken.jpg").write_bytes(b"no picture")
+    code, output = atrous("predict", workplace / "run", pictures, "--out", tmp_path / "out")
+    assert code == 1
+    assert "broken.jpg" in output
+    assert "1 pictures segmented" in output
+    assert "1 skipped" in output
+    with Image.open(tmp_path / "out/good.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (70, 50))
+        assert np.asarray(mask).max() < 8
+    assert (tmp_path / "out/good_overlay.jpg").is_file()
+    assert (
+        atrous("predict", workplace / "run", pictures / "good.png", "--out", tmp_path / "b")[0] == 0
+    )
+
+
+def test_models_lists_every_variant(atrous):
+    code, output = atrous("models")
+    assert code == 0
+    assert "deeplabv3_report resnet50 39,703,423" in output
+    assert "deeplabv3plus_mobilenet_v3_large" in output
+
+
+def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path):
+    atrous("data", "shapes", tmp_path / "data", "--num-train", 6, "--num-val", 2, "--size", 64)
+    for path in (workplace / "data").rglob("*.*"):
+        if path.is_file():
+            assert (tmp_path / "data" / path.relative_to(workplace / "data")).read_bytes() == (
+                path.read_bytes()
+            )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "{data}", "--out", "{new}", "--model", "deeplabv3_resnet5"], "Did you mean"),
+        (["train", "{data}", "--out", "{new}", "--set", "train.lrr=1"], "Did you mean 'train.lr'"),
+        (["train", "{data}", "--out", "{new}", "--for", "soon"], "20ep"),
+        (["train", "{data}", "--out", "{new}", "--recipe", "none.toml"], "none.toml cannot be"),
+        (["train", "--out", "{new}"], "No data is given"),
+        (["train", "nowhere", "--out", "{new}"], "nowhere"),
+        (["train", "{data}", "--out", "{new}", "--init", "none.pth"], "none.pth"),
+        (["train", "{data}", "--out", "{new}", "--device", "tpu"], "no such device"),
+        (["train", "{data}", *TINY, "--out", "{run}", "--lr", "1"], "changed: train.lr"),
+        (["train", "{data}", "--out", "{new}", "--size", "256", "--crop", "9"], "data.crop"),
+        (["evaluate", "{new}"], "no run folder or weights file"),
+        (["evaluate", "{run}", "--data", "nowhere"], "nowhere"),
+        (["evaluate", "{run}", "--split", "test"], "test"),
+        (["evaluate", "{run}", "--scales", "a"], "0.75,1,1.25"),
+        (["evaluate", "{run}", "--output-stride", "7"], "output_stride"),
+        (["predict", "{run}", "none.jpg", "--out", "{new}"], "none.jpg"),
+        (["predict", "{data}", "none.jpg", "--out", "{new}"], "none.jpg"),
+        (["data", "voc2012", "{new}"], "--voc-tar FILE, or --download"),
+        (["data", "voc2012", "{new}", "--voc-tar", "none.tar"], "none.tar"),
+        (["verify-resume", "none.toml"], "none.toml cannot be read"),
+        (["tarin"], "train"),
+        (["train", "{data}", "--out", "{new}", "--batchsize", "4"], "--batch-size"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_a_paragraph_and_exit_code_2(workplace, atrous, tmp_path, arguments, message):
+    new = tmp_path / "new"
+    places = {"data": workplace / "data", "run": workplace / "run", "new": new}
+    code, output = atrous(*(argument.format(**places) for argument in arguments))
+    assert code == 2
+    assert message in output
+    assert "Traceback" not in output
+    assert not new.exists()

@@ -1,0 +1,62 @@
+"""Holds the floors of docs/architecture.md: imports run one way, down."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import atrous
+
+SOURCE = Path(atrous.__file__).parent
+FLOORS = {
+    "errors": 1,
+    "classes": 1,
+    "durations": 2,
+    "files": 1,
+    "run": 2,
+    "recipe": 3,
+    "data": 4,
+    "models": 4,
+    "report": 5,
+    "inference": 6,
+    "evaluation": 7,
+    "training": 8,
+    "cli": 9,
+}
+REPORT_NEVER = {"data", "models"}
+
+
+def list_imports() -> list[tuple[str, str, str]]:
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        part = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("atrous."):
+                found.append((str(path.relative_to(SOURCE)), part, node.module.split(".")[1]))
+    return found
+
+
+def test_every_part_has_a_floor():
+    parts = {path.name.removesuffix(".py") for path in SOURCE.iterdir()}
+    assert {part for part in parts if not part.startswith(("_", "py."))} == set(FLOORS)
+
+
+def test_imports_run_down():
+    upward = [
+        f"{path} imports {target}"
+        for path, part, target in list_imports()
+        if part in FLOORS and part != target and FLOORS[target] >= FLOORS[part]
+    ]
+    assert not upward
+    assert not [
+        path for path, part, target in list_imports() if part == "report" and target in REPORT_NEVER
+    ]
+
+
+def test_the_public_names_are_all_there_and_sorted():
+    assert sorted(atrous.__all__) == atrous.__all__
+    for name in atrous.__all__:
+        assert callable(getattr(atrous, name))
+        assert getattr(atrous, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        atrous.nothing  # noqa: B018

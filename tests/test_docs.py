@@ -1,0 +1,29 @@
+"""The documents hold what they promise: examples run, links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_every_python_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/python.md").read_text()
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    output = capsys.readouterr().out
+    assert "torch.Size([1, 8, 64, 64])" in output
+    assert "torch.Size([1, 8, 97, 65])" in output
+    assert "20 files written, 0 pictures failed" in output
+    assert "left in the file: ['fc.weight', 'fc.bias']" in output
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_to_a_file_leads_there(document):
+    for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target

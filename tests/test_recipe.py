@@ -1,0 +1,79 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from atrous.errors import ConfigError
+from atrous.recipe import (
+    apply_overrides,
+    build_recipe,
+    compute_changed_keys,
+    format_recipe,
+    load_recipe,
+)
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+
+
+def test_toml_keeps_a_recipe_whole():
+    recipe = build_recipe({"data": {"root": "x", "size": 256}, "model": {"multi_grid": [1, 2, 4]}})
+    assert build_recipe(tomllib.loads(format_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_says_its_command(path):
+    load_recipe(path)
+    assert path.read_text().startswith("# atrous train"), "a recipe opens with its command"
+
+
+def test_overrides_are_read_as_toml_or_text():
+    values = apply_overrides(
+        {"train": {"lr": 1.0}}, ["train.lr=2e-3", "data.scale=[1, 2]", "model.name=unet"]
+    )
+    assert values == {
+        "train": {"lr": 2e-3},
+        "data": {"scale": [1, 2]},
+        "model": {"name": "unet"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": {"learning_rate": 1}}, "there is no key 'train.learning_rate'. Did you mean"),
+        ({"trian": {}}, "there is no key 'trian'"),
+        ({"train": {"lr": -1}}, "train.lr = -1: input should be greater than 0"),
+        ({"train": {"duration": "3 weeks"}}, "train.duration: '3 weeks' is not a duration"),
+        ({"train": {"schedule": "ploy"}}, "'poly', 'step', 'cosine' or 'constant'"),
+        ({"data": {"size": 256, "crop": 256}}, "data.size or data.crop, not both"),
+        ({"data": {"scale": [2, 1]}}, "the smaller first"),
+        ({"loss": {"cross_entropy": 0}}, "at least one term"),
+    ],
+)
+def test_what_is_wrong_is_said(values, message):
+    with pytest.raises(ConfigError) as caught:
+        build_recipe(values)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["lr=1", "train.lr", "=1"])
+def test_an_override_needs_section_key_and_value(text):
+    with pytest.raises(ConfigError, match=r"--set takes section\.key=value"):
+        apply_overrides({}, [text])
+
+
+def test_changed_keys_leave_out_what_changes_no_number():
+    before = build_recipe({"data": {"root": "a"}})
+    after = build_recipe(
+        {"data": {"root": "b"}, "train": {"workers": 7, "save_every": "1it", "lr": 1.0}}
+    )
+    assert compute_changed_keys(before, after) == ["train.lr: 0.0005 → 1.0"]
+
+
+def test_a_file_that_is_missing_or_no_toml(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+        load_recipe(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[train\n")
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        load_recipe(broken)

@@ -1,0 +1,124 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from atrous.classes import VOID
+from atrous.training.losses import (
+    SegmentationLoss,
+    compute_dice_loss,
+    compute_focal_loss,
+    compute_lovasz_loss,
+)
+
+TERMS = ["cross_entropy", "focal", "dice", "lovasz"]
+
+
+def make_batch(seed: int = 0, num_classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, num_classes, 6, 5, generator=generator)
+    mask = torch.randint(0, num_classes, (2, 6, 5), generator=generator)
+    mask[:, 0] = VOID
+    return logits, mask
+
+
+def build_loss(term: str, **options) -> SegmentationLoss:
+    return SegmentationLoss(**{"cross_entropy": 0.0, term: 1.0, **options})
+
+
+def certain_logits(mask: torch.Tensor, num_classes: int) -> torch.Tensor:
+    return 50 * F.one_hot(mask.masked_fill(mask == VOID, 0), num_classes).movedim(-1, 1).float()
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_void_pixels_never_count(term):
+    logits, mask = make_batch()
+    loss = build_loss(term)
+    changed = logits.clone()
+    changed[:, :, 0] += 100 * torch.randn(2, 4, 5)
+    assert torch.equal(loss(logits, mask), loss(changed, mask))
+    logits.requires_grad_()
+    loss(logits, mask).backward()
+    assert logits.grad[:, :, 0].abs().max() == 0
+    assert logits.grad[:, :, 1:].abs().max() > 0
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_perfect_is_zero_and_wrong_is_not(term):
+    _, mask = make_batch()
+    loss = build_loss(term)
+    assert loss(certain_logits(mask, 4), mask).item() == pytest.approx(0, abs=1e-5)
+    assert loss(certain_logits((mask + 1) % 4, 4), mask).item() > 0.5
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_batch_of_only_void_costs_nothing_and_harms_nothing(term):
+    logits, mask = make_batch()
+    logits.requires_grad_()
+    loss = build_loss(term)(logits, torch.full_like(mask, VOID))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_cross_entropy_is_torchs():
+    logits, mask = make_batch()
+    weights = [1.0, 2.0, 0.5, 0.0]
+    loss = SegmentationLoss(class_weights=weights, label_smoothing=0.1)(logits, mask)
+    expected = F.cross_entropy(
+        logits, mask, torch.tensor(weights), ignore_index=VOID, label_smoothing=0.1
+    )
+    assert torch.equal(loss, expected)
+
+
+def test_focal_without_gamma_is_cross_entropy_and_with_gamma_forgives_easy_pixels():
+    logits, mask = make_batch()
+    plain = F.cross_entropy(logits, mask, ignore_index=VOID)
+    assert compute_focal_loss(logits, mask, gamma=0.0).item() == pytest.approx(plain.item())
+    assert compute_focal_loss(logits, mask, gamma=2.0) < plain
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_lovasz_of_certain_predictions_is_one_minus_iou(seed):
+    _, mask = make_batch(seed)
+    _, guess = make_batch(seed + 1)
+    guess = guess.masked_fill(guess == VOID, 0)
+    valid = mask != VOID
+    ious = [
+        ((guess == c) & (mask == c) & valid).sum() / (((guess == c) | (mask == c)) & valid).sum()
+        for c in mask[valid].unique()
+    ]
+    expected = 1 - torch.stack(ious).mean()
+    assert compute_lovasz_loss(certain_logits(guess, 4), mask).item() == pytest.approx(
+        expected.item(), abs=1e-5
+    )
+
+
+def test_dice_of_certain_predictions_is_one_minus_f1():
+    _, mask = make_batch(3)
+    guess = make_batch(4)[1].masked_fill(make_batch(4)[1] == VOID, 0)
+    valid = mask != VOID
+    scores = []
+    for c in range(4):
+        hit = ((guess == c) & (mask == c) & valid).sum()
+        scores.append(2 * hit / (((guess == c) & valid).sum() + (mask == c).sum()))
+    expected = 1 - torch.stack(scores).mean()
+    assert compute_dice_loss(certain_logits(guess, 4), mask).item() == pytest.approx(
+        expected.item(), abs=1e-5
+    )
+
+
+def test_terms_add_up_and_the_auxiliary_logits_count_by_their_weight():
+    logits, mask = make_batch()
+    other, _ = make_batch(1)
+    parts = [build_loss(term)(logits, mask) for term in TERMS]
+    weights = (1.0, 0.5, 2.0, 0.25)
+    both = SegmentationLoss(**dict(zip(TERMS, weights, strict=True)), auxiliary=0.4)
+    expected = sum(weight * part for weight, part in zip(weights, parts, strict=True))
+    assert both(logits, mask).item() == pytest.approx(expected.item(), rel=1e-5)
+    with_auxiliary = both(logits, mask, other)
+    assert with_auxiliary.item() == pytest.approx(
+        (both(logits, mask) + 0.4 * both(other, mask)).item(), rel=1e-5
+    )

@@ -1,0 +1,312 @@
+"""The training loop from outside: what is in the run folder afterwards."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from atrous.data import open_dataset
+from atrous.data.shapes import write_shapes
+from atrous.errors import CheckpointError, ConfigError, DataError, TrainingError, WeightsError
+from atrous.models import load_model
+from atrous.recipe import format_recipe
+from atrous.run import RunFolder, load_log
+from atrous.training import checkpoint, train
+from atrous.training.batches import load_batches
+from atrous.training.learner import Learner
+from atrous.training.verify import compare_runs, verify_resume
+
+
+def steps_of(run, kind="train") -> list[int]:
+    return [record["step"] for record in load_log(RunFolder(run).log) if record["kind"] == kind]
+
+
+def differences(one, other) -> list[str]:
+    comparisons = compare_runs(RunFolder(one), RunFolder(other))
+    return [f"{row.name}: {row.difference}" for row in comparisons if row.difference]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, make_recipe):
+    """A run that nothing interrupted, with its recipe."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    recipe = make_recipe(
+        loss__dice=0.5,
+        loss__class_weights="median_frequency",
+        train__precision="bf16",
+        train__clip_norm=5.0,
+    )
+    train(recipe, folder)
+    return folder, recipe
+
+
+def test_a_run_folder_holds_all_that_the_design_names(finished):
+    folder, _ = finished
+    names = {path.name for path in folder.iterdir()}
+    assert {"recipe.toml", "plan.json", "log.jsonl", "checkpoints", "best.safetensors",
+            "last.safetensors", "curves.png", "curves.svg"} <= names  # fmt: skip
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+    assert steps_of(folder) == list(range(1, 9))
+    assert steps_of(folder, "val") == [3, 6, 8]
+    model = load_model(folder)
+    assert not model.training
+    assert model.card.classes.names[0] == "background"
+    assert model.card.training["miou"] == max(
+        record["miou"] for record in load_log(folder / "log.jsonl") if record["kind"] == "val"
+    )
+
+
+def test_sessions_of_any_length_and_workers_give_the_same_run(finished, tmp_path):
+    folder, recipe = finished
+    for number in range(20):
+        settings = recipe.train.model_copy(update={"workers": number % 2, "save_every": "1it"})
+        result = train(
+            recipe.model_copy(update={"train": settings}), tmp_path / "run", stop_after="3it"
+        )
+        assert result.step == min(8, 3 * (number + 1))
+        if result.reason == "finished":
+            break
+        assert result.reason == "stop-after"
+    assert differences(folder, tmp_path / "run") == []
+    sessions = [r for r in load_log(tmp_path / "run/log.jsonl") if r["kind"] == "session"]
+    assert [(r["event"], r["step"]) for r in sessions] == [
+        ("start", 0), ("end", 3), ("start", 3), ("end", 6), ("start", 6), ("end", 8)
+    ]  # fmt: skip
+
+
+def test_a_damaged_checkpoint_costs_only_time(finished, tmp_path):
+    folder, recipe = finished
+    warnings = []
+    train(recipe, tmp_path / "run", stop_after="5it")
+    newest = checkpoint.list_checkpoints(tmp_path / "run/checkpoints")[-1]
+    (newest / "state.pt").write_bytes(b"torn")
+    train(
+        recipe,
+        tmp_path / "run",
+        listener=lambda r: warnings.append(r["message"]) if r["kind"] == "warning" else None,
+    )
+    assert any(newest.name in message for message in warnings)
+    assert differences(folder, tmp_path / "run") == []
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_with_other_workers(finished, tmp_path):
+    _, recipe = finished
+    result = verify_resume(recipe, tmp_path, num_kills=2)
+    assert len(result.kills) == 2
+    assert [row.name for row in result.comparisons if row.difference] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_session_cleanly(make_recipe, tmp_path, number):
+    recipe_path, run = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe_path.write_text(format_recipe(make_recipe(train__duration="100000it")))
+    command = [sys.executable, "-m", "atrous", "train", "--recipe", recipe_path, "--out", run]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "log.jsonl").exists() or not steps_of(run):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Start the same command again to go on" in " ".join(output.split())
+    newest = checkpoint.list_checkpoints(run / "checkpoints")[-1]
+    assert newest.name == f"step-{steps_of(run)[-1]:08d}"
+
+
+def test_a_finished_run_started_again_changes_nothing(finished):
+    folder, recipe = finished
+    before = (folder / "last.safetensors").read_bytes()
+    assert train(recipe, folder).reason == "finished"
+    assert (folder / "last.safetensors").read_bytes() == before
+    assert steps_of(folder) == list(range(1, 9))
+
+
+def test_stopping_in_a_validation_leaves_it_to_the_next_session(finished, tmp_path):
+    folder, recipe = finished
+
+    def stop_at_first_validation(record):
+        if record["kind"] == "validating":
+            signal.raise_signal(signal.SIGTERM)
+
+    result = train(recipe, tmp_path / "run", listener=stop_at_first_validation)
+    assert (result.reason, result.step) == ("SIGTERM", 3)
+    assert steps_of(tmp_path / "run", "val") == []
+    train(recipe, tmp_path / "run")
+    assert differences(folder, tmp_path / "run") == []
+
+
+def test_accumulated_batches_are_one_step_of_their_mean(make_recipe, shapes):
+    # Group norm and no dropout, so that pictures do not depend on their neighbours.
+    common = {"model__norm": "group", "model__dropout": 0.0, "train__optimizer": "sgd"}
+    common |= {"data__crop": None, "data__size": 64}
+    weights = []
+    for batch_size, accumulate in ((4, 1), (2, 2)):
+        recipe = make_recipe(train__batch_size=batch_size, train__accumulate=accumulate, **common)
+        dataset = open_dataset(shapes, "train")
+        learner = Learner(recipe, dataset.classes, None)
+        batches = load_batches(recipe, dataset, first_step=0, num_steps=1)
+        learner.update(batches, step=0, lr=0.1)
+        weights.append(learner.model.head.classifier.weight.detach())
+    assert torch.allclose(*weights, atol=1e-3)
+
+
+def test_one_picture_per_batch_trains(make_recipe, tmp_path):
+    warnings = []
+    result = train(
+        make_recipe(train__batch_size=1, train__duration="2it", train__ema=0.0),
+        tmp_path / "run",
+        listener=lambda r: warnings.append(r["message"]) if r["kind"] == "warning" else None,
+    )
+    assert result.reason == "finished"
+    assert "table 9" in warnings[0]
+    assert "Accumulating does not help" in warnings[0]
+
+
+def test_frozen_norm_stays_as_it_was_and_needs_no_warning(make_recipe, shapes, tmp_path):
+    heard = []
+    recipe = make_recipe(model__freeze_norm=True, train__duration="2it", train__ema=0.0)
+    train(recipe, tmp_path / "run", listener=lambda record: heard.append(record["kind"]))
+    assert "warning" not in heard
+    trained = load_model(tmp_path / "run").state_dict()
+    for name, value in trained.items():
+        if name.endswith("running_mean"):
+            assert not value.any()
+
+
+def test_clock_time_becomes_steps_once_and_for_all(make_recipe, tmp_path):
+    recipe = make_recipe(train__duration="3s", train__validate_every="50it")
+    first = train(recipe, tmp_path / "run", stop_after="1it")
+    plan = json.loads((tmp_path / "run/plan.json").read_text())
+    assert plan["speed"]["step_s"] > 0
+    assert first.total_steps == plan["total_steps"] >= 1
+    assert train(recipe, tmp_path / "run", stop_after="1it").total_steps == first.total_steps
+
+
+def test_a_loss_that_is_not_finite_stops_and_tells_the_pictures(make_recipe, tmp_path, monkeypatch):
+    original = Learner._accumulate
+
+    def poisoned(self, batch, seed):
+        loss = original(self, batch, seed)
+        self.calls = getattr(self, "calls", 0) + 1
+        return math.nan if self.calls == 3 else loss
+
+    monkeypatch.setattr(Learner, "_accumulate", poisoned)
+    with pytest.raises(TrainingError, match="before step 3, because the loss is not finite"):
+        train(make_recipe(), tmp_path / "run")
+    batch = json.loads(next((tmp_path / "run/failed").glob("*/batch.json")).read_text())
+    assert batch["step"] == 2
+    assert len(batch["pictures"]) == 3
+    assert steps_of(tmp_path / "run") == [1, 2]
+
+
+def test_a_full_disk_stops_with_the_previous_checkpoint_good(make_recipe, tmp_path, monkeypatch):
+    recipe = make_recipe(train__validate_every="100it")
+    original, calls = torch.save, []
+
+    def save_until_full(state, file):
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        original(state, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.torch, "save", save_until_full)
+        with pytest.raises(CheckpointError, match=r"disk is full.*step-00000002 is still good"):
+            train(recipe, tmp_path / "run")
+    assert train(recipe, tmp_path / "run").reason == "finished"
+    assert steps_of(tmp_path / "run") == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"model__name": "deeplabv3_resnet5"}, ConfigError, "deeplabv3_resnet50"),
+        ({"model__output_stride": 12}, ConfigError, "output_stride must be"),
+        ({"data__root": ""}, ConfigError, "No data is given"),
+        ({"data__root": "/nowhere"}, DataError, "/nowhere"),
+        ({"data__train_split": "training"}, DataError, "train"),
+        ({"model__init": "/nowhere.pth"}, WeightsError, r"/nowhere\.pth"),
+        ({"train__device": "cuda:99"}, ConfigError, "no such device"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    make_recipe, tmp_path, changes, error, message
+):
+    with pytest.raises(error, match=message):
+        train(make_recipe(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_with_wrong_values_are_found_before_training(shapes, make_recipe, tmp_path):
+    broken = tmp_path / "data"
+    shutil.copytree(shapes, broken)
+    mask = next((broken / "VOCdevkit/VOC2012/SegmentationClass").glob("*.png"))
+    Image.new("L", (64, 64), 77).save(mask)
+    with pytest.raises(DataError, match=rf"77[\s\S]*{mask.name}"):
+        train(make_recipe(data__root=str(broken)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_changed_recipe_or_other_data_is_refused(finished, tmp_path, shapes):
+    folder, recipe = finished
+    changed = recipe.train.model_copy(update={"lr": 1.0, "workers": 5})
+    with pytest.raises(ConfigError, match=r"changed: train\.lr: 0\.0005 → 1\.0\. Going on"):
+        train(recipe.model_copy(update={"train": changed}), folder)
+    write_shapes(tmp_path / "other", num_train=11, num_val=2, size_px=64)
+    other = recipe.data.model_copy(update={"root": str(tmp_path / "other")})
+    with pytest.raises(DataError, match="it had 10 pictures and has 11"):
+        train(recipe.model_copy(update={"data": other}), folder)
+
+
+def test_two_trainings_do_not_share_a_folder(finished):
+    folder, recipe = finished
+    refused = []
+
+    def train_again(record):
+        if record["kind"] == "session" and not refused:
+            with pytest.raises(ConfigError, match="Another training is writing"):
+                train(recipe, folder)
+            refused.append(True)
+
+    train(recipe, folder, listener=train_again)
+    assert refused
+
+
+def test_weights_of_another_class_count_start_a_new_classifier(finished, make_recipe, tmp_path):
+    folder, _ = finished
+    told = []
+    write = tmp_path / "pairs"
+    for split in ("train", "val"):
+        for kind, mode in (("images", "RGB"), ("masks", "L")):
+            (write / split / kind).mkdir(parents=True)
+            for number in range(3):
+                Image.new(mode, (64, 64), number % 2 if mode == "L" else "white").save(
+                    write / split / kind / f"{number}.png"
+                )
+    recipe = make_recipe(
+        data__root=str(write), model__init=str(folder), train__duration="1it", train__ema=0.0
+    )
+    train(recipe, tmp_path / "run", listener=lambda r: told.append(r) if "loaded" in r else None)
+    assert "head.classifier.weight" in told[0]["loaded"].missing
+    assert load_model(tmp_path / "run").num_classes == 2
+
+
+def test_tensorboard_gets_the_log(make_recipe, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(make_recipe(train__tensorboard=True, train__duration="3it"), tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
