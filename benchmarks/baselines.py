@@ -20,7 +20,7 @@ def main() -> None:
     miou = sum(row["iou"] for row in chosen_rows) / len(chosen_rows)
     total = sum(row["pixels"] for row in present)
     most = max(present, key=lambda row: row["pixels"])
-    constant_iou = most["pixels"] / total
+    constant_iou = most["pixels"] / total if most in chosen_rows else 0.0
     print(f"mIoU of the model over {len(chosen_rows)} classes: {miou:.4f}")
     print(f"mIoU of '{most['name']}' everywhere: {constant_iou / len(chosen_rows):.4f}")
 

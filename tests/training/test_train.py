@@ -272,16 +272,31 @@ def test_a_changed_recipe_or_other_data_is_refused(finished, tmp_path, shapes):
 
 def test_two_trainings_do_not_share_a_folder(finished):
     folder, recipe = finished
-    refused = []
+    hold = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
+    hold += "print('held', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, folder / ".lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert other.stdout.readline()
+    with pytest.raises(ConfigError, match="Another training is writing"):
+        train(recipe, folder)
+    other.kill()
+    other.communicate()
+    assert train(recipe, folder).reason == "finished"
 
-    def train_again(record):
-        if record["kind"] == "session" and not refused:
-            with pytest.raises(ConfigError, match="Another training is writing"):
-                train(recipe, folder)
-            refused.append(True)
 
-    train(recipe, folder, listener=train_again)
-    assert refused
+def test_weights_that_cannot_be_written_are_an_error_in_words(make_recipe, tmp_path, monkeypatch):
+    def fail(path, model, card):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("atrous.training.loop.save_weights", fail)
+        with pytest.raises(CheckpointError, match="No space left.*start the same command again"):
+            train(make_recipe(), tmp_path / "run")
+    assert train(make_recipe(), tmp_path / "run").reason == "finished"
+    assert steps_of(tmp_path / "run") == list(range(1, 9))
 
 
 def test_weights_of_another_class_count_start_a_new_classifier(finished, make_recipe, tmp_path):

@@ -1,6 +1,5 @@
 """Loss, score and learning rate of a run, drawn from its log."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 
 from atrous.errors import ConfigError
 from atrous.files import write_atomically
-from atrous.run import RunFolder
+from atrous.run import RunFolder, load_log
 
 FloatArray = npt.NDArray[np.float64]
 Records = dict[str, list[dict[str, Any]]]
@@ -50,7 +49,7 @@ def save_loss_curves(run_folder: Path) -> tuple[Path, Path]:
     Raises:
         ConfigError: The folder holds no log.
     """
-    records = _load_log(RunFolder(Path(run_folder)).log)
+    records = _load_records(RunFolder(Path(run_folder)).log)
     paths = Path(run_folder) / "curves.png", Path(run_folder) / "curves.svg"
     with matplotlib.rc_context(STYLE):
         figure = build_figure(records, Path(run_folder).resolve().name)
@@ -89,20 +88,16 @@ def build_figure(records: Records, title: str) -> Figure:
     return figure
 
 
-def _load_log(path: Path) -> Records:
+def _load_records(path: Path) -> Records:
     records: Records = defaultdict(list)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        log = load_log(path)
     except OSError as error:
         raise ConfigError(
             f"There are no curves to draw: the log {path} cannot be read ({error.strerror}). "
             "Give a run folder, as `atrous train --out` makes it."
         ) from None
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:  # torn by a crash while it was written
-            continue
+    for record in log:
         records[record["kind"]].append(record)
     return records
 

@@ -4,6 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -73,7 +74,9 @@ class TrainingLoop:
             try:
                 reason = self._run_steps(batches)
             except BaseException as error:
-                self._record("session", event="end", step=self.step, reason=type(error).__name__)
+                with suppress(OSError):  # a full disk must not hide the error itself
+                    reason = type(error).__name__
+                    self._record("session", event="end", step=self.step, reason=reason)
                 raise
             if reason == "finished":
                 card = replace(self.learner.card, training={"step": self.step})

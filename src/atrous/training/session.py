@@ -1,7 +1,6 @@
 """One session of a run: what has to be right before it, the loop, what is drawn after it."""
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 
 from atrous.data import SegmentationDataset, compute_mask_statistics, open_dataset
-from atrous.durations import parse_duration
+from atrous.durations import Duration, parse_duration
 from atrous.errors import CheckpointError, ConfigError
 from atrous.files import write_atomically
 from atrous.inference import resolve_device, resolve_precision
@@ -88,19 +87,37 @@ def train(
     )
     with torch.device("meta"):
         build_segmenter(recipe, train_set.classes)  # refuses options before anything is written
-    with _lock(run):
-        if run.plan.exists():
-            plan = Plan.load(run.plan)
-            plan.check_data(train_set, val_set)
-        else:
-            plan = _make_plan(recipe, train_set, val_set, listener)
-        learner = Learner(recipe, train_set.classes, plan.class_weights)
-        if not run.plan.exists():
-            write_atomically(run.recipe, lambda file: file.write(format_recipe(recipe).encode()))
-            plan.save(run.plan)
-        listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
-        loop = TrainingLoop(recipe, run, plan, learner, train_set, val_set, listener)
-        reason = loop.run_session(budget)
+    try:
+        with _lock(run):
+            return _run_session(recipe, run, train_set, val_set, budget, listener)
+    except OSError as error:
+        raise CheckpointError(
+            f"The run folder {run.path} cannot be written: {error}. What was saved before is still "
+            "good: mend the cause, and start the same command again to go on from there."
+        ) from error
+
+
+def _run_session(
+    recipe: Recipe,
+    run: RunFolder,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    budget: Duration | None,
+    listener: Listener,
+) -> TrainingResult:
+    begins = not run.plan.exists()
+    if begins:
+        plan = _make_plan(recipe, train_set, val_set, listener)
+    else:
+        plan = Plan.load(run.plan)
+        plan.check_data(train_set, val_set)
+    learner = Learner(recipe, train_set.classes, plan.class_weights)
+    if begins:
+        write_atomically(run.recipe, lambda file: file.write(format_recipe(recipe).encode()))
+        plan.save(run.plan)
+    listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
+    loop = TrainingLoop(recipe, run, plan, learner, train_set, val_set, listener)
+    reason = loop.run_session(budget)
     save_loss_curves(run.path)
     return TrainingResult(run.path, loop.step, plan.total_steps, reason, loop.best_miou)
 
@@ -141,26 +158,24 @@ def _make_plan(
 
 @contextmanager
 def _lock(run: RunFolder) -> Iterator[None]:
-    """Keep a second training out of the folder; the lock goes with the process, however it ends."""
+    """Keep a second training out of the folder; the lock goes with the process, however it ends.
+
+    A record lock, because readers of pictures that outlive a killed parent must not inherit it.
+    """
     path = run.path / ".lock"
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise CheckpointError(
-            f"The run folder {run.path} cannot be written: {error}. Give another --out."
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise ConfigError(
-            f"Another training is writing to {run.path}. Wait for it, stop it, or give "
-            "another --out."
-        ) from None
-    finally:
-        if not run.recipe.exists():  # nothing came of it: leave nothing behind
-            path.unlink(missing_ok=True)
-            with suppress(OSError):
-                run.path.rmdir()
-        os.close(descriptor)
+    run.path.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"Another training is writing to {run.path}. Wait for it, stop it, or give "
+                "another --out."
+            ) from None
+        try:
+            yield
+        finally:
+            if not run.recipe.exists():  # nothing came of it: leave nothing behind
+                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    run.path.rmdir()
