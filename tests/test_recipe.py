@@ -42,6 +42,8 @@ def test_overrides_are_read_as_toml_or_text():
     [
         ({"train": {"learning_rate": 1}}, "there is no key 'train.learning_rate'. Did you mean"),
         ({"trian": {}}, "there is no key 'trian'"),
+        ({"lr": 0.1}, "there is no key 'lr'. Did you mean 'train.lr'"),
+        ({"train": 5}, "train = 5"),
         ({"train": {"lr": -1}}, "train.lr = -1: input should be greater than 0"),
         ({"train": {"duration": "3 weeks"}}, "train.duration: '3 weeks' is not a duration"),
         ({"train": {"schedule": "ploy"}}, "'poly', 'step', 'cosine' or 'constant'"),
@@ -60,6 +62,11 @@ def test_what_is_wrong_is_said(values, message):
 def test_an_override_needs_section_key_and_value(text):
     with pytest.raises(ConfigError, match=r"--set takes section\.key=value"):
         apply_overrides({}, [text])
+
+
+def test_a_value_where_a_section_was_expected():
+    with pytest.raises(ConfigError, match=r"where a section \[train\] was expected"):
+        apply_overrides({"train": 5}, ["train.lr=1"])
 
 
 def test_changed_keys_leave_out_what_changes_no_number():

@@ -257,7 +257,7 @@ def format_recipe(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
-def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Mapping[str, Any]:
     """Return nested values with `section.key=value` texts applied, each value read as TOML.
 
     A value that is not TOML is taken as a string, so quotes are not needed.
@@ -265,11 +265,9 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
     Raises:
         ConfigError: A text has no `=`.
     """
-    values = {name: dict(section) for name, section in values.items()}
     for text in overrides:
         key, equals, value = text.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not equals or not dot:
+        if not equals or not all(part.strip() for part in key.partition(".")):
             raise ConfigError(
                 f"--set takes section.key=value, such as train.lr=1e-3, not '{text}'."
             )
@@ -277,8 +275,19 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = value.strip()
-        values.setdefault(section, {})[name] = parsed
+        values = set_key(values, key.strip(), parsed)
     return values
+
+
+def set_key(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return nested values in which `section.key` is `value`."""
+    section, _, name = key.partition(".")
+    keys = values.get(section, {})
+    if not isinstance(keys, Mapping):
+        raise ConfigError(
+            f"The recipe has '{section} = {keys!r}' where a section [{section}] was expected."
+        )
+    return {**values, section: {**keys, name: value}}
 
 
 def compute_changed_keys(before: Recipe, after: Recipe) -> list[str]:

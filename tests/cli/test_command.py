@@ -150,6 +150,8 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
         (["data", "voc2012", "{new}"], "--voc-tar FILE, or --download"),
         (["data", "voc2012", "{new}", "--voc-tar", "none.tar"], "none.tar"),
         (["verify-resume", "none.toml"], "none.toml cannot be read"),
+        (["data", "voc2012", "{new}", "--download", "--sbd-tar", "x"], "local archives only"),
+        (["data", "shapes", "{new}", "--size", "0"], "--size"),
         (["tarin"], "train"),
         (["train", "{data}", "--out", "{new}", "--batchsize", "4"], "--batch-size"),
     ],

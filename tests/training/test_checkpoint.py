@@ -62,8 +62,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, dama
 def test_all_damaged_is_an_error_that_does_not_start_over(tmp_path):
     path = save_checkpoint(tmp_path, 1, make_state(1), keep=2)
     (path / "manifest.json").write_text(json.dumps({"step": 1, "sha256": "0"}))
-    with pytest.raises(CheckpointError, match="None of the 1 checkpoints"):
-        load(tmp_path)
+    for _ in range(2):  # nor is it one the second time
+        with pytest.raises(CheckpointError, match="None of the 1 checkpoints"):
+            load(tmp_path)
+
+
+def test_a_second_state_of_a_step_does_not_touch_the_first(tmp_path):
+    first = save_checkpoint(tmp_path, 5, make_state(1), keep=2)
+    second = save_checkpoint(tmp_path, 5, make_state(2), keep=2)
+    assert first.exists()
+    assert load(tmp_path)[0] == second.name
+    assert load(tmp_path)[1]["step"] == 2
+    save_checkpoint(tmp_path, 6, make_state(3), keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [second.name, "step-00000006"]
 
 
 def test_a_half_written_one_is_swept_away(tmp_path):

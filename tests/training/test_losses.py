@@ -62,6 +62,23 @@ def test_a_batch_of_only_void_costs_nothing_and_harms_nothing(term):
     assert torch.isfinite(logits.grad).all()
 
 
+def test_pixels_of_classes_without_weight_are_no_nan():
+    logits, mask = make_batch()
+    loss = SegmentationLoss(class_weights=[0.0, 1.0, 1.0, 1.0])
+    assert loss(logits, torch.zeros_like(mask)).item() == 0
+
+
+def test_the_deterministic_way_gives_the_same_loss():
+    logits, mask = make_batch()
+    loss = SegmentationLoss(class_weights=[1.0, 2.0, 0.5, 0.0], label_smoothing=0.1, focal=1.0)
+    plain = loss(logits, mask)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert loss(logits, mask).item() == pytest.approx(plain.item(), rel=1e-6)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_cross_entropy_is_torchs():
     logits, mask = make_batch()
     weights = [1.0, 2.0, 0.5, 0.0]

@@ -14,9 +14,9 @@ app = typer.Typer(help="Make data sets: VOC2012 from its archives, or the shapes
 @app.command("shapes")
 def run_shapes(
     folder: Annotated[Path, typer.Argument(help="Where to write the set.")],
-    num_train: Annotated[int, typer.Option(help="Pictures to train on.")] = 600,
-    num_val: Annotated[int, typer.Option(help="Pictures to validate on.")] = 80,
-    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 128,
+    num_train: Annotated[int, typer.Option(min=1, help="Pictures to train on.")] = 600,
+    num_val: Annotated[int, typer.Option(min=1, help="Pictures to validate on.")] = 80,
+    size: Annotated[int, typer.Option(min=32, help="Height and width in pixels.")] = 128,
     seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
 ) -> None:
     """Draw the embedded sample set, in VOC's layout; the same numbers give the same files."""
@@ -45,6 +45,8 @@ def run_voc2012(
 
     if download == (voc_tar is not None):
         raise ConfigError("Say where VOC2012 comes from: --voc-tar FILE, or --download.")
+    if download and sbd_tar is not None:
+        raise ConfigError("SBD is merged into local archives only: give --voc-tar, not --download.")
     if voc_tar is None:
         download_voc2012(out)
     else:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -61,19 +62,19 @@ class TrainingDisplay:
             per_s = self.num_pictures / plan.speed.step_s
             speed = f", as {recipe.train.duration} at {per_s:.1f} pictures/s allow"
         self.console.print(
-            f"[bold]{recipe.model.name}[/] on {recipe.data.root}: {plan.num_train} pictures to "
+            f"[bold]{recipe.model.name}[/] on {escape(recipe.data.root)}: {plan.num_train} pictures to "
             f"train on, {plan.num_val} to validate; {length}{speed}.",
             highlight=False,
         )
         if loaded is not None:
             self.console.print(
-                f"Weights from {recipe.model.init}: {len(loaded.loaded)} tensors loaded, "
+                f"Weights from {escape(recipe.model.init)}: {len(loaded.loaded)} tensors loaded, "
                 f"{len(loaded.missing)} new, {len(loaded.left)} in the file unused.",
                 highlight=False,
             )
 
     def _warning(self, record: dict[str, Any]) -> None:
-        self.console.print(f"[yellow]Warning:[/] {record['message']}", highlight=False)
+        self.console.print(f"[yellow]Warning:[/] {escape(record['message'])}", highlight=False)
 
     def _resumed(self, record: dict[str, Any]) -> None:
         self.console.print(f"Going on from step {record['step']}.", highlight=False)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -95,7 +96,7 @@ def print_scores(report: "EvaluationReport") -> None:
         table.add_column(heading, justify="right")
     for row in scores.per_class:
         values = (row.iou, row.precision, row.recall, row.f1)
-        table.add_row(row.name, *map(_format_score, values), f"{row.pixels:,}")
+        table.add_row(escape(row.name), *map(_format_score, values), f"{row.pixels:,}")
     table.add_section()
     macro = (scores.miou, scores.precision_macro, scores.recall_macro, scores.f1_macro)
     table.add_row("[bold]mean (macro)[/]", *(f"[bold]{_format_score(value)}[/]" for value in macro))
@@ -110,7 +111,7 @@ def print_scores(report: "EvaluationReport") -> None:
     )
     if scores.absent:
         console.print(
-            f"Not in this split, so left out of the means: {', '.join(scores.absent)}.",
+            f"Not in this split, so left out of the means: {escape(', '.join(scores.absent))}.",
             highlight=False,
         )
 

@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from atrous.cli import data, evaluate, models, predict, train, verify_resume
 from atrous.errors import AtrousError
@@ -29,11 +30,7 @@ def run() -> None:
     try:
         app()
     except AtrousError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False)
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

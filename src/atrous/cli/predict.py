@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress
 
 from atrous.cli.evaluate import parse_views
@@ -46,9 +47,9 @@ def run_predict(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for _, message in report.failed:
-        errors.print(f"[yellow]Skipped:[/] {message}", highlight=False)
+        errors.print(f"[yellow]Skipped:[/] {escape(message)}", highlight=False)
     Console().print(
-        f"{len(report.written) // 2} pictures segmented into {out}"
+        f"{len(report.written) // 2} pictures segmented into {escape(str(out))}"
         + (f", {len(report.failed)} skipped." if report.failed else "."),
         highlight=False,
     )

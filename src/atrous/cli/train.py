@@ -1,12 +1,13 @@
 """`atrous train`."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from atrous.recipe import Recipe, apply_overrides, build_recipe, load_toml
+from atrous.recipe import Recipe, apply_overrides, build_recipe, load_toml, set_key
 
 
 def run_train(
@@ -76,12 +77,11 @@ def run_train(
 
 def assemble_recipe(path: Path | None, options: dict[str, Any], overrides: list[str]) -> Recipe:
     """Lay the options over the recipe file, and `--set` over both."""
-    values = load_toml(path) if path else {}
+    values: Mapping[str, Any] = load_toml(path) if path else {}
     given = {key: value for key, value in options.items() if value is not None}
-    for one, other in (("data.size", "crop"), ("data.crop", "size")):
-        if one in given and isinstance(values.get("data"), dict):
-            values["data"].pop(other, None)
+    for asked, other in (("data.size", "data.crop"), ("data.crop", "data.size")):
+        if asked in given and other not in given:
+            values = set_key(values, other, None)
     for key, value in given.items():
-        section, _, name = key.partition(".")
-        values.setdefault(section, {})[name] = value
+        values = set_key(values, key, value)
     return build_recipe(apply_overrides(values, overrides))

@@ -17,7 +17,7 @@ def run_verify_resume(
     *,
     duration: Annotated[
         str, typer.Option("--for", help="How long each of the two runs is.")
-    ] = "30it",
+    ] = "40it",
     kills: Annotated[int, typer.Option(min=1, help="How often the second run is killed.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the moments of the kills.")] = 0,
     out: Annotated[
@@ -54,5 +54,6 @@ def run_verify_resume(
         table.add_row(row.name, row.uninterrupted[:16], row.interrupted[:16], mark)
     console.print(table, highlight=False)
     verdict = "[green]Exact[/]" if result.is_exact else "[red]Not exact[/]"
-    console.print(f"{verdict}: killed after steps {', '.join(map(str, result.kills))}.")
+    kills = "; ".join(f"{kill.resumed_from} to {kill.killed_after}" for kill in result.kills)
+    console.print(f"{verdict}. The sessions that were killed went from step {kills}.")
     raise typer.Exit(0 if result.is_exact else 1)

@@ -60,8 +60,8 @@ class SegmentationDataset:
         return Sample(image, mask, self.names[index])
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the names and file sizes: cheap, and changes when files do."""
-        digest = hashlib.sha256()
+        """Return a SHA-256 over classes, names and file sizes: cheap, and changes when files do."""
+        digest = hashlib.sha256(f"{self.classes.names} {self.ignore_index}\n".encode())
         for name, image_path, mask_path in zip(
             self.names, self.image_paths, self.mask_paths, strict=True
         ):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision import tv_tensors
 
 from atrous.classes import VOID
@@ -109,18 +109,6 @@ def find_wrong_values(indices: np.ndarray, num_classes: int, ignore_index: int) 
     """Return the sorted values that are neither a class, nor `ignore_index`, nor `VOID`."""
     suspects = indices[(indices >= num_classes) | (indices < 0)]
     return [int(v) for v in np.unique(suspects) if v not in (ignore_index, VOID)]
-
-
-def read_image_hw(path: Path) -> tuple[int, int]:
-    """Return (height, width) of the upright picture, from the file's header alone."""
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            if picture.getexif().get(ExifTags.Base.Orientation) in _ROTATED:
-                width, height = height, width
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-    return height, width
 
 
 def check_same_size(

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from atrous.classes import VOID, Classes, build_classes
+from atrous.errors import DataError
 
 SHAPES = build_classes(
     ("background", "disc", "ring", "square", "triangle", "star", "arrow", "moon"),
@@ -84,11 +85,30 @@ def write_shapes(
     """Draw the set and write it as `folder`/VOCdevkit/VOC2012, with a `classes.toml`.
 
     The same numbers give the same files. Each picture depends on the seed and its own number.
+
+    Raises:
+        DataError: The folder holds other data, or cannot be written.
     """
     devkit = folder / "VOCdevkit" / "VOC2012"
+    classes_path = devkit / "classes.toml"
+    try:
+        if devkit.exists() and not (
+            classes_path.exists() and classes_path.read_text() == _format_classes(SHAPES)
+        ):
+            raise DataError(
+                f"{devkit} holds other data, which would be mixed up with shapes. "
+                "Give another folder."
+            )
+        _write_devkit(devkit, num_train, num_val, size_px, seed)
+    except OSError as error:
+        raise DataError(f"The sample set cannot be written to {folder}: {error}.") from error
+
+
+def _write_devkit(devkit: Path, num_train: int, num_val: int, size_px: int, seed: int) -> None:
     lists = devkit / "ImageSets" / "Segmentation"
     for path in (devkit / "JPEGImages", devkit / "SegmentationClass", lists):
         path.mkdir(parents=True, exist_ok=True)
+    (devkit / "classes.toml").write_text(_format_classes(SHAPES))
     names = [f"shapes_{index:05d}" for index in range(num_train + num_val)]
     for index, name in enumerate(names):
         picture, mask = draw_scene(np.random.default_rng((seed, index)), size_px)
@@ -98,7 +118,6 @@ def write_shapes(
         palette_mask.save(devkit / "SegmentationClass" / f"{name}.png")
     (lists / "train.txt").write_text("\n".join(names[:num_train]) + "\n")
     (lists / "val.txt").write_text("\n".join(names[num_train:]) + "\n")
-    (devkit / "classes.toml").write_text(_format_classes(SHAPES))
 
 
 def draw_scene(rng: np.random.Generator, size_px: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from atrous.data.dataset import SegmentationDataset
 from atrous.data.sample import (
     check_same_size,
     find_wrong_values,
-    read_image_hw,
+    read_image,
     read_indices,
     shorten,
 )
@@ -42,7 +42,7 @@ class MaskStatistics:
 def compute_mask_statistics(
     dataset: SegmentationDataset, progress: Callable[[int, int], None] | None = None
 ) -> MaskStatistics:
-    """Read all masks of a split, and the headers of its pictures.
+    """Read all masks and pictures of a split, so that what is wrong is found before training.
 
     Args:
         dataset: The split.
@@ -122,7 +122,8 @@ def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] |
     image_path, mask_path = dataset.image_paths[index], dataset.mask_paths[index]
     try:
         indices = read_indices(mask_path)
-        check_same_size(read_image_hw(image_path), indices.shape, image_path, mask_path)
+        image = read_image(image_path)
+        check_same_size((image.shape[1], image.shape[2]), indices.shape, image_path, mask_path)
     except DataError as error:
         return str(error)
     if values := find_wrong_values(indices, len(dataset.classes), dataset.ignore_index):

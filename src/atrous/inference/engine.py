@@ -139,7 +139,8 @@ def resolve_precision(name: str, device: torch.device) -> Literal["32", "bf16"]:
     if name == "auto":
         if device.type == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
-        return "bf16" if torch.cpu._is_avx512_bf16_supported() else "32"
+        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # no public name
+        return "bf16" if has_bf16() else "32"
     if name not in ("32", "bf16"):
         raise ConfigError(f"There is no precision '{name}'. Use auto, 32 or bf16.")
     return name  # type: ignore[return-value]

@@ -7,13 +7,12 @@ from pathlib import Path
 import torch
 
 from atrous.data import read_image
+from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.inference.engine import Engine, Precision, TorchEngine, resolve_device
 from atrous.inference.render import save_mask, save_overlay
 from atrous.inference.views import Views
 from atrous.models import Segmenter, load_model
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 
 Progress = Callable[[int, int], object]
 """Called with the number of pictures done and of all pictures."""
@@ -99,14 +98,12 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise ConfigError(f"There is no picture or folder {path}.")
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        found = [file for file in inside if file.suffix.lower() in SUFFIXES and file.is_file()]
-        for picture in found if path.is_dir() else [path]:
+        for picture in list_image_files(path) if path.is_dir() else [path]:
             pictures.setdefault(picture.resolve(), picture)
     if not pictures:
         raise ConfigError(
             f"There are no pictures in {', '.join(map(str, paths)) or 'an empty list'}. Give "
-            f"pictures, or folders with files that end in {', '.join(sorted(SUFFIXES))}."
+            f"pictures, or folders with files that end in {', '.join(IMAGE_SUFFIXES)}."
         )
     return list(pictures.values())
 

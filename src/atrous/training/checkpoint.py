@@ -21,7 +21,8 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
     """Write a training state as `folder/step-…`, then remove all but the newest `keep`.
 
     The state is written to a hidden folder, fsynced and renamed, so that a folder named
-    `step-…` is whole whenever the machine stops.
+    `step-…` is whole whenever the machine stops. None is ever written over: a second state of the
+    same step, its validation done since, is `step-…b`.
 
     Args:
         folder: Holds the checkpoints of one run.
@@ -33,6 +34,8 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
         CheckpointError: The disk is full or refuses; earlier checkpoints are untouched.
     """
     target = folder / f"{_PREFIX}{step:08d}"
+    if target.exists():
+        target = folder / f"{target.name}b"
     temporary = folder / f".writing-{step:08d}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -45,7 +48,6 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
             json.dump(manifest, text)
             _flush(text.fileno(), text.flush)
         sync_folder(temporary)
-        shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
         sync_folder(folder)
     except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in RuntimeError
@@ -70,18 +72,25 @@ def load_newest_checkpoint(
     for leftover in folder.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     paths = list_checkpoints(folder)
+    damaged: dict[Path, str] = {}
     for path in reversed(paths):
-        try:
-            return path, _read(path)
-        except CheckpointError as error:
-            aside = path.with_name(f"damaged-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            warn(f"{error} It is set aside as {aside.name}; the checkpoint before it is used.")
+        reason = _find_damage(path)
+        if reason is None:
+            for other, message in damaged.items():
+                aside = other.with_name(f"damaged-{other.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                other.rename(aside)
+                warn(
+                    f"The checkpoint {other} is damaged ({message}). It is set aside as "
+                    f"{aside.name}; {path.name}, the whole one before it, is used."
+                )
+            return path, torch.load(path / _STATE, map_location="cpu", weights_only=True)
+        damaged[path] = reason
     if paths:
+        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in damaged.items())
         raise CheckpointError(
             f"None of the {len(paths)} checkpoints in {folder} is whole, so there is nothing to go "
-            "on from. Restore one from a copy, or start again in a new run folder."
+            f"on from ({reasons}). Restore one from a copy, or start again in a new run folder."
         )
     return None
 
@@ -125,14 +134,16 @@ def compute_state_sha256(state: Any) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _find_damage(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or None if it is as it was written."""
     try:
         manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        if compute_file_sha256(path / _STATE) != manifest["sha256"]:
-            raise ValueError("its checksum does not fit its content")
-        return torch.load(path / _STATE, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file may raise
-        raise CheckpointError(f"The checkpoint {path} is damaged ({error}).") from None
+        whole = compute_file_sha256(path / _STATE) == manifest["sha256"]
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError):
+        return f"{_MANIFEST} cannot be read"
+    return None if whole else "its checksum does not fit its content"
 
 
 def _flush(descriptor: int, flush: Callable[[], None]) -> None:

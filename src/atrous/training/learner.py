@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
@@ -22,7 +23,7 @@ from atrous.training.schedules import compute_ema_decay
 
 
 class NonFiniteLossError(TrainingError):
-    """The loss or its gradient became NaN or infinite; `names` are the batch's pictures."""
+    """The loss or its gradient became NaN or infinite; `names` are the batch's file stems."""
 
     def __init__(self, loss: float, grad_norm: float, names: list[str]) -> None:
         super().__init__(f"loss {loss}, gradient norm {grad_norm}")
@@ -36,14 +37,24 @@ class Learner:
         recipe: What to build.
         classes: Of the data; their number is the number of outputs.
         class_weights: Factor per class in the loss, or None.
+        load_init: Whether to start from the recipe's initial weights; needless where a
+            checkpoint is loaded next.
     """
 
-    def __init__(self, recipe: Recipe, classes: Classes, class_weights: list[float] | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        classes: Classes,
+        class_weights: list[float] | None,
+        *,
+        load_init: bool = True,
+    ) -> None:
         settings = recipe.train
         device = resolve_device(settings.device)
         precision = resolve_precision(settings.precision, device)
         if settings.deterministic:
-            torch.use_deterministic_algorithms(True)
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(settings.deterministic)
         self.fabric = Fabric(
             accelerator=device.type,
             devices=1 if device.index is None or device.type == "cpu" else [device.index],
@@ -55,7 +66,7 @@ class Learner:
         )
         torch.manual_seed(settings.seed)
         self.model = build_segmenter(recipe, classes)
-        self.loaded = init_weights(self.model, recipe.model.init)
+        self.loaded = init_weights(self.model, recipe.model.init if load_init else "none")
         self.freeze_norm = recipe.model.freeze_norm
         if self.freeze_norm:
             for norm in _batch_norms(self.model):
@@ -91,7 +102,8 @@ class Learner:
             lr: Learning rate of this step.
 
         Raises:
-            NonFiniteLossError: The weights are as they were before the step.
+            NonFiniteLossError: The weights are as they were before the step; batch-norm
+                statistics have seen the batch.
         """
         self.model.train()
         if self.freeze_norm:

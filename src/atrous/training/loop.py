@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,7 +14,7 @@ import torch
 
 import atrous
 from atrous.data import Batch, SegmentationDataset
-from atrous.durations import Duration, parse_duration
+from atrous.durations import parse_duration
 from atrous.errors import TrainingError
 from atrous.evaluation.counts import CountArray
 from atrous.evaluation.evaluate import evaluate_model
@@ -45,9 +46,11 @@ class TrainingLoop:
         learner: Learner,
         train_set: SegmentationDataset,
         val_set: SegmentationDataset,
+        stop: StopRequest,
         listener: Listener,
     ) -> None:
-        self.recipe, self.run, self.plan, self.listener = recipe, run, plan, listener
+        self.recipe, self.run, self.plan = recipe, run, plan
+        self.stop, self.listener = stop, listener
         self.learner, self.train_set, self.val_set = learner, train_set, val_set
         self.save_every = parse_duration(recipe.train.save_every)
         self.step = 0
@@ -58,17 +61,19 @@ class TrainingLoop:
         self.listeners = [listener]
         if recipe.train.tensorboard:
             self.listeners.append(build_tensorboard_listener(run.path / "tensorboard", self.step))
-        self.saved_step = self.step
+        self.first_step = self.step
+        self.saved = (self.step, self.validated_step)
         self.saved_s = time.monotonic()
 
-    def run_session(self, budget: Duration | None) -> str:
+    def run_session(self) -> str:
         """Train until the run, the budget or the patience of a person ends; return which."""
-        plan, left_steps = self.plan, self.plan.total_steps - self.step
         batches = load_batches(
-            self.recipe, self.train_set, first_step=self.step, num_steps=left_steps
+            self.recipe,
+            self.train_set,
+            first_step=self.step,
+            num_steps=self.plan.total_steps - self.step,
         )
-        self.stop = StopRequest(budget, steps_per_epoch=plan.steps_per_epoch, first_step=self.step)
-        with self.stop, RunLog(self.run.log, num_bytes=self.log_bytes) as self.log:
+        with RunLog(self.run.log, num_bytes=self.log_bytes) as self.log:
             self._record("session", event="start", step=self.step, **_describe_machine())
             self._warn_of_batch_norm()
             try:
@@ -89,7 +94,8 @@ class TrainingLoop:
         while True:
             validated = self._is_validation_due() and self._validate()
             finished = self.step == self.plan.total_steps and not self._is_validation_due()
-            stopping = finished or self.stop.is_due(self.step)
+            num_steps = self.step - self.first_step
+            stopping = finished or self.stop.is_due(num_steps, self.plan.steps_per_epoch)
             if validated or stopping or self._is_saving_due():
                 self._save()
             if stopping:
@@ -129,15 +135,14 @@ class TrainingLoop:
         return due and self.validated_step < self.step
 
     def _validate(self) -> bool:
-        """Score the validation split; give up, to do it in the next session, if asked to stop."""
-
+        """Score the validation split; on a signal give up, and do it in the next session."""
         num_done = 0
 
         def on_image(name: str, counts: CountArray) -> None:
             nonlocal num_done
             num_done += 1
             self.listener({"kind": "validating", "done": num_done, "total": len(self.val_set)})
-            if self.stop.is_due(0):
+            if self.stop.is_signalled:
                 raise _StoppedError
 
         try:
@@ -178,10 +183,10 @@ class TrainingLoop:
         every = self.save_every.compute_steps(
             steps_per_epoch=self.plan.steps_per_epoch, step_s=None
         )
-        return self.step - self.saved_step >= every
+        return self.step - self.saved[0] >= every
 
     def _save(self) -> None:
-        if self.step == self.saved_step:  # a whole checkpoint is never written over
+        if self.saved == (self.step, self.validated_step):
             return
         state = {
             "learner": self.learner.state_dict(),
@@ -192,7 +197,7 @@ class TrainingLoop:
         }
         keep = self.recipe.train.keep_checkpoints
         save_checkpoint(self.run.checkpoints, self.step, state, keep=keep)
-        self.saved_step, self.saved_s = self.step, time.monotonic()
+        self.saved, self.saved_s = (self.step, self.validated_step), time.monotonic()
 
     def _restore(self) -> None:
         newest = load_newest_checkpoint(self.run.checkpoints, warn=self._warn)
@@ -220,19 +225,24 @@ class TrainingLoop:
                 "8 its statistics are noise (arXiv:1706.05587, table 9: batch 4 costs 12.8 points "
                 "of mIoU against 16). Accumulating does not help it. What does: a larger "
                 "--batch-size at a smaller crop, --set model.freeze_norm=true with pretrained "
-                "weights, or --set model.norm=group."
+                "weights, or --set model.norm=group (and SyncBN over several devices, where a run "
+                "had them)."
             )
 
     def _explain_non_finite(self, error: NonFiniteLossError) -> TrainingError:
         folder = self.run.path / "failed"
+        shutil.rmtree(folder, ignore_errors=True)
         path = save_checkpoint(folder, self.step, {"learner": self.learner.state_dict()}, keep=1)
-        batch = {"step": self.step, "pictures": error.names, "what": str(error)}
+        files = dict(zip(self.train_set.names, map(str, self.train_set.image_paths), strict=True))
+        pictures = [files[name] for name in error.names]
+        batch = {"step": self.step, "pictures": pictures, "what": str(error)}
         (path / "batch.json").write_text(json.dumps(batch, indent=2), encoding="utf-8")
         return TrainingError(
             f"Training stopped before step {self.step + 1}, because the loss is not finite "
-            f"({error}). The pictures of the batch and the state before it are in {path}. Look at "
-            "the pictures and masks first; then try a smaller --lr, --set train.clip_norm=1, a "
-            "longer --set train.warmup=…, or --set train.precision=32, in a new run folder."
+            f"({error}). The batch's file names and the weights before the step are in {path}. "
+            "Look at those pictures and their masks first; then try a smaller --lr, "
+            "--set train.clip_norm=1, a longer --set train.warmup=…, or "
+            "--set train.precision=32, in a new run folder."
         )
 
 

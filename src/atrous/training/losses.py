@@ -20,12 +20,13 @@ def compute_focal_loss(
 
     Source: Lin et al. 2017, arXiv:1708.02002, equation 4.
     """
-    log_probs = F.log_softmax(logits, dim=1)
-    losses = F.nll_loss(log_probs, mask, weight=weight, ignore_index=VOID, reduction="none")
     valid = mask != VOID
-    true_class = mask.masked_fill(~valid, 0).unsqueeze(1)
-    easiness = log_probs.gather(1, true_class).squeeze(1).exp()
-    return ((1 - easiness).clamp(min=0) ** gamma * losses).sum() / valid.sum().clamp(min=1)
+    true_class = mask.masked_fill(~valid, 0)
+    log_probs = F.log_softmax(logits, dim=1).gather(1, true_class.unsqueeze(1)).squeeze(1)
+    factors = valid * (1 - log_probs.exp()).clamp(min=0) ** gamma
+    if weight is not None:
+        factors = factors * weight[true_class]
+    return -(factors * log_probs).sum() / valid.sum().clamp(min=1)
 
 
 def compute_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -134,8 +135,14 @@ class SegmentationLoss(nn.Module):
         return torch.stack(terms).sum()
 
     def _compute_cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
-        if bool((mask == VOID).all()):
+        counting = mask != VOID
+        if self.class_weights is not None:
+            counting &= self.class_weights[mask.masked_fill(~counting, 0)] > 0
+        if not counting.any():
             return logits.sum() * 0  # torch's mean over no pixel is NaN
+        if torch.are_deterministic_algorithms_enabled():
+            # Over maps, CUDA has no deterministic kernel; over a list of pixels it has.
+            logits, mask = logits.movedim(1, -1).flatten(0, -2), mask.flatten()
         return F.cross_entropy(
             logits,
             mask,

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from atrous.data import SegmentationDataset
 from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.durations import parse_duration
-from atrous.errors import ConfigError, DataError
+from atrous.errors import CheckpointError, ConfigError, DataError
 from atrous.files import write_atomically
 from atrous.recipe import Recipe
 
@@ -55,9 +55,20 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a plan that `save` wrote."""
-        plan = cls(**json.loads(path.read_text(encoding="utf-8")))
-        return replace(plan, speed=Speed(**plan.speed)) if isinstance(plan.speed, dict) else plan
+        """Read a plan that `save` wrote.
+
+        Raises:
+            CheckpointError: The file is damaged, or of another version.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            speed = values.pop("speed")
+            return cls(speed=speed and Speed(**speed), **values)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise CheckpointError(
+                f"The plan of the run, {path}, cannot be read ({error}). Bring it back as it was, "
+                "or start again in a new run folder."
+            ) from None
 
     def check_data(self, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
         """Refuse to go on with other pictures than the run began with.
@@ -73,7 +84,8 @@ class Plan:
                 raise DataError(
                     f"The split '{dataset.split}' of {dataset.root} is not what this run began "
                     f"with: it had {num_images} pictures and has {len(dataset)}, or files of other "
-                    "names or sizes. Bring the data back as it was, or start a new run folder."
+                    "names or sizes, or other classes. Bring the data back as it was, or start a "
+                    "new run folder."
                 )
 
 

@@ -9,17 +9,19 @@ from pathlib import Path
 import torch
 
 from atrous.data import SegmentationDataset, compute_mask_statistics, open_dataset
-from atrous.durations import Duration, parse_duration
+from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError
 from atrous.files import write_atomically
 from atrous.inference import resolve_device, resolve_precision
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.report.curves import save_loss_curves
 from atrous.run import RunFolder
+from atrous.training.checkpoint import list_checkpoints
 from atrous.training.learner import Learner, build_segmenter
 from atrous.training.loop import Listener, TrainingLoop
 from atrous.training.plan import Plan, Speed, compute_plan
 from atrous.training.speed import measure_speed
+from atrous.training.stopping import StopRequest
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,10 @@ def train(
     with torch.device("meta"):
         build_segmenter(recipe, train_set.classes)  # refuses options before anything is written
     try:
-        with _lock(run):
-            return _run_session(recipe, run, train_set, val_set, budget, listener)
+        with StopRequest(budget) as stop, _lock(run):
+            return _run_session(recipe, run, train_set, val_set, stop, listener)
+    except BrokenPipeError:  # of whoever listens, not of the run folder
+        raise
     except OSError as error:
         raise CheckpointError(
             f"The run folder {run.path} cannot be written: {error}. What was saved before is still "
@@ -102,7 +106,7 @@ def _run_session(
     run: RunFolder,
     train_set: SegmentationDataset,
     val_set: SegmentationDataset,
-    budget: Duration | None,
+    stop: StopRequest,
     listener: Listener,
 ) -> TrainingResult:
     begins = not run.plan.exists()
@@ -111,13 +115,14 @@ def _run_session(
     else:
         plan = Plan.load(run.plan)
         plan.check_data(train_set, val_set)
-    learner = Learner(recipe, train_set.classes, plan.class_weights)
+    goes_on = bool(list_checkpoints(run.checkpoints))
+    learner = Learner(recipe, train_set.classes, plan.class_weights, load_init=not goes_on)
     if begins:
         write_atomically(run.recipe, lambda file: file.write(format_recipe(recipe).encode()))
         plan.save(run.plan)
     listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
-    loop = TrainingLoop(recipe, run, plan, learner, train_set, val_set, listener)
-    reason = loop.run_session(budget)
+    loop = TrainingLoop(recipe, run, plan, learner, train_set, val_set, stop, listener)
+    reason = loop.run_session()
     save_loss_curves(run.path)
     return TrainingResult(run.path, loop.step, plan.total_steps, reason, loop.best_miou)
 
@@ -151,7 +156,8 @@ def _make_plan(
 
     def measure(class_weights: list[float] | None) -> Speed:
         listener({"kind": "measuring"})
-        return measure_speed(Learner(recipe, train_set.classes, class_weights), recipe, train_set)
+        learner = Learner(recipe, train_set.classes, class_weights)
+        return measure_speed(learner, recipe, train_set, val_set)
 
     return compute_plan(recipe, train_set, val_set, statistics, measure)
 
@@ -172,6 +178,8 @@ def _lock(run: RunFolder) -> Iterator[None]:
                 f"Another training is writing to {run.path}. Wait for it, stop it, or give "
                 "another --out."
             ) from None
+        for leftover in run.path.glob(".*.tmp"):  # half-written when a session was killed
+            leftover.unlink()
         try:
             yield
         finally:

@@ -15,11 +15,13 @@ _WARMUP_STEPS, _MOST_STEPS = 2, 40
 _STEPS_S, _IMAGES_S = 12.0, 4.0
 
 
-def measure_speed(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> Speed:
-    """Time steps and evaluated pictures for some seconds; the learner is spoilt by it."""
+def measure_speed(
+    learner: Learner, recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset
+) -> Speed:
+    """Time steps and validated pictures for some seconds; the learner is spoilt by it."""
     return Speed(
-        step_s=_measure_step_s(learner, recipe, dataset),
-        image_s=_measure_image_s(learner, recipe, dataset),
+        step_s=_measure_step_s(learner, recipe, train_set),
+        image_s=_measure_image_s(learner, recipe, val_set),
     )
 
 

@@ -13,30 +13,29 @@ class StopRequest:
     """Tells whether this session is to end, and why.
 
     While it is entered, the first Ctrl-C or SIGTERM asks for a clean end, and a second Ctrl-C
-    interrupts at once.
+    interrupts at once. Clock time counts from when it is made.
 
     Args:
         after: The session's budget in clock time, steps or epochs; None for no limit.
-        steps_per_epoch: Needed to tell when a budget in epochs is spent.
-        first_step: Steps that were done when the session began.
     """
 
-    def __init__(self, after: Duration | None, *, steps_per_epoch: float, first_step: int) -> None:
+    def __init__(self, after: Duration | None) -> None:
         self.reason: str | None = None
-        self._deadline_s: float | None = None
-        self._last_step: int | None = None
-        if after is not None and after.unit == "s":
-            self._deadline_s = time.monotonic() + after.amount
-        elif after is not None:
-            steps = after.compute_steps(steps_per_epoch=steps_per_epoch, step_s=None)
-            self._last_step = first_step + steps
+        self.is_signalled = False
+        self._after = after
+        self._started_s = time.monotonic()
         self._handlers: dict[int, Any] = {}
+        self._num_interrupts = 0
 
-    def is_due(self, step: int) -> bool:
-        """Return whether the session is to end after `step` finished steps."""
-        late = self._deadline_s is not None and time.monotonic() >= self._deadline_s
-        if late or (self._last_step is not None and step >= self._last_step):
-            self.reason = self.reason or "stop-after"
+    def is_due(self, num_steps: int, steps_per_epoch: float) -> bool:
+        """Return whether to end after `num_steps` steps of this session."""
+        if self._after is not None and self.reason is None:
+            if self._after.unit == "s":
+                spent = time.monotonic() - self._started_s >= self._after.amount
+            else:
+                budget = self._after.compute_steps(steps_per_epoch=steps_per_epoch, step_s=None)
+                spent = num_steps >= budget
+            self.reason = "stop-after" if spent else None
         return self.reason is not None
 
     def __enter__(self) -> Self:
@@ -55,6 +54,8 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.reason is not None and number == signal.SIGINT:
+        self._num_interrupts += number == signal.SIGINT
+        if self._num_interrupts > 1:
             raise KeyboardInterrupt
+        self.is_signalled = True
         self.reason = signal.Signals(number).name

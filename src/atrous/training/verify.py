@@ -1,6 +1,8 @@
 """Proof that a recipe resumes exactly on this machine: kill it, go on, compare everything."""
 
+import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atrous.errors import TrainingError
+from atrous.errors import ConfigError, TrainingError
 from atrous.files import write_atomically
 from atrous.recipe import Recipe, format_recipe
 from atrous.run import RunFolder, load_log
@@ -35,15 +37,19 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Kill:
+    """One `kill -9`: the step its session went on from, and the last step that it logged."""
+
+    resumed_from: int
+    killed_after: int
+    workers: int
+
+
+@dataclass(frozen=True)
 class Verification:
-    """What came out of the two runs.
+    """What came out of the two runs: where the second was killed, and what was compared."""
 
-    Attributes:
-        kills: Step after which each kill fell, as far as the log told.
-        comparisons: What was compared.
-    """
-
-    kills: list[int]
+    kills: list[Kill]
     comparisons: list[Comparison]
 
     @property
@@ -62,41 +68,50 @@ def verify_resume(
 ) -> Verification:
     """Train a recipe twice, once killed again and again, and compare what is left.
 
-    Each kill is a `kill -9` of the process at a random moment, and each session after it has
-    another number of workers.
+    Each kill is a `kill -9` of the process, some random steps and part of a step after the session
+    went on; each session has another number of workers. The second run saves its state more often
+    (which changes no number), so that its sessions have something to go on from.
 
     Args:
-        recipe: What to train; a short duration in steps or epochs will do.
-        folder: Where the two run folders are made; must not hold them yet.
-        num_kills: How often the second run is killed.
+        recipe: What to train; a short duration will do.
+        folder: Where the two run folders are made.
+        num_kills: How often the second run is killed; it takes at least 4 steps per kill.
         seed: Of the moments.
         tell: Called with a line on what is being done.
 
     Raises:
+        ConfigError: The folder is in use, or the run is too short for so many kills.
         TrainingError: A run failed by itself; the message holds what it printed.
     """
     whole, broken = RunFolder(folder / "uninterrupted"), RunFolder(folder / "interrupted")
-    recipe_path = folder / "recipe.toml"
+    if whole.path.exists() or broken.path.exists():
+        raise ConfigError(f"{folder} already holds such runs; give another folder.")
     folder.mkdir(parents=True, exist_ok=True)
+    recipe_path = folder / "recipe.toml"
     write_atomically(recipe_path, lambda file: file.write(format_recipe(recipe).encode()))
     tell("training without interruption")
-    started_s = time.monotonic()
-    _finish(_start(recipe_path, whole, recipe.train.workers))
-    duration_s = time.monotonic() - started_s
-    last_step = max(record["step"] for record in load_log(whole.log))
-    rng = random.Random(seed)
-    kill_after = sorted(rng.sample(range(last_step), k=min(num_kills, last_step)))
-    kills = []
-    for number, step in enumerate(kill_after):
-        process = _start(recipe_path, broken, workers=number % 3)
-        reached = _wait_for_step(process, broken, step)
-        time.sleep(rng.uniform(0, duration_s / last_step))
+    _finish(_start(recipe_path, whole, workers=recipe.train.workers))
+    steps = [record for record in load_log(whole.log) if record["kind"] == "train"]
+    every = len(steps) // (num_kills + 1)
+    if every < 4:
+        raise ConfigError(f"{len(steps)} steps are too few for {num_kills} kills; give more.")
+    # Both run by the same plan, also where clock time was turned into steps.
+    broken.path.mkdir()
+    for path in (whole.recipe, whole.plan):
+        shutil.copy(path, broken.path)
+    step_s = sum(record["step_s"] for record in steps) / len(steps)
+    rng, kills = random.Random(seed), list[Kill]()
+    save = f"train.save_every={max(1, every // 3)}it"
+    for number in range(num_kills):
+        process = _start(recipe_path, broken, workers=number % 3, override=save)
+        resumed_from = _wait_for_steps(process, broken, number, rng.randint(every // 2, every))
+        time.sleep(rng.uniform(0, step_s))
         process.kill()
         process.communicate()
         if process.returncode != -signal.SIGKILL:
-            raise TrainingError(f"The run ended before it could be killed after step {step}.")
-        kills.append(reached)
-        tell(f"killed with workers={number % 3} after step {reached} was logged")
+            raise TrainingError("A session ended by itself before it could be killed.")
+        kills.append(Kill(resumed_from, _find_last_step(broken), number % 3))
+        tell(f"killed: went on from step {resumed_from}, logged step {kills[-1].killed_after}")
     tell("training to the end")
     _finish(_start(recipe_path, broken, workers=recipe.train.workers))
     return Verification(kills, compare_runs(whole, broken))
@@ -125,7 +140,7 @@ def _compare(name: str, one: str, other: str) -> Comparison:
 def _compare_logs(one: RunFolder, other: RunFolder) -> Comparison:
     logs = [
         [
-            {key: value for key, value in record.items() if key not in VOLATILE}
+            json.dumps({key: value for key, value in record.items() if key not in VOLATILE})
             for record in load_log(run.log)
             if record["kind"] != "session"
         ]
@@ -145,9 +160,12 @@ def _load_final_state(run: RunFolder) -> dict[str, Any]:
     return newest[1]
 
 
-def _start(recipe_path: Path, run: RunFolder, workers: int) -> "subprocess.Popen[str]":
+def _start(
+    recipe_path: Path, run: RunFolder, *, workers: int, override: str | None = None
+) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "atrous", "train", "--recipe", str(recipe_path)]
     command += ["--out", str(run.path), "--workers", str(workers)]
+    command += ["--set", override] if override else []
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -157,13 +175,25 @@ def _finish(process: "subprocess.Popen[str]") -> None:
         raise TrainingError(f"The run failed by itself: {output.strip()[-2000:]}")
 
 
-def _wait_for_step(process: "subprocess.Popen[str]", run: RunFolder, step: int) -> int:
-    """Wait until a session has logged more than `step` steps; return the last step logged."""
+def _wait_for_steps(
+    process: "subprocess.Popen[str]", run: RunFolder, num_sessions: int, num_steps: int
+) -> int:
+    """Wait until the session after `num_sessions` has logged so many steps; return its first."""
     while process.poll() is None:
-        records = load_log(run.log) if run.log.exists() else []
-        steps = [record["step"] for record in records if record["kind"] == "train"]
-        if steps and steps[-1] > step:
-            return steps[-1]
+        log = load_log(run.log) if run.log.exists() else []
+        starts = [
+            (place, record["step"])
+            for place, record in enumerate(log)
+            if record["kind"] == "session" and record["event"] == "start"
+        ]
+        if len(starts) > num_sessions:
+            place, step = starts[-1]
+            if sum(record["kind"] == "train" for record in log[place:]) >= num_steps:
+                return step
         time.sleep(0.02)
     output, _ = process.communicate()
     raise TrainingError(f"The run ended by itself: {output.strip()[-2000:]}")
+
+
+def _find_last_step(run: RunFolder) -> int:
+    return max(record["step"] for record in load_log(run.log) if record["kind"] == "train")
