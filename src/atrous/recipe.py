@@ -222,7 +222,8 @@ def _explain(error: ValidationError) -> Iterable[str]:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            yield f"there is no key '{key}'." + did_you_mean(key, known)
+            same = [name for name in known if name.endswith(f".{problem['loc'][-1]}")]
+            yield f"there is no key '{key}'." + did_you_mean(same[0] if same else key, known)
         elif problem["type"] == "value_error":
             yield f"{key}: {problem['ctx']['error']}"
         else:

@@ -269,7 +269,7 @@ def test_a_full_disk_stops_with_the_previous_checkpoint_good(make_recipe, tmp_pa
     ("changes", "error", "message"),
     [
         ({"model__name": "deeplabv3_resnet5"}, ConfigError, "deeplabv3_resnet50"),
-        ({"model__output_stride": 12}, ConfigError, "output_stride must be"),
+        ({"model__output_stride": 12}, ConfigError, "must be 8, 16 or 32, got 12"),
         ({"data__root": ""}, ConfigError, "No data is given"),
         ({"data__root": "/nowhere"}, DataError, "/nowhere"),
         ({"data__train_split": "training"}, DataError, "train"),

@@ -62,8 +62,8 @@ class TrainingDisplay:
             per_s = self.num_pictures / plan.speed.step_s
             speed = f", as {recipe.train.duration} at {per_s:.1f} pictures/s allow"
         self.console.print(
-            f"[bold]{recipe.model.name}[/] on {escape(recipe.data.root)}: {plan.num_train} pictures to "
-            f"train on, {plan.num_val} to validate; {length}{speed}.",
+            f"[bold]{recipe.model.name}[/] on {escape(recipe.data.root)}: "
+            f"{plan.num_train} pictures to train on, {plan.num_val} to validate; {length}{speed}.",
             highlight=False,
         )
         if loaded is not None:

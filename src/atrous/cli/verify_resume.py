@@ -54,6 +54,6 @@ def run_verify_resume(
         table.add_row(row.name, row.uninterrupted[:16], row.interrupted[:16], mark)
     console.print(table, highlight=False)
     verdict = "[green]Exact[/]" if result.is_exact else "[red]Not exact[/]"
-    kills = "; ".join(f"{kill.resumed_from} to {kill.killed_after}" for kill in result.kills)
-    console.print(f"{verdict}. The sessions that were killed went from step {kills}.")
+    spans = "; ".join(f"{kill.resumed_from} to {kill.killed_after}" for kill in result.kills)
+    console.print(f"{verdict}. The sessions that were killed went from step {spans}.")
     raise typer.Exit(0 if result.is_exact else 1)
