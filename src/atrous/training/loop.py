@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
-import atrous
 from atrous.data import Batch, SegmentationDataset
 from atrous.durations import parse_duration
 from atrous.errors import TrainingError
@@ -253,7 +253,7 @@ class _StoppedError(Exception):
 def _describe_machine() -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "atrous": atrous.__version__,
+        "atrous": version("atrous"),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.platform(),
