@@ -14,11 +14,11 @@ from atrous.data import (
     build_eval_loader,
     build_train_loader,
     compute_sample_order,
-    compute_sample_seed,
     open_dataset,
 )
 from atrous.data.loader import stream_position
 from atrous.errors import ConfigError, DataError
+from atrous.seeds import compute_seed
 
 NUM_SAMPLES = 7
 TRANSFORM = TrainTransform(crop_hw=(16, 16), brightness=0.3)
@@ -63,7 +63,7 @@ def test_an_epoch_is_a_permutation_that_seed_and_epoch_give():
 
 def test_sample_seeds_differ():
     triples = [(s, e, i) for s in range(5) for e in range(12) for i in range(112)]
-    assert len({compute_sample_seed(*triple) for triple in triples}) == len(triples)
+    assert len({compute_seed(*triple) for triple in triples}) == len(triples)
 
 
 def test_the_stream_goes_through_all_samples_in_every_epoch():

@@ -6,7 +6,6 @@ from atrous.data.loader import (
     build_eval_loader,
     build_train_loader,
     compute_sample_order,
-    compute_sample_seed,
 )
 from atrous.data.sample import Sample, read_image, read_mask
 from atrous.data.statistics import (
@@ -35,7 +34,6 @@ __all__ = [
     "compute_class_weights",
     "compute_mask_statistics",
     "compute_sample_order",
-    "compute_sample_seed",
     "list_splits",
     "normalize",
     "open_dataset",

@@ -1,11 +1,10 @@
 """Batches from one endless stream of samples, each a pure function of its position.
 
 Position p of the stream is picture `compute_sample_order(n, seed, p // n)[p % n]`, changed with
-`compute_sample_seed(seed, p // n, index)`. So batch k can be made without batches 0 … k-1, and by
+`compute_seed(seed, p // n, index)`. So batch k can be made without batches 0 … k-1, and by
 any worker.
 """
 
-import hashlib
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.sample import Sample
 from atrous.errors import ConfigError, DataError
+from atrous.seeds import compute_seed
 
 Transform = Callable[[Sample, int], Sample]
 
@@ -44,12 +44,6 @@ def compute_sample_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     order = np.random.default_rng((seed, epoch)).permutation(num_samples)
     order.setflags(write=False)
     return order
-
-
-def compute_sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Return the 64-bit seed of everything random about one picture in one epoch."""
-    text = f"{seed} {epoch} {index}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def stream_position(position: int, num_samples: int, seed: int) -> tuple[int, int]:
@@ -78,7 +72,7 @@ def build_train_loader(
 
     Args:
         dataset: Pictures.
-        transform: Makes all samples one size; called with `compute_sample_seed`.
+        transform: Makes all samples one size; called with `compute_seed`.
         batch_size: Samples per batch of this process.
         seed: Seed of the order and of the changes.
         start_batch: Number of the first batch.
@@ -139,7 +133,7 @@ class _Stream:
             sample = self.dataset.load(index)
         except DataError as error:
             return error
-        return self.transform(sample, compute_sample_seed(self.seed, epoch, index))
+        return self.transform(sample, compute_seed(self.seed, epoch, index))
 
 
 def _collate(samples: list[Sample | DataError]) -> Batch | DataError:

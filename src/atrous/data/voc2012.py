@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.io import loadmat
 from torchvision import datasets
 
 from atrous.classes import VOC_NAMES, build_classes
@@ -171,10 +172,6 @@ def _read_names(split_list: Path) -> set[str]:
 
 
 def _read_sbd_mask(path: Path) -> np.ndarray:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise DataError("Reading the SBD masks needs SciPy: pip install scipy.") from error
     if not path.is_file():
         raise DataError(f"The SBD archive lists {path.stem} but has no {path.name}.")
     try:

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from atrous.data import SegmentationDataset, build_eval_loader, open_dataset
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.evaluation.counts import CountArray, Counts
+from atrous.evaluation.image_counts import format_image_counts
 from atrous.evaluation.metrics import Scores, compute_scores
 from atrous.files import write_atomically
 from atrous.inference import TorchEngine, Views, resolve_device, resolve_precision
@@ -225,9 +225,7 @@ class _Sink:
     num_done: int = 0
 
     def __call__(self, name: str, counts: CountArray) -> None:
-        occurring = np.flatnonzero(counts.any(axis=1)).tolist()
-        line = {"name": name, "counts": {str(index): counts[index].tolist() for index in occurring}}
-        self.file.write(json.dumps(line).encode() + b"\n")
+        self.file.write(format_image_counts(name, counts))
         self.num_done += 1
         if self.progress is not None:
             self.progress(self.num_done, self.num_images)

@@ -1,5 +1,1 @@
-"""Figures of a run."""
-
-from atrous.report.curves import save_loss_curves
-
-__all__ = ["save_loss_curves"]
+"""HTML pages of runs, comparisons and data sets, each one file that opens offline."""

@@ -1,6 +1,5 @@
 """One network with all that changes while it learns, and one step of learning."""
 
-import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from atrous.inference import resolve_device, resolve_precision
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.weights import init_model_options, init_weights
 from atrous.recipe import Recipe, TrainRecipe
+from atrous.seeds import compute_seed
 from atrous.training.losses import SegmentationLoss
 from atrous.training.schedules import compute_ema_decay
 
@@ -198,12 +198,6 @@ def build_optimizer(model: nn.Module, settings: TrainRecipe) -> torch.optim.Opti
             return torch.optim.AdamW(groups, lr=settings.lr)
         case "sgd":
             return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
-
-
-def compute_seed(*parts: int) -> int:
-    """Mix whole numbers to one 63-bit seed."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:

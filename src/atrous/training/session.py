@@ -11,10 +11,10 @@ import torch
 from atrous.data import SegmentationDataset, compute_mask_statistics, open_dataset
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError
+from atrous.figures.curves import save_loss_curves
 from atrous.files import write_atomically
 from atrous.inference import resolve_device, resolve_precision
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
-from atrous.report.curves import save_loss_curves
 from atrous.run import RunFolder
 from atrous.training.checkpoint import list_checkpoints
 from atrous.training.learner import Learner, build_segmenter
