@@ -10,10 +10,10 @@ from PIL import Image
 
 from atrous.classes import VOID, build_classes
 from atrous.data import open_dataset
-from atrous.errors import AtrousError, DataError
-from atrous.evaluation import evaluate, evaluate_model
+from atrous.errors import AtrousError, DataError, WeightsError
+from atrous.evaluation import evaluate, evaluate_model, fit_temperature, load_image_counts
 from atrous.inference import Views
-from atrous.models import ModelCard, build_model, save_weights
+from atrous.models import ModelCard, build_model, load_model, save_weights
 
 CLASSES_TOML = 'names = ["red", "green", "blue"]\nignore_index = 9\n'
 
@@ -45,7 +45,7 @@ def test_a_model_with_known_answers_is_counted_exactly(color_model, colored_data
         open_dataset(colored_data, "val"),
         views=Views(flip=True, window_px=32),
         criterion=lambda logits, mask: F.cross_entropy(logits, mask, ignore_index=VOID),
-        on_image=lambda name, counts: per_image.__setitem__(name, counts),
+        on_image=lambda result: per_image.__setitem__(result.name, result.counts),
     )
     wrong = 3 * 32
     reds, blues = 20 * 46 + 30 * 32, 20 * 46 + 30 * 32
@@ -75,7 +75,7 @@ def test_modules_are_left_in_the_mode_they_were_in(colored_data, color_model):
     modes = []
     color_model.register_forward_hook(lambda module, *_: modes.append(module.training))
 
-    def abort(name, counts):
+    def abort(result):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -133,7 +133,7 @@ def test_a_weights_file_is_scored_alike_and_leaves_no_files(run, colored_data):
     before = sorted(run.iterdir())
     alone = evaluate(run / "best.safetensors", colored_data, device="cpu")
     assert sorted(run.iterdir()) == before
-    assert alone.scores == evaluate(run, device="cpu").scores
+    assert alone.to_json()["conventions"] == evaluate(run, device="cpu").to_json()["conventions"]
 
 
 def test_another_output_stride_is_said_and_used(run):
@@ -145,7 +145,48 @@ def test_data_of_other_classes_is_refused_by_both_names(run, colored_data):
     (colored_data / "classes.toml").write_text(CLASSES_TOML.replace("]", ', "pink"]', 1))
     with pytest.raises(DataError, match=r"has 4 classes .*pink.* trained for 3"):
         evaluate(run, device="cpu")
-    assert not list((run / "evaluation").iterdir())
+    assert not (run / "evaluation").exists()
+
+
+def test_classes_in_another_order_are_refused(run, colored_data):
+    (colored_data / "classes.toml").write_text(CLASSES_TOML.replace("red", "gray"))
+    with pytest.raises(DataError, match=r"Class 0 is 'gray' in .* 'red' for the model"):
+        evaluate(run, device="cpu")
+
+
+def test_all_that_is_asked_for_is_measured_and_kept(run):
+    report = evaluate(run, boundary=True, device="cpu")
+    saved = json.loads((run / "evaluation" / "val.json").read_text())
+    assert sum(map(sum, saved["confusion"])) == 40 * 46 + 60 * 32
+    assert saved["confidence"]["risk_coverage"][0]["miou"] == pytest.approx(saved["miou"])
+    assert [band["width_px"] for band in saved["boundary"]["trimap"]] == [1, 2, 4, 8, 16]
+    assert [row["area"] for row in saved["objects"]] == ["small", "medium", "large"]
+    rows = {row["key"]: row for row in saved["conventions"]}
+    assert rows["dataset-macro"]["iou"] == pytest.approx(saved["miou"])
+    assert rows["dataset-micro"]["f1"] == pytest.approx(saved["pixel_accuracy"])
+    counts = load_image_counts(run / "evaluation" / "val-counts.jsonl", 3)
+    assert counts.names == ("a", "b")
+    assert np.array_equal(counts.counts, report.image_counts.counts)
+    assert np.isfinite(counts.compute_miou()).all()
+
+
+def test_a_fitted_temperature_stays_with_the_weights(run, weights):
+    own = run / "best.safetensors"
+    own.unlink()
+    own.write_bytes(weights.read_bytes())
+    before = evaluate(run, device="cpu")
+    temperature = fit_temperature(run, device="cpu")
+    after = evaluate(run, device="cpu")
+    assert load_model(run).card.temperature == temperature != 1
+    assert after.confidence.temperature == temperature
+    assert after.scores == before.scores
+
+
+def test_logits_that_are_not_finite_are_refused_by_name(color_model, colored_data):
+    with torch.no_grad():
+        next(color_model.parameters()).fill_(float("nan"))
+    with pytest.raises(WeightsError, match=r"picture a are not finite"):
+        evaluate_model(color_model, open_dataset(colored_data, "val"))
 
 
 def test_a_bad_picture_keeps_what_was_evaluated_before(run, colored_data):
@@ -170,8 +211,8 @@ def test_real_masks_are_scored_at_their_own_resolution(real_data, tmp_path):
     )
     num_pixels = []
 
-    def stop_after_two(name, counts):
-        num_pixels.append(int(counts[:, [0, 2]].sum()))
+    def stop_after_two(result):
+        num_pixels.append(int(result.counts[:, [0, 2]].sum()))
         if len(num_pixels) == 2:
             raise StopIteration
 

@@ -1,8 +1,9 @@
 """`atrous evaluate`."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -14,7 +15,10 @@ from atrous.errors import ConfigError
 from atrous.files import write_atomically
 
 if TYPE_CHECKING:
-    from atrous.evaluation.evaluate import EvaluationReport
+    from atrous.evaluation import Convention, EvaluationReport
+    from atrous.evaluation.boundary import BoundaryScores
+    from atrous.evaluation.confidence import ConfidenceScores
+    from atrous.evaluation.objects import ObjectScore
     from atrous.inference import Views
 
 
@@ -42,29 +46,51 @@ def run_evaluate(
     precision: Annotated[
         Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")
     ] = "32",
+    conventions: Annotated[
+        bool, typer.Option("--conventions", help="Also show what others would report.")
+    ] = False,
+    boundary: Annotated[
+        bool, typer.Option("--boundary", help="Also score edges, and objects by size.")
+    ] = False,
+    temperature: Annotated[
+        bool,
+        typer.Option(
+            "--fit-temperature", help="First calibrate on this split, into the weights file."
+        ),
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes that read pictures.")] = 1,
 ) -> None:
     """Score a model on a split: mIoU, accuracy, precision, recall and F1, for each class."""
     views = parse_views(scales, flip, window)
 
-    from atrous.evaluation import evaluate
+    from atrous.evaluation import evaluate, fit_temperature
 
+    options: dict[str, Any] = {
+        "split": split,
+        "format": data_format,
+        "ignore_index": ignore_index,
+        "views": views,
+        "device": device,
+        "precision": precision,
+        "workers": workers,
+    }
     with Progress(transient=True, console=Console(stderr=True)) as progress:
-        task = progress.add_task("evaluating", total=None)
+        if temperature:
+            fit_temperature(run, data, **options, progress=_track(progress, "calibrating"))
         report = evaluate(
             run,
             data,
-            split=split,
-            format=data_format,
-            ignore_index=ignore_index,
-            views=views,
+            **options,
             output_stride=output_stride,
-            device=device,
-            precision=precision,
-            workers=workers,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            boundary=boundary,
+            progress=_track(progress, "evaluating"),
         )
     print_scores(report)
+    print_confidence(report.confidence)
+    if report.boundary is not None and report.objects is not None:
+        print_boundary(report.boundary, report.objects)
+    if conventions:
+        print_conventions(report.compute_conventions())
     if json_path is not None:
         text = json.dumps(report.to_json(), indent=2) + "\n"
         try:
@@ -72,6 +98,11 @@ def run_evaluate(
             write_atomically(json_path, lambda file: file.write(text.encode()))
         except OSError as error:
             raise ConfigError(f"The scores cannot be written to {json_path}: {error}.") from None
+
+
+def _track(progress: Progress, what: str) -> Callable[[int, int], None]:
+    task = progress.add_task(what, total=None)
+    return lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def parse_views(scales: str, flip: bool, window: int | None) -> "Views":
@@ -90,10 +121,7 @@ def parse_views(scales: str, flip: bool, window: int | None) -> "Views":
 def print_scores(report: "EvaluationReport") -> None:
     """Print scores per class, then the means."""
     scores, console = report.scores, Console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("class")
-    for heading in ("IoU", "precision", "recall", "F1", "pixels"):
-        table.add_column(heading, justify="right")
+    table = _build_table("class", "IoU", "precision", "recall", "F1", "pixels")
     for row in scores.per_class:
         values = (row.iou, row.precision, row.recall, row.f1)
         table.add_row(escape(row.name), *map(_format_score, values), f"{row.pixels:,}")
@@ -114,6 +142,56 @@ def print_scores(report: "EvaluationReport") -> None:
             f"Not in this split, so left out of the means: {escape(', '.join(scores.absent))}.",
             highlight=False,
         )
+
+
+def print_confidence(confidence: "ConfidenceScores") -> None:
+    """Print the calibration error, and what is left without the least sure pixels."""
+    kept = next(row for row in confidence.risk_coverage if row.coverage == 0.9)
+    Console().print(
+        f"Calibration error {confidence.ece:.4f} at temperature {confidence.temperature:.3g}; "
+        f"without the least sure tenth of the pixels mIoU {kept.miou:.4f}.",
+        highlight=False,
+    )
+
+
+def print_boundary(boundary: "BoundaryScores", objects: "Sequence[ObjectScore]") -> None:
+    """Print the scores of edges, and recall by object size."""
+    console, table = Console(), _build_table("edges", "score")
+    width = f"{boundary.dilation_ratio:.1%}"
+    table.add_row(f"boundary IoU, {width} of the diagonal", _format_score(boundary.boundary_iou))
+    tolerance = f"{boundary.bf_tolerance_ratio:.2%}"
+    table.add_row(f"BF score, {tolerance} of the diagonal", _format_score(boundary.bf_score))
+    for band in boundary.trimap:
+        table.add_row(f"mIoU within {band.width_px:g} px of an edge", _format_score(band.miou))
+    console.print("", table, highlight=False)
+    table = _build_table("objects by area", "number", "recall", "found")
+    for row in objects:
+        scores = map(_format_score, (row.recall, row.found))
+        table.add_row(row.area, f"{row.num_objects:,}", *scores)
+    console.print("", table, highlight=False)
+    console.print(
+        "Objects are connected regions of a class: small below 32² px, large from 96² px; found "
+        "means that at least half of one is.",
+        highlight=False,
+    )
+
+
+def print_conventions(conventions: "Sequence[Convention]") -> None:
+    """Print the same counts as others would report them."""
+    table = _build_table("convention", "IoU", "precision", "recall", "F1")
+    table.add_column("reported by")
+    for row in conventions:
+        scores = map(_format_score, (row.iou, row.precision, row.recall, row.f1))
+        table.add_row(escape(row.rule), *scores, escape(row.reported_by))
+    Console().print("", table, highlight=False)
+
+
+def _build_table(first: str, *headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
 
 
 def _format_score(value: float | None) -> str:

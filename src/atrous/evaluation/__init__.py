@@ -1,19 +1,26 @@
 """Knowing how good a model is."""
 
+from atrous.evaluation.conventions import Convention, compute_conventions
 from atrous.evaluation.counts import Counts
-from atrous.evaluation.evaluate import Evaluation, EvaluationReport, evaluate, evaluate_model
+from atrous.evaluation.evaluate import EvaluationReport, evaluate
+from atrous.evaluation.evaluate_model import Evaluation, ImageResult, evaluate_model
 from atrous.evaluation.image_counts import ImageCounts, load_image_counts
 from atrous.evaluation.metrics import ClassScore, Scores, compute_scores
+from atrous.evaluation.temperature import fit_temperature
 
 __all__ = [
     "ClassScore",
+    "Convention",
     "Counts",
     "Evaluation",
     "EvaluationReport",
     "ImageCounts",
+    "ImageResult",
     "Scores",
+    "compute_conventions",
     "compute_scores",
     "evaluate",
     "evaluate_model",
+    "fit_temperature",
     "load_image_counts",
 ]

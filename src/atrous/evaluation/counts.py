@@ -49,7 +49,9 @@ class Counts:
         Raises:
             DataError: A mask value is neither a class nor void.
         """
-        confusion = _count(prediction.cpu().numpy(), mask.cpu().numpy(), len(self.confusion))
+        confusion = count_confusion(
+            prediction.cpu().numpy(), mask.cpu().numpy(), len(self.confusion)
+        )
         self.confusion += confusion
         self.num_images += 1
         return compute_errors(confusion)
@@ -65,9 +67,17 @@ def compute_errors(confusion: CountArray) -> CountArray:
     return np.stack((hits, confusion.sum(0) - hits, confusion.sum(1) - hits), axis=1)
 
 
-def _count(
+def count_confusion(
     prediction: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], num_classes: int
 ) -> CountArray:
+    """Count the pixels of two label maps of any one shape; void in the mask counts nowhere.
+
+    Returns:
+        int64 (classes, classes); row = true class, column = predicted class.
+
+    Raises:
+        DataError: A mask value is neither a class nor void.
+    """
     if prediction.shape != mask.shape:
         raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in size")
     if prediction.size and prediction.max() >= num_classes:

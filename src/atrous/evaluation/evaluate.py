@@ -1,49 +1,31 @@
-"""Going through a split once: counts, loss and scores, with the files they are kept in."""
+"""Scoring a run folder or weights file on a split, and the files the scores are kept in."""
 
 import json
-import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from atrous.data import SegmentationDataset, build_eval_loader, open_dataset
-from atrous.errors import AtrousError, ConfigError, DataError
-from atrous.evaluation.counts import CountArray, Counts
-from atrous.evaluation.image_counts import format_image_counts
+from atrous.data import SegmentationDataset, open_dataset
+from atrous.errors import AtrousError, ConfigError
+from atrous.evaluation.boundary import BoundaryCounts, BoundaryScores
+from atrous.evaluation.confidence import ConfidenceCounts, ConfidenceScores
+from atrous.evaluation.conventions import Convention, compute_conventions
+from atrous.evaluation.counts import CountArray
+from atrous.evaluation.evaluate_model import Evaluation, ImageResult, evaluate_model
+from atrous.evaluation.image_counts import ImageCounts, format_image_counts
 from atrous.evaluation.metrics import Scores, compute_scores
+from atrous.evaluation.objects import ObjectCounts, ObjectScore
 from atrous.files import write_atomically
-from atrous.inference import TorchEngine, Views, resolve_device, resolve_precision
-from atrous.inference.engine import Precision, compute_mask
+from atrous.inference import Views, resolve_device, resolve_precision
+from atrous.inference.engine import Precision
 from atrous.models import Segmenter, load_model
 from atrous.models.zoo import set_output_stride
 from atrous.recipe import load_recipe
 from atrous.run import RunFolder
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
-"""Maps logits (1, classes, H, W) and an int64 mask (1, H, W) to a mean loss."""
-
-OnImage = Callable[[str, CountArray], object]
-"""Called after each picture with its name and its counts, as `Counts.update` returns them."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one pass over a split gave.
-
-    Attributes:
-        counts: Pixels by true and predicted class.
-        loss: Mean of the criterion over labelled pixels; None without criterion.
-        seconds: Time of the pass, reading included.
-    """
-
-    counts: Counts
-    loss: float | None
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -52,6 +34,11 @@ class EvaluationReport:
 
     Attributes:
         scores: The scores.
+        confusion: int64 (classes, classes), in pixels; row = true class, column = predicted.
+        image_counts: Counts of each picture.
+        confidence: How far the model's confidence can be trusted.
+        boundary: Scores of edges, if asked for.
+        objects: Recall of objects by size, if asked for.
         model: Variant.
         output_stride: That of the evaluation, which may differ from training.
         training: How the weights came about, as their card says.
@@ -66,6 +53,11 @@ class EvaluationReport:
     """
 
     scores: Scores
+    confusion: CountArray
+    image_counts: ImageCounts
+    confidence: ConfidenceScores
+    boundary: BoundaryScores | None
+    objects: tuple[ObjectScore, ...] | None
     model: str
     output_stride: int
     training: dict[str, Any]
@@ -78,66 +70,23 @@ class EvaluationReport:
     device: str
     seconds: float
 
+    def compute_conventions(self) -> tuple[Convention, ...]:
+        """Return the same counts under the conventions that others use."""
+        return compute_conventions(self.image_counts.counts)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file: the scores at the top level, then the rest."""
-        facts = {key: value for key, value in asdict(self).items() if key != "scores"}
-        return {**self.scores.to_json(), **facts}
-
-
-def evaluate_model(
-    model: Segmenter,
-    dataset: SegmentationDataset,
-    *,
-    views: Views = Views(),  # noqa: B008 (immutable)
-    precision: Precision = "32",
-    workers: int = 0,
-    criterion: Criterion | None = None,
-    on_image: OnImage | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Evaluation:
-    """Count a model's hits and misses at the masks' own resolution.
-
-    Memory does not grow with the number of pictures. The model is evaluated in evaluation mode
-    and left in the mode it was in.
-
-    Args:
-        model: A model with a card, on the device to use.
-        dataset: One split; as many classes as the model.
-        views: Scales, mirror images and windows to look through.
-        precision: `32`, `bf16` or `auto`.
-        workers: Processes that read ahead.
-        criterion: Loss to average over the pictures, weighted by their labelled pixels.
-        on_image: Called after each picture; what it raises ends the evaluation.
-        rank: This process takes pictures rank, rank + world_size, … The counts of all add up.
-        world_size: Processes that share the split.
-
-    Raises:
-        DataError: The classes do not fit, or a file cannot be used.
-    """
-    engine = TorchEngine(model, views=views, precision=precision)
-    check_classes(model, dataset)
-    counts, loss_sum, num_labelled = Counts(len(dataset.classes)), 0.0, 0
-    modes = [(module, module.training) for module in model.modules()]
-    start_s = time.perf_counter()
-    model.eval()
-    try:
-        samples = build_eval_loader(dataset, workers=workers, rank=rank, world_size=world_size)
-        for sample in samples:
-            logits = engine.compute_logits(sample.image)
-            image_counts = counts.update(compute_mask(logits), sample.mask)
-            # Each labelled pixel is either a hit or a miss of its own class.
-            num_pixels = int(image_counts[:, [0, 2]].sum())
-            if criterion is not None and num_pixels:
-                loss_sum += num_pixels * _compute_loss(criterion, logits, sample.mask)
-                num_labelled += num_pixels
-            if on_image is not None:
-                on_image(sample.name, image_counts)
-    finally:
-        for module, training in modes:
-            module.training = training
-    loss = None if criterion is None else loss_sum / max(num_labelled, 1)
-    return Evaluation(counts, loss, time.perf_counter() - start_s)
+        rest = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("scores", "image_counts")
+        }
+        return {
+            **self.scores.to_json(),
+            **{key: _to_plain(value) for key, value in rest.items()},
+            "conventions": _to_plain(self.compute_conventions()),
+            "code_version": version("atrous"),
+        }
 
 
 def evaluate(
@@ -152,6 +101,7 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "32",
     workers: int = 0,
+    boundary: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> EvaluationReport:
     """Score a trained model on a split, at the masks' own resolution.
@@ -175,6 +125,7 @@ def evaluate(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
         precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
         workers: Processes that read ahead.
+        boundary: Also score edges and, by size, objects, which costs time for each picture.
         progress: Called after each picture with the number of pictures done and of all.
 
     Raises:
@@ -184,56 +135,53 @@ def evaluate(
     """
     path, torch_device = Path(run_or_file), resolve_device(device)
     model = load_model(path, device=torch_device)
-    dataset = _open_data(path, data, split, format, ignore_index)
+    dataset = open_run_data(path, data, split, format, ignore_index)
     if output_stride is not None:
         model = set_output_stride(model, output_stride)
-
-    reports: list[EvaluationReport] = []
-
-    def run(counts_file: BinaryIO) -> None:
-        sink = _Sink(counts_file, len(dataset), progress)
-        evaluation = evaluate_model(
-            model, dataset, views=views, precision=precision, workers=workers, on_image=sink
-        )
-        reports.append(_build_report(model, dataset, evaluation, views, precision))
-
+    assert model.card is not None
+    measures = _Measures(dataset, model.card.temperature, boundary, progress)
+    evaluation = evaluate_model(
+        model, dataset, views=views, precision=precision, workers=workers, on_image=measures
+    )
+    report = _build_report(model, dataset, evaluation, measures, views, precision)
     if path.is_dir():
-        _save(path / "evaluation", dataset.split, run, reports)
-    else:
-        with open(os.devnull, "wb") as nowhere:
-            run(nowhere)
-    return reports[0]
+        _save(report, RunFolder(path).evaluation)
+    return report
 
 
-def check_classes(model: Segmenter, dataset: SegmentationDataset) -> None:
-    """Raise DataError unless a model and a data set have equally many classes."""
-    if model.num_classes != len(dataset.classes):
-        raise DataError(
-            f"The data set {dataset.root} has {len(dataset.classes)} classes "
-            f"({', '.join(dataset.classes.names)}), but the model {model.name} was trained for "
-            f"{model.num_classes}. Give the data that it was trained for, or other weights."
-        )
+class _Measures:
+    """All that is measured on each picture of a pass."""
 
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        temperature: float,
+        boundary: bool,
+        progress: Callable[[int, int], object] | None,
+    ) -> None:
+        num_classes = len(dataset.classes)
+        self.num_images, self.progress = len(dataset), progress
+        self.names: list[str] = []
+        self.counts: list[CountArray] = []
+        self.confidence = ConfidenceCounts(num_classes, temperature=temperature)
+        self.boundary = BoundaryCounts(num_classes) if boundary else None
+        self.objects = ObjectCounts() if boundary else None
 
-@dataclass
-class _Sink:
-    """Writes a line of counts per picture, and tells how far things are."""
-
-    file: BinaryIO
-    num_images: int
-    progress: Callable[[int, int], object] | None
-    num_done: int = 0
-
-    def __call__(self, name: str, counts: CountArray) -> None:
-        self.file.write(format_image_counts(name, counts))
-        self.num_done += 1
+    def __call__(self, result: ImageResult) -> None:
+        self.names.append(result.name)
+        self.counts.append(result.counts)
+        self.confidence.update(result.logits, result.prediction, result.mask)
+        if self.boundary is not None and self.objects is not None:
+            self.boundary.update(result.prediction, result.mask)
+            self.objects.update(result.prediction, result.mask)
         if self.progress is not None:
-            self.progress(self.num_done, self.num_images)
+            self.progress(len(self.names), self.num_images)
 
 
-def _open_data(
+def open_run_data(
     path: Path, root: Path | str | None, split: str | None, format: str, ignore_index: int | None
 ) -> SegmentationDataset:
+    """Open the split that a run was validated on, unless another is asked for."""
     recipe_path = RunFolder(path).recipe
     recipe = load_recipe(recipe_path).data if recipe_path.is_file() else None
     if recipe is not None:
@@ -247,15 +195,14 @@ def _open_data(
     return open_dataset(root, split or "val", format=format, ignore_index=ignore_index)
 
 
-def _save(
-    folder: Path, split: str, run: Callable[[BinaryIO], None], reports: list[EvaluationReport]
-) -> None:
-    """Let `run` write its counts and append its report, and save that beside them."""
+def _save(report: EvaluationReport, folder: Path) -> None:
+    counts = zip(report.image_counts.names, report.image_counts.counts, strict=True)
+    lines = b"".join(format_image_counts(name, errors) for name, errors in counts)
+    text = json.dumps(report.to_json(), indent=2) + "\n"
     try:
         folder.mkdir(exist_ok=True)
-        write_atomically(folder / f"{split}-counts.jsonl", run)
-        text = json.dumps(reports[0].to_json(), indent=2) + "\n"
-        write_atomically(folder / f"{split}.json", lambda file: file.write(text.encode()))
+        write_atomically(folder / f"{report.split}-counts.jsonl", lambda file: file.write(lines))
+        write_atomically(folder / f"{report.split}.json", lambda file: file.write(text.encode()))
     except OSError as error:
         raise AtrousError(
             f"Cannot write the evaluation to {folder}: {error.strerror or error}. What an earlier "
@@ -263,16 +210,11 @@ def _save(
         ) from error
 
 
-@torch.inference_mode()
-def _compute_loss(criterion: Criterion, logits: Tensor, mask: Tensor) -> float:
-    target = mask.as_subclass(Tensor).to(logits.device, torch.int64)
-    return float(criterion(logits[None], target[None]))
-
-
 def _build_report(
     model: Segmenter,
     dataset: SegmentationDataset,
     evaluation: Evaluation,
+    measures: _Measures,
     views: Views,
     precision: Precision,
 ) -> EvaluationReport:
@@ -280,6 +222,11 @@ def _build_report(
     device = next(model.parameters()).device
     return EvaluationReport(
         scores=compute_scores(evaluation.counts, dataset.classes),
+        confusion=evaluation.counts.confusion,
+        image_counts=ImageCounts(tuple(measures.names), np.stack(measures.counts)),
+        confidence=measures.confidence.compute(),
+        boundary=measures.boundary.compute() if measures.boundary else None,
+        objects=measures.objects.compute() if measures.objects else None,
         model=model.name,
         output_stride=model.options["output_stride"],
         training=model.card.training,
@@ -292,3 +239,11 @@ def _build_report(
         device=str(device),
         seconds=round(evaluation.seconds, 3),
     )
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_to_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

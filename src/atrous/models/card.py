@@ -19,6 +19,8 @@ class ModelCard:
         std: Their standard deviation.
         size_hw: Height and width that pictures are resized to; None: they are taken as they are.
         training: How the weights came about: step, score, version and so on.
+        temperature: What logits are divided by so that probabilities can be trusted; 1 unless
+            `atrous evaluate --fit-temperature` found another.
     """
 
     name: str
@@ -28,6 +30,7 @@ class ModelCard:
     std: tuple[float, float, float]
     size_hw: tuple[int, int] | None
     training: dict[str, Any]
+    temperature: float = 1.0
 
     def to_json(self) -> str:
         """Return the card as JSON."""

@@ -16,8 +16,7 @@ import torch
 from atrous.data import Batch, SegmentationDataset
 from atrous.durations import parse_duration
 from atrous.errors import TrainingError
-from atrous.evaluation.counts import CountArray
-from atrous.evaluation.evaluate import evaluate_model
+from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
 from atrous.evaluation.metrics import compute_scores
 from atrous.models import save_weights
 from atrous.recipe import Recipe
@@ -138,7 +137,7 @@ class TrainingLoop:
         """Score the validation split; on a signal give up, and do it in the next session."""
         num_done = 0
 
-        def on_image(name: str, counts: CountArray) -> None:
+        def on_image(result: ImageResult) -> None:
             nonlocal num_done
             num_done += 1
             self.listener({"kind": "validating", "done": num_done, "total": len(self.val_set)})

@@ -4,8 +4,7 @@ import time
 from contextlib import suppress
 
 from atrous.data import SegmentationDataset
-from atrous.evaluation.counts import CountArray
-from atrous.evaluation.evaluate import evaluate_model
+from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
 from atrous.recipe import Recipe
 from atrous.training.batches import load_batches
 from atrous.training.learner import Learner
@@ -41,7 +40,7 @@ def _measure_image_s(learner: Learner, recipe: Recipe, dataset: SegmentationData
     started_s = time.perf_counter()
     times_s: list[float] = []
 
-    def on_image(name: str, counts: CountArray) -> None:
+    def on_image(result: ImageResult) -> None:
         times_s.append(time.perf_counter())
         if len(times_s) > 1 and times_s[-1] - times_s[0] > _IMAGES_S:
             raise _EnoughError

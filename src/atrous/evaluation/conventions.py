@@ -1,0 +1,171 @@
+"""The same counts under the conventions that others report, so that figures can be told apart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from atrous.errors import DataError
+from atrous.evaluation.counts import CountArray
+from atrous.evaluation.metrics import FloatArray, compute_ratios
+
+
+@dataclass(frozen=True)
+class Convention:
+    """Scores of a data set under one convention, 0 to 1.
+
+    Attributes:
+        key: Its name for programs.
+        rule: What is averaged over what.
+        reported_by: Who reports it.
+    """
+
+    key: str
+    rule: str
+    reported_by: str
+    iou: float
+    precision: float
+    recall: float
+    f1: float
+
+
+def compute_conventions(counts: CountArray) -> tuple[Convention, ...]:
+    """Score counts under every convention of the table in docs/metrics.md.
+
+    Pictures without a labelled pixel are left out.
+
+    Shapes:
+        counts: int64 (images, classes, 3): true positives, false positives, false negatives
+
+    Raises:
+        DataError: No picture has a labelled pixel.
+    """
+    counts = counts[counts[..., [0, 2]].any(axis=(1, 2))]
+    if not len(counts):
+        raise DataError("There is nothing to score: no mask has a labelled pixel.")
+    total = counts.sum(axis=0)
+    rows = [
+        (key, rule, reported_by, average(total) if over == "data set" else average(counts).mean(0))
+        for key, over, average, rule, reported_by in _CONVENTIONS
+    ]
+    rows += [(*_PAIRS, _average_over_union(counts.reshape(-1, 3)))]
+    rows += [(*_ONE_VS_REST, _score_one_vs_rest(total))]
+    return tuple(
+        Convention(key, rule, reported_by, *scores.tolist())
+        for key, rule, reported_by, scores in rows
+    )
+
+
+# Each average maps counts (…, classes, 3) to IoU, precision, recall and F1 (…, 4).
+
+
+def _average_over_masks(counts: CountArray) -> FloatArray:
+    return _mean(compute_ratios(counts, nothing=0), counts[..., 0] + counts[..., 2] > 0)
+
+
+def _average_over_union(counts: CountArray) -> FloatArray:
+    return _mean(compute_ratios(counts, nothing=0), counts.sum(-1) > 0)
+
+
+def _average_nothing_is_one(counts: CountArray) -> FloatArray:
+    return compute_ratios(counts, nothing=1).mean(-2)
+
+
+def _average_nothing_is_zero(counts: CountArray) -> FloatArray:
+    return compute_ratios(counts, nothing=0).mean(-2)
+
+
+def _average_by_pixels(counts: CountArray) -> FloatArray:
+    return _mean(compute_ratios(counts, nothing=0), counts[..., 0] + counts[..., 2])
+
+
+def _add_up_first(counts: CountArray) -> FloatArray:
+    return compute_ratios(counts.sum(axis=-2), nothing=0)
+
+
+def _score_one_vs_rest(counts: CountArray) -> FloatArray:
+    """Score the pixels of all one-hot planes, 0 and 1 as two classes weighted by their pixels."""
+    tp, fp, fn = counts.sum(axis=0)
+    num_pixels = counts[:, [0, 2]].sum()
+    tn = len(counts) * num_pixels - tp - fp - fn
+    return _average_by_pixels(np.array([[tp, fp, fn], [tn, fn, fp]]))
+
+
+def _mean(ratios: FloatArray, weights: np.ndarray) -> FloatArray:
+    return (ratios * weights[..., None]).sum(-2) / weights.sum(-1)[..., None]
+
+
+_Average = Callable[[CountArray], FloatArray]
+_CONVENTIONS: tuple[tuple[str, str, _Average, str, str], ...] = (
+    (
+        "dataset-macro", "data set", _average_over_masks,
+        "data set, mean over the classes in the masks",
+        "atrous; the VOC and Cityscapes servers, where every class occurs",
+    ),
+    (
+        "dataset-macro-union", "data set", _average_over_union,
+        "data set, mean over the classes in masks or predictions",
+        "mmsegmentation, VainF/DeepLabV3Plus-Pytorch, torchmetrics JaccardIndex (torchvision's "
+        "references too, but a class in neither makes theirs NaN)",
+    ),
+    (
+        "dataset-macro-absent-1", "data set", _average_nothing_is_one,
+        "data set, mean over all classes, 0/0 is 1",
+        "segmentation_models.pytorch, reduction='macro'",
+    ),
+    (
+        "dataset-macro-absent-0", "data set", _average_nothing_is_zero,
+        "data set, mean over all classes, 0/0 is 0",
+        "PaddleSeg; scikit-learn with all labels given",
+    ),
+    (
+        "dataset-weighted", "data set", _average_by_pixels,
+        "data set, mean weighted by the classes' pixels",
+        "scikit-learn, average='weighted'; frequency-weighted IoU of the FCN paper",
+    ),
+    (
+        "dataset-micro", "data set", _add_up_first,
+        "data set, counts of all classes added up first",
+        "segmentation_models.pytorch, reduction='micro'; pixel accuracy as precision, recall, F1",
+    ),
+    (
+        "image-macro", "image", _average_over_masks,
+        "per picture, mean over the classes in its mask",
+        "image-wise mIoU (Wang et al. 2023, arXiv:2310.19252)",
+    ),
+    (
+        "image-macro-union", "image", _average_over_union,
+        "per picture, mean over the classes in its mask or prediction",
+        "loops that score one picture or batch at a time with scikit-learn, average='macro'",
+    ),
+    (
+        "image-macro-absent-1", "image", _average_nothing_is_one,
+        "per picture, mean over all classes, 0/0 is 1",
+        "segmentation_models.pytorch, reduction='macro-imagewise'",
+    ),
+    (
+        "image-macro-absent-0", "image", _average_nothing_is_zero,
+        "per picture, mean over all classes, 0/0 is 0",
+        "loops over pictures with all labels given and zero_division=0",
+    ),
+    (
+        "image-weighted", "image", _average_by_pixels,
+        "per picture, mean weighted by the classes' pixels",
+        "loops over pictures with scikit-learn, average='weighted'",
+    ),
+    (
+        "image-micro", "image", _add_up_first,
+        "per picture, counts of all classes added up first",
+        "segmentation_models.pytorch, reduction='micro-imagewise'",
+    ),
+)  # fmt: skip
+_PAIRS = (
+    "image-class-pairs",
+    "mean over all pairs of a picture and a class in its mask or prediction",
+    "torchmetrics.segmentation.MeanIoU",
+)
+_ONE_VS_REST = (
+    "one-vs-rest",
+    "every class as a yes/no picture of its own, all their pixels in one pot, yes and no weighted",
+    "scikit-learn on flattened one-hot masks, average='weighted'",
+)
