@@ -63,7 +63,7 @@ class BoundaryCounts:
     reverse, and F1 is averaged over the classes, then over the pictures. Edge pixels are those
     with a neighbour above, below, left or right of another label; the rim of the picture is no
     edge, and a class without an edge in the mask is left out of its picture. Source: Csurka et
-    al. 2013; SegNet, arXiv:1511.00561, section 4.1 (0.75 % of the diagonal).
+    al. 2013; SegNet, arXiv:1511.00561 (0.75 % of the diagonal).
 
     Trimap: mIoU over the pixels within a width (Euclidean) of an edge pixel of the mask.
     Source: Kohli et al. 2009; DeepLabv1, arXiv:1412.7062, section 5.
