@@ -13,25 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from atrous.errors import ConfigError
+from atrous.figures.style import BLUE, FAINT, GREEN, ORANGE, SOFT, STYLE
 from atrous.files import write_atomically
 from atrous.run import RunFolder, load_log
 
 FloatArray = npt.NDArray[np.float64]
 Records = dict[str, list[dict[str, Any]]]
 
-TRAIN, VAL, SCORE, FAINT = "#2f6db3", "#d95f0e", "#1b8a5a", "#8a8f98"
+TRAIN, VAL, SCORE = BLUE, ORANGE, GREEN
 MOST_POINTS = 2000
-STYLE: Any = {
-    "font.size": 10.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": FAINT,
-    "axes.grid": True,
-    "grid.color": "#e6e8eb",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "atrous",
-}
 
 
 def save_loss_curves(run_folder: Path) -> tuple[Path, Path]:
@@ -186,4 +176,4 @@ def _mark_sessions(panels: Sequence[Axes], records: Records) -> None:
         first, last = group[0] + 2, group[-1] + 2
         text = f"session {first}" if first == last else f"sessions {first}–{last}"
         above = panels[0].get_xaxis_transform()
-        panels[0].text(places[group[0]], 1.02, text, transform=above, fontsize=8, color="#5b6068")
+        panels[0].text(places[group[0]], 1.02, text, transform=above, fontsize=8, color=SOFT)
