@@ -12,18 +12,16 @@ from matplotlib.figure import Figure
 from atrous.figures.style import CSS_VARIABLES, STYLE
 from atrous.files import write_atomically
 
-FORMATS = ("png", "svg", "pdf")
-
 _NO_DATE = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
     """Write a figure as PNG, SVG or PDF, as the suffix says, whole or not at all.
 
     The same figure always gives the same bytes.
     """
     format = path.suffix[1:]
-    save = partial(figure.savefig, format=format, dpi=200, metadata=_NO_DATE[format])
+    save = partial(figure.savefig, format=format, dpi=dpi, metadata=_NO_DATE[format])
     with matplotlib.rc_context(STYLE):
         write_atomically(path, save)
     return path
