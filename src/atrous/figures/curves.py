@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from atrous.errors import ConfigError
@@ -14,7 +15,7 @@ from atrous.figures.panels import (
     group_records,
     mark_sessions,
 )
-from atrous.figures.style import FAINT
+from atrous.figures.style import FAINT, STYLE
 from atrous.run import RunFolder, load_log
 
 
