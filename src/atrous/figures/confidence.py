@@ -31,8 +31,8 @@ def build_reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
         )  # fmt: skip
         points = [one["confidence"] for one in held], [one["accuracy"] for one in held]
         axes.plot(*points, color=BLUE, marker="o", markersize=4)
-        axes.text(0.04, 0.95, "more often right than sure", color=SOFT, va="top", fontsize=9)
-        axes.text(0.97, 0.05, "surer than right", color=SOFT, ha="right", fontsize=9)
+        axes.text(0.04, 0.95, "underconfident", color=SOFT, va="top", fontsize=9)
+        axes.text(0.97, 0.05, "overconfident", color=SOFT, ha="right", fontsize=9)
         axes.set_ylabel("accuracy")
         axes.set_ylim(0, 1)
         shares = [one["pixels"] / total for one in held]

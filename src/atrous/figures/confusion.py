@@ -66,4 +66,4 @@ def _draw_cell(axes: Axes, row: int, column: int, share: float, *, numbers: bool
     if numbers:
         color = ON_BLUE if share >= _DARK_FROM else INK
         text = f"{100 * share:.0f}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)

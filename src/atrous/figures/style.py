@@ -12,7 +12,7 @@ BLUE, ORANGE, GREEN, RED = "#2f6db3", "#d95f0e", "#1b8a5a", "#c0392f"
 ON_BLUE = "#fdfdfe"
 """Text on a blue field."""
 
-WIDTH_IN = 5.0
+WIDTH_IN = 4.6
 """Width of a figure that stands in a column of a page: its text stays legible on a phone."""
 
 STYLE: Any = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atrous.classes import VOC_NAMES
+from atrous.models.zoo import find_variant
 from atrous.recipe import Recipe
 from atrous.report import published
 from atrous.report.published import PUBLISHED, RELATED, Measured, Published, Setup
@@ -95,7 +96,7 @@ def build_ledger(
 def find_system(model_name: str) -> str:
     """Return the system that a variant belongs to, in the paper's spelling."""
     prefixes = (
-        ("deeplabv3_report", "deeplabv3_report"),
+        ("deeplabv3_report", published.REPORT),
         ("deeplabv3plus_", published.DEEPLABV3PLUS),
         ("deeplabv3_", published.DEEPLABV3),
     )
@@ -115,7 +116,7 @@ def find_data(class_names: Sequence[str]) -> str | None:
 def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -> Setup:
     """Say in a paper's terms how a run was trained and scored."""
     model, data, train = recipe.model, recipe.data, recipe.train
-    backbone = model.name.partition("_")[2]
+    backbone = find_variant(model.name).backbone
     stride = model.output_stride
     norm = "group" if model.norm == "group" else "frozen" if model.freeze_norm else "trained"
     is_resnet = backbone.startswith("resnet")
@@ -201,7 +202,10 @@ def _compare_pictures(figure: Published, data: str | None, here: Setup) -> Itera
 
 def _choose_views(figure: Published, here: Setup) -> Measured | None:
     stride = here.strides[1] if here.strides else 16
-    return published.VIEWS.get((figure.system, stride))
+    of_system = {
+        key[1]: measured for key, measured in published.VIEWS.items() if key[0] == figure.system
+    }
+    return of_system.get(stride) or next(iter(of_system.values()), None)
 
 
 def _list_extras(recipe: Recipe) -> Iterator[Departure]:
@@ -230,7 +234,7 @@ def _cost(what: str, there: Any, here: Any, measured: Measured | None, system: s
             continue
         beside = [measured.remark] if measured.remark else []
         if measured_system != system:
-            beside.append(f"measured with {measured_system}")
+            beside.append(f"on {measured_system}")
         if here in values:
             points = round(100 * (values[here] - values[there]), 2)
             return Departure(what, *words, points, "; ".join(beside), measured.source)
@@ -243,14 +247,21 @@ def _describe_neighbours(values: Any, there: Any, here: Any) -> str:
     """Say what was measured next to a number that was not."""
     if not isinstance(here, int) or not isinstance(there, int):
         return ""
-    near = [max((v for v in values if v < here), default=None)]
-    near += [min((v for v in values if v > here), default=None)]
+    near = (
+        max((value for value in values if value < here), default=None),
+        min((value for value in values if value > here), default=None),
+    )
     costs = [
-        f"{v} cost {100 * (values[there] - values[v]):.2f}"
-        for v in near
-        if v is not None and v != there
+        f"{value}, {_format_points(values[value] - values[there])}"
+        for value in near
+        if value is not None and value != there
     ]
-    return f"measured there: {', '.join(costs)}" if costs else ""
+    return f"nearest measured: {'; '.join(costs)}" if costs else ""
+
+
+def _format_points(difference: float) -> str:
+    """Write a difference of scores in points, with its sign."""
+    return f"{100 * difference:+.2f}".replace("-", "−")
 
 
 def _format(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-DEEPLABV3, DEEPLABV3PLUS = "DeepLabv3", "DeepLabv3+"
+DEEPLABV3, DEEPLABV3PLUS, REPORT = "DeepLabv3", "DeepLabv3+", "deeplabv3_report"
 VOC, CITYSCAPES, CAMVID = "VOC 2012", "Cityscapes", "CamVid"
 
 V3, PLUS = "arXiv:1706.05587", "arXiv:1802.02611"
@@ -105,6 +105,14 @@ PUBLISHED = (
             **_V3_SETUP, multi_grid=(1, 2, 4), num_train=2975, num_scored=500, crop=769,
             course="poly from 0.007", num_steps=90000,
         ),
+    ),
+    Published(
+        REPORT, VOC, "val", 0.548, "the student report that it replicates",
+        Setup(
+            backbone="ResNet-50", batch_size=4, crop="whole, resized to 256×256",
+            class_weights="none",
+        ),
+        "The report does not give the learning rate or the initial weights.",
     ),
     Published(
         "SegNet-Basic", CAMVID, "test", 0.477, f"{SEGNET}, table 1", Setup(**_SEGNET_SETUP),
