@@ -65,7 +65,7 @@ def build_risk_coverage(points: Sequence[Mapping[str, Any]]) -> Figure:
             values = np.array([point[key] for point in ordered], dtype=np.float64)
             axes.plot(coverage, values, color=color, marker=marker, markersize=4, label=label)
             least = min(least, np.nanmin(values, initial=1.0))
-        axes.set_xlim(max(coverage, default=1), min(coverage, default=0))
+        axes.set_xlim(1, min([*coverage, 0.95]))
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.set_ylim(max(0, np.floor(10 * least - 0.5) / 10), 1)
         axes.set_xlabel("share of pixels kept, the surest first")

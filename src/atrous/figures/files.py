@@ -42,7 +42,8 @@ def render_inline_svg(figure: Figure, label: str) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
-    text = re.sub(r"\bfont: ([^;\"]*?)(\d[\d.]*px)[^;\"]*", r"font: \1\2 var(--font)", text)
+    text = re.sub(r"(\bfont: [^;\"]*?\d[\d.]*px)[^;\"]*", r"\1 var(--font)", text)
+    text = re.sub(r"\bfont-family: [^;\"]*", "font-family: var(--font)", text)
     for color, name in CSS_VARIABLES.items():
         text = text.replace(color, f"var({name}, {color})")
     # Ids are unique on the page, whatever other figures it holds.
