@@ -27,7 +27,7 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
     return path
 
 
-def render_inline_svg(figure: Figure, label: str) -> str:
+def render_inline_svg(figure: Figure, label: str, key: str = "") -> str:
     """Return a figure as SVG to put into HTML.
 
     The background is transparent, text is text in the font of the page, and the colours of
@@ -35,6 +35,7 @@ def render_inline_svg(figure: Figure, label: str) -> str:
 
     Args:
         label: What the figure shows, in words, for those who cannot see it.
+        key: Tells figures of the same content on one page apart, for their ids.
     """
     file = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}):
@@ -47,7 +48,7 @@ def render_inline_svg(figure: Figure, label: str) -> str:
     for color, name in CSS_VARIABLES.items():
         text = text.replace(color, f"var({name}, {color})")
     # Ids are unique on the page, whatever other figures it holds.
-    prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    prefix = "f" + hashlib.sha256((key + text).encode()).hexdigest()[:8]
     text = re.sub(r'\bid="|\bhref="#|url\(#', lambda match: f"{match[0]}{prefix}-", text)
     size, _, body = text.partition(">")
     view_box = re.search(r'viewBox="[^"]*"', size)

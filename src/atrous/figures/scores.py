@@ -52,10 +52,11 @@ def build_class_scores(
         )
         axes.set_yticks(places, [shorten_name(names[index]) for index in shown])
         axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
         axes.set_xlim(0, 1)
         axes.grid(axis="y", visible=False)
-        figure.legend(loc="outside lower center", ncols=3)
+        if shown:
+            figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 

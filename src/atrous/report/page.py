@@ -84,9 +84,13 @@ def format_data_uri(picture: Image.Image, quality: int = 85) -> str:
     return f"data:image/{'jpeg' if lossy else 'png'};base64,{text}"
 
 
-def format_svg(figure: Figure, label: str) -> Markup:
-    """Return a figure as inline SVG that a screen reader reads as `label`."""
-    return Markup(render_inline_svg(figure, label))
+def format_svg(figure: Figure, label: str, key: str = "") -> Markup:
+    """Return a figure as inline SVG that a screen reader reads as `label`.
+
+    Args:
+        key: Tells figures of the same content on one page apart, for their ids.
+    """
+    return Markup(render_inline_svg(figure, label, key))
 
 
 @cache

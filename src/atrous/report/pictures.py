@@ -26,7 +26,7 @@ CONFIDENCE_MAP = "cividis"
 
 LARGEST_PX = 640
 _BUDGET_BYTES = 7_000_000
-_BYTES_PER_PIXEL = 2.5
+_BYTES_PER_PIXEL = 3.0
 
 Pixels = npt.NDArray[np.uint8]
 
