@@ -79,7 +79,7 @@ def test_layers_are_switched_and_faded_by_keyboard(browser, page_path):
     page.keyboard.press("End")
     mix = "getComputedStyle(document.querySelector('{} .truth')).opacity"
     assert page.evaluate(mix.format("#run1-pictures")) == "1"
-    assert page.evaluate(mix.format("#run2-pictures")) == "0.7"
+    assert page.evaluate(mix.format("#run2-pictures")) == "0.6"
     page.close()
 
 

@@ -135,6 +135,9 @@ def test_layers_show_truth_prediction_errors_and_confidence(color_model):
     assert (shown[:, :10, 3] == 0).all()
     assert (shown[30, 50] == [0, 0, 255, 255]).all()
     assert (np.array(views.layers["prediction"].convert("RGBA"))[25, 50, :3] == [0, 255, 0]).all()
+    opacity = np.array(views.layers["confidence"].convert("RGBA"))[..., 3]
+    probability = np.exp(1) / (np.exp(1) + 2 * np.exp(-1))  # of the right colour, by the weights
+    assert opacity == pytest.approx(255 * (1 - probability), abs=5)
     assert views.class_indices == {0, 1, 2}
     smaller = pictures.render_views(
         TorchEngine(color_model), Sample(image, truth, "one"), 0.5, 1.0, largest_px=30

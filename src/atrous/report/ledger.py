@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from atrous.classes import VOC_NAMES
@@ -19,6 +20,7 @@ _CITYSCAPES_NAMES = {
     "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
     "motorcycle", "bicycle",
 }  # fmt: skip
+_INITS = {"none": "none", "imagenet": "ImageNet", "coco": "COCO"}
 _NORMS = {
     "trained": "batch norm, trained",
     "frozen": "batch norm, frozen",
@@ -124,7 +126,7 @@ def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -
         backbone=f"ResNet-{backbone[6:]}" if is_resnet else backbone,
         num_train=plan.get("num_train"),
         num_scored=scores.get("num_images"),
-        init={"imagenet": "ImageNet", "coco": "COCO"}.get(model.init, model.init),
+        init=_INITS.get(model.init) or f"those of {Path(model.init).name}",
         crop=data.crop or f"whole, resized to {data.size}×{data.size}",
         batch_size=train.batch_size,
         strides=(stride, scores.get("output_stride") or stride),
@@ -153,7 +155,8 @@ def _list_departures(
     there = figure.setup
     if data != figure.data:
         named = data or "other classes"
-        yield Departure("data", figure.data, named, None, "another task: no cost to speak of")
+        remark = f"another task; the costs below hold for {figure.data}"
+        yield Departure("data", figure.data, named, None, remark)
     if system != figure.system:
         backbone = f" with {here.backbone}" if here.backbone else ""
         yield Departure("model", figure.system, system + backbone)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,7 +21,8 @@ from atrous.report.loaded_run import LoadedRun
 
 WRONG = (214, 30, 60)
 UNLABELLED = (140, 140, 140)
-CONFIDENCE_MAP = "cividis"
+UNSURE = (123, 44, 191)
+_LEVELS = 64
 
 LARGEST_PX = 640
 _BUDGET_BYTES = 7_000_000
@@ -166,12 +166,11 @@ def render_views(
     found = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
     truth = sample.mask.as_subclass(torch.Tensor).numpy()
     pixels = sample.image.as_subclass(torch.Tensor).permute(1, 2, 0).numpy()
-    colored = matplotlib.colormaps[CONFIDENCE_MAP](confidence, bytes=True)[..., :3]
     layers = {
         "truth": _color_classes(truth, engine.classes),
         "prediction": _color_classes(found, engine.classes),
         "errors": _color_errors(found, truth),
-        "confidence": Image.fromarray(np.ascontiguousarray(colored)),
+        "confidence": _color_confidence(confidence),
     }
     height, width = truth.shape
     factor = min(1.0, largest_px / max(height, width))
@@ -227,10 +226,20 @@ def _color_errors(found: Pixels, truth: Pixels) -> Image.Image:
     return picture
 
 
+def _color_confidence(confidence: npt.NDArray[np.float32]) -> Image.Image:
+    """Return one colour, the more opaque the less sure the model is."""
+    levels = np.minimum((1 - confidence) * _LEVELS, _LEVELS - 1).astype(np.uint8)
+    picture = Image.fromarray(levels)
+    picture.putpalette([*UNSURE] * _LEVELS)
+    opacity = np.linspace(0, 255, _LEVELS).round().astype(np.uint8)
+    picture.info["transparency"] = opacity.tobytes()
+    return picture
+
+
 def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     if picture.size == size:
         return picture
-    if picture.mode != "P":
+    if picture.mode == "RGB":
         return picture.resize(size, Image.Resampling.LANCZOS)
     smaller = picture.resize(size, Image.Resampling.NEAREST)
     smaller.info["transparency"] = picture.info["transparency"]
