@@ -8,7 +8,7 @@ from PIL import Image
 
 from atrous.errors import ConfigError
 from atrous.figures import save_loss_curves
-from atrous.figures.curves import MOST_POINTS
+from atrous.figures.panels import MOST_POINTS
 
 
 def write_log(folder, num_steps, starts=(0,), bad_steps=()):

@@ -1,0 +1,119 @@
+"""Panels of a run's course, drawn from the records of its log."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+
+from atrous.figures.style import BLUE, FAINT, GREEN, ORANGE, SOFT
+
+FloatArray = npt.NDArray[np.float64]
+Records = dict[str, list[dict[str, Any]]]
+"""Records of a log by kind: `train`, `val` and `session`."""
+
+TRAIN, VAL, SCORE = BLUE, ORANGE, GREEN
+MOST_POINTS = 2000
+_LABEL_IN = 0.9
+
+
+def group_records(log: Iterable[dict[str, Any]]) -> Records:
+    """Return the records of a log by kind, in order; a kind without records is an empty list."""
+    records: Records = {"train": [], "val": [], "session": []}
+    for record in log:
+        records.setdefault(record["kind"], []).append(record)
+    return records
+
+
+def get_column(records: Iterable[dict[str, Any]], key: str) -> FloatArray:
+    """Return one value of each record; what is missing or not finite becomes NaN."""
+    values = np.array([record.get(key) for record in records], dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def thin(*columns: FloatArray) -> list[FloatArray]:
+    """Return so many evenly spaced values of equally long columns as an eye can tell apart."""
+    stride = 1 + len(columns[0]) // MOST_POINTS
+    return [column[::stride] for column in columns]
+
+
+def smooth(values: FloatArray, window: int) -> FloatArray:
+    """Return the centred moving mean of what is finite; NaN stays NaN."""
+    finite = np.isfinite(values)
+    kernel = np.ones(window)
+    sums = np.convolve(np.where(finite, values, 0), kernel, "full")
+    counts = np.convolve(finite, kernel, "full")
+    centre = slice(window // 2, window // 2 + len(values))
+    return np.where(finite, sums[centre] / np.maximum(counts[centre], 1), np.nan)
+
+
+def draw_loss(axes: Axes, train: list[dict[str, Any]], val: list[dict[str, Any]]) -> None:
+    """Draw the training loss, as it is and smoothed, and the validation loss."""
+    if not train and not val:
+        axes.text(0.5, 0.5, "no step logged yet", transform=axes.transAxes, ha="center")
+        return
+    shown: list[FloatArray] = []
+    if train:
+        epochs, raw = get_column(train, "epoch"), get_column(train, "loss")
+        mean = smooth(raw, window=1 + 2 * (len(raw) // 80))
+        axes.plot(*thin(epochs, raw), color=TRAIN, alpha=0.25, linewidth=0.8)
+        axes.plot(*thin(epochs, mean), color=TRAIN, label="train", **_marks(len(raw)))
+        shown += [mean, np.nanpercentile(raw, [99]) if np.isfinite(raw).any() else raw]
+    if val:
+        draw_column(axes, val, "loss", VAL, label="val")
+        shown.append(get_column(val, "loss"))
+    axes.legend(loc="lower right", bbox_to_anchor=(1.01, 1.06), ncols=2)
+    # A few wild steps at the start must not flatten the rest.
+    top = np.nanmax(np.concatenate([*shown, [0.0]]))
+    axes.set_ylim(0, 1.08 * top or 1)
+
+
+def draw_score(axes: Axes, val: list[dict[str, Any]]) -> None:
+    """Draw mIoU of the validations and mark the best."""
+    draw_column(axes, val, "miou", SCORE)
+    scores, epochs = get_column(val, "miou"), get_column(val, "epoch")
+    axes.set_ylim(0, 1)
+    if not np.isfinite(scores).any():
+        return
+    best = int(np.nanargmax(scores))
+    axes.set_ylim(0, min(1.0, 1.25 * scores[best]) or 1)
+    axes.plot(epochs[best], scores[best], "o", color=SCORE, markersize=8, fillstyle="none")
+    text = f"best {scores[best]:.3f} at epoch {epochs[best]:.4g}"
+    axes.text(0.99, 0.05, text, transform=axes.transAxes, ha="right", color=SCORE)
+
+
+def draw_column(
+    axes: Axes, records: list[dict[str, Any]], key: str, color: str, label: str | None = None
+) -> None:
+    """Draw one value of each record over epochs."""
+    epochs, values = thin(get_column(records, "epoch"), get_column(records, key))
+    axes.plot(epochs, values, color=color, label=label, **_marks(len(values)))
+
+
+def _marks(num_points: int) -> dict[str, Any]:
+    """Return a marker for points that are few enough to be told apart."""
+    return {"marker": "o", "markersize": 4 if num_points <= 40 else 2 if num_points <= 120 else 0}
+
+
+def mark_sessions(panels: Sequence[Axes], records: Records) -> None:
+    """Draw a dashed line where each session but the first began; near ones share a label."""
+    points = records["train"] or records["val"]
+    starts = [record for record in records["session"] if record.get("event") == "start"][1:]
+    places = np.interp(
+        get_column(starts, "step"), get_column(points, "step"), get_column(points, "epoch")
+    )
+    label_width = 0.1 * panels[0].get_xlim()[1]
+    groups: list[list[int]] = []
+    for index, place in enumerate(places):
+        for axes in panels:
+            axes.axvline(place, color=FAINT, linestyle=(0, (4, 3)), linewidth=0.8)
+        if groups and place - places[groups[-1][0]] < label_width:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    for group in groups:
+        first, last = group[0] + 2, group[-1] + 2
+        text = f"session {first}" if first == last else f"sessions {first}–{last}"
+        above = panels[0].get_xaxis_transform()
+        panels[0].text(places[group[0]], 1.02, text, transform=above, fontsize=8, color=SOFT)

@@ -1,0 +1,64 @@
+"""Scores per class as bars."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from atrous.figures.style import BLUE, INK, SOFT, STYLE, build_axes, shorten_name
+
+MOST_CLASSES = 40
+"""Of more classes, the figures show so many and say which."""
+
+Score = float | None
+
+
+def build_class_scores(
+    names: Sequence[str],
+    iou: Sequence[Score],
+    precision: Sequence[Score],
+    recall: Sequence[Score],
+    *,
+    mean: float,
+) -> Figure:
+    """Draw a bar of IoU per class, best first, with precision and recall as marks.
+
+    Classes whose IoU is None are left out. Of more than 40 classes the 40 worst are shown.
+
+    Args:
+        names: Class names, in the same order as the three scores, each 0 to 1.
+        mean: mIoU, drawn as a line.
+    """
+    values = [np.nan if score is None else score for score in iou]
+    best_first = sorted(np.flatnonzero(np.isfinite(values)), key=lambda index: -values[index])
+    shown = best_first[-MOST_CLASSES:]
+    places = np.arange(len(shown))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = build_axes(1.25 + 0.27 * max(len(shown), 2))
+        axes.barh(places, _pick(iou, shown), color=BLUE, height=0.62, label="IoU")
+        axes.axvline(mean, color=INK, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
+        axes.text(mean, -0.75, f"mIoU {mean:.3f}", ha="center", va="bottom", fontsize=9)
+        marks = {"linestyle": "none", "color": SOFT, "markersize": 5.0}
+        axes.plot(_pick(precision, shown), places, marker="o", label="precision", **marks)  # type: ignore[arg-type]
+        axes.plot(
+            _pick(recall, shown),
+            places,
+            marker="D",
+            fillstyle="none",
+            label="recall",
+            **marks,  # type: ignore[arg-type]
+        )
+        axes.set_yticks(places, [shorten_name(names[index]) for index in shown])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
+        axes.set_xlim(0, 1)
+        axes.grid(axis="y", visible=False)
+        if shown:
+            figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _pick(scores: Sequence[Score], shown: Sequence[int]) -> npt.NDArray[np.float64]:
+    return np.array([scores[index] for index in shown], dtype=np.float64)

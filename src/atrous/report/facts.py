@@ -1,0 +1,194 @@
+"""A run in words and tables: what was run, on what, and what came of it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from atrous.report.loaded_run import LoadedRun, list_once
+
+_MOST_CONFUSIONS = 6
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A share of one class's pixels that was taken for another class."""
+
+    true: str
+    predicted: str
+    share: float
+
+
+def describe_status(run: LoadedRun) -> str:
+    """Say in a sentence how far training is."""
+    total = run.plan.get("total_steps")
+    of_total = f" of {total:,}" if total else ""
+    if run.is_finished:
+        return f"Training is finished: {run.step:,} steps."
+    ends = [record for record in run.records["session"] if record.get("event") == "end"]
+    if ends and len(ends) == len(run.starts):
+        reason = ends[-1].get("reason")
+        return f"Training stopped ({reason}) at step {run.step:,}{of_total}; it can go on."
+    if not run.records["train"]:
+        return "Training has not made a step yet."
+    return f"Training is under way, or was cut off, at step {run.step:,}{of_total}."
+
+
+def list_facts(run: LoadedRun) -> list[tuple[str, str]]:
+    """Return what was run, as labels with values."""
+    recipe, plan = run.recipe, run.plan
+    fingerprints = [
+        f"{split} {plan[key][:16]}…"
+        for split, key in (
+            (recipe.data.train_split, "train_fingerprint"),
+            (recipe.data.val_split, "val_fingerprint"),
+        )
+        if key in plan
+    ]
+    sizes = [
+        f"{plan[key]:,} in {split}"
+        for split, key in (
+            (recipe.data.train_split, "num_train"),
+            (recipe.data.val_split, "num_val"),
+        )
+        if key in plan
+    ]
+    sessions = f"{len(run.starts)} session" + "s" * (len(run.starts) != 1)
+    facts = [
+        ("Model", f"{recipe.model.name}, output stride {recipe.model.output_stride}"),
+        ("Data", recipe.data.root),
+        ("Pictures", ", ".join(sizes)),
+        ("Fingerprint of the data", ", ".join(fingerprints)),
+        ("Steps", _describe_steps(run)),
+        ("Time", f"{format_duration(run.training_s)} of steps and validations, {sessions}"),
+        ("Began", run.began),
+        ("Machine", "; ".join(_list_machines(run))),
+        ("Code", _list_versions(run)),
+        ("Evaluation", _describe_evaluation(run)),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def list_headline(run: LoadedRun) -> list[tuple[str, str]]:
+    """Return the few numbers that a reader looks for first."""
+    scores = run.scores
+    if not scores:
+        val = run.records["val"]
+        best = max((record["miou"] for record in val), default=None)
+        return [] if best is None else [("best validation mIoU so far", f"{best:.3f}")]
+    headline = [
+        ("mIoU", f"{scores['miou']:.3f}"),
+        ("pixel accuracy", f"{scores['pixel_accuracy']:.3f}"),
+    ]
+    if scores.get("mean_class_accuracy") is not None:
+        headline.append(("mean class accuracy", f"{scores['mean_class_accuracy']:.3f}"))
+    if (ece := (scores.get("confidence") or {}).get("ece")) is not None:
+        headline.append(("calibration error", f"{ece:.3f}"))
+    headline.append(("pictures", f"{scores['num_images']:,}"))
+    return headline
+
+
+def list_notes(run: LoadedRun) -> list[str]:
+    """Return what a reader must know before trusting the numbers."""
+    scores, plan, notes = run.scores, run.plan, []
+    if scores and scores["split"] == run.recipe.data.val_split:
+        then, now = plan.get("val_fingerprint"), scores.get("data_fingerprint")
+        if then and now and then != now:
+            notes.append(
+                "The fingerprint of the scored files is not that of the files validated in "
+                "training: the data, or the way it is fingerprinted, changed in between."
+            )
+    if scores and scores["split"] == run.recipe.data.train_split:
+        notes.append("These scores are of the pictures that the model was trained on.")
+    if any(not _is_finite(record.get("loss")) for record in run.records["train"]):
+        notes.append("The training loss was not finite in some steps; its curve has gaps there.")
+    if scores.get("absent"):
+        notes.append(
+            f"No mask of this split holds {', '.join(scores['absent'])}: left out of every mean."
+        )
+    return notes
+
+
+def list_confusions(scores: dict[str, Any]) -> list[Confusion]:
+    """Return the largest shares of a class that were taken for another, largest first."""
+    names = [row["name"] for row in scores["per_class"]]
+    shares = compute_shares(scores)
+    if shares is None:
+        return []
+    np.fill_diagonal(shares, 0)
+    places = np.argsort(-shares, axis=None, kind="stable")[:_MOST_CONFUSIONS]
+    pairs = (np.unravel_index(place, shares.shape) for place in places)
+    return [
+        Confusion(names[row], names[column], float(shares[row, column]))
+        for row, column in pairs
+        if shares[row, column] >= 0.01
+    ]
+
+
+def compute_shares(scores: dict[str, Any]) -> Any:
+    """Return the confusion matrix as shares of the true classes, or None if there is none."""
+    if not scores.get("confusion"):
+        return None
+    counts = np.asarray(scores["confusion"], dtype=np.float64)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds as 42 s, 12 min or 3 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _describe_steps(run: LoadedRun) -> str:
+    total, per_epoch = run.plan.get("total_steps"), run.plan.get("steps_per_epoch")
+    text = f"{run.step:,}" + (f" of {total:,}" if total else "")
+    pictures = run.recipe.train.batch_size * run.recipe.train.accumulate
+    text += f", {pictures} pictures each"
+    return text + (f"; {run.step / per_epoch:.1f} epochs" if per_epoch else "")
+
+
+def _describe_evaluation(run: LoadedRun) -> str:
+    scores = run.scores
+    if not scores:
+        return ""
+    parts = [f"{scores['num_images']:,} pictures of {scores['split']}"]
+    if (step := (scores.get("training") or {}).get("step")) is not None:
+        parts.append(f"weights of step {step:,}")
+    if scores.get("output_stride"):
+        parts.append(f"output stride {scores['output_stride']}")
+    views = scores.get("views") or {}
+    if scales := views.get("scales"):
+        text = "one view" if len(scales) == 1 else f"scales {', '.join(f'{s:g}' for s in scales)}"
+        parts.append(text + " and mirrored" * bool(views.get("flip")))
+    if scores.get("precision"):
+        parts.append({"32": "float32", "bf16": "bfloat16"}.get(scores["precision"], ""))
+    if scores.get("device"):
+        parts.append(f"on {scores['device']}")
+    if scores.get("seconds"):
+        parts.append(format_duration(scores["seconds"]))
+    return ", ".join(filter(None, parts))
+
+
+def _list_machines(run: LoadedRun) -> list[str]:
+    def describe(start: dict[str, Any]) -> str:
+        parts = [start.get("machine"), start.get("gpu") or "no GPU"]
+        if start.get("threads"):
+            parts.append(f"{start['threads']} threads")
+        return ", ".join(part for part in parts if part)
+
+    return list_once(describe(start) for start in run.starts)
+
+
+def _list_versions(run: LoadedRun) -> str:
+    return "; ".join(
+        f"{name} {', '.join(versions)}"
+        for name in ("atrous", "torch")
+        if (versions := list_once(start.get(name) for start in run.starts))
+    )
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

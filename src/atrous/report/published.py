@@ -1,0 +1,187 @@
+"""Published figures, and what papers measured the choices behind them to be worth.
+
+Each number stands in the table that its source names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DEEPLABV3, DEEPLABV3PLUS, REPORT = "DeepLabv3", "DeepLabv3+", "deeplabv3_report"
+VOC, CITYSCAPES, CAMVID = "VOC 2012", "Cityscapes", "CamVid"
+
+V3, PLUS = "arXiv:1706.05587", "arXiv:1802.02611"
+SEGNET = "arXiv:1511.00561"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Conditions of a training and its score; None or empty where nothing is said of it.
+
+    Attributes:
+        num_train, num_scored: Pictures trained on, and pictures scored.
+        init: What the weights started from: `none`, `ImageNet`, `COCO`, …
+        crop: Side of the squares trained on, in pixels, or the pictures' size in words.
+        batch_size: Pictures per optimizer step that batch norm sees together.
+        strides: Output stride in training and in evaluation.
+        norm: `trained`, `frozen` (batch norm) or `group`.
+        views: Any of `scales`, `flip` and `windows`.
+        class_weights: `none`, `inverse` or `median_frequency`.
+        course: Optimizer, learning rate and its schedule, in words.
+        num_steps: Optimizer steps.
+    """
+
+    backbone: str = ""
+    num_train: int | None = None
+    num_scored: int | None = None
+    init: str = ""
+    crop: int | str | None = None
+    batch_size: int | None = None
+    strides: tuple[int, int] | None = None
+    norm: str = ""
+    multi_grid: tuple[int, ...] | None = None
+    decoder_channels: int | None = None
+    views: frozenset[str] | None = None
+    class_weights: str = ""
+    course: str = ""
+    num_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure in a paper: mIoU (0 to 1) of a system on a split, and its conditions."""
+
+    system: str
+    data: str
+    split: str
+    miou: float
+    source: str
+    setup: Setup
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """mIoU by the value of one choice, all else equal.
+
+    Attributes:
+        systems: Systems whose paper measured it, each with what was measured.
+        remark: How else than in the full system it was measured.
+    """
+
+    systems: Mapping[str, Mapping[Any, float]]
+    source: str
+    remark: str = ""
+
+
+_ONE_VIEW: frozenset[str] = frozenset()
+_SCALES, _BOTH = frozenset({"scales"}), frozenset({"scales", "flip"})
+
+_V3_SETUP: dict[str, Any] = {
+    "backbone": "ResNet-101", "init": "ImageNet", "batch_size": 16, "strides": (16, 16),
+    "norm": "trained", "views": _ONE_VIEW, "class_weights": "none",
+}  # fmt: skip
+_VOC_SETUP: dict[str, Any] = {
+    **_V3_SETUP, "num_train": 10582, "num_scored": 1449, "crop": 513,
+    "course": "poly from 0.007", "num_steps": 30000,
+}  # fmt: skip
+_SEGNET_SETUP: dict[str, Any] = {
+    "num_train": 367, "num_scored": 233, "crop": "whole, 480×360", "views": _ONE_VIEW,
+    "batch_size": 12, "class_weights": "median_frequency",
+    "course": "SGD, constant at 0.1", "init": "none",
+}  # fmt: skip
+
+PUBLISHED = (
+    Published(
+        DEEPLABV3, VOC, "val", 0.7721, f"{V3}, table 5", Setup(**_VOC_SETUP, multi_grid=(1, 2, 4))
+    ),
+    Published(
+        DEEPLABV3PLUS, VOC, "val", 0.7885, f"{PLUS}, table 3",
+        Setup(**_VOC_SETUP, decoder_channels=256),
+    ),
+    Published(
+        DEEPLABV3, CITYSCAPES, "val", 0.7723, f"{V3}, table 12",
+        Setup(
+            **_V3_SETUP, multi_grid=(1, 2, 4), num_train=2975, num_scored=500, crop=769,
+            course="poly from 0.007", num_steps=90000,
+        ),
+    ),
+    Published(
+        REPORT, VOC, "val", 0.548, "the student report that it replicates",
+        Setup(
+            backbone="ResNet-50", batch_size=4, crop="whole, resized to 256×256",
+            class_weights="none",
+        ),
+        "The report does not give the learning rate or the initial weights.",
+    ),
+    Published(
+        "SegNet-Basic", CAMVID, "test", 0.477, f"{SEGNET}, table 1", Setup(**_SEGNET_SETUP),
+        "It is the smallest of that paper's networks, trained on CamVid alone. SegNet itself "
+        "reaches 0.601 there with 3433 pictures of road scenes (table 3).",
+    ),
+)  # fmt: skip
+
+BATCH_SIZE = Measured({DEEPLABV3: {4: 0.6443, 8: 0.7576, 12: 0.7649, 16: 0.7721}}, f"{V3}, table 9")
+CROP = Measured({DEEPLABV3: {321: 0.6722, 513: 0.7721}}, f"{V3}, table 8")
+NORM = Measured({DEEPLABV3: {"frozen": 0.7595, "trained": 0.7721}}, f"{V3}, table 8")
+STRIDES = {
+    DEEPLABV3: Measured(
+        {
+            DEEPLABV3: {
+                (8, 8): 0.7562, (8, 16): 0.7445, (16, 8): 0.7851, (16, 16): 0.7721,
+                (32, 8): 0.7575, (32, 16): 0.7590, (32, 32): 0.7543,
+            }
+        },
+        f"{V3}, table 10; 32 / 32: {PLUS}, table 3",
+        "with the batch that fitted: 6 at training stride 8, 16 at 16, 24 at 32",
+    ),
+    DEEPLABV3PLUS: Measured(
+        {
+            DEEPLABV3PLUS: {
+                (16, 8): 0.7935, (16, 16): 0.7885, (32, 8): 0.7792, (32, 16): 0.7780,
+                (32, 32): 0.7737,
+            }
+        },
+        f"{PLUS}, table 3",
+    ),
+}  # fmt: skip
+"""By system; output stride in training and in evaluation."""
+MULTI_GRID = Measured(
+    {DEEPLABV3: {(1, 1, 1): 0.7536, (1, 2, 1): 0.7593, (1, 2, 4): 0.7658}},
+    f"{V3}, table 5", "without image pooling",
+)  # fmt: skip
+BACKBONE = Measured(
+    {DEEPLABV3: {"ResNet-50": 0.7388, "ResNet-101": 0.7576}},
+    f"{V3}, table 2", "in the cascaded model, up to block7",
+)  # fmt: skip
+DECODER_CHANNELS = Measured(
+    {DEEPLABV3PLUS: {128: 0.7725, 256: 0.7821}}, f"{PLUS}, table 2", "with one 3×3 convolution"
+)
+INIT = Measured(
+    {DEEPLABV3: {"ImageNet": 0.7977, "COCO": 0.8270}},
+    f"{V3}, table 6", "at evaluation stride 8 with scales and flip",
+)  # fmt: skip
+CLASS_WEIGHTS = Measured(
+    {"SegNet-Basic": {"none": 0.463, "median_frequency": 0.477}}, f"{SEGNET}, table 1"
+)
+VIEWS = {
+    (DEEPLABV3, 8): Measured(
+        {DEEPLABV3: {_ONE_VIEW: 0.7851, _SCALES: 0.7945, _BOTH: 0.7977}},
+        f"{V3}, table 6", "at evaluation stride 8",
+    ),
+    (DEEPLABV3PLUS, 16): Measured(
+        {DEEPLABV3PLUS: {_ONE_VIEW: 0.7885, _SCALES: 0.8009, _BOTH: 0.8022}},
+        f"{PLUS}, table 3", "at evaluation stride 16",
+    ),
+    (DEEPLABV3PLUS, 8): Measured(
+        {DEEPLABV3PLUS: {_ONE_VIEW: 0.7935, _SCALES: 0.8043, _BOTH: 0.8057}},
+        f"{PLUS}, table 3", "at evaluation stride 8",
+    ),
+}  # fmt: skip
+"""By system and output stride of the evaluation; six scales from 0.5 to 1.75."""
+
+RELATED = {DEEPLABV3PLUS: (DEEPLABV3PLUS, DEEPLABV3)}
+"""Where a system's own paper did not measure a choice, which other's measurement is nearest.
+
+DeepLabv3+ is trained by DeepLabv3's protocol (arXiv:1802.02611, section 4).
+"""

@@ -1,0 +1,130 @@
+"""Figures of scores and of a run's course, down to empty ones."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from atrous.figures import (
+    build_class_scores,
+    build_confusion_map,
+    build_loss_figure,
+    build_rate_figure,
+    build_reliability_diagram,
+    build_risk_coverage,
+    build_score_figure,
+    build_throughput_figure,
+    group_records,
+    render_inline_svg,
+    save_figure,
+)
+from atrous.figures.style import CSS_VARIABLES
+
+
+def build_log(num_steps, *, starts=(0,), bad=False):
+    records = [{"kind": "session", "event": "start", "step": step} for step in starts]
+    for step in range(1, num_steps + 1):
+        loss = float("nan") if bad else 1 / step
+        facts = {"step": step, "epoch": step / 5, "loss": loss}
+        records.append({"kind": "train", **facts, "lr": 1e-3, "step_s": 0.0 if bad else 0.5})
+        if step % 5 == 0:
+            records.append({"kind": "val", **facts, "miou": float("nan") if bad else 0.5})
+    return group_records(records)
+
+
+def build_bins(*pixels):
+    return [
+        {
+            "low": index / len(pixels),
+            "high": (index + 1) / len(pixels),
+            "pixels": count,
+            "confidence": (index + 0.5) / len(pixels) if count else None,
+            "accuracy": 0.5 if count else None,
+        }
+        for index, count in enumerate(pixels)
+    ]
+
+
+def build_scores(num_classes, *, gaps=False):
+    names = [f"{'very long ' * (index % 3)}class & <{index}>" for index in range(num_classes)]
+    scores = [None if gaps and index % 2 else index / num_classes for index in range(num_classes)]
+    return names, scores, scores, scores
+
+
+FIGURES = {
+    "loss": lambda: build_loss_figure(build_log(40, starts=[0, 10, 11, 30])),
+    "no loss": lambda: build_loss_figure(build_log(0)),
+    "loss that is not finite": lambda: build_loss_figure(build_log(12, bad=True)),
+    "score": lambda: build_score_figure(build_log(40)),
+    "no score": lambda: build_score_figure(build_log(3)),
+    "score that is not finite": lambda: build_score_figure(build_log(12, bad=True)),
+    "rate": lambda: build_rate_figure(build_log(40)),
+    "no rate": lambda: build_rate_figure(build_log(0)),
+    "throughput": lambda: build_throughput_figure(build_log(40), 8),
+    "no throughput": lambda: build_throughput_figure(build_log(0), 8),
+    "throughput of no time": lambda: build_throughput_figure(build_log(9, bad=True), 8),
+    "classes": lambda: build_class_scores(*build_scores(21, gaps=True), mean=0.5),
+    "one class": lambda: build_class_scores(["a"], [1.0], [1.0], [1.0], mean=1.0),
+    "no class": lambda: build_class_scores(["a"], [None], [None], [None], mean=0.0),
+    "many classes": lambda: build_class_scores(*build_scores(150), mean=0.5),
+    "confusion": lambda: build_confusion_map(np.eye(5) * 9 + 1, list("abcde")),
+    "confusion of one class": lambda: build_confusion_map([[4]], ["a"]),
+    "confusion of nothing": lambda: build_confusion_map([[0, 0], [0, 0]], ["a", "b"]),
+    "confusion of many classes": lambda: build_confusion_map(np.eye(60), build_scores(60)[0]),
+    "reliability": lambda: build_reliability_diagram(build_bins(0, 3, 900)),
+    "reliability of nothing": lambda: build_reliability_diagram(build_bins(0, 0)),
+    "risk": lambda: build_risk_coverage(
+        [{"coverage": share, "miou": 1 - share / 2, "pixel_accuracy": 0.9} for share in (1, 0.5)]
+    ),
+    "risk at one coverage": lambda: build_risk_coverage(
+        [{"coverage": 1.0, "miou": 0.5, "pixel_accuracy": 0.9}]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("error")
+def test_every_figure_goes_into_a_page(name):
+    label = f'{name}, "quoted" & <tagged>'
+    svg = render_inline_svg(FIGURES[name](), label)
+    root = ElementTree.fromstring(svg.replace("xlink:href", "href"))
+    assert (root.get("role"), root.get("aria-label")) == ("img", label)
+    colors = set(re.findall(r"#[0-9a-f]{6}\b", re.sub(r"var\([^)]*\)", "", svg)))
+    assert not colors, "these do not follow light and dark"
+    assert "<style" not in svg
+    assert "DejaVu" not in svg
+
+
+def test_ids_of_two_figures_do_not_meet():
+    ids = [
+        set(re.findall(r'id="([^"]+)"', render_inline_svg(FIGURES[name](), "")))
+        for name in ("rate", "loss")
+    ]
+    assert all(ids)
+    assert not ids[0] & ids[1]
+    svg = render_inline_svg(FIGURES["loss"](), "")
+    assert set(re.findall(r'(?:url\(|href=")#([\w-]+)', svg)) <= set(
+        re.findall(r'id="([^"]+)"', svg)
+    )
+
+
+def test_every_colour_of_a_figure_is_one_of_the_page():
+    assert len(set(CSS_VARIABLES.values())) == len(CSS_VARIABLES)
+
+
+@pytest.mark.parametrize("format", ["png", "svg", "pdf"])
+def test_the_same_figure_gives_the_same_bytes(tmp_path, format):
+    paths = [
+        save_figure(FIGURES["confusion"](), tmp_path / f"{index}.{format}") for index in (1, 2)
+    ]
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second
+    assert len(first) > 1000
+
+
+def test_the_best_class_stands_first_and_the_worst_stay():
+    figure = FIGURES["many classes"]()
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert len(labels) == 40
+    assert labels[-1].startswith("class & <0>")

@@ -1,0 +1,93 @@
+"""The page in a browser: light and dark, wide and narrow, by keyboard, on paper."""
+
+import shutil
+
+import pytest
+
+from atrous.report import save_run_report
+
+axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
+playwright_module = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    with playwright_module.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def page_path(made_run, tmp_path_factory):
+    """Two runs on one page: every part of it, and everything twice."""
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    return save_run_report([made_run, made_run], out=out, pictures=1, device="cpu")
+
+
+def open_page(browser, path, **options):
+    page = browser.new_page(**options)
+    page.problems = []
+    page.on("console", lambda message: page.problems.append(message.text))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("request", lambda request: page.problems.append(request.url))
+    page.goto(path.as_uri())
+    page.problems = [
+        text for text in page.problems if text != path.as_uri() and not text.startswith("data:")
+    ]
+    return page
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_accessible_quiet_and_fits(browser, page_path, scheme, width):
+    size = {"width": width, "height": 900}
+    page = open_page(browser, page_path, viewport=size, color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    widest = page.evaluate("document.documentElement.scrollWidth")
+    results = axe_module.Axe().run(page)
+    problems = [
+        (violation["id"], [node["html"][:200] for node in violation["nodes"]])
+        for violation in results.response["violations"]
+    ]
+    assert not problems
+    assert widest <= width
+    assert not page.problems
+    page.close()
+
+
+def list_visible_layers(page):
+    return page.eval_on_selector_all(
+        "#run1-pictures .stack:first-child img.layer",
+        "layers => layers.filter((one) => one.offsetParent).map((one) => one.className)",
+    )
+
+
+def test_layers_are_switched_and_faded_by_keyboard(browser, page_path):
+    page = open_page(browser, page_path)
+    assert set(list_visible_layers(page)) == {"layer prediction"}
+    page.focus("#run1-pictures input[value=prediction]")
+    page.keyboard.press("ArrowRight")
+    assert set(list_visible_layers(page)) == {"layer errors"}
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert not list_visible_layers(page)
+    page.focus("#run1-pictures input[type=range]")
+    page.keyboard.press("End")
+    mix = "getComputedStyle(document.querySelector('{} .truth')).opacity"
+    assert page.evaluate(mix.format("#run1-pictures")) == "1"
+    assert page.evaluate(mix.format("#run2-pictures")) == "0.6"
+    page.close()
+
+
+def test_on_paper_everything_is_there_at_once(browser, page_path):
+    page = open_page(browser, page_path, color_scheme="dark")
+    page.emulate_media(media="print")
+    assert len(set(list_visible_layers(page))) == 4
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.is_visible("#run1-pictures .controls")
+    assert page.pdf().startswith(b"%PDF")
+    page.close()
