@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from atrous.cli import data, evaluate, models, predict, train, verify_resume
+from atrous.cli import check, data, evaluate, models, predict, train, verify_resume
 from atrous.errors import AtrousError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("check")(check.run_check)
 app.command("train")(train.run_train)
 app.command("evaluate")(evaluate.run_evaluate)
 app.command("predict")(predict.run_predict)

@@ -1,0 +1,211 @@
+"""Checks of how the pictures look: alike, blank, too small, off their masks."""
+
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from atrous.doctor.file_checks import is_mismatched, is_turned
+from atrous.doctor.findings import Finding, FoundFile, build_finding
+from atrous.doctor.fit import GRID, Fit
+from atrous.doctor.prints import find_near_pairs, group_pairs
+from atrous.doctor.survey import Survey
+
+_LEAST_FITS = 20
+_CHANCE = 2.0
+_LEAST_GAIN = 0.8
+_LEAST_SHARE = 0.75
+_GLARING_GAIN = 4.0
+
+_HOW = {
+    "next": "on the picture before theirs: pictures and masks are off by one",
+    "previous": "on the picture after theirs: pictures and masks are off by one",
+}
+
+
+def check_duplicates(survey: Survey) -> list[Finding]:
+    """Find files that are the same byte for byte, and what their masks say."""
+    by_digest: dict[bytes, list[int]] = defaultdict(list)
+    for index, pair in enumerate(survey.pairs):
+        if pair.image is not None:
+            by_digest[pair.image.digest].append(index)
+    groups = [group for group in by_digest.values() if len(group) > 1]
+    pairs = [
+        (min(anchor, other), max(anchor, other))
+        for group in groups
+        for anchor in _choose_anchors(survey, group)
+        for other in group
+        if anchor != other
+    ]
+    return [
+        *_report_within(survey, "duplicates", pairs),
+        *_report_across(survey, "duplicates-across", pairs, "the same as"),
+        *_report_conflicts(survey, groups),
+    ]
+
+
+def check_near_duplicates(survey: Survey) -> list[Finding]:
+    """Find pictures that look the same though their files differ."""
+    chosen = [
+        (index, pair.image)
+        for index, pair in enumerate(survey.pairs)
+        if pair.image is not None and not pair.image.is_constant
+    ]
+    near = find_near_pairs(
+        [image.print for _, image in chosen], [image.thumbnail for _, image in chosen]
+    )
+    pairs = [
+        (chosen[first][0], chosen[second][0])
+        for first, second in near
+        if chosen[first][1].digest != chosen[second][1].digest
+    ]
+    return [
+        *_report_within(survey, "near-duplicates", pairs),
+        *_report_across(survey, "near-duplicates-across", pairs, "looks like"),
+    ]
+
+
+def check_constant_pictures(survey: Survey) -> list[Finding]:
+    """Find pictures in which there is nothing to be seen."""
+    files = [
+        survey.found_image(index)
+        for index, pair in enumerate(survey.pairs)
+        if pair.image is not None and pair.image.is_constant
+    ]
+    if not files:
+        return []
+    return [build_finding("constant-picture", f"{len(files)} pictures.", files)]
+
+
+def check_sizes_for_crop(survey: Survey) -> list[Finding]:
+    """Find pictures that are far smaller or far larger than the training crop."""
+    crop = survey.crop_px
+    small, large = [], []
+    for index, pair in enumerate(survey.pairs):
+        if pair.image is None:
+            continue
+        height, width = pair.image.hw
+        found = survey.found_image(index, f"{width} × {height}")
+        if 4 * min(height, crop) * min(width, crop) < crop * crop:
+            small.append(found)
+        elif min(height, width) > 8 * crop:
+            large.append(found)
+    return [
+        build_finding(code, f"{len(files)} pictures, for a crop of {crop} × {crop}.", files)
+        for code, files in (("small-for-crop", small), ("large-for-crop", large))
+        if files
+    ]
+
+
+def check_alignment(survey: Survey) -> list[Finding]:
+    """Find masks that are off their pictures, all of them or single ones; see `doctor.fit`.
+
+    All are off if by one and the same change the score rises by 0.8 on average and in three
+    quarters of the pairs, or if the mean score is below 2 and no better than of mirrored masks.
+    A single mask is off if a change brings it 4 more, and it had no better than chance.
+    """
+    fits = {
+        index: pair.fit
+        for index, pair in enumerate(survey.pairs)
+        if pair.fit is not None and not is_mismatched(pair) and is_turned(pair) is False
+    }
+    if len(fits) >= _LEAST_FITS and (reason := _find_common_fault(list(fits.values()))):
+        summary = f"Of {len(fits)} masks, most {reason}."
+        worst = sorted(fits, key=lambda index: fits[index].own)
+        return [build_finding("misaligned", summary, list(map(survey.found_mask, worst)))]
+    files = []
+    for index, fit in fits.items():
+        how, score = max(fit.others.items(), key=lambda item: item[1])
+        if fit.own < 1 and score - fit.own > _GLARING_GAIN:
+            files.append(survey.found_mask(index, f"would fit {_HOW.get(how, how)}"))
+    if not files:
+        return []
+    return [build_finding("misaligned", f"{len(files)} of {len(fits)} masks.", files)]
+
+
+def _find_common_fault(fits: list[Fit]) -> str | None:
+    own = np.array([fit.own for fit in fits])
+    means = {}
+    for how in fits[0].others.keys() | {"next", "previous"}:
+        other = np.array([fit.others.get(how, np.nan) for fit in fits])
+        gain = (other - own)[~np.isnan(other)]
+        if len(gain) >= _LEAST_FITS / 2:
+            means[how] = other[~np.isnan(other)].mean()
+            if gain.mean() > _LEAST_GAIN and (gain > 0).mean() > _LEAST_SHARE:
+                return f"would fit better {_HOW.get(how, how)}"
+    shift, times = Counter(fit.best_shift for fit in fits).most_common(1)[0]
+    gain = np.array([fit.best - fit.own for fit in fits if fit.best_shift == shift])
+    if max(map(abs, shift)) > 1 and times > 0.5 * len(fits) and gain.mean() > _LEAST_GAIN:
+        down, right = (round(100 * cells / GRID) for cells in shift)
+        return f"would fit better moved by {down} % of the height and {right} % of the width"
+    mirrored = max(means.get(how, 0.0) for how in ("mirrored left to right", "upside down"))
+    if own.mean() < _CHANCE and own.mean() - mirrored < 0.3:
+        return "fit their pictures no better than mirrored ones would"
+    return None
+
+
+def _choose_anchors(survey: Survey, group: list[int]) -> set[int]:
+    """Return one picture of each split, so that a group of n needs about n pairs, not n²."""
+    return {
+        next(index for index in group if index in members)
+        for members in map(set, survey.members.values())
+        if not members.isdisjoint(group)
+    }
+
+
+def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> list[Finding]:
+    parts, files = [], {}
+    for split, members in survey.members.items():
+        chosen = set(members)
+        inside = [pair for pair in pairs if chosen.issuperset(pair)]
+        groups = group_pairs(inside)
+        if groups:
+            total = sum(map(len, groups))
+            parts.append(
+                f"'{split}': {total} of {len(members)} pictures in {len(groups)} groups, the "
+                f"largest of {len(groups[0])}"
+            )
+        for group in groups:
+            first = survey.relative(survey.pairs[group[0]].image_path)
+            files |= {
+                index: survey.found_image(index, f"like {first}", group[0]) for index in group[1:]
+            }
+    if not parts:
+        return []
+    return [build_finding(code, "; ".join(parts) + ".", list(files.values()))]
+
+
+def _report_across(
+    survey: Survey, code: str, pairs: list[tuple[int, int]], what: str
+) -> list[Finding]:
+    trained = set(survey.list_members(survey.train_splits))
+    parts, files = [], {}
+    for split in survey.held_out_splits:
+        members = set(survey.members[split])
+        like = {}
+        for first, second in pairs:
+            for scored, other in ((first, second), (second, first)):
+                if scored in members and other in trained - members:
+                    like.setdefault(scored, other)
+        if like:
+            parts.append(f"{len(like)} of {len(members)} pictures of '{split}'")
+        for scored, other in sorted(like.items()):
+            path = survey.relative(survey.pairs[other].image_path)
+            files[scored] = survey.found_image(scored, f"{what} {path}", other)
+    if not parts:
+        return []
+    return [build_finding(code, "; ".join(parts) + ".", list(files.values()))]
+
+
+def _report_conflicts(survey: Survey, groups: list[list[int]]) -> list[Finding]:
+    files: list[FoundFile] = []
+    for group in groups:
+        masks = {index: survey.pairs[index].mask for index in group}
+        digests = {mask.digest for mask in masks.values() if mask and mask.digest}
+        if len(digests) > 1:
+            first = survey.relative(survey.pairs[group[0]].mask_path)
+            files += [
+                survey.found_mask(index, f"differs from {first}", group[0]) for index in group[1:]
+            ]
+    if not files:
+        return []
+    return [build_finding("label-conflict", f"{len(files)} masks.", files)]
