@@ -73,7 +73,8 @@ def list_pairs_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
         if alone:
             raise DataError(
                 f"{len(alone)} {what}s of split '{split}' have no {partner} of the same stem in "
-                f"{folder}: {shorten(alone)}. Add the {partner}s or remove the {what}s."
+                f"{folder}: {shorten(alone)}. Add the {partner}s or remove the {what}s. "
+                f"`atrous check {root}` shows which may belong together."
             )
     return files.pairs
 

@@ -118,7 +118,8 @@ def read_indices(path: Path) -> np.ndarray:
         raise DataError(
             f"RGB mask where indices were expected: {path} has mode {picture.mode}. A mask holds "
             "one class index per pixel (0, 1, 2, …; 255 for void) as a grey or palette PNG. "
-            "Convert it: give each colour the index of its class."
+            "Convert it: give each colour the index of its class; `atrous check DATA --fix DIR` "
+            "does so."
         )
     indices = np.array(picture)
     return indices.astype(np.uint8) if indices.dtype == bool else indices
@@ -152,11 +153,22 @@ def check_same_size(
 ) -> None:
     """Raise DataError unless a picture and its mask are of one size."""
     if image_hw != mask_hw:
+        if image_hw == mask_hw[::-1] and _is_on_its_side(image_path):
+            raise DataError(
+                f"The picture {image_path} is turned upright as its EXIF orientation says, but its "
+                f"mask {mask_path} was drawn on the picture as stored. Turn both upright and drop "
+                "the EXIF orientation: `atrous check DATA --fix DIR` does."
+            )
         raise DataError(
             f"The picture {image_path} is {image_hw[1]} × {image_hw[0]} pixels (width × height), "
             f"but its mask {mask_path} is {mask_hw[1]} × {mask_hw[0]}. Make the mask from this "
             "very picture, or resize it with nearest neighbour."
         )
+
+
+def _is_on_its_side(path: Path) -> bool:
+    with Image.open(path) as picture:
+        return read_orientation(picture) >= 5
 
 
 def shorten(items: list[Any], most: int = 10) -> str:
