@@ -188,7 +188,7 @@ def damage_by_shrinking(root):
 
 def damage_alignment(root):
     change_masks(root, np.fliplr)
-    return {"misaligned": [path.name for path in masks(root)]}
+    return {"misaligned": [path.name for path in masks(root, "train")]}
 
 
 DAMAGES = [value for name, value in list(globals().items()) if name.startswith("damage_")]
@@ -272,7 +272,7 @@ def test_pictures_too_large_for_the_crop(make_clean, check):
         (VOC_COLORS, "PASCAL VOC", [0, 8, 12, 15]),
         (CAMVID_COLORS, "CamVid, 11 classes", [3, 1, 0, 10]),
         (CITYSCAPES_COLORS, "Cityscapes", [0, 2, 13, 11]),
-        (OWN_COLORS, "a table of their own", [0, 3, 2, 1]),
+        (OWN_COLORS, "a table of their own", [0, 3, 1, 2]),
         ([(0, 0, 0), (1, 1, 1), (2, 2, 2), (5, 5, 5)], "grey values", [0, 1, 2, 5]),
         ([(0, 0, 0)] + [(255, 255, 255)] * 3, "black and white", [0, 1, 1, 1]),
     ],
@@ -316,12 +316,29 @@ def test_ways_of_lying_wrong(make_clean, check, damage):
         change_masks(root, np.flipud)
     findings = [finding for finding in check(root).findings if finding.code == "misaligned"]
     words = {
-        "shuffled": "no better than mirrored",
+        "shuffled": "no better than turned or mirrored",
         "off by one": "off by one",
         "shifted": "moved by 0 % of the height and -8 % of the width",
         "upside down": "upside down",
     }
     assert [words[damage] in finding.summary for finding in findings] == [True]
+
+
+def test_single_masks_that_lie_wrong(make_clean, check):
+    root = make_clean()
+    paths = masks(root, "train")
+    first, second = paths[4].read_bytes(), paths[5].read_bytes()
+    paths[4].write_bytes(second)
+    paths[5].write_bytes(first)
+    change_mask(paths[12], np.flipud)
+    (finding,) = check(root).findings
+    details = {file.path[-7:]: file.detail for file in finding.files}
+    assert finding.code == "misaligned"
+    assert details == {
+        "p04.png": "exchanged with p05",
+        "p05.png": "exchanged with p04",
+        "p12.png": "would fit better upside down",
+    }
 
 
 def test_near_pairs_are_the_same_as_by_brute_force():

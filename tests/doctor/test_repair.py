@@ -70,7 +70,7 @@ def test_a_clean_set_is_copied_byte_for_byte(make_clean, mend, layout):
     [
         (CAMVID_COLORS, [3, 1, 0, 10], ("sky", "building")),
         (VOC_COLORS, [0, 8, 12, 15], ("background", "aeroplane")),
-        (OWN_COLORS, [0, 3, 2, 1], ("#000000", "#010203")),
+        (OWN_COLORS, [0, 3, 1, 2], ("#000000", "#00ff00")),
     ],
 )
 def test_colours_become_indices(make_clean, mend, colors, indices, names):

@@ -30,7 +30,9 @@ def check_single_class(survey: Survey) -> list[Finding]:
 
 def check_absent_classes(survey: Survey) -> list[Finding]:
     """Find classes that are in training only, in validation only, or nowhere."""
-    if not survey.index_masks or _is_sparse(survey, _list_used(survey, survey.splits)):
+    if not survey.index_masks or list_binary_masks(survey):
+        return []
+    if _is_sparse(survey, _list_used(survey, survey.splits)):
         return []
     findings = []
     held_out = set(_list_used(survey, survey.held_out_splits))

@@ -6,15 +6,16 @@ import numpy as np
 
 from atrous.doctor.file_checks import is_mismatched, is_turned
 from atrous.doctor.findings import Finding, FoundFile, build_finding
-from atrous.doctor.fit import GRID, Fit
+from atrous.doctor.fit import GRID, TURNS, Fit
 from atrous.doctor.prints import find_near_pairs, group_pairs
 from atrous.doctor.survey import Survey
 
 _LEAST_FITS = 20
-_CHANCE = 2.0
+_LEAST_BEST = 0.5
 _LEAST_GAIN = 0.8
 _LEAST_SHARE = 0.75
-_GLARING_GAIN = 4.0
+_GLARING_GAIN = 4.5
+_EXCHANGED_GAIN = 3.0
 
 _HOW = {
     "next": "on the picture before theirs: pictures and masks are off by one",
@@ -97,39 +98,61 @@ def check_sizes_for_crop(survey: Survey) -> list[Finding]:
 
 
 def check_alignment(survey: Survey) -> list[Finding]:
-    """Find masks that are off their pictures, all of them or single ones; see `doctor.fit`.
+    """Find masks that are off their pictures, all of a split or single ones; see `doctor.fit`.
 
     All are off if by one and the same change the score rises by 0.8 on average and in three
-    quarters of the pairs, or if the mean score is below 2 and no better than of mirrored masks.
-    A single mask is off if a change brings it 4 more, and it had no better than chance.
+    quarters of the pairs, or if fewer than half of the masks fit better than turned ones would.
+    A single mask is off if it fits no better than by chance and 4.5 better mirrored or turned; two
+    neighbours are exchanged if each fits the other's picture 3 better than its own.
     """
     fits = {
         index: pair.fit
         for index, pair in enumerate(survey.pairs)
         if pair.fit is not None and not is_mismatched(pair) and is_turned(pair) is False
     }
-    if len(fits) >= _LEAST_FITS and (reason := _find_common_fault(list(fits.values()))):
-        summary = f"Of {len(fits)} masks, most {reason}."
-        worst = sorted(fits, key=lambda index: fits[index].own)
-        return [build_finding("misaligned", summary, list(map(survey.found_mask, worst)))]
-    files = []
-    for index, fit in fits.items():
-        how, score = max(fit.others.items(), key=lambda item: item[1])
-        if fit.own < 1 and score - fit.own > _GLARING_GAIN:
-            files.append(survey.found_mask(index, f"would fit {_HOW.get(how, how)}"))
-    if not files:
+    parts, details = [], {}
+    for split, members in survey.members.items():
+        inside = {index: fits[index] for index in members if index in fits}
+        if len(inside) >= _LEAST_FITS and (reason := _find_common_fault(list(inside.values()))):
+            parts.append(f"in '{split}' most {reason}")
+            details |= dict.fromkeys(sorted(inside, key=lambda index: inside[index].own), "")
+    if not parts:
+        details = _find_single_faults(survey, fits)
+        parts = [f"{len(details)} of {len(fits)} masks"]
+    if not details:
         return []
-    return [build_finding("misaligned", f"{len(files)} of {len(fits)} masks.", files)]
+    files = [survey.found_mask(index, detail) for index, detail in details.items()]
+    return [build_finding("misaligned", "; ".join(parts).capitalize() + ".", files)]
+
+
+def _find_single_faults(survey: Survey, fits: dict[int, Fit]) -> dict[int, str]:
+    found = {}
+    for index, fit in fits.items():
+        how, score = max(((how, fit.others[how]) for how in TURNS), key=lambda item: item[1])
+        if fit.own < 1 and score - fit.own > _GLARING_GAIN:
+            found[index] = f"would fit better {how}"
+        after = fits.get(index + 1)
+        if after is None:
+            continue
+        gains = (
+            fit.others.get("next", 0.0) - fit.own,
+            after.others.get("previous", 0.0) - after.own,
+        )
+        if min(gains) > _EXCHANGED_GAIN:
+            names = [survey.pairs[place].name for place in (index, index + 1)]
+            found |= {
+                index: f"exchanged with {names[1]}",
+                index + 1: f"exchanged with {names[0]}",
+            }
+    return found
 
 
 def _find_common_fault(fits: list[Fit]) -> str | None:
     own = np.array([fit.own for fit in fits])
-    means = {}
     for how in fits[0].others.keys() | {"next", "previous"}:
         other = np.array([fit.others.get(how, np.nan) for fit in fits])
         gain = (other - own)[~np.isnan(other)]
         if len(gain) >= _LEAST_FITS / 2:
-            means[how] = other[~np.isnan(other)].mean()
             if gain.mean() > _LEAST_GAIN and (gain > 0).mean() > _LEAST_SHARE:
                 return f"would fit better {_HOW.get(how, how)}"
     shift, times = Counter(fit.best_shift for fit in fits).most_common(1)[0]
@@ -137,9 +160,9 @@ def _find_common_fault(fits: list[Fit]) -> str | None:
     if max(map(abs, shift)) > 1 and times > 0.5 * len(fits) and gain.mean() > _LEAST_GAIN:
         down, right = (round(100 * cells / GRID) for cells in shift)
         return f"would fit better moved by {down} % of the height and {right} % of the width"
-    mirrored = max(means.get(how, 0.0) for how in ("mirrored left to right", "upside down"))
-    if own.mean() < _CHANCE and own.mean() - mirrored < 0.3:
-        return "fit their pictures no better than mirrored ones would"
+    best_turned = np.array([max(fit.others[how] for how in TURNS) for fit in fits])
+    if (own > best_turned).mean() < _LEAST_BEST:
+        return "fit their pictures no better than turned or mirrored ones would"
     return None
 
 

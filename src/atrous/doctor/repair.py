@@ -163,6 +163,8 @@ def _write_copy(
         if progress is not None:
             progress(index + 1, len(survey.pairs))
     result.num_written = len(written)
+    if not written:
+        return
     for split, files in survey.splits.items():
         result.left_out += _list_partnerless(survey, split)
         if survey.layout == "voc":
