@@ -61,12 +61,15 @@ def check_imbalance(survey: Survey) -> list[Finding]:
     """Find training splits in which one class has far more pixels than another."""
     parts = []
     for split in survey.train_splits:
-        ratio = compute_imbalance(survey.count_pixels([split]).pixels)
+        pixels = survey.count_pixels([split]).pixels
+        ratio = compute_imbalance(pixels)
         if ratio is not None and ratio >= _MOST_IMBALANCE:
-            parts.append(f"in '{split}' the most frequent class has {ratio:,.0f} times the pixels")
+            most = _name(survey, [pixels.index(max(pixels))])
+            rarest = _name(survey, [pixels.index(min(filter(None, pixels)))])
+            parts.append(f"'{split}': {most} has {ratio:,.0f} times the pixels of {rarest}")
     if not parts:
         return []
-    return [build_finding("imbalance", "; ".join(parts).capitalize() + " of the rarest.")]
+    return [build_finding("imbalance", "; ".join(parts) + ".")]
 
 
 def compute_imbalance(pixels: list[int]) -> float | None:

@@ -69,8 +69,8 @@ def _render_example(code: str, file: FoundFile, survey: Survey) -> Image.Image:
         canvas.paste(_fit_tile(tile), (place * (width + _GAP_PX), 0))
     draw = ImageDraw.Draw(canvas)
     for line, text in enumerate((Path(file.path).name, file.detail)):
-        place = (0, height + 3 + line * (_TEXT_PX + 3))
-        draw.text(place, _shorten(text, canvas.width), fill=_INK, font=_font())
+        corner = (0, height + 3 + line * (_TEXT_PX + 3))
+        draw.text(corner, _shorten(text, canvas.width), fill=_INK, font=_font())
     return canvas
 
 

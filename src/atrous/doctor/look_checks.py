@@ -110,11 +110,12 @@ def check_alignment(survey: Survey) -> list[Finding]:
         for index, pair in enumerate(survey.pairs)
         if pair.fit is not None and not is_mismatched(pair) and is_turned(pair) is False
     }
-    parts, details = [], {}
+    parts: list[str] = []
+    details: dict[int, str] = {}
     for split, members in survey.members.items():
         inside = {index: fits[index] for index in members if index in fits}
         if len(inside) >= _LEAST_FITS and (reason := _find_common_fault(list(inside.values()))):
-            parts.append(f"in '{split}' most {reason}")
+            parts.append(f"'{split}': most {reason}")
             details |= dict.fromkeys(sorted(inside, key=lambda index: inside[index].own), "")
     if not parts:
         details = _find_single_faults(survey, fits)
@@ -122,7 +123,7 @@ def check_alignment(survey: Survey) -> list[Finding]:
     if not details:
         return []
     files = [survey.found_mask(index, detail) for index, detail in details.items()]
-    return [build_finding("misaligned", "; ".join(parts).capitalize() + ".", files)]
+    return [build_finding("misaligned", "; ".join(parts) + ".", files)]
 
 
 def _find_single_faults(survey: Survey, fits: dict[int, Fit]) -> dict[int, str]:
@@ -152,9 +153,9 @@ def _find_common_fault(fits: list[Fit]) -> str | None:
     for how in fits[0].others.keys() | {"next", "previous"}:
         other = np.array([fit.others.get(how, np.nan) for fit in fits])
         gain = (other - own)[~np.isnan(other)]
-        if len(gain) >= _LEAST_FITS / 2:
-            if gain.mean() > _LEAST_GAIN and (gain > 0).mean() > _LEAST_SHARE:
-                return f"would fit better {_HOW.get(how, how)}"
+        is_enough = len(gain) >= _LEAST_FITS / 2
+        if is_enough and gain.mean() > _LEAST_GAIN and (gain > 0).mean() > _LEAST_SHARE:
+            return f"would fit better {_HOW.get(how, how)}"
     shift, times = Counter(fit.best_shift for fit in fits).most_common(1)[0]
     gain = np.array([fit.best - fit.own for fit in fits if fit.best_shift == shift])
     if max(map(abs, shift)) > 1 and times > 0.5 * len(fits) and gain.mean() > _LEAST_GAIN:
@@ -176,7 +177,8 @@ def _choose_anchors(survey: Survey, group: list[int]) -> set[int]:
 
 
 def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> list[Finding]:
-    parts, files = [], {}
+    parts: list[str] = []
+    files: dict[int, FoundFile] = {}
     for split, members in survey.members.items():
         chosen = set(members)
         inside = [pair for pair in pairs if chosen.issuperset(pair)]
@@ -187,24 +189,36 @@ def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> l
                 f"'{split}': {total} of {len(members)} pictures in {len(groups)} groups, the "
                 f"largest of {len(groups[0])}"
             )
+        partner = _find_partners(inside)
         for group in groups:
-            first = survey.relative(survey.pairs[group[0]].image_path)
-            files |= {
-                index: survey.found_image(index, f"like {first}", group[0]) for index in group[1:]
-            }
+            for index in group[1:]:
+                other = partner[index]
+                path = survey.relative(survey.pairs[other].image_path)
+                files[index] = survey.found_image(index, f"like {path}", other)
     if not parts:
         return []
     return [build_finding(code, "; ".join(parts) + ".", list(files.values()))]
+
+
+def _find_partners(pairs: list[tuple[int, int]]) -> dict[int, int]:
+    """Return for each picture one that it is like itself, not by way of others: an earlier one."""
+    partner: dict[int, int] = {}
+    for first, second in sorted(pairs):
+        partner.setdefault(first, second)
+        if partner.setdefault(second, first) > second:
+            partner[second] = first
+    return partner
 
 
 def _report_across(
     survey: Survey, code: str, pairs: list[tuple[int, int]], what: str
 ) -> list[Finding]:
     trained = set(survey.list_members(survey.train_splits))
-    parts, files = [], {}
+    parts: list[str] = []
+    files: dict[int, FoundFile] = {}
     for split in survey.held_out_splits:
         members = set(survey.members[split])
-        like = {}
+        like: dict[int, int] = {}
         for first, second in pairs:
             for scored, other in ((first, second), (second, first)):
                 if scored in members and other in trained - members:

@@ -19,8 +19,8 @@ def check_color_masks(survey: Survey) -> list[Finding]:
     """Find masks of colours, and the table that they follow."""
     files = []
     for index, mask in list_color_masks(survey):
-        colors = "more than 256" if mask.colors is None else len(mask.colors)
-        files.append(survey.found_mask(index, f"{mask.mode}, {colors} colours"))
+        number = "more than 256" if mask.colors is None else len(mask.colors)
+        files.append(survey.found_mask(index, f"{mask.mode}, {number} colours"))
     if not files:
         return []
     table = find_color_table(survey)

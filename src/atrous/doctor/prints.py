@@ -92,7 +92,8 @@ def _candidates(bits: npt.NDArray[np.uint8]) -> Iterator[tuple[np.ndarray, np.nd
 def _split(
     bands: npt.NDArray[np.uint16], members: np.ndarray, band: int, num_left: int
 ) -> Iterator[np.ndarray]:
-    keys = bands[members, band % bands.shape[1]]
+    num_bands = bands.shape[1]
+    keys = bands[members, band % num_bands]
     order = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.diff(keys[order])) + 1
     for bucket in np.split(members[order], starts):
@@ -101,7 +102,7 @@ def _split(
                 yield bucket
         elif num_left > 1:
             yield from _split(bands, bucket, band + 1, num_left - 1)
-        else:
+        elif band == num_bands - 1:  # alike in all bands: once is enough, not once per band
             for start in range(0, len(bucket) - 1, _MOST_IN_BUCKET - 1):  # runs share one member
                 yield bucket[start : start + _MOST_IN_BUCKET]
 

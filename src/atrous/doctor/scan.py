@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -161,9 +161,9 @@ def _read_image(path: Path) -> _ReadImage:
         if lossy:
             picture.draft("L", (GRID, GRID))
         picture.load()
-        picture = reduce_to_8_bits(picture, path)
-        num_values = None if lossy else _count_values(picture)
-        stored = picture.convert("L")
+        shallow = reduce_to_8_bits(picture, path)
+        num_values = None if lossy else _count_values(shallow)
+        stored = shallow.convert("L")
     if max(stored.size) > 4 * GRID:
         stored = stored.reduce(max(1, min(stored.size) // (2 * GRID)))
     grey = turn_upright(stored, orientation)
@@ -194,7 +194,7 @@ def _read_mask(path: Path) -> _ReadMask:
     if not holds_indices(picture):
         if picture.mode == "F":
             reduce_to_8_bits(picture, path)
-        counts = picture.convert("RGB").getcolors(MOST_COLORS)
+        counts: Any = picture.convert("RGB").getcolors(MOST_COLORS)
         colors = None if counts is None else {color: count for count, color in counts}
         return _ReadMask(MaskFacts(hw, picture.mode, is_jpeg, None, colors), None)
     indices = np.asarray(picture)
@@ -210,7 +210,7 @@ def _read_mask(path: Path) -> _ReadMask:
         palette=_read_palette(picture),
         num_ramps=num_ramps,
         num_jumps=num_jumps,
-        digest=hashlib.blake2b(np.ascontiguousarray(indices), digest_size=16).digest(),
+        digest=hashlib.blake2b(indices.tobytes(), digest_size=16).digest(),
     )
     return _ReadMask(facts, compute_label_edges(indices))
 

@@ -69,7 +69,7 @@ def _describe_split(name: str, count: SplitCount) -> dict[str, Any]:
         "summary": summary + ".",
         "classes": [
             vars(entry)
-            | {"text": f"{100 * entry.share:.2f} %", "width": round(60 * entry.share / largest, 1)}
+            | {"text": f"{100 * entry.share:.2f} %", "width": round(100 * entry.share / largest, 1)}
             for entry in count.classes
         ],
     }
