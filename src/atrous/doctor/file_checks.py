@@ -56,7 +56,7 @@ def check_same_stem(survey: Survey) -> list[Finding]:
     ]
     if not files:
         return []
-    return [build_finding("same-stem", f"{len(files)} files have the stem of another.", files)]
+    return [build_finding("same-stem", f"Files with the stem of another: {len(files)}.", files)]
 
 
 def check_listed_twice(survey: Survey) -> list[Finding]:
@@ -65,7 +65,7 @@ def check_listed_twice(survey: Survey) -> list[Finding]:
     files = [FoundFile(name, f"in '{split}'") for split, names in twice.items() for name in names]
     if not files:
         return []
-    return [build_finding("listed-twice", f"{len(files)} names are listed twice.", files)]
+    return [build_finding("listed-twice", f"Names listed twice: {len(files)}.", files)]
 
 
 def check_unreadable(survey: Survey) -> list[Finding]:
@@ -81,7 +81,7 @@ def check_unreadable(survey: Survey) -> list[Finding]:
                 files.append(FoundFile(survey.relative(path), reason, index))
     if not files:
         return []
-    return [build_finding("unreadable", f"{len(files)} files cannot be read.", files)]
+    return [build_finding("unreadable", f"{len(files)} of {2 * len(survey.pairs)} files.", files)]
 
 
 def is_swapped(pair: PairFacts) -> bool:
@@ -132,10 +132,12 @@ def check_orientation(survey: Survey) -> list[Finding]:
         files[is_turned(pair)].append(survey.found_image(index, detail))
     findings = []
     if files[True]:
-        summary = f"{len(files[True])} masks were drawn on the picture as stored."
+        summary = (
+            f"{len(files[True])} of {len(survey.pairs)} masks, drawn on the picture as stored."
+        )
         findings.append(build_finding("exif-rotation", summary, files[True]))
     if files[None]:
-        summary = f"{len(files[None])} pictures, upright in atrous."
+        summary = f"{len(files[None])} of {len(survey.pairs)} pictures."
         findings.append(build_finding("exif-unclear", summary, files[None]))
     return findings
 
@@ -176,7 +178,7 @@ def check_split_overlap(survey: Survey) -> list[Finding]:
     if not files:
         return []
     lists = shorten([f"'{first}' and '{second}'" for first, second in sorted(splits)])
-    return [build_finding("split-overlap", f"{len(files)} names are in {lists}.", files)]
+    return [build_finding("split-overlap", f"Names that are in {lists}: {len(files)}.", files)]
 
 
 def _is_unlabelled(survey: Survey, split: str) -> bool:

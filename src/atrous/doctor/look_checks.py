@@ -74,7 +74,9 @@ def check_constant_pictures(survey: Survey) -> list[Finding]:
     ]
     if not files:
         return []
-    return [build_finding("constant-picture", f"{len(files)} pictures.", files)]
+    return [
+        build_finding("constant-picture", f"{len(files)} of {len(survey.pairs)} pictures.", files)
+    ]
 
 
 def check_sizes_for_crop(survey: Survey) -> list[Finding]:
@@ -91,7 +93,11 @@ def check_sizes_for_crop(survey: Survey) -> list[Finding]:
         elif min(height, width) > 8 * crop:
             large.append(found)
     return [
-        build_finding(code, f"{len(files)} pictures, for a crop of {crop} × {crop}.", files)
+        build_finding(
+            code,
+            f"{len(files)} of {len(survey.pairs)} pictures, for a crop of {crop} × {crop}.",
+            files,
+        )
         for code, files in (("small-for-crop", small), ("large-for-crop", large))
         if files
     ]
@@ -245,4 +251,4 @@ def _report_conflicts(survey: Survey, groups: list[list[int]]) -> list[Finding]:
             ]
     if not files:
         return []
-    return [build_finding("label-conflict", f"{len(files)} masks.", files)]
+    return [build_finding("label-conflict", f"{len(files)} of {len(survey.pairs)} masks.", files)]

@@ -23,9 +23,10 @@ def check_color_masks(survey: Survey) -> list[Finding]:
         files.append(survey.found_mask(index, f"{mask.mode}, {number} colours"))
     if not files:
         return []
+    share = f"{len(files)} of {len(survey.pairs)} masks"
     table = find_color_table(survey)
     if table is None:
-        summary = f"{len(files)} masks, with too many colours for a table: blurred or compressed."
+        summary = f"{share}, with too many colours for a table: blurred or compressed."
         return [build_finding("color-masks", summary, files, table=None)]
     used = _add_colors([mask for _, mask in list_color_masks(survey)])
     colors = {
@@ -34,7 +35,7 @@ def check_color_masks(survey: Survey) -> list[Finding]:
         if color in used
     }
     listed = shorten([f"{color} = {index}" for color, index in colors.items()], _MOST_LISTED)
-    summary = f"{len(files)} masks; the colours are those of {table.name}: {listed}."
+    summary = f"{share}; the colours are those of {table.name}: {listed}."
     return [build_finding("color-masks", summary, files, table=table.name, colors=colors)]
 
 
@@ -74,7 +75,8 @@ def check_palette_order(survey: Survey) -> list[Finding]:
         colors = [f"{value} is {format_color(color)}" for value, color in mask.palette.items()]
         files.append(survey.found_mask(index, shorten(colors, 5)))
     follows = "no table that fits" if table is None else table.name
-    summary = f"{len(files)} masks; their colours follow {follows}, their indices do not."
+    summary = f"{len(files)} of {len(survey.pairs)} masks; their colours follow {follows}, their "
+    summary += "indices do not."
     return [build_finding("palette-order", summary, files)]
 
 
@@ -130,7 +132,7 @@ def check_binary_masks(survey: Survey) -> list[Finding]:
     files = [survey.found_mask(index) for index in list_binary_masks(survey)]
     if not files:
         return []
-    summary = f"{len(files)} of {len(survey.pairs)} masks have 255 for their foreground."
+    summary = f"{len(files)} of {len(survey.pairs)} masks, with 255 for the foreground."
     return [build_finding("binary-masks", summary, files)]
 
 
@@ -177,8 +179,8 @@ def check_values(survey: Survey) -> list[Finding]:
     if not files:
         return []
     last, void = len(survey.classes) - 1, survey.ignore_index
-    summary = f"{len(files)} masks have {shorten(sorted(values))}, where 0 to {last} are classes "
-    summary += f"and {void} is void."
+    summary = f"{len(files)} of {len(survey.pairs)} masks: {shorten(sorted(values))}, where 0 to "
+    summary += f"{last} are classes and {void} is void."
     return [build_finding("values", summary, files, values=sorted(values))]
 
 
