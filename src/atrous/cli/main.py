@@ -6,7 +6,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from atrous.cli import data, evaluate, models, predict, report, train, verify_resume
+from atrous.cli import (
+    check, compare, data, evaluate, models, predict, report, train, verify_resume,
+)
 from atrous.errors import AtrousError
 
 app = typer.Typer(
@@ -17,10 +19,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("check")(check.run_check)
 app.command("train")(train.run_train)
 app.command("evaluate")(evaluate.run_evaluate)
-app.command("predict")(predict.run_predict)
+app.command("compare")(compare.run_compare)
 app.command("report")(report.run_report)
+app.command("predict")(predict.run_predict)
 app.command("models")(models.run_models)
 app.command("verify-resume")(verify_resume.run_verify_resume)
 app.add_typer(data.app, name="data")

@@ -10,6 +10,7 @@ from atrous.data.loader import (
 from atrous.data.sample import Sample, read_image, read_mask
 from atrous.data.statistics import (
     MaskStatistics,
+    check_foreground,
     compute_class_weights,
     compute_mask_statistics,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "TrainTransform",
     "build_eval_loader",
     "build_train_loader",
+    "check_foreground",
     "compute_class_weights",
     "compute_mask_statistics",
     "compute_sample_order",

@@ -1,5 +1,6 @@
 """`classes.toml`: names and colours of the classes, and the mask value for void."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,13 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
             f"`ignore_index` in {path} must be a mask value from 0 to 255; it is {ignore_index!r}."
         )
     return build_classes(names, colors), ignore_index
+
+
+def format_classes(classes: Classes, ignore_index: int = VOID) -> str:
+    """Return the text of a `classes.toml` that `read_classes_file` reads back."""
+    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in classes.names)
+    colors = ", ".join(str(list(color)) for color in classes.colors)
+    return f"ignore_index = {ignore_index}\nnames = [{names}]\ncolors = [{colors}]\n"
 
 
 def _is_list_of_names(value: Any) -> bool:

@@ -8,8 +8,10 @@ from typing import Literal
 from atrous.classes import Classes
 from atrous.data import pairs, voc
 from atrous.data.sample import Sample, check_same_size, read_image, read_mask
+from atrous.data.split_files import SplitFiles
 from atrous.errors import ConfigError, DataError, did_you_mean
 
+Layout = Literal["voc", "pairs"]
 FORMATS = ("auto", "voc", "pairs")
 
 _LAYOUTS = (
@@ -35,7 +37,7 @@ class SegmentationDataset:
 
     root: Path
     split: str
-    format: Literal["voc", "pairs"]
+    format: Layout
     classes: Classes
     ignore_index: int
     names: list[str]
@@ -88,8 +90,8 @@ def open_dataset(
     if ignore_index is not None and not 0 <= ignore_index <= 255:
         raise ConfigError(f"ignore_index must be a mask value from 0 to 255, not {ignore_index}.")
     root = Path(root)
-    layout, folder = _find_layout(root, format)
-    splits = list_splits(root, format=format)
+    layout, folder = find_layout(root, format)
+    splits = _list_splits(layout, folder)
     if split not in splits:
         raise DataError(f"There is no split '{split}' in {folder}.{did_you_mean(split, splits)}")
     if layout == "voc":
@@ -120,11 +122,27 @@ def list_splits(root: Path | str, *, format: str = "auto") -> list[str]:
     Raises:
         DataError: The folder is missing or of no known layout.
     """
-    layout, folder = _find_layout(Path(root), format)
-    return voc.list_voc_splits(folder) if layout == "voc" else pairs.list_pairs_splits(folder)
+    return _list_splits(*find_layout(Path(root), format))
 
 
-def _find_layout(root: Path, format: str) -> tuple[Literal["voc", "pairs"], Path]:
+def find_split_files(root: Path | str, *, format: str = "auto") -> dict[str, SplitFiles]:
+    """Return split → what lies on disk for it, with no demand that it goes together.
+
+    Raises:
+        DataError: The folder is missing or of no known layout, or a split list is unreadable.
+    """
+    layout, folder = find_layout(Path(root), format)
+    find = voc.find_voc_files if layout == "voc" else pairs.find_pairs_files
+    return {split: find(folder, split) for split in _list_splits(layout, folder)}
+
+
+def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
+    """Return the layout of a data set, and the folder in which it begins.
+
+    Raises:
+        DataError: The folder is missing or of no known layout.
+        ConfigError: `format` is unknown.
+    """
     if format not in FORMATS:
         raise ConfigError(f"Unknown data format '{format}'.{did_you_mean(format, FORMATS)}")
     if not root.is_dir():
@@ -136,3 +154,7 @@ def _find_layout(root: Path, format: str) -> tuple[Literal["voc", "pairs"], Path
         return "pairs", root
     found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
     raise DataError(f"{root} has no layout that can be read; it holds {found}. {_LAYOUTS}")
+
+
+def _list_splits(layout: Layout, folder: Path) -> list[str]:
+    return voc.list_voc_splits(folder) if layout == "voc" else pairs.list_pairs_splits(folder)

@@ -16,6 +16,7 @@ import numpy as np
 from atrous.classes import VOID, Classes, build_classes
 from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.sample import read_indices, shorten
+from atrous.data.split_files import SplitFiles
 from atrous.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -37,24 +38,45 @@ def list_pairs_splits(root: Path) -> list[str]:
     )
 
 
+def find_pairs_files(root: Path, split: str) -> SplitFiles:
+    """Find the pictures and masks of a split, whether each has a partner or not."""
+    image_folder, mask_folder = root / split / "images", root / split / "masks"
+    images, same_images = _index_by_stem(image_folder)
+    masks, same_masks = _index_by_stem(mask_folder)
+    return SplitFiles(
+        names=sorted(images.keys() | masks.keys()),
+        images=images,
+        masks=masks,
+        image_folder=image_folder,
+        mask_folder=mask_folder,
+        same_stem=same_images + same_masks,
+    )
+
+
 def list_pairs_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
     """Return stem → (picture, mask), sorted by stem.
 
     Raises:
         DataError: A picture has no mask, a mask no picture, or two files share one stem.
     """
-    folders = (root / split / "images", root / split / "masks")
-    images, masks = (_index_by_stem(folder) for folder in folders)
+    files = find_pairs_files(root, split)
+    if files.same_stem:
+        first, second = files.same_stem[0]
+        raise DataError(
+            f"Two files of one stem in {first.parent}: {first.name} and {second.name}. A picture "
+            "and its mask are matched by stem, so rename or remove one of them."
+        )
     for what, partner, alone, folder in (
-        ("picture", "mask", sorted(images.keys() - masks.keys()), folders[1]),
-        ("mask", "picture", sorted(masks.keys() - images.keys()), folders[0]),
+        ("picture", "mask", files.without_mask, files.mask_folder),
+        ("mask", "picture", files.without_image, files.image_folder),
     ):
         if alone:
             raise DataError(
                 f"{len(alone)} {what}s of split '{split}' have no {partner} of the same stem in "
-                f"{folder}: {shorten(alone)}. Add the {partner}s or remove the {what}s."
+                f"{folder}: {shorten(alone)}. Add the {partner}s or remove the {what}s. "
+                f"`atrous check {root}` shows which may belong together."
             )
-    return {name: (images[name], masks[name]) for name in sorted(images)}
+    return files.pairs
 
 
 def read_pairs_classes(root: Path, ignore_index: int | None) -> tuple[Classes, int]:
@@ -93,13 +115,11 @@ def _find_num_classes(stamps: Sequence[tuple[Path, int]], ignore_index: int) -> 
     return largest + 1
 
 
-def _index_by_stem(folder: Path) -> dict[str, Path]:
+def _index_by_stem(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, Path]]]:
     files: dict[str, Path] = {}
+    same_stem = []
     for path in list_image_files(folder):
-        if other := files.get(path.stem):
-            raise DataError(
-                f"Two files of one stem in {folder}: {other.name} and {path.name}. A picture and "
-                "its mask are matched by stem, so rename or remove one of them."
-            )
-        files[path.stem] = path
-    return files
+        first = files.setdefault(path.stem, path)
+        if first is not path:
+            same_stem.append((first, path))
+    return files, same_stem

@@ -6,13 +6,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torchvision import tv_tensors
 
 from atrous.classes import VOID
 from atrous.errors import DataError
 
-_ROTATED = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass
@@ -42,18 +51,28 @@ def read_image(path: Path) -> tv_tensors.Image:
     Raises:
         DataError: The file is missing, truncated, no picture, or of floating point.
     """
-    picture = ImageOps.exif_transpose(_load(path))
+    picture = _load(path)
+    picture = reduce_to_8_bits(turn_upright(picture, read_orientation(picture)), path)
+    # Rows of RGB triples seen as (3, H, W): the layout that uint8 resizing is fastest on.
+    rows = torch.from_numpy(np.array(picture.convert("RGB")))
+    return tv_tensors.Image(rows.permute(2, 0, 1))
+
+
+def reduce_to_8_bits(picture: Image.Image, path: Path) -> Image.Image:
+    """Return a picture of at most 8 bits per channel: of 16 bits the high byte is kept.
+
+    Raises:
+        DataError: The picture is of floating point.
+    """
     if picture.mode.startswith("I"):
         grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        picture = Image.fromarray(grey)
-    elif picture.mode == "F":
+        return Image.fromarray(grey)
+    if picture.mode == "F":
         raise DataError(
             f"The picture {path} holds floating point numbers, whose range is unknown. "
             "Save it with 8 or 16 bits per channel."
         )
-    # Rows of RGB triples seen as (3, H, W): the layout that uint8 resizing is fastest on.
-    rows = torch.from_numpy(np.array(picture.convert("RGB")))
-    return tv_tensors.Image(rows.permute(2, 0, 1))
+    return picture
 
 
 def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> tv_tensors.Mask:
@@ -95,14 +114,32 @@ def read_indices(path: Path) -> np.ndarray:
             f"The mask {path} is a JPEG, which changes pixel values, so its class indices cannot "
             "be trusted. Export the masks again as PNG."
         )
-    if picture.mode not in ("P", "L", "1", "I") and not picture.mode.startswith("I;16"):
+    if not holds_indices(picture):
         raise DataError(
             f"RGB mask where indices were expected: {path} has mode {picture.mode}. A mask holds "
             "one class index per pixel (0, 1, 2, …; 255 for void) as a grey or palette PNG. "
-            "Convert it: give each colour the index of its class."
+            "Convert it: give each colour the index of its class; `atrous check DATA --fix DIR` "
+            "does so."
         )
     indices = np.array(picture)
     return indices.astype(np.uint8) if indices.dtype == bool else indices
+
+
+def holds_indices(picture: Image.Image) -> bool:
+    """Tell whether a picture has one whole number per pixel, as a mask must."""
+    return picture.mode in ("P", "L", "1", "I") or picture.mode.startswith("I;16")
+
+
+def read_orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8, with 1 where there is none that means anything."""
+    orientation = picture.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def turn_upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """Return a picture turned and mirrored as an EXIF orientation asks."""
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def find_wrong_values(indices: np.ndarray, num_classes: int, ignore_index: int) -> list[int]:
@@ -116,6 +153,12 @@ def check_same_size(
 ) -> None:
     """Raise DataError unless a picture and its mask are of one size."""
     if image_hw != mask_hw:
+        if image_hw == mask_hw[::-1] and _is_on_its_side(image_path):
+            raise DataError(
+                f"The picture {image_path} is turned upright as its EXIF orientation says, but its "
+                f"mask {mask_path} was drawn on the picture as stored. Turn both upright and drop "
+                "the EXIF orientation: `atrous check DATA --fix DIR` does."
+            )
         raise DataError(
             f"The picture {image_path} is {image_hw[1]} × {image_hw[0]} pixels (width × height), "
             f"but its mask {mask_path} is {mask_hw[1]} × {mask_hw[0]}. Make the mask from this "
@@ -123,12 +166,18 @@ def check_same_size(
         )
 
 
+def _is_on_its_side(path: Path) -> bool:
+    with Image.open(path) as picture:
+        return read_orientation(picture) >= 5
+
+
 def shorten(items: list[Any], most: int = 10) -> str:
     """Return the first items separated by commas, with `…` where some are left out."""
     return ", ".join(str(item) for item in items[:most]) + (", …" if len(items) > most else "")
 
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+"""What PIL raises for files that it cannot read."""
 
 
 def _load(path: Path) -> Image.Image:
@@ -136,11 +185,12 @@ def _load(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             picture.load()
             return picture
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    except UNREADABLE as error:
+        raise describe_unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def describe_unreadable(path: Path, error: Exception) -> DataError:
+    """Say what is wrong with a file that made PIL raise one of `UNREADABLE`."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"There is no file {path}.")
     reason = "no known picture format" if isinstance(error, UnidentifiedImageError) else str(error)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atrous.classes import VOID, Classes, build_classes
+from atrous.classes import VOID, build_classes
+from atrous.data.classes_file import format_classes
 from atrous.errors import DataError
 
 SHAPES = build_classes(
@@ -93,7 +94,7 @@ def write_shapes(
     classes_path = devkit / "classes.toml"
     try:
         if devkit.exists() and not (
-            classes_path.exists() and classes_path.read_text() == _format_classes(SHAPES)
+            classes_path.exists() and classes_path.read_text() == format_classes(SHAPES)
         ):
             raise DataError(
                 f"{devkit} holds other data, which would be mixed up with shapes. "
@@ -108,7 +109,7 @@ def _write_devkit(devkit: Path, num_train: int, num_val: int, size_px: int, seed
     lists = devkit / "ImageSets" / "Segmentation"
     for path in (devkit / "JPEGImages", devkit / "SegmentationClass", lists):
         path.mkdir(parents=True, exist_ok=True)
-    (devkit / "classes.toml").write_text(_format_classes(SHAPES))
+    (devkit / "classes.toml").write_text(format_classes(SHAPES))
     names = [f"shapes_{index:05d}" for index in range(num_train + num_val)]
     for index, name in enumerate(names):
         picture, mask = draw_scene(np.random.default_rng((seed, index)), size_px)
@@ -233,9 +234,3 @@ def _clouds(rng: np.random.Generator, size_px: int) -> np.ndarray:
         rows = lattice[cell] * (1 - t)[:, None] + lattice[cell + 1] * t[:, None]
         total += strength * (rows[:, cell] * (1 - t) + rows[:, cell + 1] * t)
     return total
-
-
-def _format_classes(classes: Classes) -> str:
-    names = ", ".join(f'"{name}"' for name in classes.names)
-    colors = ", ".join(str(list(color)) for color in classes.colors)
-    return f"ignore_index = {VOID}\nnames = [{names}]\ncolors = [{colors}]\n"

@@ -117,6 +117,22 @@ def compute_class_weights(statistics: MaskStatistics, method: WeightMethod) -> l
     return [scale / frequency if frequency > 0 else 0.0 for frequency in frequencies]
 
 
+def check_foreground(dataset: SegmentationDataset, statistics: MaskStatistics) -> None:
+    """Refuse training masks of 0 and 255 alone: with 255 as void, only class 0 is left.
+
+    Raises:
+        DataError: The masks are of this kind.
+    """
+    is_binary = statistics.pixels[0] and statistics.num_void and not any(statistics.pixels[1:])
+    if is_binary and dataset.ignore_index == VOID:
+        raise DataError(
+            f"All {len(dataset)} masks of split '{dataset.split}' in "
+            f"{dataset.mask_paths[0].parent} hold 0 and 255 only, and 255 is void: only class 0 "
+            "would be left to learn. If 255 marks the foreground, write 1 instead: "
+            f"`atrous check {dataset.root} --fix DIR` does."
+        )
+
+
 def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] | str:
     """Return the histogram of one mask, void at 255; or its wrong values; or what is wrong."""
     image_path, mask_path = dataset.image_paths[index], dataset.mask_paths[index]
@@ -147,10 +163,14 @@ def _raise_problems(
             f"where 0 to {len(dataset.classes) - 1} and {dataset.ignore_index} (void) were "
             f"expected. First files: {shorten(list(wrong), 5)}. Correct the masks, list all "
             "classes in classes.toml, or set ignore_index to the value that marks pixels "
-            "without a class."
+            f"without a class. {_point_to_doctor(dataset)}"
         )
     if unusable:
         raise DataError(
             f"{len(unusable)} {total} cannot be used: {shorten(list(unusable), 5)}. "
-            f"The first: {next(iter(unusable.values()))}"
+            f"The first: {next(iter(unusable.values()))} {_point_to_doctor(dataset)}"
         )
+
+
+def _point_to_doctor(dataset: SegmentationDataset) -> str:
+    return f"`atrous check {dataset.root}` shows everything that is wrong."

@@ -7,11 +7,14 @@
 Source: Everingham et al. 2015, "The PASCAL Visual Object Classes Challenge: A Retrospective".
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from atrous.classes import VOC_NAMES, VOID, Classes, build_classes
 from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.sample import shorten
+from atrous.data.split_files import SplitFiles
 from atrous.errors import DataError
 
 
@@ -33,35 +36,55 @@ def list_voc_splits(devkit: Path) -> list[str]:
     return sorted(path.stem for path in (devkit / "ImageSets" / "Segmentation").glob("*.txt"))
 
 
+def find_voc_files(devkit: Path, split: str) -> SplitFiles:
+    """Find the files of the names in a split list, there or not.
+
+    Raises:
+        DataError: The list cannot be read.
+    """
+    split_list = find_split_list(devkit, split)
+    try:
+        lines = split_list.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read the split list {split_list}: {error}.") from error
+    listed = Counter(line.split()[0] for line in lines if line.strip())
+    image_folder, mask_folder = devkit / "JPEGImages", devkit / "SegmentationClass"
+    return SplitFiles(
+        names=list(listed),
+        images=_find_listed(image_folder, ".jpg", listed),
+        masks=_find_listed(mask_folder, ".png", listed),
+        image_folder=image_folder,
+        mask_folder=mask_folder,
+        listed_twice=sorted(name for name, times in listed.items() if times > 1),
+    )
+
+
+def find_split_list(devkit: Path, split: str) -> Path:
+    """Return where the names of a split are listed."""
+    return devkit / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
 def list_voc_files(devkit: Path, split: str) -> dict[str, tuple[Path, Path]]:
     """Return stem → (picture, mask) in the order of the split list.
 
     Raises:
         DataError: A listed picture or mask is missing, or a name is listed twice.
     """
-    split_list = devkit / "ImageSets" / "Segmentation" / f"{split}.txt"
-    try:
-        lines = split_list.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"Cannot read the split list {split_list}: {error}.") from error
-    names = [line.split()[0] for line in lines if line.strip()]
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+    split_list = find_split_list(devkit, split)
+    files = find_voc_files(devkit, split)
+    if twice := files.listed_twice:
         raise DataError(f"{split_list} names {len(twice)} pictures twice: {shorten(twice)}.")
-    files = {}
-    for folder, suffix in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png")):
-        present = {path.name for path in (devkit / folder).glob(f"*{suffix}")}
-        if missing := [name for name in names if name + suffix not in present]:
-            what = "picture" if folder == "JPEGImages" else "mask"
+    for what, missing, folder, suffix in (
+        ("picture", files.without_image, files.image_folder, ".jpg"),
+        ("mask", files.without_mask, files.mask_folder, ".png"),
+    ):
+        if missing:
             raise DataError(
-                f"{len(missing)} of the {len(names)} names in {split_list} have no {what} in "
-                f"{devkit / folder}: {shorten(missing)}. Add the {suffix} files, or take the "
-                "names off the list."
+                f"{len(missing)} of the {len(files.names)} names in {split_list} have no {what} in "
+                f"{folder}: {shorten(missing)}. Add the {suffix} files, or take the names off the "
+                "list."
             )
-    for name in names:
-        image_path = devkit / "JPEGImages" / f"{name}.jpg"
-        files[name] = (image_path, devkit / "SegmentationClass" / f"{name}.png")
-    return files
+    return files.pairs
 
 
 def read_voc_classes(devkit: Path, root: Path) -> tuple[Classes, int]:
@@ -70,3 +93,8 @@ def read_voc_classes(devkit: Path, root: Path) -> tuple[Classes, int]:
         if (folder / FILENAME).is_file():
             return read_classes_file(folder / FILENAME)
     return build_classes(VOC_NAMES), VOID
+
+
+def _find_listed(folder: Path, suffix: str, listed: Iterable[str]) -> dict[str, Path]:
+    present = {path.name for path in folder.glob(f"*{suffix}")}
+    return {name: folder / (name + suffix) for name in listed if name + suffix in present}

@@ -1,1 +1,14 @@
 """What is wrong with a data set, and its repair."""
+
+from atrous.doctor.doctor import CheckReport, check_dataset
+from atrous.doctor.findings import KINDS, Finding
+from atrous.doctor.repair import RepairReport, repair_dataset
+
+__all__ = [
+    "KINDS",
+    "CheckReport",
+    "Finding",
+    "RepairReport",
+    "check_dataset",
+    "repair_dataset",
+]

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import torch
 
-from atrous.data import SegmentationDataset, compute_mask_statistics, open_dataset
+from atrous.data import (
+    SegmentationDataset,
+    check_foreground,
+    compute_mask_statistics,
+    open_dataset,
+)
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError
 from atrous.figures.curves import save_loss_curves
@@ -152,6 +157,7 @@ def _make_plan(
         listener({"kind": "checking", "done": num_done, "total": total})
 
     statistics = compute_mask_statistics(train_set, on_progress)
+    check_foreground(train_set, statistics)
     compute_mask_statistics(val_set, on_progress)
 
     def measure(class_weights: list[float] | None) -> Speed:

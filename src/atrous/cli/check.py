@@ -1,0 +1,167 @@
+"""`atrous check`."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.progress import MofNCompleteColumn, Progress
+from rich.table import Table
+
+from atrous.errors import ConfigError
+from atrous.files import write_atomically
+
+if TYPE_CHECKING:
+    from atrous.doctor import CheckReport, Finding, RepairReport
+
+_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
+_MOST_FILES = 5
+_MOST_CLASSES = 30
+
+
+def run_check(
+    data: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    *,
+    data_format: Annotated[str, typer.Option("--format", help="auto, voc or pairs.")] = "auto",
+    ignore_index: Annotated[int | None, typer.Option(help="Mask value of no class.")] = None,
+    crop: Annotated[int, typer.Option(min=1, help="Crop that training will use, in pixels.")] = 256,
+    json_path: Annotated[
+        str | None, typer.Option("--json", help="Write the findings here; - prints them.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with examples of each finding here.")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write a corrected copy into this new folder.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read; by default one per core.")
+    ] = None,
+) -> None:
+    """Read a whole data set and say what is wrong with it, why it matters and what to do.
+
+    The exit code is 0 without errors and warnings, 1 with, 2 if the data cannot be used at all.
+    """
+    from atrous.doctor import check_dataset, repair_dataset
+    from atrous.doctor.repair import check_place
+
+    if fix is not None:
+        check_place(data, fix)
+    with _show_progress("checking") as on_progress:
+        report = check_dataset(
+            data,
+            format=data_format,
+            ignore_index=ignore_index,
+            crop_px=crop,
+            workers=workers,
+            progress=on_progress,
+        )
+    text = json.dumps(report.to_json(), indent=2) + "\n"
+    if json_path == "-":
+        print(text, end="")
+    else:
+        print_report(report)
+    if json_path not in (None, "-"):
+        _write(Path(str(json_path)), text)
+    if html is not None:
+        from atrous.report.check_page import render_check_page
+
+        _write(html, render_check_page(report))
+    if fix is not None:
+        with _show_progress("copying") as on_progress:
+            repaired = repair_dataset(report, fix, on_progress)
+        _print_repair(repaired, Console(stderr=json_path == "-"))
+    raise typer.Exit(report.exit_code)
+
+
+def print_report(report: "CheckReport") -> None:
+    """Print the findings, errors first, then how often each class occurs in training."""
+    console = Console()
+    splits = ", ".join(f"{name} {count.num_images}" for name, count in report.splits.items())
+    console.print(
+        f"{escape(str(report.survey.root))}: {report.num_pairs} pairs ({escape(splits)}), "
+        f"{report.survey.layout} layout, {len(report.survey.classes)} classes, "
+        f"{report.seconds:.0f} s",
+        highlight=False,
+    )
+    for finding in report.findings:
+        _print_finding(finding, console)
+    _print_classes(report, console)
+    console.print(f"\n[bold]{report.describe_verdict()}[/]", highlight=False)
+
+
+def _print_finding(finding: "Finding", console: Console) -> None:
+    style, kind = _STYLES[finding.level], finding.kind
+    console.print(f"\n[{style}]{finding.level}[/]  [bold]{kind.title}[/]  ({finding.code})")
+    lines = [escape(finding.summary)]
+    for file in finding.files[:_MOST_FILES]:
+        detail = f"  {file.detail}" if file.detail else ""
+        lines.append(f"[dim]·[/] {escape(file.path + detail)}")
+    if finding.num_files > _MOST_FILES:
+        lines.append(f"[dim]· and {finding.num_files - _MOST_FILES:,} more[/]")
+    lines.append(f"[dim]Why:[/] {kind.why}")
+    repaired = f" `--fix DIR` {kind.repaired}." if kind.repaired else ""
+    lines.append(f"[dim]Fix:[/] {kind.fix}{repaired}")
+    console.print(Padding("\n".join(lines), (0, 0, 0, 2)), highlight=False)
+
+
+def _print_classes(report: "CheckReport", console: Console) -> None:
+    for split in report.survey.train_splits or list(report.splits):
+        count = report.splits[split]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column(f"\nclass in {escape(split)}")
+        for heading in ("\npictures", "\npixels", "\nshare", "weight\ninverse", "median\nfreq."):
+            table.add_column(heading, justify="right")
+        for entry in count.classes[:_MOST_CLASSES]:
+            table.add_row(
+                escape(f"{entry.index} {entry.name}"),
+                f"{entry.num_images:,}",
+                f"{entry.pixels:,}",
+                f"{100 * entry.share:.2f} %",
+                f"{entry.weight_inverse:.3g}",
+                f"{entry.weight_median_frequency:.3g}",
+            )
+        console.print()
+        console.print(table, highlight=False)
+        left = len(count.classes) - _MOST_CLASSES
+        more = f"{left} further classes are in --json and --html. " if left > 0 else ""
+        ratio = "" if count.imbalance is None else f", imbalance {count.imbalance:,.0f} : 1"
+        console.print(f"{more}Void {100 * count.void_share:.1f} %{ratio}", highlight=False)
+
+
+def _print_repair(repaired: "RepairReport", console: Console) -> None:
+    console.print(
+        f"\nCorrected copy in {escape(str(repaired.folder))}: {repaired.num_written} pairs; "
+        f"{repaired.num_converted} masks rewritten, {repaired.num_turned} pictures turned upright, "
+        f"{repaired.num_renamed} pairs renamed, {len(repaired.left_out)} files left out.",
+        highlight=False,
+    )
+    for path, reason in repaired.left_out[:_MOST_FILES]:
+        console.print(f"  [dim]·[/] {escape(path)}: {reason}", highlight=False)
+    if len(repaired.left_out) > _MOST_FILES:
+        console.print(f"  [dim]· and {len(repaired.left_out) - _MOST_FILES:,} more[/]")
+    if repaired.remaining:
+        codes = ", ".join(repaired.remaining)
+        console.print(f"Only you can mend: {codes}.", highlight=False)
+
+
+@contextmanager
+def _show_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise ConfigError(f"The report cannot be written to {path}: {error}.") from None

@@ -1,0 +1,109 @@
+"""Checks of the classes: which occur where, and how often."""
+
+from collections.abc import Iterable
+
+from atrous.data.sample import shorten
+from atrous.doctor.findings import Finding, FoundFile, build_finding
+from atrous.doctor.mask_checks import is_interpolated, list_binary_masks
+from atrous.doctor.survey import Survey
+
+_MOST_IMBALANCE = 200
+_SPARSE = 2
+
+
+def check_value_gaps(survey: Survey) -> list[Finding]:
+    """Find class numbers that jump, where the masks alone say how many there are."""
+    used = _list_used(survey, survey.splits)
+    if not _is_sparse(survey, used):
+        return []
+    summary = f"{len(used)} values occur, {shorten(used, 12)}; that makes {used[-1] + 1} classes."
+    return [build_finding("value-gaps", summary, values=used)]
+
+
+def check_single_class(survey: Survey) -> list[Finding]:
+    """Find data sets in which only one class occurs."""
+    used = _list_used(survey, survey.splits)
+    if len(used) != 1 or list_binary_masks(survey):
+        return []
+    return [build_finding("single-class", f"Only '{survey.classes.names[used[0]]}' occurs.")]
+
+
+def check_absent_classes(survey: Survey) -> list[Finding]:
+    """Find classes that are in training only, in validation only, or nowhere."""
+    if not survey.index_masks or list_binary_masks(survey):
+        return []
+    if _is_sparse(survey, _list_used(survey, survey.splits)):
+        return []
+    findings = []
+    held_out = set(_list_used(survey, survey.held_out_splits))
+    parts, missing = [], set()
+    for split in survey.train_splits:
+        if only := sorted(held_out - set(_list_used(survey, [split]))):
+            missing.update(only)
+            parts.append(f"'{split}' never shows {_name(survey, only)}")
+    if parts:
+        files = _list_masks_with(survey, missing)
+        findings.append(build_finding("class-only-in-val", "; ".join(parts) + ".", files))
+    trained = set(_list_used(survey, survey.train_splits))
+    parts = [
+        f"'{split}' has no {_name(survey, never)}"
+        for split in survey.held_out_splits
+        if survey.members[split] and (never := trained - set(_list_used(survey, [split])))
+    ]
+    if parts:
+        findings.append(build_finding("class-not-in-val", "; ".join(parts) + "."))
+    if unused := set(range(len(survey.classes))) - set(_list_used(survey, survey.splits)):
+        findings.append(build_finding("class-unused", f"{_name(survey, unused)}."))
+    return findings
+
+
+def check_imbalance(survey: Survey) -> list[Finding]:
+    """Find training splits in which one class has far more pixels than another."""
+    parts = []
+    for split in survey.train_splits:
+        pixels = survey.count_pixels([split]).pixels
+        ratio = compute_imbalance(pixels)
+        if ratio is not None and ratio >= _MOST_IMBALANCE:
+            most = _name(survey, [pixels.index(max(pixels))])
+            rarest = _name(survey, [pixels.index(min(filter(None, pixels)))])
+            parts.append(f"'{split}': {most} has {ratio:,.0f} times the pixels of {rarest}")
+    if not parts:
+        return []
+    return [build_finding("imbalance", "; ".join(parts) + ".")]
+
+
+def compute_imbalance(pixels: list[int]) -> float | None:
+    """Return most over fewest pixels of the classes that occur; None below two classes."""
+    present = [count for count in pixels if count]
+    return max(present) / min(present) if len(present) > 1 else None
+
+
+def _list_used(survey: Survey, splits: Iterable[str]) -> list[int]:
+    """Return the classes that occur in some splits, sorted; interpolated masks are not believed."""
+    chosen = set(survey.list_members(splits))
+    return sorted(
+        {
+            value
+            for index, mask in survey.index_masks
+            if index in chosen and not is_interpolated(mask)
+            for value in survey.list_classes(mask)
+            if value < len(survey.classes)
+        }
+    )
+
+
+def _is_sparse(survey: Survey, used: list[int]) -> bool:
+    return survey.given is None and bool(used) and used[-1] >= _SPARSE * len(used) + 1
+
+
+def _list_masks_with(survey: Survey, classes: set[int]) -> list[FoundFile]:
+    chosen = set(survey.list_members(survey.held_out_splits))
+    return [
+        survey.found_mask(index, _name(survey, here))
+        for index, mask in survey.index_masks
+        if index in chosen and (here := classes & set(mask.values or {}))
+    ]
+
+
+def _name(survey: Survey, classes: Iterable[int]) -> str:
+    return shorten([survey.classes.names[index] for index in sorted(classes)], 24)

@@ -1,0 +1,65 @@
+"""Pictures and masks that belong together though their names differ by a usual ending."""
+
+import re
+from pathlib import Path
+
+from atrous.data.dataset import Layout
+from atrous.data.pairs import list_image_files
+from atrous.data.split_files import SplitFiles
+
+_WORD = (
+    r"masks?|labels?|labelids|labeltrainids|segmentation|seg|gt|gtfine|gtcoarse|annotations?|anno"
+)
+_WORD += r"|colou?r|leftimg8bit|images?|img|rgb|photo|picture|l|p"
+_ENDING = re.compile(rf"(?:[-_. ](?:{_WORD}))+$")
+_BEGINNING = re.compile(rf"^(?:(?:{_WORD})[-_. ])+")
+
+
+def compute_key(stem: str) -> str:
+    """Return what is left of a stem without case and words such as _mask, _gt or img_."""
+    stem = stem.casefold()
+    return _BEGINNING.sub("", _ENDING.sub("", stem)) or stem
+
+
+def find_matches(files: SplitFiles, layout: Layout) -> dict[str, tuple[Path, Path]]:
+    """Return stem → (picture, mask) of the files without partner that fit by `compute_key`.
+
+    Only where one picture and one mask have the key. In VOC's layout the stem is the one in the
+    split list; elsewhere the picture's.
+    """
+    images = {name: files.images[name] for name in files.without_mask if name in files.images}
+    masks = {name: files.masks[name] for name in files.without_image if name in files.masks}
+    if layout == "pairs":
+        return {
+            image.stem: (image, mask)
+            for image, mask in _match(list(images.values()), list(masks.values()))
+        }
+    found = {}
+    spare_images = _list_spare(files.image_folder, files.images, (".jpg", ".jpeg"))
+    spare_masks = _list_spare(files.mask_folder, files.masks, (".png",))
+    for image, mask in _match(list(images.values()), spare_masks):
+        found[image.stem] = (image, mask)
+    for image, mask in _match(spare_images, list(masks.values())):
+        found[mask.stem] = (image, mask)
+    return found
+
+
+def _list_spare(folder: Path, used: dict[str, Path], suffixes: tuple[str, ...]) -> list[Path]:
+    taken = set(used.values())
+    return [
+        path
+        for path in list_image_files(folder)
+        if path not in taken and path.suffix.lower() in suffixes
+    ]
+
+
+def _match(images: list[Path], masks: list[Path]) -> list[tuple[Path, Path]]:
+    by_key: dict[str, tuple[list[Path], list[Path]]] = {}
+    for side, paths in enumerate((images, masks)):
+        for path in paths:
+            by_key.setdefault(compute_key(path.stem), ([], []))[side].append(path)
+    return [
+        (of_key[0][0], of_key[1][0])
+        for of_key in by_key.values()
+        if len(of_key[0]) == len(of_key[1]) == 1
+    ]

@@ -1,0 +1,280 @@
+"""A corrected copy of a data set; the original is only ever read."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from atrous.classes import VOID, Classes, build_classes
+from atrous.data.classes_file import FILENAME, format_classes
+from atrous.data.sample import read_indices, read_orientation, turn_upright
+from atrous.data.voc import find_split_list
+from atrous.doctor.doctor import CheckReport
+from atrous.doctor.facts import PairFacts
+from atrous.doctor.file_checks import is_mismatched, is_swapped, is_turned
+from atrous.doctor.mask_checks import (
+    find_color_table,
+    find_palette_table,
+    list_binary_masks,
+    list_color_masks,
+    list_disordered_masks,
+)
+from atrous.doctor.palettes import ColorTable
+from atrous.doctor.survey import Survey
+from atrous.errors import DataError
+
+
+@dataclass
+class RepairReport:
+    """What was done for the corrected copy.
+
+    Attributes:
+        folder: The copy.
+        num_written: Pairs in it.
+        num_converted: Masks whose values were rewritten.
+        num_turned: Pictures that were turned upright.
+        num_renamed: Pairs whose files got one stem.
+        left_out: (file, reason) of what is not in the copy.
+        remaining: Codes of errors and warnings that only a person can mend.
+    """
+
+    folder: Path
+    num_written: int = 0
+    num_converted: int = 0
+    num_turned: int = 0
+    num_renamed: int = 0
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    remaining: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which masks are rewritten, and how."""
+
+    tables: dict[int, ColorTable]
+    binary: set[int]
+    classes: Classes | None
+
+
+def repair_dataset(
+    report: CheckReport, folder: Path | str, progress: Callable[[int, int], None] | None = None
+) -> RepairReport:
+    """Write a copy of a checked data set in which what can be mended is mended.
+
+    Masks of colours become indices, 255 becomes 1 in binary masks, EXIF turns are carried out,
+    partners get one name. Files that training would refuse and that cannot be mended are left
+    out. All other files are copied byte for byte. The copy is whole or not there.
+
+    Args:
+        report: Of `check_dataset`.
+        folder: New or empty, and not inside the data set.
+        progress: Called with how many pairs are done and how many there are.
+
+    Raises:
+        DataError: The folder is in use, inside the data or cannot be written, or nothing is left.
+    """
+    survey, folder = report.survey, Path(folder)
+    check_place(survey.root, folder)
+    plan = _make_plan(survey)
+    result = RepairReport(folder, remaining=_list_remaining(report))
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}-", dir=folder.absolute().parent
+        ) as scratch:
+            whole = Path(scratch) / "whole"
+            _write_copy(survey, plan, whole, result, progress)
+            if not result.num_written:
+                raise DataError(
+                    f"Nothing of {survey.root} can be mended: all of its pairs are damaged. "
+                    "The report says how; nothing was written."
+                )
+            whole.rename(folder)
+    except OSError as error:
+        raise DataError(
+            f"The corrected copy cannot be written to {folder}: {error}. Nothing was left there."
+        ) from error
+    return result
+
+
+def check_place(root: Path, folder: Path) -> None:
+    """Raise DataError unless a corrected copy of `root` may be written to `folder`."""
+    data, place = root.resolve(), folder.resolve()
+    if place.is_relative_to(data) or data.is_relative_to(place):
+        raise DataError(
+            f"The corrected copy cannot go to {folder}: that is inside the data set {root}, or "
+            "around it, and the original is never touched. Name a folder elsewhere."
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(
+            f"{folder} is already there and not empty. Name a new folder for the corrected copy, "
+            "or remove this one first."
+        )
+
+
+def _make_plan(survey: Survey) -> _Plan:
+    tables: dict[int, ColorTable] = {}
+    classes = None
+    colored, disordered = list_color_masks(survey), list_disordered_masks(survey)
+    num_plain = len(survey.index_masks) - len(disordered)
+    for chosen, table in (
+        (disordered, find_palette_table(survey)),
+        (colored, find_color_table(survey)),
+    ):
+        if table is None or (num_plain and survey.given is None):
+            continue  # which index a colour has among the other masks is anybody's guess
+        tables |= {index: table for index, mask in chosen if mask.colors or mask.palette}
+        if survey.given is None or survey.given.names != table.classes.names:
+            classes = table.classes
+    binary = set(list_binary_masks(survey))
+    if binary and survey.given is None and classes is None:
+        classes = build_classes(["background", "foreground"])
+    return _Plan(tables, binary, classes)
+
+
+def _list_remaining(report: CheckReport) -> list[str]:
+    return [
+        finding.code
+        for finding in report.findings
+        if finding.level != "note" and not finding.kind.repaired
+    ]
+
+
+def _write_copy(
+    survey: Survey,
+    plan: _Plan,
+    whole: Path,
+    result: RepairReport,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    copy = whole / survey.folder.relative_to(survey.root)
+    written: set[int] = set()
+    for index, pair in enumerate(survey.pairs):
+        if reason := _find_reason_to_leave_out(survey, plan, index):
+            result.left_out.append((survey.relative(pair.mask_path), reason))
+        else:
+            _write_pair(survey, plan, index, copy, result)
+            written.add(index)
+        if progress is not None:
+            progress(index + 1, len(survey.pairs))
+    result.num_written = len(written)
+    if not written:
+        return
+    for split, files in survey.splits.items():
+        result.left_out += _list_partnerless(survey, split)
+        if survey.layout == "voc":
+            names = {
+                survey.pairs[index].name for index in survey.members[split] if index in written
+            }
+            _write_split_list(copy, split, [name for name in files.names if name in names])
+    _write_classes(survey, plan, copy)
+
+
+def _list_partnerless(survey: Survey, split: str) -> list[tuple[str, str]]:
+    files, matches = survey.splits[split], survey.matches[split]
+    used = {path for pair in (files.pairs | matches).values() for path in pair}
+    alone = [*files.images.values(), *files.masks.values()]
+    return [
+        *((survey.relative(path), "has no partner") for path in alone if path not in used),
+        *((survey.relative(path), "has the stem of another") for _, path in files.same_stem),
+    ]
+
+
+def _find_reason_to_leave_out(survey: Survey, plan: _Plan, index: int) -> str | None:
+    pair = survey.pairs[index]
+    if pair.image is None or pair.mask is None:
+        return "cannot be read" if pair.mask is None else "its picture cannot be read"
+    if is_swapped(pair):
+        return "picture and mask have changed places"
+    if is_mismatched(pair):
+        return "another size than its picture"
+    if pair.mask.is_jpeg:
+        return "a JPEG"
+    if pair.mask.values is None and index not in plan.tables:
+        return "colours without a table"
+    return None
+
+
+def _write_pair(survey: Survey, plan: _Plan, index: int, copy: Path, result: RepairReport) -> None:
+    pair = survey.pairs[index]
+    image_path = _place(survey, copy, pair.image_path, pair.name, ".jpg")
+    mask_path = _place(survey, copy, pair.mask_path, pair.name, ".png")
+    turned = is_turned(pair)
+    if turned is False:
+        shutil.copyfile(pair.image_path, image_path)
+    else:
+        _write_upright(pair, image_path)
+        result.num_turned += 1
+    if turned or index in plan.tables or index in plan.binary:
+        _write_mask(plan, index, pair, mask_path.with_suffix(".png"), turn=bool(turned))
+        result.num_converted += index in plan.tables or index in plan.binary
+    else:
+        shutil.copyfile(pair.mask_path, mask_path)
+    result.num_renamed += pair.image_path.stem != pair.mask_path.stem
+
+
+def _place(survey: Survey, copy: Path, path: Path, name: str, voc_suffix: str) -> Path:
+    suffix = voc_suffix if survey.layout == "voc" else path.suffix
+    place = copy / path.relative_to(survey.folder).with_name(name + suffix)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _write_upright(pair: PairFacts, path: Path) -> None:
+    with Image.open(pair.image_path) as picture:
+        kind = picture.format
+        upright = turn_upright(picture, read_orientation(picture))
+        options = {"quality": 95, "subsampling": 0} if kind in ("JPEG", "MPO") else {}
+        upright.save(
+            path,
+            "JPEG" if kind == "MPO" else kind,
+            icc_profile=picture.info.get("icc_profile"),
+            exif=b"",
+            **options,
+        )
+
+
+def _write_mask(plan: _Plan, index: int, pair: PairFacts, path: Path, *, turn: bool) -> None:
+    table = plan.tables.get(index)
+    indices = read_indices(pair.mask_path) if table is None else _convert(pair, table)
+    if index in plan.binary:
+        indices[indices == VOID] = 1
+    mask = Image.fromarray(indices)
+    if turn:
+        assert pair.image is not None
+        mask = turn_upright(mask, pair.image.orientation)
+    mask.save(path)
+
+
+def _convert(pair: PairFacts, table: ColorTable) -> npt.NDArray[np.uint8]:
+    """Return the index of each pixel's colour, void where the table does not have it."""
+    with Image.open(pair.mask_path) as picture:
+        colors = np.asarray(picture.convert("RGB")).astype(np.uint32)
+    keys = colors[..., 0] << 16 | colors[..., 1] << 8 | colors[..., 2]
+    known = sorted((r << 16 | g << 8 | b, index) for (r, g, b), index in table.indices.items())
+    known_keys = np.array([key for key, _ in known], np.uint32)
+    values = np.array([index for _, index in known], np.uint8)
+    places = np.searchsorted(known_keys, keys).clip(max=len(known_keys) - 1)
+    return np.where(known_keys[places] == keys, values[places], np.uint8(VOID)).astype(np.uint8)
+
+
+def _write_split_list(copy: Path, split: str, names: list[str]) -> None:
+    if names:
+        path = find_split_list(copy, split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(names) + "\n", encoding="utf-8")
+
+
+def _write_classes(survey: Survey, plan: _Plan, copy: Path) -> None:
+    if plan.classes is not None:
+        (copy / FILENAME).write_text(format_classes(plan.classes), encoding="utf-8")
+        return
+    for folder in (survey.folder, survey.root):
+        if (folder / FILENAME).is_file():
+            shutil.copyfile(folder / FILENAME, copy / FILENAME)
+            return

@@ -1,0 +1,125 @@
+"""All that is known of a data set once its files have been read: what the checks look at."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from atrous.classes import VOID, Classes, build_classes
+from atrous.data import MaskStatistics
+from atrous.data.dataset import Layout
+from atrous.data.split_files import SplitFiles
+from atrous.doctor.facts import MaskFacts, PairFacts
+from atrous.doctor.findings import FoundFile
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A data set and the facts of its files.
+
+    Attributes:
+        root: Folder as the user gave it.
+        folder: Where the layout begins.
+        layout: `voc` or `pairs`.
+        splits: What lies on disk for each split.
+        matches: Split → stem → files that belong together though their names differ.
+        pairs: Facts, each pair once, however many splits name it.
+        members: Split → indices into `pairs`.
+        given: Classes of the layout or of `classes.toml`; None where masks alone tell.
+        has_table: The colours of the classes were chosen for them, not filled in.
+        ignore_index: Mask value of void, besides 255.
+        crop_px: Side of the training crop.
+    """
+
+    root: Path
+    folder: Path
+    layout: Layout
+    splits: dict[str, SplitFiles]
+    matches: dict[str, dict[str, tuple[Path, Path]]]
+    pairs: list[PairFacts]
+    members: dict[str, list[int]]
+    given: Classes | None
+    has_table: bool
+    ignore_index: int
+    crop_px: int
+
+    @property
+    def train_splits(self) -> list[str]:
+        """Splits to train on by their names: train, trainaug, training; not trainval."""
+        return [split for split in self.splits if split.startswith("train") and "val" not in split]
+
+    @property
+    def held_out_splits(self) -> list[str]:
+        """Splits to be scored by their names: val, validation, dev, test."""
+        return [split for split in self.splits if split.startswith(("val", "dev", "test", "eval"))]
+
+    @cached_property
+    def classes(self) -> Classes:
+        """The classes as training would have them; numbered up to the largest value if not given.
+
+        Without a single usable mask there is one class, so that a report can be written.
+        """
+        if self.given is not None:
+            return self.given
+        largest = max(
+            (max(self.list_classes(mask), default=0) for _, mask in self.index_masks), default=0
+        )
+        return build_classes([str(index) for index in range(largest + 1)])
+
+    @cached_property
+    def index_masks(self) -> list[tuple[int, MaskFacts]]:
+        """(pair, mask) of the masks that hold indices without loss."""
+        return [
+            (index, pair.mask)
+            for index, pair in enumerate(self.pairs)
+            if pair.mask is not None and pair.mask.values is not None and not pair.mask.is_jpeg
+        ]
+
+    def list_classes(self, mask: MaskFacts) -> list[int]:
+        """Return the values of a mask that can be class indices: not void, not above 254."""
+        void = (self.ignore_index, VOID)
+        return [value for value in mask.values or {} if 0 <= value < VOID and value not in void]
+
+    def list_wrong_values(self, mask: MaskFacts) -> list[int]:
+        """Return the sorted values of a mask that are neither a class nor void."""
+        void = (self.ignore_index, VOID)
+        last = len(self.classes) - 1
+        return sorted(v for v in mask.values or {} if not 0 <= v <= last and v not in void)
+
+    def list_members(self, splits: Iterable[str]) -> list[int]:
+        """Return the pairs of some splits, each once, in order."""
+        return sorted({index for split in splits for index in self.members[split]})
+
+    def count_pixels(self, splits: Iterable[str]) -> MaskStatistics:
+        """Count the pixels of each class over the masks of some splits."""
+        num_classes = len(self.classes)
+        chosen = set(self.list_members(splits))
+        pixels, where_present = np.zeros((2, num_classes), np.int64)
+        num_void = 0
+        for index, mask in self.index_masks:
+            if index in chosen:
+                counts = self._count_classes(mask)
+                num_void += sum((mask.values or {}).values()) - counts.total()
+                for value, count in counts.items():
+                    pixels[value] += count
+                    where_present[value] += counts.total()
+        return MaskStatistics(pixels.tolist(), where_present.tolist(), num_void)
+
+    def _count_classes(self, mask: MaskFacts) -> Counter[int]:
+        known = {value for value in self.list_classes(mask) if value < len(self.classes)}
+        return Counter({value: n for value, n in (mask.values or {}).items() if value in known})
+
+    def relative(self, path: Path) -> str:
+        """Return a path as the report writes it."""
+        return path.relative_to(self.root).as_posix()
+
+    def found_mask(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
+        """Name the mask of a pair, and the pair that it resembles."""
+        return FoundFile(self.relative(self.pairs[index].mask_path), detail, index, other)
+
+    def found_image(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
+        """Name the picture of a pair, and the pair that it resembles."""
+        return FoundFile(self.relative(self.pairs[index].image_path), detail, index, other)

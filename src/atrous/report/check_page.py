@@ -1,0 +1,75 @@
+"""The page of `atrous check`: findings with examples, and the classes of each split."""
+
+import base64
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from atrous.doctor import KINDS, CheckReport, Finding
+from atrous.doctor.doctor import SplitCount
+from atrous.doctor.examples import render_examples
+from atrous.doctor.survey import Survey
+from atrous.report.page import render_page
+
+MOST_LISTED = 200
+
+
+def render_check_page(report: CheckReport) -> str:
+    """Return one HTML file with everything in it, the pictures too."""
+    survey = report.survey
+    found = {finding.code for finding in report.findings}
+    return render_page(
+        "check.html",
+        name=Path(survey.root).resolve().name,
+        verdict=report.describe_verdict(),
+        facts=[
+            ("Folder", str(survey.root)),
+            ("Layout", survey.layout),
+            ("Pairs", f"{report.num_pairs:,}"),
+            ("Classes", len(survey.classes)),
+            ("Void", survey.ignore_index),
+            ("Crop", f"{survey.crop_px} × {survey.crop_px}"),
+            ("Time", f"{report.seconds:.0f} s"),
+        ],
+        findings=[_describe(finding, survey) for finding in report.findings],
+        splits=[_describe_split(name, count) for name, count in report.splits.items()],
+        absent=[kind.title for code, kind in KINDS.items() if code not in found],
+    )
+
+
+def _describe(finding: Finding, survey: Survey) -> dict[str, Any]:
+    examples = render_examples(finding, survey)
+    return finding.to_json() | {
+        "repaired": finding.kind.repaired,
+        "files": [
+            {"path": file.path, "detail": file.detail} for file in finding.files[:MOST_LISTED]
+        ],
+        "examples": None if examples is None else _encode(examples),
+        "size": None if examples is None else examples.size,
+        "alt": ", ".join(file.path for file in finding.files[:6]),
+    }
+
+
+def _encode(picture: Image.Image) -> str:
+    content = BytesIO()
+    picture.save(content, "JPEG", quality=85, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def _describe_split(name: str, count: SplitCount) -> dict[str, Any]:
+    summary = f"{count.num_images:,} pairs, {100 * count.void_share:.1f} % of the pixels void"
+    if count.imbalance is not None:
+        summary += f"; the most frequent class has {count.imbalance:,.0f} times the pixels "
+        summary += "of the rarest that occurs"
+    largest = max((entry.share for entry in count.classes), default=0) or 1
+    return {
+        "name": name,
+        "summary": summary + ".",
+        "classes": [
+            vars(entry)
+            | {"text": f"{100 * entry.share:.2f} %", "width": round(100 * entry.share / largest, 1)}
+            for entry in count.classes
+        ],
+    }

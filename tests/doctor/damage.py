@@ -1,0 +1,102 @@
+"""Ways to damage a clean data set."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from atrous.classes import voc_color
+
+
+def masks(root: Path, split: str = "*") -> list[Path]:
+    found = sorted(root.glob(f"{split}/masks/*")) + sorted(root.glob("SegmentationClass/*"))
+    assert found
+    return found
+
+
+def images(root: Path, split: str = "*") -> list[Path]:
+    found = sorted(root.glob(f"{split}/images/*")) + sorted(root.glob("JPEGImages/*"))
+    assert found
+    return found
+
+
+def change_mask(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    with Image.open(path) as picture:
+        indices = np.asarray(picture).copy()
+    Image.fromarray(change(indices)).save(path)
+
+
+def change_masks(root: Path, change: Callable[[np.ndarray], np.ndarray], split: str = "*") -> None:
+    for path in masks(root, split):
+        change_mask(path, change)
+
+
+def color_masks(root: Path, colors: list[tuple[int, ...]]) -> None:
+    table = np.array(colors, np.uint8)
+    change_masks(root, lambda mask: table[mask])
+
+
+def truncate(path: Path, share: float = 0.6) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+
+
+def tag(path: Path, orientation: int, *, store_turned: bool = True) -> None:
+    """Give a picture an EXIF orientation; stored so that it looks as before, or as it is."""
+    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+    with Image.open(path) as picture:
+        picture.load()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = picture.transpose(back) if store_turned else picture
+    stored.save(path, quality=92, exif=exif)
+
+
+def swap(root: Path) -> None:
+    for image, mask in zip(images(root), masks(root), strict=True):
+        with Image.open(image) as picture, Image.open(mask) as labels:
+            picture.load(), labels.load()
+        image.unlink()
+        picture.save(mask)
+        labels.save(image.with_suffix(".png"))
+
+
+def interpolate(path: Path) -> None:
+    with Image.open(path) as picture:
+        grey = Image.fromarray(np.asarray(picture))
+    small = grey.resize((grey.width // 2, grey.height // 2), Image.Resampling.NEAREST)
+    small.resize(grey.size, Image.Resampling.BILINEAR).save(path)
+
+
+def sort_palette(path: Path) -> None:
+    """Save a mask as a drawing program does that sorts the palette by brightness."""
+    with Image.open(path) as picture:
+        indices, numbers = np.asarray(picture), picture.getpalette()
+    colors = [tuple(numbers[3 * i : 3 * i + 3]) for i in range(4)]
+    order = sorted(range(4), key=lambda i: -sum(colors[i]))
+    mask = Image.fromarray(np.argsort(order).astype(np.uint8)[indices])
+    mask.putpalette([channel for index in order for channel in colors[index]])
+    mask.save(path)
+
+
+def copy_pair(root: Path, source: tuple[str, str], target: tuple[str, str]) -> None:
+    for folder, suffix in (("images", ".jpg"), ("masks", ".png")):
+        shutil.copyfile(
+            root / source[0] / folder / (source[1] + suffix),
+            root / target[0] / folder / (target[1] + suffix),
+        )
+
+
+def shrink_a_little(path: Path) -> None:
+    """Save a picture again in another quality, a bit brighter."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture).astype(int)
+    Image.fromarray((pixels * 0.95 + 10).clip(0, 255).astype(np.uint8)).save(path, quality=60)
+
+
+CAMVID_COLORS = [(128, 64, 128), (128, 0, 0), (128, 128, 128), (0, 128, 192)]
+CITYSCAPES_COLORS = [(128, 64, 128), (70, 70, 70), (0, 0, 142), (220, 20, 60)]
+VOC_COLORS = [voc_color(index) for index in (0, 8, 12, 15)]
+OWN_COLORS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (1, 2, 3)]

@@ -1,0 +1,207 @@
+"""The doctor as a whole: figures, folders that cannot be used, the command, the real sets."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from damage import change_mask, masks, truncate
+from PIL import Image
+
+from atrous.cli.main import run
+from atrous.data import compute_class_weights, compute_mask_statistics, open_dataset
+from atrous.data.shapes import write_shapes
+from atrous.doctor import KINDS, check_dataset
+from atrous.errors import ConfigError, DataError
+from atrous.training import train
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def atrous(monkeypatch, capsys):
+    """Run the command in this process; returns exit code, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_the_figures_are_those_that_training_counts(make_clean, check):
+    root = make_clean()
+    change_mask(masks(root)[0], lambda mask: np.where(mask == 3, 255, mask))
+    count = check(root).splits["train"]
+    statistics = compute_mask_statistics(open_dataset(root, "train"))
+    assert [entry.pixels for entry in count.classes] == statistics.pixels
+    assert count.void_share == statistics.num_void / (24 * 112 * 96)
+    assert [entry.num_images for entry in count.classes] == [24, 24, 24, 23]
+    for method in ("inverse", "median_frequency"):
+        weights = compute_class_weights(statistics, method)
+        assert [getattr(entry, f"weight_{method}") for entry in count.classes] == weights
+
+
+def test_workers_change_nothing(make_clean):
+    root = make_clean()
+    truncate(masks(root)[20])
+    seen = []
+    reports = [
+        check_dataset(root, workers=workers, progress=lambda *done: seen.append(done)).to_json()
+        for workers in (1, 3)
+    ]
+    for report in reports:
+        del report["seconds"]
+    assert reports[0] == reports[1]
+    assert seen == [(16, 32), (32, 32)] * 2
+
+
+def test_shapes_are_clean(tmp_path):
+    write_shapes(tmp_path, num_train=80, num_val=30, size_px=128, seed=1)
+    report = check_dataset(tmp_path, workers=1)
+    assert report.findings == []
+    assert report.exit_code == 0
+
+
+def make_empty_split(root):
+    (root / "train/images").mkdir(parents=True)
+
+
+def make_broken_classes(root):
+    make_empty_split(root)
+    Image.new("RGB", (9, 9)).save(root / "train/images/a.png")
+    (root / "classes.toml").write_text("names = 3")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: root.rmdir(), "There is no folder"),
+        (lambda root: None, "Two layouts are known"),
+        (lambda root: (root / "a.txt").touch(), "it holds a.txt"),
+        (make_empty_split, "holds no pictures"),
+        (make_broken_classes, "needs `names`"),
+    ],
+)
+def test_folders_that_cannot_be_used(tmp_path, atrous, make, message):
+    root = tmp_path / "data"
+    root.mkdir()
+    make(root)
+    with pytest.raises(DataError, match=message):
+        check_dataset(root)
+    code, _, errors = atrous("check", root)
+    assert code == 2
+    assert "Traceback" not in errors
+
+
+def test_options_out_of_range(make_clean):
+    root = make_clean()
+    for options in ({"ignore_index": 256}, {"crop_px": 0}, {"workers": 0}, {"format": "coco"}):
+        with pytest.raises(ConfigError):
+            check_dataset(root, **options)
+
+
+def test_one_picture_and_nothing_else(tmp_path, check):
+    for folder, value in (("images", 9), ("masks", 0)):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+        Image.new("L", (1, 1), value).save(tmp_path / "train" / folder / "a.png")
+    codes = {finding.code for finding in check(tmp_path).findings}
+    assert codes == {"single-class", "constant-picture", "small-for-crop"}
+
+
+def test_the_command(make_clean, atrous, tmp_path):
+    root = make_clean()
+    code, out, _ = atrous("check", root, "--crop", 96, "--workers", 1)
+    assert (code, "No findings." in out) == (0, True)
+    truncate(root / "train/images/p01.jpg")
+    arguments = ["check", root, "--crop", 96, "--workers", 1]
+    code, out, _ = atrous(*arguments, "--fix", tmp_path / "mended", "--json", tmp_path / "a/b.json")
+    assert code == 1
+    for text in ("error  Files that cannot be read", "train/images/p01.jpg", "Why:", "Fix:"):
+        assert text in out
+    assert "Corrected copy" in out
+    assert atrous("check", tmp_path / "mended", "--crop", 96, "--workers", 1)[0] == 0
+    code, out, _ = atrous(*arguments, "--json", "-")
+    assert code == 1
+    assert (
+        json.loads(out)["findings"] == json.loads((tmp_path / "a/b.json").read_text())["findings"]
+    )
+    finding = json.loads(out)["findings"][0]
+    assert set(finding) == {
+        "code", "level", "title", "summary", "why", "fix", "num_files", "files", "data"
+    }  # fmt: skip
+
+
+def test_the_command_refuses_bad_places_before_it_reads(make_clean, atrous, tmp_path):
+    root = make_clean()
+    code, _, errors = atrous("check", root, "--fix", root / "mended")
+    assert code == 2
+    assert "inside the data set" in " ".join(errors.split())
+    (tmp_path / "file").touch()
+    code, _, errors = atrous("check", root, "--html", tmp_path / "file" / "a.html")
+    assert code == 2
+    assert "cannot be written" in " ".join(errors.split())
+
+
+def test_the_document_is_in_step_with_the_code():
+    rows = re.findall(
+        r"^\| `(\S+)` \| (\w+) \| (.*?) \| (.*?) \|$", (ROOT / "docs/doctor.md").read_text(), re.M
+    )
+    assert {code: (level, meaning, fix) for code, level, meaning, fix in rows} == {
+        code: (
+            kind.level,
+            f"{kind.title}. {kind.why}",
+            kind.fix + (f" `--fix` {kind.repaired}." if kind.repaired else ""),
+        )
+        for code, kind in KINDS.items()
+    }
+
+
+def make_binary(root):
+    for path in masks(root):
+        change_mask(path, lambda mask: 255 * (mask > 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (make_binary, "0 and 255 only"),
+        (lambda root: truncate(root / "train/images/p01.jpg"), "cannot be used: p01"),
+        (lambda root: (root / "train/masks/p01.png").unlink(), "have no mask"),
+    ],
+)
+def test_training_refuses_and_names_the_doctor(make_clean, tmp_path, make, message):
+    root = make_clean(classes_file=False)
+    make(root)
+    with pytest.raises(DataError, match=message) as caught:
+        train(make_recipe(root), tmp_path / "run")
+    assert f"atrous check {root}" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def make_recipe(root):
+    from atrous.recipe import build_recipe
+
+    return build_recipe({"data": {"root": str(root), "crop": 48}})
+
+
+def test_camvid(real_data):
+    report = check_dataset(real_data / "camvid")
+    found = {finding.code: finding for finding in report.findings}
+    assert set(found) == {"near-duplicates"}
+    assert report.exit_code == 0
+
+
+@pytest.mark.slow
+def test_voc_animals(real_data):
+    report = check_dataset(real_data / "voc-animals")
+    found = {finding.code: finding for finding in report.findings}
+    assert "class-unused" in found
+    assert "aeroplane" in found["class-unused"].summary
+    assert not [finding.code for finding in report.findings if finding.level == "error"]

@@ -1,0 +1,367 @@
+"""A damaged copy for every finding: exactly what was damaged is found, with its files."""
+
+import shutil
+
+import numpy as np
+import pytest
+from damage import (
+    CAMVID_COLORS,
+    CITYSCAPES_COLORS,
+    OWN_COLORS,
+    VOC_COLORS,
+    change_mask,
+    change_masks,
+    color_masks,
+    copy_pair,
+    interpolate,
+    masks,
+    shrink_a_little,
+    sort_palette,
+    swap,
+    tag,
+    truncate,
+)
+from PIL import Image
+
+import atrous.doctor.prints as prints
+from atrous.doctor import KINDS
+
+
+def damage_unpaired(root):
+    (root / "train/masks/p03.png").rename(root / "train/masks/p03_mask.png")
+    (root / "val/images/p30.jpg").unlink()
+    return {"unpaired": ["p03.jpg", "p03_mask.png", "p30.png"]}
+
+
+def damage_same_stem(root):
+    shutil.copyfile(root / "train/images/p05.jpg", root / "train/images/p05.jpeg")
+    return {"same-stem": ["p05.jpg"]}
+
+
+def damage_lists(root):
+    with open(root / "ImageSets/Segmentation/train.txt", "a") as file:
+        file.write("p00\n")
+    return {"listed-twice": ["p00"]}
+
+
+def damage_test_list(root):
+    (root / "ImageSets/Segmentation/test.txt").write_text("t1\n")
+    Image.new("RGB", (90, 90)).save(root / "JPEGImages/t1.jpg")
+    return {"unlabelled-split": []}
+
+
+def damage_files(root):
+    truncate(root / "train/images/p01.jpg")
+    truncate(root / "train/masks/p02.png")
+    (root / "val/images/p31.jpg").write_text("no picture")
+    (root / "val/masks/p30.png").write_bytes(b"")
+    return {"unreadable": ["p01.jpg", "p02.png", "p30.png", "p31.jpg"]}
+
+
+def damage_places(root):
+    swap(root)
+    return {"swapped": [f"p{number:02}.png" for number in range(32)]}
+
+
+def damage_size(root):
+    with Image.open(root / "train/masks/p04.png") as mask:
+        mask.resize((56, 48), Image.Resampling.NEAREST).save(root / "train/masks/p04.png")
+    return {"size-mismatch": ["p04.png"]}
+
+
+def damage_orientation(root):
+    for name in ("p06", "p07"):  # a phone held upright; the mask drawn on the pixels as stored
+        tag(root / f"train/images/{name}.jpg", 6, store_turned=False)
+    tag(root / "train/images/p08.jpg", 3, store_turned=False)  # only the edges can tell
+    tag(root / "train/images/p09.jpg", 6)  # the mask was drawn on what one sees: all is well
+    tag(root / "train/images/p10.jpg", 3)
+    return {"exif-rotation": ["p06.jpg", "p07.jpg", "p08.jpg"]}
+
+
+def damage_orientation_unclear(root):
+    change_mask(root / "train/masks/p08.png", np.zeros_like)
+    tag(root / "train/images/p08.jpg", 3, store_turned=False)
+    return {"exif-unclear": ["p08.jpg"]}
+
+
+def damage_to_rgba(root):
+    with Image.open(root / "train/masks/p00.png") as mask:
+        mask.convert("RGBA").save(root / "train/masks/p00.png")
+    return {"color-masks": ["p00.png"]}
+
+
+def damage_palettes(root):
+    sort_palette(root / "val/masks/p28.png")
+    return {"palette-order": ["p28.png"]}
+
+
+def damage_to_jpeg(root):
+    for name in ("p00", "p01"):
+        with Image.open(root / f"train/masks/{name}.png") as mask:
+            Image.fromarray(np.asarray(mask)).save(root / f"train/masks/{name}.jpg")
+        (root / f"train/masks/{name}.png").unlink()
+    return {"jpeg-masks": ["p00.jpg", "p01.jpg"]}
+
+
+def damage_values(root):
+    change_mask(root / "train/masks/p11.png", lambda mask: np.where(mask == 2, 77, mask))
+    return {"values": ["p11.png"]}
+
+
+def damage_by_interpolation(root):
+    for path in masks(root, "train")[:3]:
+        change_mask(path, lambda mask: np.where(mask == 1, 3, mask))
+        interpolate(path)
+    return {"interpolated": ["p00.png", "p01.png", "p02.png"]}
+
+
+def damage_to_void(root):
+    change_mask(root / "train/masks/p12.png", lambda mask: np.full_like(mask, 255))
+    return {"all-void": ["p12.png"]}
+
+
+def damage_classes_of_train(root):
+    change_masks(root, lambda mask: np.where(mask == 3, 0, mask), "train")
+    return {"class-only-in-val": [path.name for path in masks(root, "val")]}
+
+
+def damage_classes_of_val(root):
+    change_masks(root, lambda mask: np.where(mask == 3, 0, mask), "val")
+    return {"class-not-in-val": []}
+
+
+def damage_class_list(root):
+    text = (root / "classes.toml").read_text()
+    (root / "classes.toml").write_text(
+        text.replace("'bar'", "'bar', 'moon'").replace("[50, 70, 210]", "[50, 70, 210], [9, 9, 9]")
+    )
+    return {"class-unused": []}
+
+
+def damage_frequencies(root):
+    def shrink(mask):
+        small = np.where(mask == 3, 0, mask)
+        small[50:53, 50:53] = 3
+        return small
+
+    change_masks(root, shrink)
+    return {"imbalance": []}
+
+
+def damage_overlap(root):
+    with open(root / "ImageSets/Segmentation/val.txt", "a") as file:
+        file.write("p00\np01\n")
+    return {"split-overlap": ["p00.jpg", "p01.jpg"]}
+
+
+def damage_copies(root):
+    copy_pair(root, ("train", "p00"), ("train", "copy"))
+    copy_pair(root, ("train", "p01"), ("val", "p50"))
+    return {"duplicates": ["p00.jpg"], "duplicates-across": ["p50.jpg"]}
+
+
+def damage_near_copies(root):
+    copy_pair(root, ("train", "p00"), ("train", "near"))
+    shrink_a_little(root / "train/images/near.jpg")
+    copy_pair(root, ("train", "p01"), ("val", "p50"))
+    shrink_a_little(root / "val/images/p50.jpg")
+    return {"near-duplicates": ["p00.jpg"], "near-duplicates-across": ["p50.jpg"]}
+
+
+def damage_conflict(root):
+    copy_pair(root, ("train", "p00"), ("train", "p50"))
+    change_mask(root / "train/masks/p50.png", np.flipud)
+    return {"duplicates": ["p50.jpg"], "label-conflict": ["p50.png"]}
+
+
+def damage_pictures(root):
+    Image.new("RGB", (112, 96), "navy").save(root / "train/images/p13.jpg")
+    return {"constant-picture": ["p13.jpg"]}
+
+
+def damage_by_shrinking(root):
+    for path in (root / "train/images/p14.jpg", root / "train/masks/p14.png"):
+        with Image.open(path) as picture:
+            picture.resize((47, 40), Image.Resampling.NEAREST).save(path)
+    return {"small-for-crop": ["p14.jpg"]}
+
+
+def damage_alignment(root):
+    change_masks(root, np.fliplr)
+    return {"misaligned": [path.name for path in masks(root, "train")]}
+
+
+DAMAGES = [value for name, value in list(globals().items()) if name.startswith("damage_")]
+IN_VOC = (damage_lists, damage_test_list, damage_overlap)
+
+
+def get_found(report) -> dict[str, list[str]]:
+    return {
+        finding.code: sorted(file.path.rsplit("/", 1)[-1] for file in finding.files)
+        for finding in report.findings
+    }
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_what_was_damaged_is_found_and_nothing_else(make_clean, check, damage):
+    root = make_clean("voc" if damage in IN_VOC else "pairs")
+    expected = damage(root)
+    report = check(root)
+    assert get_found(report) == {code: sorted(names) for code, names in expected.items()}
+    levels = {KINDS[code].level for code in expected}
+    assert report.exit_code == (1 if levels - {"note"} else 0)
+
+
+@pytest.mark.parametrize("layout", ["pairs", "voc"])
+def test_a_clean_set_gives_nothing(make_clean, check, layout):
+    report = check(make_clean(layout))
+    assert report.findings == []
+    assert (report.exit_code, report.num_pairs) == (0, 32)
+
+
+def test_every_kind_has_its_damage(make_clean, check):
+    covered = {"binary-masks", "value-gaps", "single-class", "large-for-crop"}  # below
+    for number, damage in enumerate(DAMAGES):
+        root = make_clean("voc" if damage in IN_VOC else "pairs")
+        covered |= set(damage(root))
+        root.rename(root.with_name(f"done{number}"))
+    assert covered == set(KINDS)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_binary_masks(make_clean, check, mixed):
+    root = make_clean(classes_file=False)
+    change_masks(root, lambda mask: 255 * (mask > 0).astype(np.uint8))
+    if mixed:  # some were exported as 0 and 1
+        change_masks(root, lambda mask: (mask > 0).astype(np.uint8), "val")
+    report = check(root)
+    assert set(get_found(report)) == {"binary-masks"}
+    assert report.findings[0].num_files == (24 if mixed else 32)
+
+
+def test_void_beside_the_foreground_is_no_binary_mask(make_clean, check):
+    root = make_clean(classes_file=False)
+    change_masks(root, lambda mask: np.where(mask == 2, 255, mask > 0).astype(np.uint8))
+    change_mask(masks(root)[0], lambda mask: np.where(mask == 1, 0, mask))
+    assert check(root).findings == []
+
+
+def test_grey_masks_made_for_looking_at(make_clean, check):
+    root = make_clean(classes_file=False)
+    change_masks(root, lambda mask: 60 * mask)
+    finding = check(root).findings[0]
+    assert finding.code == "value-gaps"
+    assert finding.data["values"] == [0, 60, 120, 180]
+
+
+def test_a_single_class(make_clean, check):
+    root = make_clean(classes_file=False)
+    change_masks(root, np.zeros_like)
+    assert set(get_found(check(root))) == {"single-class"}
+
+
+def test_pictures_too_large_for_the_crop(make_clean, check):
+    assert get_found(check(make_clean(), crop_px=11))["large-for-crop"] == [
+        f"p{number:02}.jpg" for number in range(32)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("colors", "table", "indices"),
+    [
+        (VOC_COLORS, "PASCAL VOC", [0, 8, 12, 15]),
+        (CAMVID_COLORS, "CamVid, 11 classes", [3, 1, 0, 10]),
+        (CITYSCAPES_COLORS, "Cityscapes", [0, 2, 13, 11]),
+        (OWN_COLORS, "a table of their own", [0, 3, 1, 2]),
+        ([(0, 0, 0), (1, 1, 1), (2, 2, 2), (5, 5, 5)], "grey values", [0, 1, 2, 5]),
+        ([(0, 0, 0)] + [(255, 255, 255)] * 3, "black and white", [0, 1, 1, 1]),
+    ],
+)
+def test_colour_tables_are_recognised(make_clean, check, colors, table, indices):
+    root = make_clean(classes_file=False)
+    color_masks(root, colors)
+    finding = check(root).findings[0]
+    assert (finding.code, finding.num_files, finding.data["table"]) == ("color-masks", 32, table)
+    expected = {"#{:02x}{:02x}{:02x}".format(*c): i for c, i in zip(colors, indices, strict=True)}
+    assert finding.data["colors"] == expected
+
+
+def test_blurred_colours_have_no_table(make_clean, check):
+    root = make_clean(classes_file=False)
+    color_masks(root, VOC_COLORS)
+    for path in masks(root):
+        with Image.open(path) as mask:
+            noise = np.random.default_rng(0).integers(0, 60, np.asarray(mask).shape)
+            Image.fromarray((np.asarray(mask) // 2 + noise).astype(np.uint8)).save(path)
+    finding = check(root).findings[0]
+    assert (finding.code, finding.data["table"]) == ("color-masks", None)
+    assert "too many colours" in finding.summary
+
+
+@pytest.mark.parametrize("damage", ["shuffled", "off by one", "shifted", "upside down"])
+def test_ways_of_lying_wrong(make_clean, check, damage):
+    root = make_clean()
+    paths = masks(root, "train")
+    contents = [path.read_bytes() for path in paths]
+    if damage == "shuffled":
+        order = np.random.default_rng(3).permutation(len(paths))
+        contents = [contents[index] for index in order]
+    elif damage == "off by one":
+        contents = contents[1:] + contents[:1]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    if damage == "shifted":
+        change_masks(root, lambda mask: np.roll(mask, (0, 9), (0, 1)))
+    if damage == "upside down":
+        change_masks(root, np.flipud)
+    findings = [finding for finding in check(root).findings if finding.code == "misaligned"]
+    words = {
+        "shuffled": "no better than turned or mirrored",
+        "off by one": "off by one",
+        "shifted": "moved by 0 % of the height and -8 % of the width",
+        "upside down": "upside down",
+    }
+    assert [words[damage] in finding.summary for finding in findings] == [True]
+
+
+def test_single_masks_that_lie_wrong(make_clean, check):
+    root = make_clean()
+    paths = masks(root, "train")
+    first, second = paths[4].read_bytes(), paths[5].read_bytes()
+    paths[4].write_bytes(second)
+    paths[5].write_bytes(first)
+    change_mask(paths[12], np.flipud)
+    (finding,) = check(root).findings
+    details = {file.path[-7:]: file.detail for file in finding.files}
+    assert finding.code == "misaligned"
+    assert details == {
+        "p04.png": "exchanged with p05",
+        "p05.png": "exchanged with p04",
+        "p12.png": "would fit better upside down",
+    }
+
+
+def test_near_pairs_are_the_same_as_by_brute_force():
+    rng = np.random.default_rng(0)
+    looks = rng.integers(0, 256, (40, 256)).astype(np.uint8)
+    looks = np.concatenate([looks, looks[:20], looks[:20]])
+    bits = rng.integers(0, 2, (40, 256))
+    copies = [
+        np.where(rng.random((20, 256)) < share, 1 - bits[:20], bits[:20]) for share in (0.02, 0.03)
+    ]
+    hashes = np.packbits(np.concatenate([bits, *copies]), axis=1)
+    found = prints.find_near_pairs([h.tobytes() for h in hashes], [t.tobytes() for t in looks])
+    distance = np.unpackbits(hashes[:, None] ^ hashes[None], axis=2).sum(axis=2)
+    sure = {(i, j) for i, j in np.argwhere(distance <= 15) if i < j}
+    near = {(i, j) for i, j in np.argwhere(distance <= 40) if i < j}
+    assert sure <= set(found) <= near
+    assert len(sure) > 30
+    assert [len(group) for group in prints.group_pairs(found)] == [3] * 20
+
+
+def test_thousands_of_like_prints_take_no_time():
+    like = [bytes(32)] * 3000
+    look = np.random.default_rng(0).integers(0, 256, 256).astype(np.uint8).tobytes()
+    found = prints.find_near_pairs(like, [look] * 3000)
+    assert len(found) < 3000 * 256
+    assert [len(group) for group in prints.group_pairs(found)] == [3000]
