@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from atrous.errors import DataError
 from atrous.evaluation.counts import CountArray
+from atrous.evaluation.metrics import FloatArray, compute_miou
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,13 @@ class ImageCounts:
     names: tuple[str, ...]
     counts: CountArray
 
-    def compute_miou(self) -> npt.NDArray[np.float64]:
+    def compute_miou(self) -> FloatArray:
         """Return the mIoU of each picture, float64 (images,).
 
         The mean goes over the classes that occur in the picture's mask. A picture without a
         labelled pixel has NaN.
         """
-        tp, fp, fn = np.moveaxis(self.counts, -1, 0)
-        occurs = tp + fn > 0
-        iou = np.divide(tp, tp + fp + fn, out=np.zeros(tp.shape), where=occurs)
-        num_classes = occurs.sum(axis=1)
-        nothing = np.full(len(iou), np.nan)
-        return np.divide(iou.sum(axis=1), num_classes, out=nothing, where=num_classes > 0)
+        return compute_miou(self.counts)
 
 
 def format_image_counts(name: str, counts: CountArray) -> bytes:

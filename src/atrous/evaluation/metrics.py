@@ -4,10 +4,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from atrous.classes import Classes
 from atrous.errors import DataError
 from atrous.evaluation.counts import CountArray, Counts, compute_errors
+
+FloatArray = npt.NDArray[np.float64]
 
 CONVENTION = (
     "Pixels are counted over all pictures of the split at the masks' own resolution, then scored; "
@@ -65,6 +68,33 @@ class Scores:
         return {**asdict(self), "convention": CONVENTION}
 
 
+def compute_ratios(errors: npt.NDArray[Any], *, nothing: float) -> FloatArray:
+    """Return IoU, precision, recall and F1 of counts; `nothing` stands for 0/0.
+
+    Shapes:
+        errors: (…, 3): true positives, false positives, false negatives
+        returns: float64 (…, 4)
+    """
+    tp, fp, fn = np.moveaxis(errors, -1, 0)
+    parts = np.stack((tp, tp, tp, 2 * tp), axis=-1)
+    wholes = np.stack((tp + fp + fn, tp + fp, tp + fn, 2 * tp + fp + fn), axis=-1)
+    return np.divide(parts, wholes, out=np.full(parts.shape, float(nothing)), where=wholes > 0)
+
+
+def compute_miou(errors: npt.NDArray[Any]) -> FloatArray:
+    """Return the mean IoU over the classes that occur in the masks; NaN where none does.
+
+    Shapes:
+        errors: (…, classes, 3): true positives, false positives, false negatives
+        returns: float64 (…)
+    """
+    occurs = errors[..., [0, 2]].any(axis=-1)
+    ious = compute_ratios(errors, nothing=0)[..., 0]
+    num_classes = occurs.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return (ious * occurs).sum(axis=-1) / num_classes
+
+
 def compute_scores(counts: Counts | CountArray, classes: Classes) -> Scores:
     """Score counts.
 
@@ -82,19 +112,16 @@ def compute_scores(counts: Counts | CountArray, classes: Classes) -> Scores:
     confusion = counts.confusion if isinstance(counts, Counts) else counts
     if not confusion.any():
         raise DataError("There is nothing to score: no mask has a labelled pixel.")
-    tp, fp, fn = compute_errors(confusion).T
-    pixels = tp + fn
-    # Rows: IoU, precision, recall, F1. Columns: classes.
-    parts = np.stack((tp, tp, tp, 2 * tp))
-    wholes = np.stack((tp + fp + fn, tp + fp, pixels, 2 * tp + fp + fn))
-    table = np.divide(parts, wholes, out=np.zeros(parts.shape), where=wholes > 0)
-    miou, precision, recall, f1 = (float(row.mean()) for row in table[:, pixels > 0])
-    accuracy = float(tp.sum() / pixels.sum())
+    errors = compute_errors(confusion)
+    hits, pixels = errors[:, 0], errors[:, 0] + errors[:, 2]
+    table = compute_ratios(errors, nothing=0)
+    miou, precision, recall, f1 = table[pixels > 0].mean(axis=0).tolist()
+    accuracy = float(hits.sum() / pixels.sum())
     return Scores(
         miou=miou,
         pixel_accuracy=accuracy,
         mean_class_accuracy=recall,
-        frequency_weighted_iou=float(table[0] @ pixels / pixels.sum()),
+        frequency_weighted_iou=float(table[:, 0] @ pixels / pixels.sum()),
         precision_macro=precision,
         recall_macro=recall,
         f1_macro=f1,
@@ -104,7 +131,7 @@ def compute_scores(counts: Counts | CountArray, classes: Classes) -> Scores:
         per_class=tuple(
             ClassScore(name, index, count, *(row if count else [None] * 4))
             for index, (name, row, count) in enumerate(
-                zip(classes.names, table.T.tolist(), pixels.tolist(), strict=True)
+                zip(classes.names, table.tolist(), pixels.tolist(), strict=True)
             )
         ),
         absent=tuple(name for name, count in zip(classes.names, pixels, strict=True) if count == 0),
