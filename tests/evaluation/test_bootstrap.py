@@ -155,6 +155,7 @@ def test_the_bias_of_the_draws_is_taken_out_of_an_interval_and_told():
         ([0.02, 0.01, 0.001], [True, True, True]),
         ([0.03, 0.03], [False, False]),
         ([0.06, None, 0.024], [False, False, True]),  # None was not asked
+        ([0.01, None, None], [True, False, False]),
         ([], []),
     ],
 )

@@ -80,11 +80,10 @@ def print_comparison(comparison: "Comparison") -> None:
     )
     if any(run.cost for run in comparison.runs):
         console.print("", _build_cost_table(comparison), highlight=False)
-        cost = next(run.cost for run in comparison.runs if run.cost)
-        height, width = cost.size_hw
+        conditions = next(run.cost for run in comparison.runs if run.cost).describe_conditions()
         console.print(
-            f"One picture of {width}×{height} at a time, float {cost.precision}, on "
-            f"{escape(cost.device)}; the median, and the middle half of the times.",
+            f"One picture at a time, {escape(conditions)}; latency is the median ± half of what "
+            "the middle half of the times spans.",
             highlight=False,
         )
     console.print("", _build_differences_table(comparison), highlight=False)
@@ -119,8 +118,9 @@ def _build_scores_table(comparison: "Comparison") -> Table:
 
 
 def _build_cost_table(comparison: "Comparison") -> Table:
-    table = _build_table("run", "model", "stride", "parameters", "GFLOPs", "latency", "", "memory")
+    table = _build_table("run", "model", "stride", "params", "GFLOPs", "latency", "memory")
     table.columns[1].justify = "left"
+    table.columns[1].overflow = "fold"
     for run in comparison.runs:
         cost = run.cost
         if cost is None:
@@ -132,8 +132,7 @@ def _build_cost_table(comparison: "Comparison") -> Table:
             str(run.output_stride),
             f"{cost.num_parameters / 1e6:.2f} M",
             f"{cost.gflops:.1f}",
-            f"{cost.latency_ms:.1f} ms",
-            f"{low:.1f} to {high:.1f}",
+            f"{cost.latency_ms:.3g} ±{(high - low) / 2:.2g} ms",
             "–" if cost.memory_mb is None else f"{cost.memory_mb:.0f} MB",
         )
     return table
@@ -158,16 +157,21 @@ def _build_classes_table(
 ) -> Table:
     first = comparison.runs[0]
     table = _build_table(
-        "IoU by class", "pictures", escape(first.name), escape(run.name), "less", "95 % interval",
-        "above 0", "",
-    )  # fmt: skip
+        "IoU by class",
+        "pictures",
+        escape(first.name),
+        escape(run.name),
+        "less",
+        "95 % interval",
+        "",
+    )
     rows = zip(
         comparison.class_names, comparison.class_images, first.iou, run.iou,
         difference.iou, difference.clear, strict=True,
     )  # fmt: skip
     for name, num_images, ours, theirs, less, is_clear in rows:
         if ours is None or theirs is None or less is None:
-            table.add_row(escape(name), "0", *["–"] * 5, "")
+            table.add_row(escape(name), "0", *["–"] * 4)
             continue
         mark = "" if not is_clear else "[green]▲[/]" if less.value > 0 else "[red]▼[/]"
         table.add_row(
@@ -177,7 +181,6 @@ def _build_classes_table(
             theirs.format_value(),
             less.format_value(),
             less.format_interval(),
-            less.format_probability(),
             mark,
         )
     return table
@@ -187,7 +190,7 @@ def _build_table(first: str, *headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first)
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
     return table
 
 

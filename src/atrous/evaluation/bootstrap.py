@@ -179,11 +179,10 @@ def find_clear(differences: Sequence[Difference | None]) -> list[bool]:
 
     Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
     """
-    p_values = [difference.p_value if difference else 1.0 for difference in differences]
-    num_asked = sum(difference is not None for difference in differences)
+    asked = [(less.p_value, index) for index, less in enumerate(differences) if less is not None]
     clear = [False] * len(differences)
-    for place, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
-        if p_values[index] * (num_asked - place) >= 1 - LEVEL:
+    for place, (p_value, index) in enumerate(sorted(asked)):
+        if p_value * (len(asked) - place) >= 1 - LEVEL:
             break
         clear[index] = True
     return clear

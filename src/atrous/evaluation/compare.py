@@ -208,7 +208,9 @@ def _note_settings(runs: Sequence[EvaluatedRun]) -> list[str]:
         ("Trained for different budgets", [_describe_budget(run) for run in runs]),
     ):
         if len(set(values)) > 1:
-            each = ", ".join(f"{run.name} {value}" for run, value in zip(runs, values, strict=True))
+            each = "; ".join(
+                f"{run.name}: {value}" for run, value in zip(runs, values, strict=True)
+            )
             notes.append(f"{what}, which the difference includes: {each}.")
     return notes
 

@@ -48,9 +48,19 @@ class Cost:
     precision: str
     device: str
 
+    def describe_conditions(self) -> str:
+        """Return how it was measured, such as `480×360 px, float32, on CPU, 2 threads`."""
+        height, width = self.size_hw
+        numbers = {"32": "float32", "bf16": "bfloat16"}[self.precision]
+        return f"{width}×{height} px, {numbers}, on {self.device}"
+
 
 def measure_costs(
-    models: Sequence[Segmenter], *, size_hw: tuple[int, int], precision: Precision = "32"
+    models: Sequence[Segmenter],
+    *,
+    size_hw: tuple[int, int],
+    precision: Precision = "32",
+    budget_s: float = _ROUNDS_S,
 ) -> list[Cost]:
     """Measure models side by side on this machine.
 
@@ -58,9 +68,10 @@ def measure_costs(
     a CPU is the growth of a fresh process, on a GPU what its allocator says.
 
     Args:
-        models: Models with cards, on one device.
+        models: Models with cards, on one device; they are left in evaluation mode.
         size_hw: Height and width of the picture; a model of a fixed input size resizes it.
         precision: `32`, `bf16` or `auto`.
+        budget_s: Time for the latency of each model, after which no new round begins.
 
     Raises:
         ConfigError: A model has no card.
@@ -81,7 +92,7 @@ def measure_costs(
             precision=engine.precision,
             device=describe_device(engine.device),
         )
-        for engine, times_s in zip(engines, measure_times_s(calls), strict=True)
+        for engine, times_s in zip(engines, measure_times_s(calls, budget_s=budget_s), strict=True)
     ]
 
 
