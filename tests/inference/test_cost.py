@@ -64,13 +64,13 @@ def test_a_measured_cost_is_plausible():
         model.card = ModelCard(
             model.name, model.options, classes, (0.5,) * 3, (0.25,) * 3, None, {}
         )
-    small, large = measure_costs(models, size_hw=(200, 320), budget_s=0.5)
+    small, large = measure_costs(models, size_hw=(96, 128), budget_s=0.5)
     assert large.gflops > 2 * small.gflops
     assert large.latency_ms > small.latency_ms > 0
     assert large.memory_mb > small.memory_mb
     for cost in (small, large):
         low, high = cost.latency_range_ms
         assert low <= cost.latency_ms <= high
-        assert cost.size_hw == (200, 320)
+        assert cost.size_hw == (96, 128)
         # At least the weights, and no more than weights and features can fill.
         assert 4e-6 * cost.num_parameters < cost.memory_mb < 4e-6 * cost.num_parameters + 400

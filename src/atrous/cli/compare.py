@@ -93,7 +93,8 @@ def print_comparison(comparison: "Comparison") -> None:
             changes = escape("; ".join(difference.recipe_changes))
             console.print(f"Their recipes differ in {changes}.", highlight=False)
     for run, difference in zip(comparison.runs[1:], comparison.differences, strict=True):
-        console.print("", _build_classes_table(comparison, run, difference), highlight=False)
+        if any(less is not None and less.value for less in difference.iou):
+            console.print("", _build_classes_table(comparison, run, difference), highlight=False)
     console.print("", highlight=False)
     for note in comparison.notes:
         console.print(f"[yellow]Note:[/] {escape(note)}", highlight=False)

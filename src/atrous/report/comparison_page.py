@@ -68,5 +68,5 @@ def _build_axis(estimates: Iterable[Estimate | None]) -> Axis:
     ]
     room = 0.04 * (max(values) - min(values)) or 0.01
     low, high = min(values) - room, max(values) + room
-    ticks = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
     return Axis(low, high, tuple(float(tick) for tick in ticks if low <= tick <= high))
