@@ -8,17 +8,26 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atrous.evaluation import evaluate
+    from atrous.evaluation import compare, evaluate
     from atrous.inference import predict
     from atrous.models import build_model, load_model, load_weights
     from atrous.training import train
 
 __version__ = version("atrous")
 
-__all__ = ["build_model", "evaluate", "load_model", "load_weights", "predict", "train"]
+__all__ = [
+    "build_model",
+    "compare",
+    "evaluate",
+    "load_model",
+    "load_weights",
+    "predict",
+    "train",
+]
 
 _HOMES = {
     "build_model": "atrous.models",
+    "compare": "atrous.evaluation",
     "evaluate": "atrous.evaluation",
     "load_model": "atrous.models",
     "load_weights": "atrous.models",

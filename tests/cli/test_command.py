@@ -92,6 +92,29 @@ def test_evaluate_through_other_views(workplace, atrous):
     assert "mIoU" in output
 
 
+def test_compare_prints_intervals_and_writes_json_and_a_page(workplace, atrous, tmp_path):
+    run = workplace / "run"
+    atrous("evaluate", run, "--workers", 0)
+    json_path, html_path = tmp_path / "new" / "scores.json", tmp_path / "new" / "page.html"
+    code, output = atrous(
+        "compare", run, run, "--no-cost", "--resamples", 1000, "--json", json_path,
+        "--html", html_path,
+    )  # fmt: skip
+    assert code == 0
+    assert "run (2) and run have the same counts on every picture." in output or (
+        "no saying whether run (2) or run is better" in output
+    )
+    values = json.loads(json_path.read_text())
+    assert values["runs"][0]["miou"]["value"] == values["runs"][1]["miou"]["value"]
+    assert values["differences"][0]["miou"]["value"] == 0
+    assert html_path.read_text().startswith("<!doctype html>")
+    (tmp_path / "file").write_text("in the way")
+    for option in ("--json", "--html"):
+        code, output = atrous("compare", run, run, "--no-cost", option, tmp_path / "file" / "below")
+        assert code == 2
+        assert "cannot be written" in output
+
+
 def test_predict_writes_masks_and_overlays_and_skips_what_is_broken(workplace, atrous, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -145,6 +168,9 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
         (["evaluate", "{run}", "--split", "test"], "test"),
         (["evaluate", "{run}", "--scales", "a"], "0.75,1,1.25"),
         (["evaluate", "{run}", "--output-stride", "7"], "output_stride"),
+        (["compare", "{run}"], "give two run folders or more"),
+        (["compare", "{run}", "{new}"], "There is no run folder"),
+        (["compare", "{data}", "{run}"], "data has not been evaluated on 'val'"),
         (["predict", "{run}", "none.jpg", "--out", "{new}"], "none.jpg"),
         (["predict", "{data}", "none.jpg", "--out", "{new}"], "none.jpg"),
         (["data", "voc2012", "{new}"], "--voc-tar FILE, or --download"),

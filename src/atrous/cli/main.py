@@ -7,7 +7,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from atrous.cli import (
-    check, compare, data, evaluate, models, predict, report, train, verify_resume,
+    check,
+    compare,
+    data,
+    evaluate,
+    models,
+    predict,
+    report,
+    train,
+    verify_resume,
 )
 from atrous.errors import AtrousError
 

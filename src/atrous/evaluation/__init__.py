@@ -1,5 +1,7 @@
 """Knowing how good a model is."""
 
+from atrous.evaluation.compare import compare
+from atrous.evaluation.comparison import Comparison
 from atrous.evaluation.conventions import Convention, compute_conventions
 from atrous.evaluation.counts import Counts
 from atrous.evaluation.evaluate import EvaluationReport, evaluate
@@ -10,6 +12,7 @@ from atrous.evaluation.temperature import fit_temperature
 
 __all__ = [
     "ClassScore",
+    "Comparison",
     "Convention",
     "Counts",
     "Evaluation",
@@ -17,6 +20,7 @@ __all__ = [
     "ImageCounts",
     "ImageResult",
     "Scores",
+    "compare",
     "compute_conventions",
     "compute_scores",
     "evaluate",

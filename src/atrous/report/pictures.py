@@ -13,7 +13,7 @@ from atrous.classes import VOID, Classes
 from atrous.data import Sample, SegmentationDataset, open_dataset
 from atrous.errors import DataError
 from atrous.evaluation import load_image_counts
-from atrous.evaluation.evaluate import check_classes
+from atrous.evaluation.evaluate_model import check_classes
 from atrous.inference import TorchEngine, Views, resolve_device
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
