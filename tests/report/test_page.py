@@ -17,9 +17,8 @@ from atrous.report.page import (
 
 
 def test_numbers_and_their_absence():
-    assert [format_score(0.57912), format_score(None), format_score(0.5, 4)] == [
-        "0.579", "–", "0.5000",
-    ]  # fmt: skip
+    scores = [format_score(value) for value in (0.57912, None, float("nan"))]
+    assert [*scores, format_score(0.5, 4)] == ["0.579", "–", "–", "0.5000"]
     assert [format_percent(0.0314), format_percent(None)] == ["3.1 %", "–"]
     assert [format_number(1234567), format_number(None)] == ["1,234,567", "–"]
 

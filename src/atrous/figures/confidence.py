@@ -70,5 +70,5 @@ def build_risk_coverage(points: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_ylim(max(0, np.floor(10 * least - 0.5) / 10), 1)
         axes.set_xlabel("share of pixels kept, the surest first")
         axes.set_ylabel("score of what is kept")
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
     return figure

@@ -19,10 +19,14 @@ _LABEL_IN = 0.9
 
 
 def group_records(log: Iterable[dict[str, Any]]) -> Records:
-    """Return the records of a log by kind, in order; a kind without records is an empty list."""
+    """Return the records of a log by kind, in order; a kind without records is an empty list.
+
+    Lines that are no record are passed over, as a torn one is.
+    """
     records: Records = {"train": [], "val": [], "session": []}
     for record in log:
-        records.setdefault(record["kind"], []).append(record)
+        if isinstance(record, dict) and "kind" in record:
+            records.setdefault(record["kind"], []).append(record)
     return records
 
 

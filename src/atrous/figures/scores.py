@@ -31,8 +31,8 @@ def build_class_scores(
         names: Class names, in the same order as the three scores, each 0 to 1.
         mean: mIoU, drawn as a line.
     """
-    values = [np.nan if score is None else score for score in iou]
-    best_first = sorted(np.flatnonzero(np.isfinite(values)), key=lambda index: -values[index])
+    scored = {index: score for index, score in enumerate(iou) if score is not None}
+    best_first = sorted(scored, key=lambda index: -scored[index])
     shown = best_first[-MOST_CLASSES:]
     places = np.arange(len(shown))
     with matplotlib.rc_context(STYLE):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -54,18 +55,18 @@ def save_page(path: Path, html: str) -> None:
     except OSError as error:
         raise AtrousError(
             f"The page cannot be written to {path}: {error.strerror or error}. Free space, or name "
-            "another file with --out."
+            "another file."
         ) from error
 
 
 def format_score(value: float | None, digits: int = 3) -> str:
-    """Write a score from 0 to 1 with a fixed number of digits; None as a dash."""
-    return NOTHING if value is None else f"{value:.{digits}f}"
+    """Write a score from 0 to 1 with a fixed number of digits; None and NaN as a dash."""
+    return NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def format_percent(value: float | None, digits: int = 1) -> str:
-    """Write a share from 0 to 1 in percent; None as a dash."""
-    return NOTHING if value is None else f"{100 * value:.{digits}f} %"
+    """Write a share from 0 to 1 in percent; None and NaN as a dash."""
+    return NOTHING if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def format_number(value: float | None) -> str:

@@ -13,7 +13,6 @@ from atrous.classes import VOID, Classes
 from atrous.data import Sample, SegmentationDataset, open_dataset
 from atrous.errors import DataError
 from atrous.evaluation import load_image_counts
-from atrous.evaluation.evaluate_model import check_classes
 from atrous.inference import TorchEngine, Views, resolve_device
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
@@ -197,7 +196,11 @@ def _open_data(run: LoadedRun) -> SegmentationDataset:
 
 def _build_engine(run: LoadedRun, dataset: SegmentationDataset, device: str) -> TorchEngine:
     model = load_model(run.folder.path, device=resolve_device(device))
-    check_classes(model, dataset)
+    if model.num_classes != len(dataset.classes):
+        raise DataError(
+            f"{dataset.root} has {len(dataset.classes)} classes, but the weights are for "
+            f"{model.num_classes}."
+        )
     stride = run.scores.get("output_stride")
     if stride and stride != model.options.get("output_stride"):
         model = set_output_stride(model, stride)

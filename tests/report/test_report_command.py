@@ -1,0 +1,44 @@
+"""`atrous report` from outside: what it prints, its exit codes, its errors as one paragraph."""
+
+import sys
+
+import pytest
+
+from atrous.cli.main import run as run_command
+
+
+@pytest.fixture
+def atrous(monkeypatch, capsys):
+    """Run the command in this process; returns exit code and what it printed, on one line."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_command()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), " ".join((captured.out + captured.err).split())
+
+    return call
+
+
+def test_it_says_what_it_wrote(atrous, run, tmp_path):
+    out = tmp_path / "sub" / "page.html"
+    with open(run / "log.jsonl", "a", encoding="utf-8") as log:
+        log.write('[1, 2]\n{"no": "kind"}\n{"kind": "tra')
+    code, output = atrous("report", run, "--out", out, "--pictures", 1, "--device", "cpu")
+    assert code == 0
+    assert str(out) in output
+    assert "MB)" in output
+    assert out.stat().st_size > 10_000
+
+
+def test_its_errors_are_paragraphs(atrous, run, tmp_path):
+    code, output = atrous("report", tmp_path)
+    assert (code, "Traceback" in output) == (2, False)
+    assert output.startswith("Error: ")
+    assert "Give a run folder" in output
+    (run / "recipe.toml").write_text("[model\n")
+    code, output = atrous("report", run)
+    assert code == 2
+    assert "is not valid TOML" in output
