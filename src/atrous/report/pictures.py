@@ -13,7 +13,9 @@ from atrous.classes import VOID, Classes
 from atrous.data import Sample, SegmentationDataset, open_dataset
 from atrous.errors import DataError
 from atrous.evaluation import load_image_counts
+from atrous.evaluation.evaluate_model import check_classes
 from atrous.inference import TorchEngine, Views, resolve_device
+from atrous.inference.engine import compute_confidence, compute_mask
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
 from atrous.report.loaded_run import LoadedRun
@@ -161,8 +163,8 @@ def render_views(
         largest_px: Longest side; larger pictures are made smaller.
     """
     logits = engine.compute_logits(sample.image)
-    confidence = (logits.float() / temperature).softmax(dim=0).amax(dim=0).cpu().numpy()
-    found = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    confidence = compute_confidence(logits, temperature).cpu().numpy()
+    found = compute_mask(logits).cpu().numpy()
     truth = sample.mask.as_subclass(torch.Tensor).numpy()
     pixels = sample.image.as_subclass(torch.Tensor).permute(1, 2, 0).numpy()
     layers = {
@@ -196,11 +198,7 @@ def _open_data(run: LoadedRun) -> SegmentationDataset:
 
 def _build_engine(run: LoadedRun, dataset: SegmentationDataset, device: str) -> TorchEngine:
     model = load_model(run.folder.path, device=resolve_device(device))
-    if model.num_classes != len(dataset.classes):
-        raise DataError(
-            f"{dataset.root} has {len(dataset.classes)} classes, but the weights are for "
-            f"{model.num_classes}."
-        )
+    check_classes(model, dataset)
     stride = run.scores.get("output_stride")
     if stride and stride != model.options.get("output_stride"):
         model = set_output_stride(model, stride)
