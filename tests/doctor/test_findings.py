@@ -228,6 +228,23 @@ def test_every_kind_has_its_damage(make_clean, check):
     assert covered == set(KINDS)
 
 
+def test_nearest_neighbour_is_no_interpolation_and_bilinear_is(make_clean, check):
+    for resample, codes in (
+        (Image.Resampling.NEAREST, []),
+        (Image.Resampling.BILINEAR, ["interpolated"]),
+    ):
+        root = make_clean()
+        change_masks(root, lambda mask: np.array([0, 4, 7, 2], np.uint8)[mask])
+        (root / "classes.toml").write_text(f"names = {list('abcdefgh')}\n")
+        for path in [*root.glob("*/images/*"), *root.glob("*/masks/*")]:
+            with Image.open(path) as picture:
+                smooth = Image.Resampling.BILINEAR if path.suffix == ".jpg" else resample
+                picture.resize((90, 77), smooth).save(path)
+        found = [f.code for f in check(root, crop_px=64).findings if f.level != "note"]
+        assert found == codes
+        root.rename(root.with_name(resample.name))
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_binary_masks(make_clean, check, mixed):
     root = make_clean(classes_file=False)

@@ -136,9 +136,10 @@ def _print_classes(report: "CheckReport", console: Console) -> None:
 
 def _print_repair(repaired: "RepairReport", console: Console) -> None:
     console.print(
-        f"\nCorrected copy in {escape(str(repaired.folder))}: {repaired.num_written} pairs; "
-        f"{repaired.num_converted} masks rewritten, {repaired.num_turned} pictures turned upright, "
-        f"{repaired.num_renamed} pairs renamed, {len(repaired.left_out)} files left out.",
+        f"\nCorrected copy in {escape(str(repaired.folder))}: {repaired.num_written} pairs. "
+        f"Masks rewritten: {repaired.num_converted}; pictures turned upright: "
+        f"{repaired.num_turned}; pairs renamed: {repaired.num_renamed}; left out: "
+        f"{len(repaired.left_out)}.",
         highlight=False,
     )
     for path, reason in repaired.left_out[:_MOST_FILES]:

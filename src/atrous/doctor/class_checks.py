@@ -30,9 +30,10 @@ def check_single_class(survey: Survey) -> list[Finding]:
 
 def check_absent_classes(survey: Survey) -> list[Finding]:
     """Find classes that are in training only, in validation only, or nowhere."""
-    if not survey.index_masks or list_binary_masks(survey):
+    used = _list_used(survey, survey.splits)
+    if not used or list_binary_masks(survey):
         return []
-    if _is_sparse(survey, _list_used(survey, survey.splits)):
+    if _is_sparse(survey, used):
         return []
     findings = []
     held_out = set(_list_used(survey, survey.held_out_splits))
@@ -52,7 +53,7 @@ def check_absent_classes(survey: Survey) -> list[Finding]:
     ]
     if parts:
         findings.append(build_finding("class-not-in-val", "; ".join(parts) + "."))
-    if unused := set(range(len(survey.classes))) - set(_list_used(survey, survey.splits)):
+    if unused := set(range(len(survey.classes))) - set(used):
         findings.append(build_finding("class-unused", f"{_name(survey, unused)}."))
     return findings
 
