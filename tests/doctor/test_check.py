@@ -194,8 +194,9 @@ def make_recipe(root):
 def test_camvid(real_data):
     report = check_dataset(real_data / "camvid")
     found = {finding.code: finding for finding in report.findings}
-    assert set(found) == {"near-duplicates"}
-    assert report.exit_code == 0
+    assert set(found) == {"near-duplicates", "series-across"}
+    assert "'0016E5': 101 of 'val', 204 trained on" in found["series-across"].summary
+    assert report.exit_code == 1
 
 
 @pytest.mark.slow

@@ -220,7 +220,7 @@ def test_a_clean_set_gives_nothing(make_clean, check, layout):
 
 
 def test_every_kind_has_its_damage(make_clean, check):
-    covered = {"binary-masks", "value-gaps", "single-class", "large-for-crop"}  # below
+    covered = {"binary-masks", "value-gaps", "single-class", "large-for-crop", "series-across"}
     for number, damage in enumerate(DAMAGES):
         root = make_clean("voc" if damage in IN_VOC else "pairs")
         covered |= set(damage(root))
@@ -382,3 +382,29 @@ def test_thousands_of_like_prints_take_no_time():
     found = prints.find_near_pairs(like, [look] * 3000)
     assert len(found) < 3000 * 256
     assert [len(group) for group in prints.group_pairs(found)] == [3000]
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_video_across_splits_is_told_by_numbers_and_looks(make_clean, check, shuffled):
+    root = make_clean()
+    rng = np.random.default_rng(1)
+    cells = Image.fromarray(rng.integers(0, 256, (6, 60), np.uint8))
+    street = np.asarray(cells.resize((1200, 96), Image.Resampling.BICUBIC))
+    for folder in root.glob("*/*/"):
+        for path in folder.iterdir():
+            path.unlink()
+    places = rng.permutation(60) if shuffled else np.arange(60)
+    for number, place in enumerate(places.tolist()):
+        split = "val" if number % 5 == 2 else "train"
+        frame = street[:, 8 * place : 8 * place + 112]
+        Image.fromarray(np.stack([frame] * 3, axis=2)).save(
+            root / f"{split}/images/clip_{number:03}.jpg"
+        )
+        mask = np.zeros(frame.shape, np.uint8)
+        mask[number % 50 : number % 50 + 30] = 1 + number % 3
+        Image.fromarray(mask).save(root / f"{split}/masks/clip_{number:03}.png")
+    found = {finding.code: finding for finding in check(root).findings}
+    assert ("series-across" in found) == (not shuffled)
+    if not shuffled:
+        assert found["series-across"].summary == "'clip': 12 of 'val', 48 trained on."
+        assert len(found["series-across"].files) == 12

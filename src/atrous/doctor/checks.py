@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from atrous.doctor import class_checks, file_checks, look_checks, mask_checks
+from atrous.doctor import class_checks, file_checks, look_checks, mask_checks, series_checks
 from atrous.doctor.findings import LEVELS, Finding
 from atrous.doctor.survey import Survey
 
@@ -27,6 +27,7 @@ CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
     file_checks.check_split_overlap,
     look_checks.check_duplicates,
     look_checks.check_near_duplicates,
+    series_checks.check_shared_series,
     look_checks.check_alignment,
     look_checks.check_constant_pictures,
     look_checks.check_sizes_for_crop,

@@ -279,6 +279,13 @@ KINDS: dict[str, Kind] = {
         "Scores on them say little about new pictures.",
         "Split by video, place or person instead of by picture.",
     ),
+    "series-across": Kind(
+        "warning",
+        "A numbered series of like pictures runs through training and validation",
+        "It is probably one video: scores on its other frames flatter, and tell little about new "
+        "places.",
+        "Split by video, place or person instead of by picture, or say so beside the score.",
+    ),
     "label-conflict": Kind(
         "warning",
         "The same picture with different masks",

@@ -57,6 +57,13 @@ def find_near_pairs(prints: Sequence[bytes], thumbnails: Sequence[bytes]) -> lis
     return sorted(found)
 
 
+def compute_likeness(
+    thumbnails: Sequence[bytes], others: Sequence[bytes]
+) -> npt.NDArray[np.float32]:
+    """Return the correlation of each thumbnail with each of the others."""
+    return _normalize(thumbnails) @ _normalize(others).T
+
+
 def group_pairs(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Return the groups that the pairs connect, each sorted, the largest first."""
     root: dict[int, int] = {}
