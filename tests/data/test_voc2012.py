@@ -1,6 +1,5 @@
 import hashlib
 import io
-import sys
 import tarfile
 from pathlib import Path
 
@@ -176,13 +175,6 @@ def test_places_that_cannot_be_used(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"other: .*No space left on device.* Nothing was left"):
         build_voc2012(tmp_path / "other", voc_tar=tmp_path / "voc.tar", verify=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "voc.tar"]
-
-
-def test_without_scipy_the_remedy_is_told(tmp_path, monkeypatch):
-    voc, sbd = make_voc_files(), make_sbd_files()
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(DataError, match="pip install scipy"):
-        build(tmp_path, voc, sbd)
 
 
 def test_a_download_without_a_network_says_what_to_do(tmp_path, monkeypatch):
