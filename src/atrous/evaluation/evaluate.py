@@ -53,7 +53,8 @@ class EvaluationReport:
     Attributes:
         scores: The scores.
         model: Variant.
-        output_stride: That of the evaluation, which may differ from training.
+        output_stride: That of the evaluation, which may differ from training; None for a model
+            that has none to choose.
         training: How the weights came about, as their card says.
         data: Folder of the data set.
         split: Which of its splits.
@@ -67,7 +68,7 @@ class EvaluationReport:
 
     scores: Scores
     model: str
-    output_stride: int
+    output_stride: int | None
     training: dict[str, Any]
     data: str
     split: str
@@ -281,7 +282,7 @@ def _build_report(
     return EvaluationReport(
         scores=compute_scores(evaluation.counts, dataset.classes),
         model=model.name,
-        output_stride=model.options["output_stride"],
+        output_stride=model.options.get("output_stride"),
         training=model.card.training,
         data=str(dataset.root),
         split=dataset.split,
