@@ -257,7 +257,7 @@ def test_sampling_is_the_mean_and_variance_of_its_samples():
 
 
 def test_sampling_without_dropout_is_refused():
-    with pytest.raises(ConfigError, match="segnet has no dropout.*bayesian_segnet"):
+    with pytest.raises(ConfigError, match=r"segnet has no dropout.*bayesian_segnet"):
         build_system("segnet").sample_probs(torch.randn(1, 3, 32, 32))
-    with pytest.raises(ConfigError, match="at least 2.*got 1"):
+    with pytest.raises(ConfigError, match=r"at least 2.*got 1"):
         build_system("bayesian_segnet").sample_probs(torch.randn(1, 3, 32, 32), num_samples=1)

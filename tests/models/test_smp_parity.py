@@ -1,5 +1,7 @@
 """The same networks in segmentation-models-pytorch and timm, with their weights."""
 
+import re
+
 import pytest
 import torch
 
@@ -29,18 +31,13 @@ def test_unet_resnet34_is_smps(in_channels, randomise_norms):
     model = build_model("unet_resnet34", num_classes=4, in_channels=in_channels).eval()
 
     def rename(key):
-        for theirs, ours in (
-            ("encoder.", "backbone."),
-            ("decoder.blocks.", "head.stages."),
-            (".conv1.", ".") if key.startswith("decoder.") else ("", ""),
-            ("segmentation_head.0.", "head.classifier."),
-        ):
-            key = key.replace(theirs, ours)
-        if ".conv2." in key and key.startswith("head."):
-            before, after = key.split(".conv2.")
-            number, rest = after.split(".", 1)
-            return f"{before}.{int(number) + 3}.{rest}"
-        return key
+        block = re.fullmatch(r"decoder\.blocks\.(\d)\.conv([12])\.(\d)\.(\w+)", key)
+        if block:
+            stage, conv, layer, rest = block.groups()
+            return f"head.stages.{stage}.{3 * (int(conv) - 1) + int(layer)}.{rest}"
+        return key.replace("encoder.", "backbone.").replace(
+            "segmentation_head.0", "head.classifier"
+        )
 
     load_renamed(model, peer.state_dict(), rename)
     image = torch.randn(2, in_channels, 96, 64)

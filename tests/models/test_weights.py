@@ -218,7 +218,7 @@ def test_coco_weights_start_a_model_of_any_number_of_classes(num_classes, missin
 def test_without_published_weights_or_network_the_error_says_what_to_do(monkeypatch):
     model = build_model("deeplabv3_resnet18")
     assert init_weights(model, "none") is None
-    with pytest.raises(ConfigError, match="deeplabv3_resnet50.*fcn_resnet50"):
+    with pytest.raises(ConfigError, match=r"deeplabv3_resnet50.*fcn_resnet50"):
         init_weights(model, "coco")
     for name in ("unet", "deeplabv3plus_xception65"):
         with pytest.raises(ConfigError, match=f"no published ImageNet weights for {name}"):
