@@ -111,3 +111,16 @@ def match_memory_format(features: Tensor, like: Tensor) -> Tensor:
 def upsample(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
     """Resize features to a height and width: bilinear, `align_corners=False`."""
     return F.interpolate(features, size=size_hw, mode="bilinear", align_corners=False)
+
+
+def crop(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
+    """Cut features to a height and width, from the top left.
+
+    In an export this goes by index, because a slice would bind it to odd or to even sizes.
+    """
+    height, width = size_hw
+    if not torch.compiler.is_exporting():
+        return features[..., :height, :width]
+    rows = torch.arange(height, device=features.device)
+    columns = torch.arange(width, device=features.device)
+    return features.index_select(-2, rows).index_select(-1, columns)

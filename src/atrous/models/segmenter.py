@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.models.backbone import Backbone
-from atrous.models.layers import upsample
+from atrous.models.layers import crop, upsample
 
 if TYPE_CHECKING:
     from atrous.models.card import ModelCard
@@ -22,7 +22,8 @@ class Segmenter(nn.Module):
 
     Args:
         backbone: Turns the picture into feature maps.
-        head: Turns the list of feature maps into logits at its own stride.
+        head: Turns the list of feature maps into logits at its own stride. One whose logits go a
+            row or column beyond an odd size says so: `overshoots = True`.
         auxiliary_head: Turns the feature maps into more logits, for the auxiliary loss; or None.
         name: Name of the variant.
         options: What `build_model` was given, with its defaults; plain values that JSON can hold.
@@ -59,7 +60,7 @@ class Segmenter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits at the picture's size."""
-        return _resize_logits(self.head(self.backbone(image)), image)
+        return self._compute_logits(self.backbone(image), image)
 
     def compute_training_logits(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute the main logits and, if the model has an auxiliary head, its logits.
@@ -69,10 +70,16 @@ class Segmenter(nn.Module):
             returns: two floats (batch, num_classes, H, W), or one and None
         """
         features = self.backbone(image)
-        logits = _resize_logits(self.head(features), image)
+        logits = self._compute_logits(features, image)
         if self.auxiliary_head is None:
             return logits, None
         return logits, _resize_logits(self.auxiliary_head(features), image)
+
+    def _compute_logits(self, features: list[Tensor], image: Tensor) -> Tensor:
+        logits = self.head(features)
+        if getattr(self.head, "overshoots", False):
+            logits = crop(logits, image.shape[-2:])
+        return _resize_logits(logits, image)
 
     @torch.inference_mode()
     def sample_probs(
@@ -143,9 +150,6 @@ _DROPOUTS = (nn.Dropout, nn.Dropout2d)
 
 
 def _resize_logits(logits: Tensor, image: Tensor) -> Tensor:
-    height, width = image.shape[-2:]
-    # Heads that double the resolution to the end go a row or column beyond an odd size.
-    inside = logits[..., :height, :width]
     # Under autocast the small logits become float32: the steps of bfloat16 would show when resized.
-    precise = inside.to(torch.promote_types(logits.dtype, torch.float32))
-    return upsample(precise, (height, width))
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return upsample(precise, image.shape[-2:])

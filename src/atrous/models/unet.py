@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.models.backbone import Backbone
-from atrous.models.layers import conv_norm_relu, init_he
+from atrous.models.layers import conv_norm_relu, crop, init_he
 
 
 class UNetEncoder(Backbone):
@@ -80,8 +80,8 @@ class UNetHead(nn.Module):
         *skips, deepest = features
         decoded = self.dropout(deepest)
         for up, stage, skip in zip(self.ups, self.stages, reversed(skips), strict=True):
-            height, width = skip.shape[-2:]
-            decoded = stage(torch.cat([skip, up(decoded)[..., :height, :width]], dim=1))
+            raised = crop(up(decoded), skip.shape[-2:])
+            decoded = stage(torch.cat([skip, raised], dim=1))
         return self.classifier(decoded)
 
 
@@ -101,6 +101,7 @@ class UNetResNetHead(nn.Module):
         returns: logits, float (batch, num_classes, H, W), one row or column more for odd sizes
     """
 
+    overshoots = True
     widths = (256, 128, 64, 32, 16)
 
     def __init__(self, backbone: Backbone, num_classes: int, *, norm: str) -> None:
