@@ -21,7 +21,9 @@ class ModelRecipe(_Section):
 
     Attributes:
         name: A variant of `atrous models`.
-        output_stride: Picture pixels per feature cell at the end of the backbone: 8, 16 or 32.
+        output_stride: Picture pixels per feature cell at the end of the backbone: 8, 16 or 32, in
+            a cascade up to 256.
+        cascade_blocks: Last block of DeepLabv3's cascade, 4 to 7; unset, an ASPP.
         multi_grid: Unit rates of the last ResNet block (arXiv:1706.05587, section 3.1.1).
         atrous_rates: Rates of the ASPP in feature cells; unset, they follow the output stride.
         auxiliary: Also train a small head on the stage before the last.
@@ -29,11 +31,13 @@ class ModelRecipe(_Section):
         freeze_norm: Keep batch-norm statistics and factors as the initial weights have them.
         dropout: Probability of dropping a feature before the classifier.
         decoder_channels: Width of DeepLabv3+'s decoder.
+        separable: Depthwise separable convolutions in DeepLabv3+'s ASPP and decoder.
         init: `none`, `imagenet`, `coco`, or the path of a weights file.
     """
 
     name: str = "deeplabv3_resnet50"
     output_stride: int = 16
+    cascade_blocks: int | None = None
     multi_grid: tuple[int, int, int] | None = None
     atrous_rates: tuple[int, ...] | None = None
     auxiliary: bool = False
@@ -41,6 +45,7 @@ class ModelRecipe(_Section):
     freeze_norm: bool = False
     dropout: float = Field(0.5, ge=0, lt=1)
     decoder_channels: int = Field(256, ge=1)
+    separable: bool = False
     init: str = "none"
 
     def build_options(self) -> dict[str, Any]:

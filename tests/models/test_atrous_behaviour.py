@@ -3,14 +3,19 @@
 import pytest
 import torch
 
+from atrous.models import build_model
 from atrous.models.aspp import ASPP
 from atrous.models.mobilenet import MobileNetV3Large
 from atrous.models.resnet import ResNet
+from atrous.models.xception import Xception65
+from atrous.models.zoo import set_output_stride
 
 
 def build_backbone(depth, output_stride, multi_grid=(1, 1, 1)):
     if depth == "mobilenet":
         return MobileNetV3Large(output_stride=output_stride)
+    if depth == "xception":
+        return Xception65(output_stride=output_stride)
     return ResNet(depth, output_stride=output_stride, multi_grid=multi_grid)
 
 
@@ -24,6 +29,7 @@ def build_backbone(depth, output_stride, multi_grid=(1, 1, 1)):
         (50, 16, (1, 1, 1)),
         (50, 32, (1, 1, 1)),
         ("mobilenet", 16, (1, 1, 1)),
+        ("xception", 32, (1, 1, 1)),
     ],
 )
 @torch.inference_mode()
@@ -88,3 +94,47 @@ def test_multi_grid_is_times_the_rate_of_the_stage():
     assert rates(32, (1, 2, 1)) == [1, 2, 1]
     assert rates(16, (1, 1, 1)) == [1, 2, 2]
     assert rates(8, (1, 1, 1)) == [2, 4, 4]
+
+
+# Rates of block4 to block7 by output stride (arXiv:1706.05587, section 3.2 and figure 3b).
+CASCADE_RATES = {
+    8: [4, 8, 16, 32],
+    16: [2, 4, 8, 16],
+    32: [1, 2, 4, 8],
+    64: [1, 1, 2, 4],
+    128: [1, 1, 1, 2],
+    256: [1, 1, 1, 1],
+}
+
+
+@pytest.mark.parametrize("output_stride", CASCADE_RATES)
+def test_the_cascade_has_the_papers_rates_and_stride(output_stride):
+    def find_rates(multi_grid):
+        with torch.device("meta"):
+            model = build_model(
+                "deeplabv3_resnet50",
+                cascade_blocks=7,
+                output_stride=output_stride,
+                multi_grid=multi_grid,
+            )
+            logits = model.head(model.backbone(torch.empty(2, 3, 512, 256)))
+        assert logits.shape[-2:] == (512 // output_stride, 256 // output_stride)
+        blocks = [model.backbone.layer4, model.head.block5, model.head.block6, model.head.block7]
+        return [[layer.conv2.dilation[0] for layer in block] for block in blocks]
+
+    rates = CASCADE_RATES[output_stride]
+    assert [block[1:] for block in find_rates((1, 1, 1))] == [[rate] * 2 for rate in rates]
+    assert find_rates((1, 2, 4)) == [[rate, 2 * rate, 4 * rate] for rate in rates]
+
+
+@pytest.mark.parametrize("coarse_stride", [16, 64])
+@torch.inference_mode()
+def test_a_dense_cascade_subsampled_is_the_coarse_one(coarse_stride, randomise_norms):
+    torch.manual_seed(0)
+    coarse = build_model("deeplabv3_resnet18", cascade_blocks=7, output_stride=coarse_stride)
+    randomise_norms(coarse).eval()
+    dense = set_output_stride(coarse, coarse_stride // 2)
+    image = torch.randn(1, 3, 130, 97)
+    expected, logits = (model.head(model.backbone(image)) for model in (coarse, dense))
+    tolerance = 1e-5 * expected.abs().max().item()
+    torch.testing.assert_close(logits[:, :, ::2, ::2], expected, rtol=0, atol=tolerance)

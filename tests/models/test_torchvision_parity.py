@@ -9,12 +9,15 @@ MODELS = {
     "deeplabv3_resnet50": {"output_stride": 8},
     "deeplabv3_resnet101": {"output_stride": 8},
     "deeplabv3_mobilenet_v3_large": {"output_stride": 16, "atrous_rates": RATES},
+    "fcn_resnet50": {"output_stride": 8},
+    "fcn_resnet101": {"output_stride": 8},
 }
 SLOW = [
     pytest.param("deeplabv3_resnet50", False, (256, 256), marks=pytest.mark.slow),
     pytest.param("deeplabv3_resnet50", False, (513, 513), marks=pytest.mark.slow),
     pytest.param("deeplabv3_resnet101", False, (513, 513), marks=pytest.mark.slow),
     pytest.param("deeplabv3_resnet101", False, (256, 256), marks=pytest.mark.slow),
+    pytest.param("fcn_resnet50", True, (513, 513), marks=pytest.mark.slow),
 ]
 
 
@@ -26,6 +29,8 @@ SLOW = [
         ("deeplabv3_mobilenet_v3_large", True, (129, 97)),
         ("deeplabv3_mobilenet_v3_large", True, (256, 256)),
         ("deeplabv3_mobilenet_v3_large", False, (513, 513)),
+        ("fcn_resnet50", True, (129, 97)),
+        ("fcn_resnet101", False, (65, 49)),
         *SLOW,
     ],
 )

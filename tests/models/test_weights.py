@@ -44,6 +44,10 @@ def trained(tmp_path_factory):
         ("deeplabv3_resnet18", {"norm": "group", "multi_grid": (1, 2, 4), "dropout": 0.1}),
         ("deeplabv3plus_mobilenet_v3_large", {"output_stride": 8, "decoder_channels": 32}),
         ("deeplabv3_report", {"output_stride": 32}),
+        ("deeplabv3_resnet18", {"cascade_blocks": 5, "output_stride": 64, "in_channels": 4}),
+        ("pspnet_resnet18", {"auxiliary": True}),
+        ("bayesian_segnet", {"dropout": 0.2}),
+        ("unet_resnet34", {"in_channels": 1}),
     ],
 )
 def test_a_saved_model_comes_back_the_same(name, options, tmp_path, randomise_norms):
@@ -162,6 +166,40 @@ def test_imagenet_weights_go_into_the_backbone(backbone, monkeypatch):
         torch.testing.assert_close(classify(features), peer.eval()(image))
 
 
+def test_imagenet_weights_go_into_the_encoder_of_segnet(monkeypatch):
+    peer = torchvision.models.vgg16_bn(num_classes=10).eval()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, **_: peer.state_dict())
+    model = build_model("segnet", num_classes=3).eval()
+    loaded = init_weights(model, "imagenet")
+    assert all(name.startswith("classifier.") for name in loaded.left)
+    assert all(name.startswith("head.") for name in loaded.missing)
+    image = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        features = torch.max_pool2d(model.backbone(image)[-1], 2)
+        torch.testing.assert_close(features, peer.features(image))
+
+
+@pytest.mark.parametrize("in_channels", [1, 2, 3, 4, 7])
+def test_a_grey_picture_in_any_number_of_channels_gives_what_it_gave(in_channels, tmp_path):
+    peer = torchvision.models.resnet18().eval()
+    torch.save(peer.state_dict(), tmp_path / "peer.pth")
+    model = build_model("fcn_resnet18", in_channels=in_channels).eval()
+    loaded = init_weights(model, str(tmp_path / "peer.pth"))
+    assert "backbone.conv1.weight" in loaded.loaded
+    grey = torch.randn(1, 1, 32, 48)
+    with torch.inference_mode():
+        expected = peer.conv1(grey.expand(-1, 3, -1, -1))
+        response = model.backbone.conv1(grey.expand(-1, in_channels, -1, -1))
+    torch.testing.assert_close(response, expected, rtol=1e-4, atol=1e-5)
+    if in_channels == 4:
+        weight, published = model.backbone.conv1.weight, peer.conv1.weight
+        assert torch.equal(weight[:, 1:3], published[:, 1:3])
+        assert torch.equal(weight[:, 0], weight[:, 3])
+    if in_channels != 3:
+        with pytest.raises(WeightsError, match=r"another shape.*backbone\.conv1\.weight"):
+            load_weights(model, tmp_path / "peer.pth")
+
+
 @pytest.mark.parametrize(("num_classes", "missing"), [(21, []), (5, LAST_LAYER)])
 def test_coco_weights_start_a_model_of_any_number_of_classes(num_classes, missing, monkeypatch):
     name = "deeplabv3_mobilenet_v3_large"
@@ -180,8 +218,12 @@ def test_coco_weights_start_a_model_of_any_number_of_classes(num_classes, missin
 def test_without_published_weights_or_network_the_error_says_what_to_do(monkeypatch):
     model = build_model("deeplabv3_resnet18")
     assert init_weights(model, "none") is None
-    with pytest.raises(ConfigError, match="deeplabv3_resnet50"):
+    with pytest.raises(ConfigError, match=r"deeplabv3_resnet50.*fcn_resnet50"):
         init_weights(model, "coco")
+    for name in ("unet", "deeplabv3plus_xception65"):
+        with pytest.raises(ConfigError, match=f"no published ImageNet weights for {name}"):
+            init_weights(build_model(name), "imagenet")
+    assert init_model_options("fcn_mobilenet_v3_large", "coco") == {}
 
     def fail(self, **_):
         raise URLError("no route")

@@ -40,7 +40,8 @@ class EvaluationReport:
         boundary: Scores of edges, if asked for.
         objects: Recall of objects by size, if asked for.
         model: Variant.
-        output_stride: That of the evaluation, which may differ from training.
+        output_stride: That of the evaluation, which may differ from training; None for a model
+            that has none to choose.
         training: How the weights came about, as their card says.
         data: Folder of the data set.
         split: Which of its splits.
@@ -59,7 +60,7 @@ class EvaluationReport:
     boundary: BoundaryScores | None
     objects: tuple[ObjectScore, ...] | None
     model: str
-    output_stride: int
+    output_stride: int | None
     training: dict[str, Any]
     data: str
     split: str
@@ -228,7 +229,7 @@ def _build_report(
         boundary=measures.boundary.compute() if measures.boundary else None,
         objects=measures.objects.compute() if measures.objects else None,
         model=model.name,
-        output_stride=model.options["output_stride"],
+        output_stride=model.options.get("output_stride"),
         training=model.card.training,
         data=str(dataset.root),
         split=dataset.split,

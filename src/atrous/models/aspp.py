@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from atrous.models.layers import build_norm, conv_norm_relu
+from atrous.models.layers import build_norm, conv_norm_relu, match_memory_format
 
 
 class ImagePooling(nn.Sequential):
@@ -30,10 +30,7 @@ class ImagePooling(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         """Pool, project and spread."""
         spread = super().forward(features).expand(-1, -1, *features.shape[-2:])
-        # An expanded tensor would turn the concatenation of channels_last views into a slower one.
-        if features.is_contiguous(memory_format=torch.channels_last):
-            return spread.contiguous(memory_format=torch.channels_last)
-        return spread
+        return match_memory_format(spread, features)
 
 
 class ASPP(nn.Module):
@@ -45,6 +42,7 @@ class ASPP(nn.Module):
         atrous_rates: Spacing of the 3x3 taps, in feature cells, not image pixels.
         dropout: Share of the values dropped after the projection.
         norm: "batch" or "group".
+        separable: Whether the 3x3 convolutions are depthwise separable (arXiv:1802.02611).
 
     Shapes:
         features: float (batch, in_channels, H, W)
@@ -61,13 +59,16 @@ class ASPP(nn.Module):
         atrous_rates: Sequence[int],
         dropout: float = 0.5,
         norm: str = "batch",
+        separable: bool = False,
     ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             [
                 conv_norm_relu(in_channels, out_channels, 1, norm=norm),
                 *(
-                    conv_norm_relu(in_channels, out_channels, 3, norm=norm, dilation=rate)
+                    conv_norm_relu(
+                        in_channels, out_channels, 3, norm=norm, dilation=rate, separable=separable
+                    )
                     for rate in atrous_rates
                 ),
                 ImagePooling(in_channels, out_channels, norm),

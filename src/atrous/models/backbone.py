@@ -9,7 +9,7 @@ class Backbone(nn.Module):
     Attributes:
         channels: Channels of each feature map, in the order that `forward` returns them.
         strides: Picture pixels per feature cell of each map; the last is the output stride.
-        auxiliary_stage: Position of the map that an auxiliary head reads.
+        auxiliary_stage: Position of the map that an auxiliary head reads, where one is offered.
     """
 
     channels: tuple[int, ...]
@@ -20,7 +20,7 @@ class Backbone(nn.Module):
         """Compute all feature maps.
 
         Shapes:
-            image: float (batch, 3, H, W), normalised
+            image: float (batch, in_channels, H, W), normalised
             returns: one float (batch, channels[i], ceil(H/strides[i]), ceil(W/strides[i])) per i
         """
         raise NotImplementedError

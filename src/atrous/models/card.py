@@ -15,7 +15,8 @@ class ModelCard:
         name: Name of the variant.
         options: Options of `build_model`.
         classes: Names and colours of the classes.
-        mean: Mean of red, green and blue that pictures in 0-1 are normalised with.
+        mean: Mean of each channel (red, green and blue, unless the model has others) that pictures
+            in 0-1 are normalised with.
         std: Their standard deviation.
         size_hw: Height and width that pictures are resized to; None: they are taken as they are.
         training: How the weights came about: step, score, version and so on.
@@ -26,8 +27,8 @@ class ModelCard:
     name: str
     options: dict[str, Any]
     classes: Classes
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     size_hw: tuple[int, int] | None
     training: dict[str, Any]
     temperature: float = 1.0

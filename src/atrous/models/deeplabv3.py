@@ -1,4 +1,4 @@
-"""DeepLabv3."""
+"""DeepLabv3: atrous convolution in parallel, or in cascade."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from atrous.models.aspp import ASPP
 from atrous.models.backbone import Backbone
 from atrous.models.layers import conv_norm_relu
+from atrous.models.resnet import ResNet, build_stage, init_resnet
 
 
 class DeepLabv3Head(nn.Sequential):
@@ -23,7 +24,7 @@ class DeepLabv3Head(nn.Sequential):
         features: the backbone's maps
         returns: logits, float (batch, num_classes, H/stride, W/stride)
 
-    Source: Chen et al. 2017, arXiv:1706.05587.
+    Source: Chen et al. 2017, arXiv:1706.05587, section 3.3.
     """
 
     def __init__(
@@ -44,3 +45,94 @@ class DeepLabv3Head(nn.Sequential):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the logits at the output stride."""
         return super().forward(features[-1])
+
+
+class CascadeHead(nn.Sequential):
+    """Copies of the ResNet's last block in a row, and the classifier.
+
+    The paper's «going deeper with atrous convolution»: block5, block6 and block7 have the layers of
+    block4 (`layer4` of the ResNet) and weights of their own. Each halves the resolution, or, past
+    the output stride, doubles the rate:
+
+        output stride    8    16    32    64    128    256
+        block4           4     2     1     1      1      1
+        block5           8     4     2     1      1      1
+        block6          16     8     4     2      1      1
+        block7          32    16     8     4      2      1
+
+    `multi_grid` multiplies the rates within each block, block4 included: at output stride 16 and
+    (1, 2, 4) block5 has 4 * (1, 2, 4). The paper names no layer between the last block and the
+    logits, so a 1x1 convolution stands there, after dropout that the paper does not name either.
+
+    Args:
+        backbone: The ResNet up to block4, built for the same output stride.
+        num_classes: Channels of the logits.
+        cascade_blocks: Number of the last block: 4 (the plain dilated ResNet) to 7.
+        output_stride: Picture pixels per cell of the logits: 8 to 2^(cascade_blocks + 1).
+        multi_grid: Unit rates of the three convolutions of each block.
+        dropout: Dropout before the classifier.
+        norm: "batch" or "group".
+
+    Shapes:
+        features: the backbone's maps
+        returns: logits, float (batch, num_classes, H/output_stride, W/output_stride)
+
+    Source: Chen et al. 2017, arXiv:1706.05587, section 3.2, figure 3 and tables 1-4.
+    """
+
+    def __init__(
+        self,
+        backbone: ResNet,
+        num_classes: int,
+        *,
+        cascade_blocks: int,
+        output_stride: int,
+        multi_grid: Sequence[int],
+        dropout: float,
+        norm: str,
+    ) -> None:
+        super().__init__()
+        for number in range(5, cascade_blocks + 1):
+            block = build_stage(
+                backbone.depth,
+                number,
+                output_stride=output_stride,
+                norm=norm,
+                multi_grid=multi_grid,
+            )
+            self.add_module(f"block{number}", block)
+        init_resnet(self)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Conv2d(backbone.channels[-1], num_classes, 1)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits at the output stride."""
+        return super().forward(features[-1])
+
+
+def build_deeplabv3_head(
+    backbone: Backbone,
+    num_classes: int,
+    *,
+    atrous_rates: Sequence[int],
+    output_stride: int,
+    dropout: float,
+    norm: str,
+    cascade_blocks: int | None = None,
+    multi_grid: Sequence[int] = (1, 1, 1),
+) -> nn.Module:
+    """Make the ASPP head, or with `cascade_blocks` the cascade; see there for the arguments."""
+    if cascade_blocks is None:
+        return DeepLabv3Head(
+            backbone, num_classes, atrous_rates=atrous_rates, dropout=dropout, norm=norm
+        )
+    assert isinstance(backbone, ResNet)
+    return CascadeHead(
+        backbone,
+        num_classes,
+        cascade_blocks=cascade_blocks,
+        output_stride=output_stride,
+        multi_grid=multi_grid,
+        dropout=dropout,
+        norm=norm,
+    )

@@ -20,6 +20,8 @@ class DeepLabv3PlusHead(nn.Module):
         dropout: Dropout after the ASPP's projection.
         norm: "batch" or "group".
         decoder_channels: Channels of the two 3x3 convolutions; 256 in the paper.
+        separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable: the
+            paper's atrous separable convolution, as its authors use it with Xception.
 
     Shapes:
         features: the backbone's maps
@@ -37,16 +39,21 @@ class DeepLabv3PlusHead(nn.Module):
         dropout: float,
         norm: str,
         decoder_channels: int,
+        separable: bool,
     ) -> None:
         super().__init__()
         self.low_level_stage = backbone.strides.index(4)
         self.aspp = ASPP(
-            backbone.channels[-1], atrous_rates=atrous_rates, dropout=dropout, norm=norm
+            backbone.channels[-1],
+            atrous_rates=atrous_rates,
+            dropout=dropout,
+            norm=norm,
+            separable=separable,
         )
         self.low_level = conv_norm_relu(backbone.channels[self.low_level_stage], 48, 1, norm=norm)
         self.decoder = nn.Sequential(
-            conv_norm_relu(256 + 48, decoder_channels, 3, norm=norm),
-            conv_norm_relu(decoder_channels, decoder_channels, 3, norm=norm),
+            conv_norm_relu(256 + 48, decoder_channels, 3, norm=norm, separable=separable),
+            conv_norm_relu(decoder_channels, decoder_channels, 3, norm=norm, separable=separable),
         )
         self.classifier = nn.Conv2d(decoder_channels, num_classes, 1)
 

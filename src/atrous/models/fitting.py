@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from atrous.errors import WeightsError
@@ -10,6 +11,8 @@ from atrous.models.segmenter import Segmenter
 
 # Torchvision's names for the parts of a segmentation model, and ours.
 _PART_NAMES = {"classifier.": "head.", "aux_classifier.": "auxiliary_head."}
+# What torchvision and timm call the layers that a backbone leaves out.
+_CLASSIFIERS = ("fc.", "classifier.", "head.")
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,18 @@ def fit_tensors(
             begin with "backbone."), or of torchvision's classifiers.
         source: Where they come from, for messages.
         new_classifier: Whether a file for another number of classes is taken, without the tensors
-            that have one value or row per class.
+            that have one value or row per class, and one for another number of picture channels,
+            with `adapt_channels` on its first convolution.
 
     Raises:
-        WeightsError: Another architecture or number of classes.
+        WeightsError: Another architecture, number of classes or of picture channels.
     """
     whole = any(name.startswith("backbone.") for name in file_tensors)
     file_names = {_rename(name, whole): name for name in file_tensors}
     tensors = {name: file_tensors[file_name] for name, file_name in file_names.items()}
     own = model.state_dict()
+    if new_classifier:
+        _adapt_first_conv(own, tensors)
     # Files from before torch 0.4.1 do not count batches; nothing here uses the count.
     missing = [
         name for name in own if name not in tensors and not name.endswith("num_batches_tracked")
@@ -64,7 +70,7 @@ def fit_tensors(
         if own[name].shape[:1] == (model.num_classes,)
         and own[name].shape[1:] == tensors[name].shape[1:]
     ]
-    optional = ("auxiliary_head.",) if whole else ("head.", "auxiliary_head.", "fc.", "classifier.")
+    optional = ("auxiliary_head.",) if whole else ("head.", "auxiliary_head.", *_CLASSIFIERS)
     _refuse_misfits(
         model,
         source,
@@ -87,10 +93,40 @@ def fit_tensors(
     return LoadedWeights(list(fitting), left, missing + per_class)
 
 
+def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """Return a first convolution for pictures of another number of channels.
+
+    A picture whose channels are all equal gives what it gave before. With more channels, channel i
+    gets the filter of channel i modulo the old number, divided by how many channels share it; with
+    fewer, each gets the sum of all filters divided by the new number. So one grey channel is seen
+    as a grey picture in red, green and blue, and a fourth channel beside those shares red's filter.
+
+    Shapes:
+        weight: float (out_channels, old in_channels, height, width)
+        returns: float (out_channels, in_channels, height, width)
+    """
+    num_old = weight.shape[1]
+    if in_channels < num_old:
+        return weight.sum(1, keepdim=True).expand(-1, in_channels, -1, -1) / in_channels
+    sources = torch.arange(in_channels) % num_old
+    return weight[:, sources] / sources.bincount()[sources].reshape(1, -1, 1, 1)
+
+
+def _adapt_first_conv(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    name = next(iter(own))  # every backbone begins with the convolution that reads the picture
+    if name in tensors and tensors[name].ndim == 4:
+        shape, needed = tensors[name].shape, own[name].shape
+        if shape[1] != needed[1] and (shape[0], *shape[2:]) == (needed[0], *needed[2:]):
+            tensors[name] = adapt_channels(tensors[name], needed[1])
+
+
 def _rename(file_name: str, whole: bool) -> str:
     if not whole:
-        is_classifier = file_name.startswith(("fc.", "classifier."))
-        return file_name if is_classifier else f"backbone.{file_name.removeprefix('features.')}"
+        return (
+            file_name
+            if file_name.startswith(_CLASSIFIERS)
+            else f"backbone.{file_name.removeprefix('features.')}"
+        )
     for theirs, ours in _PART_NAMES.items():
         if file_name.startswith(theirs):
             return ours + file_name.removeprefix(theirs)

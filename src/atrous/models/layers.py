@@ -45,10 +45,41 @@ def build_norm(
 
 
 def conv_norm_relu(
-    in_channels: int, out_channels: int, kernel_size: int, *, norm: str, dilation: int = 1
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    norm: str,
+    dilation: int = 1,
+    separable: bool = False,
 ) -> nn.Sequential:
-    """Make a convolution that keeps height and width, its normalisation and a ReLU."""
+    """Make a convolution that keeps height and width, its normalisation and a ReLU.
+
+    Args:
+        in_channels: Channels that come in.
+        out_channels: Channels that come out.
+        kernel_size: Side of the filter, odd.
+        norm: "batch" or "group".
+        dilation: Spacing of the taps.
+        separable: Take a depthwise convolution of this size, its normalisation and a ReLU, then
+            a 1x1 convolution in its place (arXiv:1802.02611, section 3.1).
+    """
     padding = dilation * (kernel_size // 2)
+    if separable:
+        return nn.Sequential(
+            nn.Conv2d(
+                in_channels,
+                in_channels,
+                kernel_size,
+                padding=padding,
+                dilation=dilation,
+                groups=in_channels,
+                bias=False,
+            ),
+            build_norm(norm, in_channels),
+            nn.ReLU(inplace=True),
+            *conv_norm_relu(in_channels, out_channels, 1, norm=norm),
+        )
     return nn.Sequential(
         nn.Conv2d(
             in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False
@@ -58,6 +89,38 @@ def conv_norm_relu(
     )
 
 
+def init_he(module: nn.Module) -> None:
+    """Draw the weights of all convolutions as He et al. do for ReLUs; biases become 0.
+
+    Source: He et al. 2015, arXiv:1502.01852, section 2.2.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def match_memory_format(features: Tensor, like: Tensor) -> Tensor:
+    """Return features as channels_last if `like` is, so that joining them stays fast."""
+    if like.is_contiguous(memory_format=torch.channels_last):
+        return features.contiguous(memory_format=torch.channels_last)
+    return features
+
+
 def upsample(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
     """Resize features to a height and width: bilinear, `align_corners=False`."""
     return F.interpolate(features, size=size_hw, mode="bilinear", align_corners=False)
+
+
+def crop(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
+    """Cut features to a height and width, from the top left.
+
+    In an export this goes by index, because a slice would bind it to odd or to even sizes.
+    """
+    height, width = size_hw
+    if not torch.compiler.is_exporting():
+        return features[..., :height, :width]
+    rows = torch.arange(height, device=features.device)
+    columns = torch.arange(width, device=features.device)
+    return features.index_select(-2, rows).index_select(-1, columns)

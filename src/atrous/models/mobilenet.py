@@ -21,9 +21,10 @@ class MobileNetV3Large(Backbone):
     Args:
         output_stride: Picture pixels per cell of the last feature map: 8, 16 or 32.
         norm: "batch" or "group".
+        in_channels: Channels of the picture.
 
     Shapes:
-        image: float (batch, 3, H, W), normalised
+        image: float (batch, in_channels, H, W), normalised
         returns: maps of 16, 24, 40, 112 and 960 channels
 
     Source: Howard et al. 2019, arXiv:1905.02244, table 1.
@@ -34,7 +35,9 @@ class MobileNetV3Large(Backbone):
     auxiliary_stage = 2
     _stage_ends = (1, 3, 4, 12, 16)
 
-    def __init__(self, *, output_stride: int = 16, norm: str = "batch") -> None:
+    def __init__(
+        self, *, output_stride: int = 16, norm: str = "batch", in_channels: int = 3
+    ) -> None:
         super().__init__()
         self.strides = tuple(min(stride, output_stride) for stride in (2, 4, 8, 16, 32))
         blocks = mobilenet_v3_large(
@@ -42,6 +45,9 @@ class MobileNetV3Large(Backbone):
             dilated=output_stride < 32,
             norm_layer=partial(build_norm, norm, eps=1e-3, momentum=1e-2),
         ).features
+        if in_channels != 3:
+            blocks[0][0] = nn.Conv2d(in_channels, 16, 3, stride=2, padding=1, bias=False)
+            nn.init.kaiming_normal_(blocks[0][0].weight, mode="fan_out")
         if output_stride == 8:
             _find_depthwise(blocks[7]).stride = (1, 1)
             for block in blocks[8:16]:

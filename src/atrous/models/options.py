@@ -34,8 +34,14 @@ OPTIONS: dict[str, Option] = {
     "num_classes": Option(
         21, "a whole number from 1 to 255", lambda value: _is_count(value) and value <= 255
     ),
+    "in_channels": Option(3, "a whole number of at least 1", _is_count),
     "output_stride": Option(
-        16, "8, 16 or 32", lambda value: _is_count(value) and value in (8, 16, 32)
+        16, "8, 16 or 32", lambda value: _is_count(value) and value in (8, 16, 32, 64, 128, 256)
+    ),
+    "cascade_blocks": Option(
+        None,
+        "4, 5, 6 or 7, or nothing (an ASPP instead)",
+        lambda value: value is None or (_is_count(value) and 4 <= value <= 7),
     ),
     "multi_grid": Option(
         (1, 1, 1),
@@ -55,6 +61,7 @@ OPTIONS: dict[str, Option] = {
         lambda value: isinstance(value, int | float) and 0 <= value < 1,
     ),
     "decoder_channels": Option(256, "a whole number of at least 1", _is_count),
+    "separable": Option(False, "true or false", lambda value: isinstance(value, bool)),
 }
 
 
@@ -72,7 +79,8 @@ def complete_options(
         All options of the model, as values that JSON can hold.
 
     Raises:
-        ConfigError: An option that is unknown or that the model has not got, or a bad value.
+        ConfigError: An option that is unknown or that the model has not got, a bad value, or
+            values that do not go together.
     """
     known = list(known)
     for key, value in options.items():
@@ -83,7 +91,32 @@ def complete_options(
             raise ConfigError(f"Model option '{key}' must be {option.expected}, got {value!r}.")
         if key not in known and _to_json(value) != _to_json(option.default):
             raise ConfigError(f"{model} has no option '{key}'. It has: {', '.join(known)}.")
-    return {key: _to_json(options.get(key, OPTIONS[key].default)) for key in known}
+    complete = {key: _to_json(options.get(key, OPTIONS[key].default)) for key in known}
+    _check_together(complete)
+    return complete
+
+
+def _check_together(options: Mapping[str, Any]) -> None:
+    output_stride, cascade_blocks = options.get("output_stride", 8), options.get("cascade_blocks")
+    if cascade_blocks is None:
+        if output_stride > 32:
+            raise ConfigError(
+                f"Model option 'output_stride' must be 8, 16 or 32, got {output_stride}: only "
+                "DeepLabv3 with cascade_blocks 5, 6 or 7 reaches 64, 128 or 256."
+            )
+        return
+    if output_stride > 2 ** (cascade_blocks + 1):
+        raise ConfigError(
+            f"Model option 'output_stride' must be 8 to {2 ** (cascade_blocks + 1)} with "
+            f"cascade_blocks={cascade_blocks}, got {output_stride}: each block past the fourth "
+            "halves the resolution once."
+        )
+    if options["atrous_rates"] is not None:
+        raise ConfigError(
+            f"Model options 'atrous_rates' ({options['atrous_rates']}) and 'cascade_blocks' "
+            f"({cascade_blocks}) exclude each other: the rates are those of the ASPP, which the "
+            "cascade replaces. Leave one of them out."
+        )
 
 
 def _to_json(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """ResNet backbones with a chosen output stride."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from atrous.models.backbone import Backbone
@@ -86,9 +88,13 @@ class ResNet(Backbone):
         output_stride: Picture pixels per cell of the last feature map: 8, 16 or 32.
         multi_grid: Unit rates of the three blocks of layer4.
         norm: "batch", or "group" for GroupNorm of 32 groups.
+        in_channels: Channels of the picture.
+
+    Attributes:
+        depth: As given.
 
     Shapes:
-        image: float (batch, 3, H, W), normalised
+        image: float (batch, in_channels, H, W), normalised
         returns: five maps: after the stem (stride 2), layer1 (4), layer2, layer3 and layer4
 
     Source: He et al. 2015, arXiv:1512.03385; Chen et al. 2017, arXiv:1706.05587, section 3.1.
@@ -101,51 +107,26 @@ class ResNet(Backbone):
         depth: int,
         *,
         output_stride: int = 16,
-        multi_grid: tuple[int, int, int] = (1, 1, 1),
+        multi_grid: Sequence[int] = (1, 1, 1),
         norm: str = "batch",
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
-        block, num_blocks = _LAYOUTS[depth]
-        self.channels = (64, *(width * block.expansion for width in (64, 128, 256, 512)))
+        expansion = _LAYOUTS[depth][0].expansion
+        self.depth = depth
+        self.channels = (64, *(width * expansion for width in (64, 128, 256, 512)))
         self.strides = tuple(min(stride, output_stride) for stride in (2, 4, 8, 16, 32))
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = build_norm(norm, 64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = self._build_stage(1, block, num_blocks[0], norm)
-        self.layer2 = self._build_stage(2, block, num_blocks[1], norm)
-        self.layer3 = self._build_stage(3, block, num_blocks[2], norm)
-        self.layer4 = self._build_stage(4, block, num_blocks[3], norm, multi_grid)
-        _init_weights(self)
-
-    def _build_stage(
-        self,
-        stage: int,
-        block: type[BasicBlock] | type[Bottleneck],
-        num_blocks: int,
-        norm: str,
-        multi_grid: tuple[int, int, int] | None = None,
-    ) -> nn.Sequential:
-        output_stride = self.strides[-1]
-        rate = max(1, 2 ** (stage + 1) // output_stride)
-        rate_before = max(1, 2**stage // output_stride)
-        dilations = [(rate_before, rate)] + [(rate, rate)] * (num_blocks - 1)
-        if multi_grid is not None and multi_grid != (1, 1, 1):
-            dilations = [(unit * rate, unit * rate) for unit in multi_grid[:num_blocks]]
-        # The maximum pooling after the stem, not layer1, makes stride 4.
-        first_stride = 1 if stage == 1 else self.strides[stage] // self.strides[stage - 1]
-        return nn.Sequential(
-            *(
-                block(
-                    self.channels[stage if index else stage - 1],
-                    32 * 2**stage,
-                    1 if index else first_stride,
-                    dilations[index],
-                    norm,
-                )
-                for index in range(num_blocks)
-            )
+        self.layer1 = build_stage(depth, 1, output_stride=output_stride, norm=norm)
+        self.layer2 = build_stage(depth, 2, output_stride=output_stride, norm=norm)
+        self.layer3 = build_stage(depth, 3, output_stride=output_stride, norm=norm)
+        self.layer4 = build_stage(
+            depth, 4, output_stride=output_stride, norm=norm, multi_grid=multi_grid
         )
+        init_resnet(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the five feature maps."""
@@ -155,6 +136,55 @@ class ResNet(Backbone):
             deepest = layer(deepest)
             features.append(deepest)
         return features
+
+
+def build_stage(
+    depth: int,
+    stage: int,
+    *,
+    output_stride: int,
+    norm: str,
+    multi_grid: Sequence[int] = (1, 1, 1),
+) -> nn.Sequential:
+    """Make one stage of a ResNet, or a further copy of its last.
+
+    Stage s brings the stride to 2^(s+1). Where that exceeds the output stride, the convolutions
+    have the rate 2^(s+1) / output_stride instead: at output stride 16 stages 4 to 7 have the rates
+    2, 4, 8 and 16; at 8 stages 3 to 7 have 2, 4, 8, 16 and 32; at 256 all have 1.
+
+    Args:
+        depth: Of the ResNet: 18, 34, 50 or 101.
+        stage: 1-4; from 5 on, the blocks and widths of stage 4 again, which come to it from a
+            stage of its own width and so need no weights in the shortcut.
+        output_stride: Picture pixels per cell that the network stops at.
+        norm: "batch" or "group".
+        multi_grid: Factors on the rate of the stage, one per block.
+
+    Source: Chen et al. 2017, arXiv:1706.05587, section 3.2 and figure 3.
+    """
+    block, layout = _LAYOUTS[depth]
+    num_blocks, width = layout[min(stage, 4) - 1], 32 * 2 ** min(stage, 4)
+    rate = max(1, 2 ** (stage + 1) // output_stride)
+    rate_before = max(1, 2**stage // output_stride)
+    dilations = [(rate_before, rate)] + [(rate, rate)] * (num_blocks - 1)
+    if tuple(multi_grid) != (1, 1, 1):
+        dilations = [(unit * rate, unit * rate) for unit in multi_grid[:num_blocks]]
+    # The maximum pooling after the stem, not stage 1, makes stride 4.
+    first_stride = 1 if stage == 1 or rate > 1 else 2
+    out_channels = width * block.expansion
+    in_channels = 64 if stage == 1 else out_channels // (2 if stage <= 4 else 1)
+    return nn.Sequential(
+        *(
+            block(
+                out_channels if index else in_channels,
+                width,
+                1 if index else first_stride,
+                dilations[index],
+                norm,
+            )
+            for index in range(num_blocks)
+        )
+    )
 
 
 _LAYOUTS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
@@ -173,19 +203,19 @@ def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) ->
 
 def _build_shortcut(
     in_channels: int, out_channels: int, stride: int, norm: str
-) -> nn.Sequential | None:
-    if stride == 1 and in_channels == out_channels:
-        return None
+) -> nn.Module | None:
+    if in_channels == out_channels:
+        return None if stride == 1 else nn.MaxPool2d(1, stride)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), build_norm(norm, out_channels)
     )
 
 
-def _init_weights(resnet: ResNet) -> None:
-    for module in resnet.modules():
+def init_resnet(module_of_blocks: nn.Module) -> None:
+    """Draw weights so that every block starts as its shortcut: steadier training from scratch."""
+    for module in module_of_blocks.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        # Every block starts as its shortcut, which makes training from scratch steadier.
         elif isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
         elif isinstance(module, Bottleneck):

@@ -24,7 +24,11 @@ _COCO_VARIANTS = (
     "deeplabv3_resnet50",
     "deeplabv3_resnet101",
     "deeplabv3_mobilenet_v3_large",
+    "fcn_resnet50",
+    "fcn_resnet101",
 )
+# Backbones that torchvision has no weights for.
+_WITHOUT_IMAGENET = ("unet", "xception65")
 
 
 def save_weights(path: Path, model: Segmenter, card: ModelCard) -> None:
@@ -97,9 +101,10 @@ def find_weights(run_or_file: Path) -> Path:
 def load_weights(model: Segmenter, file: Path | str) -> LoadedWeights:
     """Load a file of weights into a model; all that belongs together must fit.
 
-    A segmentation model (ours, or torchvision's DeepLabv3, plain or inside {"model": …}) must fit
-    the whole model; only its auxiliary head may be there without the other having one. A classifier
-    (torchvision's ResNet or MobileNetV3) must fit the whole backbone.
+    A segmentation model (ours, or torchvision's DeepLabv3 or FCN, plain or inside {"model": …})
+    must fit the whole model; only its auxiliary head may be there without the other having one. A
+    classifier (torchvision's ResNet, MobileNetV3 or VGG16 with batch norm, timm's Xception-65) must
+    fit the whole backbone.
 
     Args:
         model: Gets the weights; it is as it was if there is an error.
@@ -119,7 +124,7 @@ def init_model_options(name: str, init: str, *, output_stride: int = 16) -> dict
     Only "coco" for the MobileNet needs one: it was trained with rates (12, 24, 36) at output
     stride 16. (The ResNets were trained with the same rates at stride 8, which are ours.)
     """
-    if init == "coco" and find_variant(name).backbone == "mobilenet_v3_large":
+    if init == "coco" and name == "deeplabv3_mobilenet_v3_large":
         return {"atrous_rates": scale_rates((12, 24, 36), 16, output_stride)}
     return {}
 
@@ -129,9 +134,10 @@ def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
 
     Args:
         model: Gets the weights.
-        init: "none"; "imagenet" (torchvision's backbone); "coco" (torchvision's DeepLabv3, 21
-            classes of VOC); or the path of a file or run folder. With "coco" or a path, a model of
-            another number of classes keeps its own new classifier.
+        init: "none"; "imagenet" (torchvision's backbone); "coco" (torchvision's DeepLabv3 or FCN,
+            21 classes of VOC); or the path of a file or run folder. With "coco" or a path, a model
+            of another number of classes keeps its own new classifier. A model of another number of
+            picture channels gets the first convolution by `fitting.adapt_channels`.
 
     Returns:
         What was loaded; None for "none".
@@ -151,14 +157,21 @@ def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
 
 
 def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
-    if init == "imagenet":
-        published = get_model_weights(find_variant(name).backbone)["IMAGENET1K_V1"]
+    backbone = find_variant(name).backbone
+    if init == "imagenet" and backbone not in _WITHOUT_IMAGENET:
+        published = get_model_weights(backbone)["IMAGENET1K_V1"]
+    elif init == "imagenet":
+        raise ConfigError(
+            f"There are no published ImageNet weights for {name}: torchvision has none for its "
+            f"encoder ({backbone}). Train without (--init none), or give a file (--init PATH)."
+        )
     elif name in _COCO_VARIANTS:
         published = get_model_weights(name)["COCO_WITH_VOC_LABELS_V1"]
     else:
         raise ConfigError(
             f"There are no published COCO weights for {name}. They exist for "
-            f"{', '.join(_COCO_VARIANTS)}; --init imagenet works for every model."
+            f"{', '.join(_COCO_VARIANTS)}; --init imagenet works for every backbone but "
+            f"{' and '.join(_WITHOUT_IMAGENET)}."
         )
     try:
         return published.get_state_dict(progress=True, check_hash=True)

@@ -1,7 +1,7 @@
 """The table of all variants, and how they are built."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -10,13 +10,68 @@ from torch import nn
 
 from atrous.errors import ConfigError, did_you_mean
 from atrous.models.backbone import Backbone
-from atrous.models.deeplabv3 import DeepLabv3Head
+from atrous.models.deeplabv3 import build_deeplabv3_head
 from atrous.models.deeplabv3_report import DeepLabv3ReportHead
 from atrous.models.deeplabv3plus import DeepLabv3PlusHead
+from atrous.models.fcn import FCNHead
 from atrous.models.mobilenet import MobileNetV3Large
 from atrous.models.options import complete_options
+from atrous.models.pspnet import PSPNetHead
 from atrous.models.resnet import ResNet
-from atrous.models.segmenter import FCNHead, Segmenter
+from atrous.models.segmenter import Segmenter
+from atrous.models.segnet import SegNetHead
+from atrous.models.unet import UNetEncoder, UNetHead, UNetResNetHead
+from atrous.models.vgg import VGG16
+from atrous.models.xception import Xception65
+
+
+@dataclass(frozen=True)
+class Part:
+    """A backbone or a head.
+
+    Attributes:
+        build: Makes it; a backbone takes `in_channels`, a head the backbone and `num_classes`
+            first, and both take `norm` and the options, by name.
+        options: Those of `build_model` that it takes beside these.
+        paper: Where it is described; of a head.
+    """
+
+    build: Callable[..., nn.Module]
+    options: tuple[str, ...]
+    paper: str = ""
+
+
+BACKBONES: dict[str, Part] = {
+    **{
+        f"resnet{depth}": Part(partial(ResNet, depth), ("output_stride", "multi_grid"))
+        for depth in (18, 34, 50, 101)
+    },
+    "mobilenet_v3_large": Part(MobileNetV3Large, ("output_stride",)),
+    "xception65": Part(Xception65, ("output_stride",)),
+    "vgg16_bn": Part(VGG16, ("dropout",)),
+    "unet": Part(UNetEncoder, ()),
+}
+# Those that all atrous systems are offered on; Xception has published weights nowhere that we read.
+ATROUS_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large")
+
+DEEPLABV3 = Part(
+    build_deeplabv3_head, ("atrous_rates", "output_stride", "dropout"), "arXiv:1706.05587"
+)
+DEEPLABV3_RESNET = Part(
+    build_deeplabv3_head, (*DEEPLABV3.options, "cascade_blocks", "multi_grid"), DEEPLABV3.paper
+)
+DEEPLABV3PLUS = Part(
+    DeepLabv3PlusHead,
+    ("atrous_rates", "dropout", "decoder_channels", "separable"),
+    "arXiv:1802.02611",
+)
+REPORT = Part(DeepLabv3ReportHead, ("atrous_rates",), "student report")
+FCN = Part(FCNHead, (), "arXiv:1411.4038")
+PSPNET = Part(PSPNetHead, (), "arXiv:1612.01105")
+UNET = Part(UNetHead, ("dropout",), "arXiv:1505.04597")
+UNET_RESNET = Part(UNetResNetHead, (), "arXiv:1505.04597")
+SEGNET = Part(SegNetHead, ("dropout",), "arXiv:1511.00561")
+BAYESIAN_SEGNET = Part(SegNetHead, ("dropout",), "arXiv:1511.02680")
 
 
 @dataclass(frozen=True)
@@ -24,49 +79,49 @@ class Variant:
     """A line of the table: a head on a backbone.
 
     Attributes:
-        head: Makes the head.
-        paper: Where it is described.
+        head: The head.
         backbone: Name of the backbone.
-        head_options: The options of the head, beside those that all heads have.
         rates: ASPP rates at output stride 16, where none are given.
+        fixed: Options of the parts that the variant sets itself and does not offer.
+        auxiliary: Whether it can have an auxiliary head.
     """
 
-    head: Callable[..., nn.Module]
-    paper: str
+    head: Part
     backbone: str
-    head_options: tuple[str, ...]
     rates: tuple[int, int, int] = (6, 12, 18)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    auxiliary: bool = True
 
     @property
     def options(self) -> tuple[str, ...]:
         """Names of all options of the variant."""
-        common = ("num_classes", "output_stride", "atrous_rates", "norm", "auxiliary")
-        backbone_options = ("multi_grid",) if self.backbone.startswith("resnet") else ()
-        return common + backbone_options + self.head_options
+        names = ["num_classes", "in_channels", "norm"]
+        names += ["auxiliary"] if self.auxiliary else []
+        names += [*BACKBONES[self.backbone].options, *self.head.options]
+        return tuple(name for name in dict.fromkeys(names) if name not in self.fixed)
 
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {
-    "resnet18": partial(ResNet, 18),
-    "resnet34": partial(ResNet, 34),
-    "resnet50": partial(ResNet, 50),
-    "resnet101": partial(ResNet, 101),
-    "mobilenet_v3_large": MobileNetV3Large,
-}
+def _on_atrous_backbones(system: str, head: Part) -> dict[str, Variant]:
+    return {f"{system}_{backbone}": Variant(head, backbone) for backbone in ATROUS_BACKBONES}
+
 
 VARIANTS: dict[str, Variant] = {
-    **{
-        f"deeplabv3_{name}": Variant(DeepLabv3Head, "arXiv:1706.05587", name, ("dropout",))
-        for name in BACKBONES
-    },
-    **{
-        f"deeplabv3plus_{name}": Variant(
-            DeepLabv3PlusHead, "arXiv:1802.02611", name, ("dropout", "decoder_channels")
-        )
-        for name in BACKBONES
-    },
-    "deeplabv3_report": Variant(
-        DeepLabv3ReportHead, "student report", "resnet50", (), rates=(8, 12, 16)
+    **_on_atrous_backbones("deeplabv3", DEEPLABV3_RESNET),
+    "deeplabv3_mobilenet_v3_large": Variant(DEEPLABV3, "mobilenet_v3_large"),
+    **_on_atrous_backbones("deeplabv3plus", DEEPLABV3PLUS),
+    "deeplabv3plus_xception65": Variant(DEEPLABV3PLUS, "xception65"),
+    "deeplabv3_report": Variant(REPORT, "resnet50", rates=(8, 12, 16)),
+    **_on_atrous_backbones("pspnet", PSPNET),
+    **_on_atrous_backbones("fcn", FCN),
+    "unet": Variant(UNET, "unet", auxiliary=False),
+    "unet_resnet34": Variant(
+        UNET_RESNET,
+        "resnet34",
+        fixed={"output_stride": 32, "multi_grid": (1, 1, 1)},
+        auxiliary=False,
     ),
+    "segnet": Variant(SEGNET, "vgg16_bn", fixed={"dropout": 0.0}, auxiliary=False),
+    "bayesian_segnet": Variant(BAYESIAN_SEGNET, "vgg16_bn", auxiliary=False),
 }
 
 
@@ -91,18 +146,26 @@ def build_model(name: str, **options: Any) -> Segmenter:
 
     Args:
         name: One of `model_names()`.
-        **options: Any of these, by name:
+        **options: Any of these that the variant has, by name:
 
             - num_classes (int, 21): Channels of the logits, 1-255.
-            - output_stride (int, 16): Picture pixels per cell of the deepest features: 8, 16, 32.
+            - in_channels (int, 3): Channels of the picture.
+            - norm (str, "batch"): "batch", or "group" for GroupNorm.
+            - auxiliary (bool, False): Add the auxiliary head, which only training uses; not in
+              U-Net and SegNet.
+            - output_stride (int, 16): Picture pixels per cell of the deepest features: 8, 16, 32;
+              up to 256 with cascade_blocks. U-Net and SegNet have their own.
+            - multi_grid (three ints, (1, 1, 1)): Unit rates of the last stage; ResNets only.
             - atrous_rates (ints, None): Rates of the ASPP in feature cells. None: they follow the
               output stride, (6, 12, 18) at 16, twice that at 8, half of it at 32; for
               deeplabv3_report (8, 12, 16) at 16.
-            - norm (str, "batch"): "batch", or "group" for GroupNorm.
-            - auxiliary (bool, False): Add the auxiliary head, which only training uses.
-            - multi_grid (three ints, (1, 1, 1)): Unit rates of the last stage; ResNets only.
-            - dropout (float, 0.5): Dropout after the ASPP's projection.
+            - cascade_blocks (int, None): Of DeepLabv3 on ResNets. None: the ASPP. 4 to 7: no ASPP,
+              but a cascade that ends with this block; 4 adds none to the dilated ResNet.
+            - dropout (float, 0.5): Before the classifier (ASPP and cascade), at the end of U-Net's
+              contracting path, or within Bayesian SegNet.
             - decoder_channels (int, 256): Channels of the decoder; DeepLabv3+ only.
+            - separable (bool, False): Depthwise separable 3x3 convolutions in ASPP and decoder;
+              DeepLabv3+ only.
 
     Returns:
         The model, in training mode, on torch's default device.
@@ -117,22 +180,22 @@ def build_model(name: str, **options: Any) -> Segmenter:
     """
     variant = find_variant(name)
     options = complete_options(name, variant.options, options)
-    num_classes, output_stride = options["num_classes"], options["output_stride"]
-    backbone_options = {"output_stride": output_stride, "norm": options["norm"]}
-    if "multi_grid" in options:
-        backbone_options["multi_grid"] = tuple(options["multi_grid"])
-    backbone = BACKBONES[variant.backbone](**backbone_options)
-    head = variant.head(
-        backbone,
-        num_classes,
-        atrous_rates=options["atrous_rates"] or scale_rates(variant.rates, 16, output_stride),
-        norm=options["norm"],
-        **{key: options[key] for key in variant.head_options},
-    )
+    values = {**options, **variant.fixed}
+    if "atrous_rates" in options and options["atrous_rates"] is None:
+        values["atrous_rates"] = scale_rates(variant.rates, 16, options["output_stride"])
+
+    def take(part: Part) -> dict[str, Any]:
+        return {key: values[key] for key in ("norm", *part.options)}
+
+    backbone_part = BACKBONES[variant.backbone]
+    backbone = backbone_part.build(in_channels=options["in_channels"], **take(backbone_part))
+    assert isinstance(backbone, Backbone)
+    head = variant.head.build(backbone, options["num_classes"], **take(variant.head))
     auxiliary_head = None
-    if options["auxiliary"]:
-        in_channels = backbone.channels[backbone.auxiliary_stage]
-        auxiliary_head = FCNHead(in_channels, num_classes, options["norm"])
+    if options.get("auxiliary"):
+        auxiliary_head = FCNHead(
+            backbone, options["num_classes"], norm=options["norm"], stage=backbone.auxiliary_stage
+        )
     return Segmenter(backbone, head, auxiliary_head, name=name, options=options)
 
 
@@ -173,12 +236,18 @@ def set_output_stride(model: Segmenter, output_stride: int) -> Segmenter:
     shares the weights of the old one.
 
     Raises:
-        ConfigError: The output stride is none of 8, 16 and 32.
+        ConfigError: The output stride is none of 8, 16 and 32 (to 256 in a cascade), or the model
+            has none to choose.
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 4.1.
     """
+    if "output_stride" not in model.options:
+        raise ConfigError(
+            f"{model.name} has no output stride to choose, got {output_stride}: its decoder comes "
+            "back to the picture's size. Leave the output stride out."
+        )
     changed = rebuild_model(model, output_stride=output_stride)
-    rates = model.options["atrous_rates"]
+    rates = model.options.get("atrous_rates")
     if rates is None:
         return changed
     rates = scale_rates(rates, model.options["output_stride"], output_stride)
@@ -202,5 +271,5 @@ def describe_models() -> list[ModelRow]:
         with torch.device("meta"):
             model = build_model(name)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        rows.append(ModelRow(name, variant.backbone, variant.paper, num_parameters))
+        rows.append(ModelRow(name, variant.backbone, variant.head.paper, num_parameters))
     return rows

@@ -1,0 +1,43 @@
+"""FCN: a 3x3 convolution and a classifier."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from atrous.models.backbone import Backbone
+from atrous.models.layers import conv_norm_relu
+
+
+class FCNHead(nn.Sequential):
+    """A 3x3 convolution and a classifier on one feature map, as in torchvision.
+
+    On the last map it is the baseline, torchvision's `fcn_resnet50`: the dilated backbone alone
+    gives the resolution, where the paper adds the scores of earlier maps. On an earlier map it is
+    the auxiliary head of the other systems, which only training uses.
+
+    Args:
+        backbone: Gives the features.
+        num_classes: Channels of the logits.
+        norm: "batch" or "group".
+        stage: Position of the map to read.
+
+    Shapes:
+        features: the backbone's maps
+        returns: logits, float (batch, num_classes, H/stride, W/stride)
+
+    Source: Long et al. 2014, arXiv:1411.4038; as auxiliary loss: Zhao et al. 2016,
+    arXiv:1612.01105, section 3.3.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, norm: str, stage: int = -1) -> None:
+        in_channels = backbone.channels[stage]
+        super().__init__(
+            *conv_norm_relu(in_channels, in_channels // 4, 3, norm=norm),
+            nn.Dropout(0.1),
+            nn.Conv2d(in_channels // 4, num_classes, 1),
+        )
+        self.stage = stage
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits at the stride of the map."""
+        return super().forward(features[self.stage])

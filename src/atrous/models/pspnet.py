@@ -1,0 +1,97 @@
+"""PSPNet."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from atrous.models.backbone import Backbone
+from atrous.models.layers import conv_norm_relu, match_memory_format, upsample
+
+BINS = (1, 2, 3, 6)
+"""Cells per side of the grids that the picture is averaged over; of the paper."""
+
+
+class PyramidPooling(nn.Module):
+    """Means over coarse grids, each projected and upsampled, beside the features themselves.
+
+    Args:
+        in_channels: Channels of the features; each grid is projected to a quarter of them.
+        norm: "batch" or "group".
+
+    Shapes:
+        features: float (batch, in_channels, H, W)
+        returns: float (batch, 2 * in_channels, H, W)
+
+    Source: Zhao et al. 2016, arXiv:1612.01105, section 3.2.
+    """
+
+    def __init__(self, in_channels: int, norm: str) -> None:
+        super().__init__()
+        self.views = nn.ModuleList(
+            conv_norm_relu(in_channels, in_channels // len(BINS), 1, norm=norm) for _ in BINS
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute all views and join them to the features."""
+        size_hw = features.shape[-2:]
+        views = [
+            upsample(view(average_bins(features, num_bins)), size_hw)
+            for num_bins, view in zip(BINS, self.views, strict=True)
+        ]
+        return torch.cat([features, *views], dim=1)
+
+
+class PSPNetHead(nn.Sequential):
+    """Pyramid pooling on the last feature map, a 3x3 convolution and the classifier.
+
+    The paper's backbone is a ResNet dilated to output stride 8, trained with the auxiliary head;
+    both are options here. Channels and dropout are those of its authors' code.
+
+    Args:
+        backbone: Gives the features.
+        num_classes: Channels of the logits.
+        norm: "batch" or "group".
+
+    Shapes:
+        features: the backbone's maps
+        returns: logits, float (batch, num_classes, H/stride, W/stride)
+
+    Source: Zhao et al. 2016, arXiv:1612.01105.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, norm: str) -> None:
+        in_channels = backbone.channels[-1]
+        super().__init__(
+            PyramidPooling(in_channels, norm),
+            *conv_norm_relu(2 * in_channels, in_channels // 4, 3, norm=norm),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(in_channels // 4, num_classes, 1),
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits at the output stride."""
+        return super().forward(features[-1])
+
+
+def average_bins(features: Tensor, num_bins: int) -> Tensor:
+    """Average over a grid of bins, which overlap where the size is no multiple of their number.
+
+    This is adaptive average pooling as two matrix products: their gradient is deterministic on a
+    GPU too, and an exported model takes any size.
+
+    Shapes:
+        features: float (batch, channels, H, W)
+        returns: float (batch, channels, num_bins, num_bins)
+    """
+    rows = _build_averaging(features, -2, num_bins)
+    columns = _build_averaging(features, -1, num_bins)
+    return match_memory_format(rows @ (features @ columns.mT), features)
+
+
+def _build_averaging(features: Tensor, dim: int, num_bins: int) -> Tensor:
+    size = features.shape[dim]
+    place = torch.arange(size, device=features.device)
+    bins = torch.arange(num_bins, device=features.device)[:, None]
+    inside = (place >= bins * size // num_bins) & (place * num_bins < (bins + 1) * size)
+    return (inside / inside.sum(1, keepdim=True)).to(features.dtype)

@@ -1,0 +1,88 @@
+"""SegNet and Bayesian SegNet."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from atrous.models.layers import build_norm, init_he, match_memory_format
+from atrous.models.vgg import VGG16
+
+
+class SegNetHead(nn.Module):
+    """The encoder's mirror image: what it pooled is put back where its maximum was.
+
+    Each stage of the decoder unpools by the indices of the encoder's pooling and has as many
+    convolutions as the stage of VGG16 that it mirrors; the last convolution gives the logits. The
+    indices are found anew from the encoder's maps.
+
+    In Bayesian SegNet dropout follows the three deepest stages of encoder and decoder, as in the
+    authors' published network («central encoder and decoder units» in the paper); at use,
+    `Segmenter.sample_probs` draws from it.
+
+    Args:
+        backbone: VGG16, built with the same dropout.
+        num_classes: Channels of the logits.
+        norm: "batch" or "group".
+        dropout: 0 in SegNet, 0.5 in Bayesian SegNet.
+
+    Shapes:
+        features: the backbone's maps
+        returns: logits, float (batch, num_classes, H, W)
+
+    Source: Badrinarayanan et al. 2015, arXiv:1511.00561; Kendall et al. 2015, arXiv:1511.02680.
+    """
+
+    def __init__(
+        self, backbone: VGG16, num_classes: int, *, norm: str, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.stages = nn.ModuleList()
+        for stage in reversed(range(len(backbone.channels))):
+            width = backbone.channels[stage]
+            layers = []
+            for _ in range(backbone.num_convs[stage] - 1):
+                layers += _conv_norm_relu(width, width, norm)
+            if stage == 0:
+                layers.append(nn.Conv2d(width, num_classes, 3, padding=1))
+            else:
+                layers += _conv_norm_relu(width, backbone.channels[stage - 1], norm)
+            if stage >= 2:
+                layers.append(nn.Dropout(dropout))
+            self.stages.append(nn.Sequential(*layers))
+        init_he(self)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits at the picture's size."""
+        pooled = [F.max_pool2d(stage, 2, ceil_mode=True, return_indices=True) for stage in features]
+        decoded = self.dropout(pooled[-1][0])
+        for stage, encoded, (_, indices) in zip(
+            self.stages, reversed(features), reversed(pooled), strict=True
+        ):
+            decoded = stage(unpool(decoded, indices, like=encoded))
+        return decoded
+
+
+def unpool(pooled: Tensor, indices: Tensor, *, like: Tensor) -> Tensor:
+    """Put each value where the maximum was, and 0 elsewhere.
+
+    A scatter, because `nn.MaxUnpool2d` is not deterministic on a GPU.
+
+    Shapes:
+        pooled, indices: float and int64 (batch, channels, ceil(H/2), ceil(W/2))
+        like: (batch, channels, H, W), what was pooled
+        returns: float (batch, channels, H, W)
+    """
+    flat = pooled.new_zeros(like.shape).flatten(2)
+    flat = flat.scatter(2, indices.flatten(2), pooled.flatten(2))
+    return match_memory_format(flat.unflatten(2, like.shape[-2:]), like)
+
+
+def _conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
+    """Make them as VGG16 has them, with a bias."""
+    return [
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        build_norm(norm, out_channels),
+        nn.ReLU(inplace=True),
+    ]

@@ -1,0 +1,132 @@
+"""U-Net, as in the paper and with a ResNet as encoder."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from atrous.models.backbone import Backbone
+from atrous.models.layers import conv_norm_relu, crop, init_he
+
+
+class UNetEncoder(Backbone):
+    """The contracting path: five times two 3x3 convolutions, maximum pooling between them.
+
+    Args:
+        norm: "batch" or "group".
+        in_channels: Channels of the picture.
+
+    Shapes:
+        image: float (batch, in_channels, H, W), normalised
+        returns: maps of 64, 128, 256, 512 and 1024 channels, the first at the picture's size
+
+    Source: Ronneberger et al. 2015, arXiv:1505.04597, figure 1.
+    """
+
+    channels = (64, 128, 256, 512, 1024)
+    strides = (1, 2, 4, 8, 16)
+
+    def __init__(self, *, norm: str = "batch", in_channels: int = 3) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            _two_convs(before, width, norm)
+            for before, width in zip((in_channels, *self.channels), self.channels, strict=False)
+        )
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        init_he(self)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Compute the five feature maps."""
+        features = [self.stages[0](image)]
+        for stage in list(self.stages)[1:]:
+            features.append(stage(self.pool(features[-1])))
+        return features
+
+
+class UNetHead(nn.Module):
+    """The expanding path: up-convolution, the encoder's map beside it, two 3x3 convolutions.
+
+    Departures from the paper: convolutions are padded, so that the logits have the picture's size,
+    and normalised (the paper's have biases instead). Pooling rounds odd sizes up, and the
+    up-convolved map is cut to the encoder's, where the paper cuts the encoder's.
+
+    Args:
+        backbone: Gives the features; each has twice the channels of the one before.
+        num_classes: Channels of the logits.
+        norm: "batch" or "group".
+        dropout: Dropout at the end of the contracting path.
+
+    Shapes:
+        features: the backbone's maps
+        returns: logits, float (batch, num_classes, H, W)
+
+    Source: Ronneberger et al. 2015, arXiv:1505.04597, section 2 and figure 1.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, norm: str, dropout: float) -> None:
+        super().__init__()
+        widths = backbone.channels[-2::-1]
+        self.dropout = nn.Dropout(dropout)
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths
+        )
+        self.stages = nn.ModuleList(_two_convs(2 * width, width, norm) for width in widths)
+        self.classifier = nn.Conv2d(widths[-1], num_classes, 1)
+        init_he(self)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits at the picture's size."""
+        *skips, deepest = features
+        decoded = self.dropout(deepest)
+        for up, stage, skip in zip(self.ups, self.stages, reversed(skips), strict=True):
+            raised = crop(up(decoded), skip.shape[-2:])
+            decoded = stage(torch.cat([skip, raised], dim=1))
+        return self.classifier(decoded)
+
+
+class UNetResNetHead(nn.Module):
+    """The expanding path on a ResNet, as in segmentation-models-pytorch.
+
+    Five times: nearest upsampling, the encoder's map beside it (none the last time), two 3x3
+    convolutions. The classifier is a 3x3 convolution.
+
+    Args:
+        backbone: A ResNet of output stride 32.
+        num_classes: Channels of the logits.
+        norm: "batch" or "group".
+
+    Shapes:
+        features: the backbone's maps
+        returns: logits, float (batch, num_classes, H, W), one row or column more for odd sizes
+    """
+
+    overshoots = True
+    widths = (256, 128, 64, 32, 16)
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, norm: str) -> None:
+        super().__init__()
+        *skips, deepest = backbone.channels
+        self.stages = nn.ModuleList(
+            _two_convs(before + skip, width, norm)
+            for before, skip, width in zip(
+                (deepest, *self.widths[:-1]), (*reversed(skips), 0), self.widths, strict=True
+            )
+        )
+        self.classifier = nn.Conv2d(self.widths[-1], num_classes, 3, padding=1)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits at the picture's size."""
+        *skips, decoded = features
+        *inner, last = self.stages
+        for stage, skip in zip(inner, reversed(skips), strict=True):
+            raised = F.interpolate(decoded, size=skip.shape[-2:], mode="nearest")
+            decoded = stage(torch.cat([raised, skip], dim=1))
+        return self.classifier(last(F.interpolate(decoded, scale_factor=2, mode="nearest")))
+
+
+def _two_convs(in_channels: int, out_channels: int, norm: str) -> nn.Sequential:
+    return nn.Sequential(
+        *conv_norm_relu(in_channels, out_channels, 3, norm=norm),
+        *conv_norm_relu(out_channels, out_channels, 3, norm=norm),
+    )

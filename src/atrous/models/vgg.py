@@ -1,0 +1,56 @@
+"""VGG16 backbone with batch norm."""
+
+from torch import Tensor, nn
+
+from atrous.models.backbone import Backbone
+from atrous.models.layers import build_norm, init_he
+
+
+class VGG16(Backbone):
+    """The 13 convolutions of VGG16, in five stages with maximum pooling between them.
+
+    The modules have the names of torchvision's `vgg16_bn`, so its weights load. The pooling rounds
+    odd sizes up, where torchvision rounds down.
+
+    Args:
+        norm: "batch" or "group".
+        in_channels: Channels of the picture.
+        dropout: Dropout after the third and the fourth pooling; 0 in VGG.
+
+    Shapes:
+        image: float (batch, in_channels, H, W), normalised
+        returns: the last map of each stage, before it is pooled
+
+    Source: Simonyan and Zisserman 2014, arXiv:1409.1556, table 1, column D.
+    """
+
+    channels = (64, 128, 256, 512, 512)
+    strides = (1, 2, 4, 8, 16)
+    num_convs = (2, 2, 3, 3, 3)
+
+    def __init__(self, *, norm: str = "batch", in_channels: int = 3, dropout: float = 0.0) -> None:
+        super().__init__()
+        index = 0
+        for stage, (width, num_convs) in enumerate(zip(self.channels, self.num_convs, strict=True)):
+            if stage:
+                self.add_module(str(index), nn.MaxPool2d(2, ceil_mode=True))
+                index += 1
+            if stage >= 3:
+                self.add_module(f"dropout{stage}", nn.Dropout(dropout))
+            for _ in range(num_convs):
+                self.add_module(str(index), nn.Conv2d(in_channels, width, 3, padding=1))
+                self.add_module(str(index + 1), build_norm(norm, width))
+                self.add_module(str(index + 2), nn.ReLU(inplace=True))
+                in_channels = width
+                index += 3
+        init_he(self)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Compute the five feature maps."""
+        features = []
+        deepest = image
+        for module in self.children():
+            if isinstance(module, nn.MaxPool2d):
+                features.append(deepest)
+            deepest = module(deepest)
+        return [*features, deepest]
