@@ -1,5 +1,6 @@
-"""Figures of a run."""
+"""Figures of a run, and of a model."""
 
 from atrous.figures.curves import save_loss_curves
+from atrous.figures.taps import TapsPanel, save_taps_figure
 
-__all__ = ["save_loss_curves"]
+__all__ = ["TapsPanel", "save_loss_curves", "save_taps_figure"]
