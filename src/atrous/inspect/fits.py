@@ -50,15 +50,16 @@ def find_largest_batch(compute_peak: Callable[[int], int], budget_bytes: int) ->
     if fitting_bytes > budget_bytes:
         return 0, fitting_bytes
     fits, too_many = 1, _MOST_PICTURES
+    bytes_per_picture = fitting_bytes
     while fits + 1 < too_many:
-        # The peak grows nearly in proportion, so the next guess is already close.
-        guess = int(fits * budget_bytes / fitting_bytes)
+        guess = fits + (budget_bytes - fitting_bytes) // bytes_per_picture
         guess = min(max(guess, fits + 1), too_many - 1)
-        peak = compute_peak(guess)
-        if peak <= budget_bytes:
-            fits, fitting_bytes = guess, peak
-        else:
+        peak_bytes = compute_peak(guess)
+        if peak_bytes > budget_bytes:
             too_many = guess
+        else:
+            bytes_per_picture = max(1, (peak_bytes - fitting_bytes) // (guess - fits))
+            fits, fitting_bytes = guess, peak_bytes
     return fits, fitting_bytes
 
 
