@@ -11,6 +11,7 @@ import json
 import logging
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -79,39 +80,32 @@ def main() -> None:
     if args.request:
         print(measure(json.loads(args.request)))
         return
-    print(
-        f"{'model':28}{'precision':>10}{'optimizer':>10}{'batch':>6}{'worked out':>12}{'measured':>10}"
-    )
-    for name in args.models.split(","):
-        for precision in args.precisions.split(","):
-            for optimizer in args.optimizers.split(","):
-                for batch_size in map(int, args.batches.split(",")):
-                    settings = {
-                        "precision": precision,
-                        "optimizer": optimizer,
-                        "device": args.device,
-                    }
-                    request = {
-                        "name": name, "size": args.size, "batch_size": batch_size,
-                        "num_threads": torch.get_num_threads(), "settings": settings,
-                    }  # fmt: skip
-                    child = subprocess.run(
-                        [sys.executable, __file__, "--request", json.dumps(request)],
-                        capture_output=True, text=True, check=True,
-                    )  # fmt: skip
-                    measured = int(child.stdout)
-                    with torch.device("meta"):
-                        model = build_model(name, num_classes=NUM_CLASSES)
-                    expected = compute_training_peak(
-                        model, (args.size, args.size), batch_size=batch_size,
-                        precision=precision, optimizer=optimizer,
-                    )  # fmt: skip
-                    print(
-                        f"{name:28}{precision:>10}{optimizer:>10}{batch_size:>6}"
-                        f"{expected / 1e6:>9.0f} MB{measured / 1e6:>7.0f} MB"
-                        f"{expected / measured - 1:>+7.1%}",
-                        flush=True,
-                    )
+    print(f"{'model':28}{'precision':>10}{'optimizer':>10}{'batch':>6}{'worked out':>12} measured")
+    options = (args.models, args.precisions, args.optimizers, args.batches)
+    for name, precision, optimizer, batch_size in product(*(text.split(",") for text in options)):
+        request = {
+            "name": name,
+            "size": args.size,
+            "batch_size": int(batch_size),
+            "num_threads": torch.get_num_threads(),
+            "settings": {"precision": precision, "optimizer": optimizer, "device": args.device},
+        }
+        child = [sys.executable, __file__, "--request", json.dumps(request)]
+        measured = int(subprocess.run(child, stdout=subprocess.PIPE, check=True).stdout)
+        with torch.device("meta"):
+            model = build_model(name, num_classes=NUM_CLASSES)
+        expected = compute_training_peak(
+            model,
+            (args.size, args.size),
+            batch_size=int(batch_size),
+            precision=precision,
+            optimizer=optimizer,
+        )
+        print(
+            f"{name:28}{precision:>10}{optimizer:>10}{batch_size:>6}{expected / 1e6:>9.0f} MB"
+            f"{measured / 1e6:>7.0f} MB {expected / measured - 1:+.1%}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_use_by_hand():
 def test_the_meta_device_asks_for_what_real_training_asks_for(precision):
     torch.manual_seed(0)
     model = build_model("deeplabv3_resnet18", num_classes=8, auxiliary=True)
-    batch_size, side = 3, 96
+    batch_size, side = 2, 64
     found = compute_training_peak(
         model, (side, side), batch_size=batch_size, precision=precision, optimizer="sgd"
     )
@@ -74,10 +74,10 @@ def test_the_optimizers_state_counts():
     model = build_model("deeplabv3_resnet18", num_classes=3)
     weights = FLOAT * sum(parameter.numel() for parameter in model.parameters())
     adamw, sgd = (
-        compute_training_peak(model, (64, 64), batch_size=2, optimizer=optimizer)
+        compute_training_peak(model, (160, 160), batch_size=4, optimizer=optimizer)
         for optimizer in ("adamw", "sgd")
     )
-    assert adamw - sgd == pytest.approx(weights, rel=0.1)
+    assert adamw - sgd == pytest.approx(weights, rel=0.02)
     assert sgd > 3 * weights
 
 

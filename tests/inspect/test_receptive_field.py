@@ -37,7 +37,7 @@ def test_resnets_at_stride_32(name, size_px):
 
 @pytest.mark.parametrize(("depth", "size_px"), [(50, 483), (101, 1027)])
 def test_resnets_as_published_with_the_stride_in_the_first_convolution(depth, size_px):
-    """Araujo et al. 2019, https://distill.pub/2019/computing-receptive-fields, table of networks."""
+    """Araujo et al. 2019, https://distill.pub/2019/computing-receptive-fields, its table."""
     model = build_on_meta(f"deeplabv3_resnet{depth}", output_stride=32)
     for layer in (model.backbone.layer2, model.backbone.layer3, model.backbone.layer4):
         layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
@@ -93,7 +93,8 @@ def test_fields_are_where_gradients_are(network):
     for row, column in ((0, 0), (3, 2), (output.shape[-2] - 1, output.shape[-1] // 2)):
         (gradient,) = torch.autograd.grad(output[0, 0, row, column], image, retain_graph=True)
         for span, place, axis in zip(field.spans, (row, column), (1, 0), strict=True):
-            touched = gradient[0, 0].sum(axis).nonzero().flatten()
+            # Bilinear weights of 0 come out as crumbs in float32.
+            touched = (gradient[0, 0].sum(axis) > 1e-5).nonzero().flatten()
             assert (span.first[place], span.last[place]) == (touched.min(), touched.max())
 
 

@@ -40,14 +40,14 @@ def print_inspection(inspection: "Inspection") -> None:
 def name_group(group: "Sequence[AtrousConv]") -> str:
     """Name convolutions of one kind after the first of them."""
     name = group[0].name.removeprefix("backbone.").removeprefix("head.")
-    return name if len(group) == 1 else f"{name} +{len(group) - 1}"
+    return name if len(group) == 1 else f"{name} and {len(group) - 1} more"
 
 
 def _build_parts_table(parts: "Sequence[Part]") -> Table:
     table = _build_table("part", "map", "parameters", "GFLOPs", "kept MB", "field", "95 %")
     for part in parts:
         table.add_row(
-            escape(part.name),
+            "head itself" if part.name == "head" else escape(part.name),
             "" if part.map_hw is None else "×".join(map(str, part.map_hw)),
             f"{part.num_parameters:,}",
             f"{part.gflops:.2f}",

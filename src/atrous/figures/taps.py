@@ -79,7 +79,7 @@ def build_taps_figure(panels: Sequence[TapsPanel], title: str) -> Figure:
     num_bands = -(-len(panels) // num_columns)
     size_in = max(4.5, num_columns * _COLUMN_IN + 0.4), num_bands * (2 * _PANEL_IN + 0.6) + 0.8
     figure = Figure(figsize=size_in, layout="constrained")
-    figure.suptitle(title, weight="bold")
+    figure.suptitle(title, weight="bold", fontsize=11)
     axes = figure.subplots(2 * num_bands, num_columns, squeeze=False)
     for panel_axes in axes.flat:
         panel_axes.set_axis_off()
@@ -105,30 +105,21 @@ def build_taps_figure(panels: Sequence[TapsPanel], title: str) -> Figure:
 def _write_title(axes: Axes, panel: TapsPanel) -> None:
     height, width = panel.map_hw
     num_taps = panel.kernel_size**2
-    share = panel.valid_taps / num_taps
-    lines = f"rate {panel.rate}, map {height}×{width}\n"
-    lines += f"mean {panel.valid_taps:.2f} of {num_taps} taps ({share:.0%})"
-    axes.set_title(lines, fontsize=8, color=SOFT)
-    axes.annotate(
-        panel.title,
-        xy=(0.5, 1),
-        xycoords=axes.title,
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        weight="bold",
-    )
+    axes.set_title(panel.title, weight="bold", fontsize=8.5, pad=27)
+    axes.text(
+        0.5, 1.02,
+        f"rate {panel.rate}, map {height}×{width}\n"
+        f"mean {panel.valid_taps:.2f} of {num_taps} taps ({panel.valid_taps / num_taps:.0%})",
+        transform=axes.transAxes, ha="center", va="bottom", fontsize=8, color=SOFT,
+    )  # fmt: skip
 
 
 def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
     """Draw the map, and the taps of the convolution at one of its cells."""
     (height, width), reach = panel.map_hw, panel.rate * (panel.kernel_size // 2)
     _draw_map(axes, panel.map_hw)
-    # The same frame for both places: what either of them reaches.
-    last_row, last_column = (max(size - 1, size // 2 + reach) for size in panel.map_hw)
-    frame = max(last_row, last_column) + reach + 3
-    side = max(1.0, frame / 26)
+    frame_hw = [max(size + reach, 2 * reach + 1) + 2 for size in panel.map_hw]
+    side = max(1.0, max(frame_hw) / 26)
     num_valid = 0
     offsets = range(-reach, reach + 1, panel.rate)
     for row in (place[0] + offset for offset in offsets):
@@ -136,15 +127,16 @@ def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
             is_valid = 0 <= row < height and 0 <= column < width
             num_valid += is_valid
             _draw_tap(axes, row, column, side, is_valid=is_valid)
-    axes.set(
-        xlim=(-reach - 1.5, last_column + 1.5),
-        ylim=(last_row + 1.5, -reach - 1.5),
-        aspect="equal",
+    is_corner = place == (0, 0)
+    # The same scale for both places: only where the frame begins differs.
+    top, left = (
+        -reach - 1.5 if is_corner else (size - 1 - frame) / 2
+        for size, frame in zip(panel.map_hw, frame_hw, strict=True)
     )
-    where = "in the corner" if place == (0, 0) else "in the centre"
+    axes.set(xlim=(left, left + frame_hw[1]), ylim=(top + frame_hw[0], top), aspect="equal")
     axes.text(
-        0.5, -0.02, f"{where}: {num_valid}", transform=axes.transAxes, ha="center", va="top",
-        fontsize=8, color=SOFT,
+        0.5, -0.02, f"in the {'corner' if is_corner else 'centre'}: {num_valid}",
+        transform=axes.transAxes, ha="center", va="top", fontsize=8, color=SOFT,
     )  # fmt: skip
 
 

@@ -52,8 +52,9 @@ def find_largest_batch(compute_peak: Callable[[int], int], budget_bytes: int) ->
     fits, too_many = 1, _MOST_PICTURES
     bytes_per_picture = fitting_bytes
     while fits + 1 < too_many:
+        # A straight line is nearly right; halving what is left keeps the search short if it is not.
         guess = fits + (budget_bytes - fitting_bytes) // bytes_per_picture
-        guess = min(max(guess, fits + 1), too_many - 1)
+        guess = min(max(guess, fits + 1), (fits + too_many) // 2)
         peak_bytes = compute_peak(guess)
         if peak_bytes > budget_bytes:
             too_many = guess
