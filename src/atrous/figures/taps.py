@@ -75,8 +75,8 @@ def save_taps_figure(path: Path, panels: Sequence[TapsPanel], *, title: str) -> 
 
 def build_taps_figure(panels: Sequence[TapsPanel], title: str) -> Figure:
     """Draw a column per panel, several rows of columns if there are many."""
-    num_columns = min(len(panels), MOST_COLUMNS)
-    num_bands = -(-len(panels) // num_columns)
+    num_bands = -(-len(panels) // MOST_COLUMNS)
+    num_columns = -(-len(panels) // num_bands)
     size_in = max(4.5, num_columns * _COLUMN_IN + 0.4), num_bands * (2 * _PANEL_IN + 0.6) + 0.8
     figure = Figure(figsize=size_in, layout="constrained")
     figure.suptitle(title, weight="bold", fontsize=11)
@@ -105,20 +105,31 @@ def build_taps_figure(panels: Sequence[TapsPanel], title: str) -> Figure:
 def _write_title(axes: Axes, panel: TapsPanel) -> None:
     height, width = panel.map_hw
     num_taps = panel.kernel_size**2
-    axes.set_title(panel.title, weight="bold", fontsize=8.5, pad=27)
-    axes.text(
-        0.5, 1.02,
-        f"rate {panel.rate}, map {height}×{width}\n"
+    # The title's first line is left for the name, which is bold.
+    title = axes.set_title(
+        f"\nrate {panel.rate}, map {height}×{width}\n"
         f"mean {panel.valid_taps:.2f} of {num_taps} taps ({panel.valid_taps / num_taps:.0%})",
-        transform=axes.transAxes, ha="center", va="bottom", fontsize=8, color=SOFT,
-    )  # fmt: skip
+        fontsize=8,
+        color=SOFT,
+    )
+    axes.annotate(
+        panel.title,
+        (0.5, 1),
+        xycoords=title,
+        ha="center",
+        va="top",
+        weight="bold",
+        fontsize=8.5,
+        annotation_clip=False,
+    ).set_in_layout(False)
 
 
 def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
     """Draw the map, and the taps of the convolution at one of its cells."""
     (height, width), reach = panel.map_hw, panel.rate * (panel.kernel_size // 2)
     _draw_map(axes, panel.map_hw)
-    frame_hw = [max(size + reach, 2 * reach + 1) + 2 for size in panel.map_hw]
+    frame_hw = [max(size + reach, 2 * reach + 1) for size in panel.map_hw]
+    margin = 1 + max(frame_hw) / 25
     side = max(1.0, max(frame_hw) / 26)
     num_valid = 0
     offsets = range(-reach, reach + 1, panel.rate)
@@ -130,10 +141,13 @@ def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
     is_corner = place == (0, 0)
     # The same scale for both places: only where the frame begins differs.
     top, left = (
-        -reach - 1.5 if is_corner else (size - 1 - frame) / 2
+        -reach - 0.5 if is_corner else (size - 1 - frame) / 2
         for size, frame in zip(panel.map_hw, frame_hw, strict=True)
     )
-    axes.set(xlim=(left, left + frame_hw[1]), ylim=(top + frame_hw[0], top), aspect="equal")
+    bottom, right = top + frame_hw[0], left + frame_hw[1]
+    axes.set(
+        xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin), aspect="equal"
+    )
     axes.text(
         0.5, -0.02, f"in the {'corner' if is_corner else 'centre'}: {num_valid}",
         transform=axes.transAxes, ha="center", va="top", fontsize=8, color=SOFT,

@@ -36,17 +36,17 @@ class Fit:
     peak_mb: float
 
 
-def find_largest_batch(compute_peak: Callable[[int], int], budget_bytes: int) -> tuple[int, int]:
+def find_largest_batch(compute_peak: Callable[..., int], budget_bytes: int) -> tuple[int, int]:
     """Find the largest batch that a memory holds.
 
     Args:
-        compute_peak: Bytes that a batch takes; never fewer for a larger one.
+        compute_peak: Takes `batch_size` and returns its bytes, never fewer for a larger one.
         budget_bytes: Bytes that there are.
 
     Returns:
         The batch and its bytes; 0 and those of one picture if not even one fits.
     """
-    fitting_bytes = compute_peak(1)
+    fitting_bytes = compute_peak(batch_size=1)
     if fitting_bytes > budget_bytes:
         return 0, fitting_bytes
     fits, too_many = 1, _MOST_PICTURES
@@ -55,7 +55,7 @@ def find_largest_batch(compute_peak: Callable[[int], int], budget_bytes: int) ->
         # A straight line is nearly right; halving what is left keeps the search short if it is not.
         guess = fits + (budget_bytes - fitting_bytes) // bytes_per_picture
         guess = min(max(guess, fits + 1), (fits + too_many) // 2)
-        peak_bytes = compute_peak(guess)
+        peak_bytes = compute_peak(batch_size=guess)
         if peak_bytes > budget_bytes:
             too_many = guess
         else:
@@ -76,10 +76,7 @@ def compute_fits(model: Segmenter, size_hw: tuple[int, int], memory_bytes: int) 
             compute_peak = partial(
                 compute_training_peak, shadow, size_hw, precision=precision, optimizer=optimizer
             )
-            batch_size, peak_bytes = find_largest_batch(
-                lambda batch_size, peak=compute_peak: peak(batch_size=batch_size),
-                memory_bytes - RESERVED_BYTES,
-            )
+            batch_size, peak_bytes = find_largest_batch(compute_peak, memory_bytes - RESERVED_BYTES)
             fits.append(Fit(precision, optimizer, batch_size, peak_bytes / 1e6))
     return fits
 
