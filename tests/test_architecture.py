@@ -20,6 +20,7 @@ FLOORS = {
     "models": 4,
     "doctor": 5,
     "figures": 5,
+    "inspect": 5,
     "inference": 6,
     "evaluation": 7,
     "report": 8,

@@ -11,6 +11,7 @@ from atrous.cli import (
     compare,
     data,
     evaluate,
+    inspect,
     models,
     predict,
     report,
@@ -34,6 +35,7 @@ app.command("compare")(compare.run_compare)
 app.command("report")(report.run_report)
 app.command("predict")(predict.run_predict)
 app.command("models")(models.run_models)
+app.command("inspect")(inspect.run_inspect)
 app.command("verify-resume")(verify_resume.run_verify_resume)
 app.add_typer(data.app, name="data")
 

@@ -1,4 +1,4 @@
-"""Figures of a run."""
+"""Figures of a run, and of a model."""
 
 from atrous.figures.confidence import build_reliability_diagram, build_risk_coverage
 from atrous.figures.confusion import build_confusion_map
@@ -12,8 +12,10 @@ from atrous.figures.progress import (
     build_throughput_figure,
 )
 from atrous.figures.scores import build_class_scores
+from atrous.figures.taps import TapsPanel, save_taps_figure
 
 __all__ = [
+    "TapsPanel",
     "build_class_scores",
     "build_confusion_map",
     "build_loss_figure",

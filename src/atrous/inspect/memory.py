@@ -1,0 +1,170 @@
+"""How much memory training and use take, worked out on the meta device.
+
+Every operation of a training step is run without values, and every tensor that it makes is counted
+from its birth to its end. So what is found is what an allocator is asked for, not a rule of thumb.
+"""
+
+import weakref
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from atrous.inspect.trace import follow_modules
+from atrous.models import Segmenter
+from atrous.models.flops import build_shadow, build_shadow_picture
+
+Precision = Literal["32", "bf16"]
+Optimizer = Literal["adamw", "sgd"]
+
+LOSS = "loss"
+
+
+class AllocationMode(TorchDispatchMode):
+    """Counts the bytes of all tensors that are alive, and the most there ever were.
+
+    Attributes:
+        live_bytes: Bytes that are alive now.
+        peak_bytes: The most since the start.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live_bytes = self.peak_bytes = 0
+        self._alive: set[int] = set()
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Count tensors; memory that is counted already, such as that of a view, is not again."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            key, num_bytes = storage._cdata, storage.nbytes()
+            if key not in self._alive:
+                self._alive.add(key)
+                self.live_bytes += num_bytes
+                weakref.finalize(storage, self._drop, key, num_bytes)
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+    def _drop(self, key: int, num_bytes: int) -> None:
+        self._alive.discard(key)
+        self.live_bytes -= num_bytes
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Compute an operation and count what it made."""
+        output = func(*args, **(kwargs or {}))
+        self.add([leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)])
+        return output
+
+
+def compute_kept_bytes(
+    shadow: Segmenter, size_hw: tuple[int, int], *, batch_size: int = 1
+) -> dict[str, int]:
+    """Count what a forward pass keeps for the backward pass, in float32, weights left out.
+
+    A tensor that several modules keep counts for the first of them.
+
+    Args:
+        shadow: A model on the meta device.
+        size_hw: Height and width of the pictures.
+        batch_size: Pictures per batch.
+
+    Returns:
+        Bytes by the path of the module, those of the loss under `loss`.
+    """
+    kept: defaultdict[str, int] = defaultdict(int)
+    seen = {tensor.untyped_storage()._cdata for tensor in _list_state(shadow)}
+    running = [LOSS]
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in seen:
+            seen.add(storage._cdata)
+            kept[running[-1]] += storage.nbytes()
+        return tensor
+
+    image = build_shadow_picture(shadow, size_hw, batch_size)
+    with (
+        torch.enable_grad(),
+        saved_tensors_hooks(pack, lambda tensor: tensor),
+        follow_modules(shadow, running.append, lambda *_: running.pop()),
+    ):
+        # The graph must live until all is counted: a storage that ends may lend its name to a new.
+        loss = _compute_loss(shadow.train(), image, nullcontext())
+        del loss
+    return dict(kept)
+
+
+def compute_use_peak(shadow: Segmenter, size_hw: tuple[int, int], *, batch_size: int = 1) -> int:
+    """Count the most bytes that pictures, features and logits take at a time in use."""
+    image = build_shadow_picture(shadow, size_hw, batch_size)
+    shadow.eval()
+    with torch.no_grad(), AllocationMode() as allocations:
+        allocations.add([image])
+        shadow(image)
+    return allocations.peak_bytes
+
+
+def compute_training_peak(
+    model: Segmenter,
+    size_hw: tuple[int, int],
+    *,
+    batch_size: int,
+    precision: Precision = "32",
+    optimizer: Optimizer = "adamw",
+) -> int:
+    """Count the most bytes that training has at a time.
+
+    Weights, gradients, the optimizer's state, what is kept for the backward pass, and everything
+    that is made on the way; two steps, since the optimizer's state is there from the second on.
+
+    Args:
+        model: Stays as it is; may be on the meta device.
+        size_hw: Height and width of the pictures.
+        batch_size: Pictures per batch.
+        precision: `32`, or `bf16` for autocast.
+        optimizer: `adamw` or `sgd` with momentum.
+    """
+    shadow = build_shadow(model).train()
+    parameters = [p for p in shadow.parameters() if p.requires_grad]
+    stepper: torch.optim.Optimizer = (
+        torch.optim.AdamW(parameters)
+        if optimizer == "adamw"
+        else torch.optim.SGD(parameters, momentum=0.9)
+    )
+    with torch.enable_grad(), AllocationMode() as allocations:
+        allocations.add(_list_state(shadow))
+        for _ in range(2):
+            image = build_shadow_picture(shadow, size_hw, batch_size)
+            loss = _compute_loss(shadow, image, _autocast(precision))
+            loss.backward()
+            stepper.step()
+            stepper.zero_grad()
+    return allocations.peak_bytes
+
+
+def _compute_loss(
+    shadow: Segmenter, image: Tensor, autocast: AbstractContextManager[object]
+) -> Tensor:
+    mask = torch.empty(image.shape[0], *image.shape[-2:], dtype=torch.int64, device="meta")
+    with autocast:
+        logits, auxiliary_logits = shadow.compute_training_logits(image)
+    loss = F.cross_entropy(logits, mask)
+    if auxiliary_logits is not None:
+        loss = loss + 0.4 * F.cross_entropy(auxiliary_logits, mask)
+    return loss
+
+
+def _autocast(precision: Precision) -> AbstractContextManager[object]:
+    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def _list_state(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
