@@ -68,7 +68,7 @@ class Segmenter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits at the picture's size."""
-        return _resize_logits(self.head(self.backbone(image)), image)
+        return resize_logits(self.head(self.backbone(image)), image)
 
     def compute_training_logits(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute the main logits and, if the model has an auxiliary head, its logits.
@@ -78,14 +78,15 @@ class Segmenter(nn.Module):
             returns: two floats (batch, num_classes, H, W), or one and None
         """
         features = self.backbone(image)
-        logits = _resize_logits(self.head(features), image)
+        logits = resize_logits(self.head(features), image)
         if self.auxiliary_head is None:
             return logits, None
         auxiliary_logits = self.auxiliary_head(features[self.backbone.auxiliary_stage])
-        return logits, _resize_logits(auxiliary_logits, image)
+        return logits, resize_logits(auxiliary_logits, image)
 
 
-def _resize_logits(logits: Tensor, image: Tensor) -> Tensor:
+def resize_logits(logits: Tensor, image: Tensor) -> Tensor:
+    """Bring a head's logits to the height and width of a picture."""
     # Under autocast the small logits become float32: the steps of bfloat16 would show when resized.
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return upsample(precise, image.shape[-2:])
