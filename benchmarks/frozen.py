@@ -19,7 +19,7 @@ from atrous.data import open_dataset
 from atrous.data.shapes import write_shapes
 from atrous.recipe import Recipe, build_recipe
 from atrous.training.batches import load_batches
-from atrous.training.features import FeatureCache, format_bytes, measure_layout
+from atrous.training.features import FeatureCache, format_bytes
 from atrous.training.learner import Learner
 
 
@@ -49,16 +49,8 @@ def time_epochs(
     if learner.cut is None:
         batches = load_batches(recipe, dataset, **span)
     else:
-        layout = measure_layout(recipe, learner.compute_features)
-        cache = FeatureCache(
-            recipe,
-            data / "features",
-            dataset,
-            layout,
-            learner.cut,
-            learner.frozen.seal(learner.model),
-            learner.compute_features,
-        )
+        learner.frozen.seal(learner.model)
+        cache = FeatureCache(recipe, data / "features", dataset, learner)
         started_s = time.perf_counter()
         cache.build(should_stop=lambda: False, on_progress=lambda count: None)
         print(

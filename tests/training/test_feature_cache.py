@@ -14,7 +14,7 @@ from atrous.models import load_model
 from atrous.run import RunFolder
 from atrous.training import feature_file, train
 from atrous.training.batches import load_batches
-from atrous.training.features import FeatureCache, find_obstacle, measure_layout
+from atrous.training.features import FeatureCache, find_obstacle
 from atrous.training.learner import Learner
 from atrous.training.verify import compare_runs, verify_resume
 
@@ -53,11 +53,8 @@ def features_of(folder):
 
 def open_cache(recipe, dataset, folder) -> tuple[FeatureCache, Learner]:
     learner = Learner(recipe, dataset.classes, None)
-    layout = measure_layout(recipe, learner.compute_features)
-    sha256 = learner.frozen.seal(learner.model)
-    cache = FeatureCache(
-        recipe, folder, dataset, layout, learner.cut, sha256, learner.compute_features
-    )
+    learner.frozen.seal(learner.model)
+    cache = FeatureCache(recipe, folder, dataset, learner)
     return cache, learner
 
 

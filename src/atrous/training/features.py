@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,14 +15,13 @@ from atrous.data import SegmentationDataset, TrainTransform, build_eval_loader
 from atrous.data.loader import stream_position
 from atrous.errors import ConfigError
 from atrous.files import write_atomically
-from atrous.models.cut import Cut
 from atrous.recipe import DataRecipe, Recipe
 from atrous.seeds import compute_seed
 from atrous.training.batches import build_transform
 from atrous.training.feature_file import FeatureFile, FeatureLayout, compute_free_bytes
 
-ComputeFeatures = Callable[[Tensor], list[Tensor]]
-"""Maps pictures, uint8 (batch, 3, H, W), to what the trained part reads."""
+if TYPE_CHECKING:
+    from atrous.training.learner import Learner
 
 
 class FeatureBatch(NamedTuple):
@@ -64,28 +63,23 @@ class FeatureCache:
         recipe: Says how the pictures are sized and flipped, and how many make a batch.
         folder: Where the file is, or will be.
         dataset: The pictures.
-        layout: What `measure_layout` found.
-        cut: Where the network is cut.
-        frozen_sha256: Of the frozen weights and statistics.
-        compute: The frozen part.
+        learner: Has the frozen part, sealed.
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        folder: Path,
-        dataset: SegmentationDataset,
-        layout: FeatureLayout,
-        cut: Cut,
-        frozen_sha256: str,
-        compute: ComputeFeatures,
+        self, recipe: Recipe, folder: Path, dataset: SegmentationDataset, learner: "Learner"
     ) -> None:
+        cut, frozen_part = learner.cut, learner.frozen
+        assert cut is not None
+        assert frozen_part is not None
         self.recipe, self.folder, self.dataset = recipe, folder, dataset
-        self.compute = compute
+        self.compute = learner.compute_features
+        layout = measure_layout(recipe, learner)
+        frozen = (cut.model.backbone, cut.model.head)[: 1 if cut.place == "head" else 2]
         self.facts = {
             "atrous": version("atrous"),
-            "network": _sha256(repr(cut.model.backbone) + repr(cut.model.head)),
-            "frozen_part": frozen_sha256,
+            "network": _sha256(repr(frozen)),
+            "frozen_part": frozen_part.sha256,
             "cut_before": cut.place,
             "precision": recipe.train.precision,
             "maps_hwc": layout.maps_hwc,
@@ -120,6 +114,8 @@ class FeatureCache:
             ConfigError: The folder cannot be written, or its disk is full.
             DataError: A picture cannot be read.
         """
+        if self.file.is_whole:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self.facts, indent=2)
@@ -127,6 +123,8 @@ class FeatureCache:
                 self.file.path.with_suffix(".json"), lambda file: file.write(text.encode())
             )
             self.file.write(self._compute_records, should_stop=should_stop, on_progress=on_progress)
+        except BrokenPipeError:  # of whoever listens
+            raise
         except OSError as error:
             raise ConfigError(
                 f"The features cannot be written to {self.folder}: {error}. Make room or name "
@@ -179,11 +177,11 @@ class FeatureCache:
                 images, masks = [], []
 
 
-def measure_layout(recipe: Recipe, compute: ComputeFeatures) -> FeatureLayout:
+def measure_layout(recipe: Recipe, learner: "Learner") -> FeatureLayout:
     """Find out what one picture's features look like, by computing those of a black one."""
     size_hw = recipe.data.size_hw
     assert size_hw is not None
-    features = compute(torch.zeros(1, 3, *size_hw, dtype=torch.uint8))
+    features = learner.compute_features(torch.zeros(1, 3, *size_hw, dtype=torch.uint8))
     return FeatureLayout(
         maps_hwc=tuple((*feature.shape[2:], feature.shape[1]) for feature in features),
         dtypes=tuple(feature.dtype for feature in features),

@@ -17,6 +17,7 @@ class FrozenPart:
 
     Attributes:
         names: Of its tensors in the model's state.
+        sha256: Of all of them as they were when they were sealed.
 
     Raises:
         ConfigError: Nothing is left to train.
@@ -32,6 +33,7 @@ class FrozenPart:
 
         self.names = [name for name in model.state_dict() if is_frozen(find_owner(name))]
         self._modules = [module for name, module in model.named_modules() if is_frozen(name)]
+        self.sha256: str | None = None
         self._hashes: dict[str, str] = {}
         for name, parameter in model.named_parameters():
             if is_frozen(find_owner(name)):
@@ -49,7 +51,8 @@ class FrozenPart:
     def seal(self, model: nn.Module) -> str:
         """Remember every tensor of the part as it is now, and return one SHA-256 of them all."""
         self._hashes = self._compute_hashes(model)
-        return compute_state_sha256(self._hashes)
+        self.sha256 = compute_state_sha256(self._hashes)
+        return self.sha256
 
     def find_changes(self, model: nn.Module) -> list[str]:
         """Return the names of the tensors that are no longer as they were sealed."""

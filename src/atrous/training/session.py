@@ -22,7 +22,6 @@ from atrous.training.features import (
     FeatureCache,
     describe_features,
     find_obstacle,
-    measure_layout,
 )
 from atrous.training.learner import Learner, build_segmenter
 from atrous.training.loop import Listener, TrainingLoop
@@ -134,7 +133,7 @@ def _run_session(
     loop = TrainingLoop(recipe, run, plan, learner, train_set, val_set, stop, listener)
     features = None
     if loop.step < plan.total_steps:
-        features = _plan_features(recipe, run, plan, learner, train_set, listener)
+        features = _plan_features(recipe, run, learner, train_set, listener)
     if begins:
         write_atomically(run.recipe, lambda file: file.write(format_recipe(recipe).encode()))
         plan.save(run.plan)
@@ -150,22 +149,16 @@ def _run_session(
 def _warn_of_new_frozen(learner: Learner, listener: Listener) -> None:
     if learner.frozen is None:
         return
-    loaded = learner.loaded
-    new = learner.frozen.names if loaded is None else loaded.missing
-    if never := [name for name in learner.frozen.names if name in set(new)]:
-        listener(
-            {
-                "kind": "warning",
-                "message": f"Frozen, but with new random weights, which it keeps: "
-                f"{', '.join(group_names(never))}. Give it weights with --init, or freeze less.",
-            }
-        )
+    new = set(learner.frozen.names if learner.loaded is None else learner.loaded.missing)
+    if never := [name for name in learner.frozen.names if name in new]:
+        message = "Frozen, but with new random weights, which it keeps: "
+        message += f"{', '.join(group_names(never))}. Give it weights with --init, or freeze less."
+        listener({"kind": "warning", "message": message})
 
 
 def _plan_features(
     recipe: Recipe,
     run: RunFolder,
-    plan: Plan,
     learner: Learner,
     dataset: SegmentationDataset,
     listener: Listener,
@@ -174,25 +167,12 @@ def _plan_features(
     if learner.cut is None:
         obstacle = find_obstacle(recipe.data)
         if learner.frozen is not None and recipe.train.feature_cache == "auto" and obstacle:
-            listener(
-                {
-                    "kind": "note",
-                    "message": f"The frozen part is computed anew for every batch: {obstacle}, and "
-                    "its features could be computed once and kept.",
-                }
-            )
+            message = f"The frozen part is computed anew for every batch: {obstacle}, and its "
+            message += "features could be computed once and kept."
+            listener({"kind": "note", "message": message})
         return None
-    assert plan.frozen_sha256 is not None
-    folder = recipe.train.feature_cache_dir
-    features = FeatureCache(
-        recipe,
-        Path(folder) if folder else run.features,
-        dataset,
-        measure_layout(recipe, learner.compute_features),
-        learner.cut,
-        plan.frozen_sha256,
-        learner.compute_features,
-    )
+    folder = Path(recipe.train.feature_cache_dir or run.features)
+    features = FeatureCache(recipe, folder, dataset, learner)
     features.check_room()
     return features
 

@@ -33,7 +33,7 @@ def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDatas
         num_steps = _WARMUP_STEPS + _MOST_STEPS
         batches = load_batches(recipe, dataset, first_step=0, num_steps=num_steps)
     else:
-        layout = measure_layout(recipe, learner.compute_features)
+        layout = measure_layout(recipe, learner)
         batches = itertools.repeat(make_random_batch(layout, recipe.train.batch_size))
     for step in range(_WARMUP_STEPS):
         learner.update(batches, step=step, lr=0.0)
