@@ -32,7 +32,8 @@ class ModelRecipe(_Section):
         dropout: Probability of dropping a feature before the classifier.
         decoder_channels: Width of DeepLabv3+'s decoder.
         separable: Depthwise separable convolutions in DeepLabv3+'s ASPP and decoder.
-        init: `none`, `imagenet`, `coco`, or the path of a weights file.
+        init: `none`, `imagenet`, `coco`, or the path of a weights file or run folder.
+        freeze: What training leaves as it is: `none`, `backbone` or `all-but-classifier`.
     """
 
     name: str = "deeplabv3_resnet50"
@@ -47,10 +48,31 @@ class ModelRecipe(_Section):
     decoder_channels: int = Field(256, ge=1)
     separable: bool = False
     init: str = "none"
+    freeze: Literal["none", "backbone", "all-but-classifier"] = "none"
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _leave_something(cls, value: Any) -> Any:
+        if value in ("all", "everything"):
+            raise ValueError(
+                f"'{value}' would leave nothing to train; freeze 'backbone' or 'all-but-classifier'"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.auxiliary and self.freeze != "none":
+            raise ValueError(
+                "an auxiliary head is there to teach the backbone, which is frozen; set "
+                "model.auxiliary = false, or model.freeze = 'none'"
+            )
+        return self
 
     def build_options(self) -> dict[str, Any]:
         """Return those options of `build_model` that differ from its defaults."""
-        return self.model_dump(exclude={"name", "init", "freeze_norm"}, exclude_defaults=True)
+        return self.model_dump(
+            exclude={"name", "init", "freeze", "freeze_norm"}, exclude_defaults=True
+        )
 
 
 class DataRecipe(_Section):
@@ -145,6 +167,9 @@ class TrainRecipe(_Section):
         precision: `bf16` computes convolutions in bfloat16 over float32 weights; `auto` does so
             where the hardware has it, and is written into the run as what it became.
         save_every: How often the training state is saved, besides at each validation.
+        feature_cache: `auto` computes the features of a frozen backbone once and keeps them on
+            disk, where the pictures are always the same; `off` computes them every time.
+        feature_cache_dir: Where they are kept; unset, in the run folder.
     """
 
     duration: str = "20ep"
@@ -169,6 +194,8 @@ class TrainRecipe(_Section):
     save_every: str = "5min"
     keep_checkpoints: int = Field(2, ge=1)
     tensorboard: bool = False
+    feature_cache: Literal["auto", "off"] = "auto"
+    feature_cache_dir: str = ""
 
     @field_validator("duration", "warmup", "validate_every", "save_every")
     @classmethod
@@ -202,6 +229,7 @@ SESSION_KEYS = frozenset(
         "train.save_every",
         "train.keep_checkpoints",
         "train.tensorboard",
+        "train.feature_cache_dir",
     }
 )
 """Keys that may differ from session to session of one run, since they change no number.

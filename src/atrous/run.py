@@ -33,6 +33,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def features(self) -> Path:
+        """Features of the training pictures, where a frozen part computes them only once."""
+        return self.path / "features"
+
+    @property
     def best(self) -> Path:
         """Weights of the best validation."""
         return self.path / "best.safetensors"

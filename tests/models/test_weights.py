@@ -11,6 +11,7 @@ from torchvision.models import WeightsEnum, segmentation
 from atrous.classes import build_classes
 from atrous.errors import ConfigError, WeightsError
 from atrous.models import ModelCard, build_model, load_model, load_weights, save_weights
+from atrous.models.fitting import fit_tensors, group_names
 from atrous.models.weights import init_model_options, init_weights
 
 LAST_LAYER = ["head.4.weight", "head.4.bias"]
@@ -124,8 +125,56 @@ def test_another_number_of_classes_is_refused_but_starts_a_model(trained):
         load_weights(model, file)
     loaded = init_weights(model, str(file))
     assert loaded.missing == LAST_LAYER
+    assert loaded.num_file_classes == 3
     assert set(LAST_LAYER) < set(loaded.left)
     assert torch.equal(model.head[1].weight, source.head[1].weight)
+
+
+def test_all_but_the_classifier_must_fit(trained):
+    # 8 classes and 8 channels: what differs beside the classifier is not taken for it.
+    wide = build_model("deeplabv3plus_mobilenet_v3_large", num_classes=5, decoder_channels=16)
+    narrow = build_model("deeplabv3plus_mobilenet_v3_large", num_classes=8, decoder_channels=8)
+    message = (
+        r"11 tensors have another shape: head \(11 tensors\), the first head\.decoder\.0\.0\.weight"
+    )
+    with pytest.raises(WeightsError, match=message):
+        fit_tensors(narrow, wide.state_dict(), "wide.pth", new_classifier=True)
+    with pytest.raises(WeightsError, match=r"are not in the file: head\.aspp \(\d+ tensors\)"):
+        init_weights(narrow, str(trained[1]))
+
+
+def test_a_new_classifier_is_new_as_a_whole():
+    file, model = (build_model("deeplabv3_report", num_classes=count) for count in (7, 4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loaded = fit_tensors(model, file.state_dict(), "file", new_classifier=True)
+    assert loaded.num_file_classes == 7
+    assert group_names(loaded.missing, apart_from=loaded.loaded) == [
+        "head.classifier (weight, bias)", "head.classifier_norm (5 tensors)"
+    ]  # fmt: skip
+    for name, value in model.state_dict().items():
+        source = before if name in loaded.missing else file.state_dict()
+        assert torch.equal(value, source[name]), name
+
+
+def test_torchvision_coco_file_starts_a_model_of_other_classes(tmp_path):
+    peer = segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True)
+    torch.save(peer.state_dict(), tmp_path / "deeplabv3_resnet50_coco.pth")
+    model = build_model("deeplabv3_resnet50", num_classes=11)
+    loaded = init_weights(model, str(tmp_path / "deeplabv3_resnet50_coco.pth"))
+    assert loaded.num_file_classes == 21
+    assert loaded.missing == LAST_LAYER
+    assert group_names(loaded.loaded, loaded.missing)[0] == "backbone (318 tensors)"
+    assert group_names(loaded.left) == ["aux_classifier (8 tensors)", "classifier.4 (weight, bias)"]
+    assert torch.equal(model.head[0].convs[1][0].weight, peer.classifier[0].convs[1][0].weight)
+
+
+def test_names_are_grouped_by_the_largest_modules_that_hold_them_alone():
+    names = ["a.0.weight", "a.1.weight", "a.1.bias", "b.x.c.weight", "b.x.c.bias", "d.weight"]
+    assert group_names(names, ["a.2.weight"]) == [
+        "a.0.weight", "a.1 (weight, bias)", "b.x.c (weight, bias)", "d.weight"
+    ]  # fmt: skip
+    assert group_names(names)[0] == "a (3 tensors)"
+    assert group_names([]) == []
 
 
 def test_an_auxiliary_head_may_be_on_one_side_only(trained, tmp_path):

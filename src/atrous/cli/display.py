@@ -9,7 +9,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from atrous.models.fitting import LoadedWeights, group_names
+from atrous.recipe import Recipe
+from atrous.run import RunFolder
 from atrous.training import TrainingResult
+from atrous.training.features import format_bytes
 
 _PLAIN_EVERY_S = 10.0
 
@@ -61,11 +65,35 @@ class TrainingDisplay:
             highlight=False,
         )
         if loaded is not None:
-            self.console.print(
-                f"Weights from {escape(recipe.model.init)}: {len(loaded.loaded)} tensors loaded, "
-                f"{len(loaded.missing)} new, {len(loaded.left)} in the file unused.",
-                highlight=False,
-            )
+            self._loaded(loaded, recipe)
+
+    def _loaded(self, loaded: LoadedWeights, recipe: Recipe) -> None:
+        new = group_names(loaded.missing, apart_from=loaded.loaded)
+        if loaded.num_file_classes is not None:
+            new[-1] += f"; the file's classifier is for {loaded.num_file_classes} classes"
+        table = Table.grid(padding=(0, 2))
+        for label, parts in (
+            ("loaded", group_names(loaded.loaded, apart_from=loaded.missing)),
+            ("new", new),
+            ("unused in the file", group_names(loaded.left)),
+        ):
+            if parts:
+                table.add_row(f"  {label}", escape(", ".join(parts)))
+        self.console.print(f"Weights from {escape(recipe.model.init)}:", highlight=False)
+        self.console.print(table, highlight=False)
+
+    def _features(self, record: dict[str, Any]) -> None:
+        pictures = f"{record['num_pictures']} pictures"
+        pictures += " and their mirror images" if record["mirror_images"] else ""
+        when = "computed once" if record["missing_bytes"] else "computed before"
+        self.console.print(
+            f"Features of {pictures} (all before {record['cut_before']}): "
+            f"{format_bytes(record['num_bytes'])} in {escape(record['path'])}, {when}.",
+            highlight=False,
+        )
+
+    def _note(self, record: dict[str, Any]) -> None:
+        self.console.print(escape(record["message"]), highlight=False)
 
     def _warning(self, record: dict[str, Any]) -> None:
         self.console.print(f"[yellow]Warning:[/] {escape(record['message'])}", highlight=False)
@@ -85,6 +113,9 @@ class TrainingDisplay:
 
     def _validating(self, record: dict[str, Any]) -> None:
         self._show_side("validating", record)
+
+    def _computing_features(self, record: dict[str, Any]) -> None:
+        self._show_side("computing features", record)
 
     def _measuring(self, record: dict[str, Any]) -> None:
         self.console.print("Measuring the speed of this machine …")
@@ -122,6 +153,8 @@ class TrainingDisplay:
 def print_training_result(result: TrainingResult) -> None:
     """Say how the session ended, what to look at, and how to go on."""
     console = Console()
+    if result.frozen_sha256 is not None:
+        console.print(f"Frozen part unchanged: sha256 {result.frozen_sha256}", highlight=False)
     if result.reason != "finished":
         console.print(
             f"Stopped ({result.reason}) at step {result.step} of {result.total_steps}; everything "
@@ -134,6 +167,8 @@ def print_training_result(result: TrainingResult) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row("loss curves", str(result.run / "curves.png"))
     table.add_row("best weights", str(result.run / "best.safetensors"))
+    if RunFolder(result.run).features.is_dir():
+        table.add_row("features", f"{RunFolder(result.run).features} (may be deleted now)")
     table.add_row("next", f"atrous evaluate {result.run}")
     console.print(table, highlight=False)
 

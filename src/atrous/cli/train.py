@@ -29,7 +29,14 @@ def run_train(
     accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     init: Annotated[
-        str | None, typer.Option(help="none, imagenet, coco, or a weights file.")
+        str | None, typer.Option(help="none, imagenet, coco, a weights file or a run folder.")
+    ] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help="Leave as it is: none, backbone or all-but-classifier.")
+    ] = None,
+    feature_cache: Annotated[
+        str | None,
+        typer.Option(help="Features of a frozen part: auto (kept in the run), off, or a folder."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read pictures.")] = None,
@@ -56,6 +63,7 @@ def run_train(
         "data.crop": crop,
         "model.name": model,
         "model.init": init,
+        "model.freeze": freeze,
         "train.duration": duration,
         "train.batch_size": batch_size,
         "train.accumulate": accumulate,
@@ -63,6 +71,7 @@ def run_train(
         "train.seed": seed,
         "train.workers": workers,
         "train.device": device,
+        **_name_feature_cache(feature_cache),
     }
     asked = assemble_recipe(recipe, options, overrides or [])
 
@@ -73,6 +82,13 @@ def run_train(
     with TrainingDisplay() as display:
         result = train(asked, out, stop_after=stop_after, listener=display)
     print_training_result(result)
+
+
+def _name_feature_cache(choice: str | None) -> dict[str, str]:
+    """Return the keys behind --feature-cache: whether there is one, and where."""
+    if choice in (None, "auto", "off"):
+        return {} if choice is None else {"train.feature_cache": choice}
+    return {"train.feature_cache": "auto", "train.feature_cache_dir": choice}
 
 
 def assemble_recipe(path: Path | None, options: dict[str, Any], overrides: list[str]) -> Recipe:

@@ -113,6 +113,12 @@ class TrainTransform:
             image, mask = F.horizontal_flip(image), F.horizontal_flip(mask)
         return Sample(tv_tensors.Image(image), tv_tensors.Mask(mask), sample.name)
 
+    def is_flipped(self, generator_seed: int) -> bool:
+        """Return whether this seed flips, for a transform that only resizes and flips."""
+        others = (self.crop_hw, self.brightness, self.contrast, self.saturation, self.hue)
+        assert not any(others), "other changes draw before the flip does"
+        return random.Random(generator_seed).random() < self.flip
+
     def _crop(
         self, image: Tensor, mask: Tensor, rng: random.Random
     ) -> tuple[Tensor, Tensor, list[int]]:

@@ -28,4 +28,5 @@ __all__ = [
     "render_inline_svg",
     "save_figure",
     "save_loss_curves",
+    "save_taps_figure",
 ]

@@ -1,12 +1,13 @@
 """Which tensors of a file belong where in a model, and whether they fit."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from atrous.errors import WeightsError
+from atrous.models.classifier import find_owner, list_classifier_modules
 from atrous.models.segmenter import Segmenter
 
 # Torchvision's names for the parts of a segmentation model, and ours.
@@ -23,11 +24,43 @@ class LoadedWeights:
         loaded: Names of the model's tensors that were set.
         left: Names of tensors in the file that were not used.
         missing: Names of the model's tensors that are not in the file and stayed as they were.
+        num_file_classes: Classes of the file's classifier, where the model has a new one instead.
     """
 
     loaded: list[str]
     left: list[str]
     missing: list[str]
+    num_file_classes: int | None = None
+
+
+def group_names(names: Iterable[str], apart_from: Collection[str] = ()) -> list[str]:
+    """Write names of tensors short: the largest modules that hold them, and how many each holds.
+
+    Args:
+        names: What to write.
+        apart_from: Other names; a module that holds some of these too is split.
+
+    Example:
+        >>> group_names(["a.0.weight", "a.0.bias", "b.weight"], apart_from=["a.1.weight"])
+        ['a.0 (weight, bias)', 'b.weight']
+    """
+    return list(_group_names(names, apart_from, depth=1))
+
+
+def _group_names(names: Iterable[str], apart_from: Collection[str], *, depth: int) -> Iterator[str]:
+    modules: dict[str, list[str]] = {}
+    for name in names:
+        modules.setdefault(".".join(name.split(".")[:depth]), []).append(name)
+    for module, held in modules.items():
+        own = [name.removeprefix(f"{module}.") for name in held]
+        holds_others = any(name.startswith(f"{module}.") for name in apart_from)
+        if len(held) == 1:
+            yield held[0]
+        elif holds_others or len({name.partition(".")[0] for name in own}) == 1:
+            yield from _group_names(held, apart_from, depth=depth + 1)
+        else:
+            is_short = len(own) <= 3 and not any("." in name for name in own)
+            yield f"{module} ({', '.join(own) if is_short else f'{len(own)} tensors'})"
 
 
 def fit_tensors(
@@ -44,9 +77,9 @@ def fit_tensors(
         file_tensors: Of a whole segmentation model, ours or torchvision's (recognised by names that
             begin with "backbone."), or of torchvision's classifiers.
         source: Where they come from, for messages.
-        new_classifier: Whether a file for another number of classes is taken, without the tensors
-            that have one value or row per class, and one for another number of picture channels,
-            with `adapt_channels` on its first convolution.
+        new_classifier: Whether a file for another number of classes is taken, without its
+            classifier (see `list_classifier_modules`), and one for another number of picture
+            channels, with `adapt_channels` on its first convolution.
 
     Raises:
         WeightsError: Another architecture, number of classes or of picture channels.
@@ -64,24 +97,26 @@ def fit_tensors(
     unknown = [name for name in tensors if name not in own]
     shared = [name for name in own if name in tensors]
     reshaped = [name for name in shared if tensors[name].shape != own[name].shape]
-    per_class = [
+    classifier = set(list_classifier_modules(model))
+    resized = [
         name
         for name in reshaped
-        if own[name].shape[:1] == (model.num_classes,)
-        and own[name].shape[1:] == tensors[name].shape[1:]
+        if find_owner(name) in classifier and own[name].shape[1:] == tensors[name].shape[1:]
     ]
+    replaced = {find_owner(name) for name in resized}
+    per_class = [name for name in shared if find_owner(name) in replaced]
     optional = ("auxiliary_head.",) if whole else ("head.", "auxiliary_head.", *_CLASSIFIERS)
     _refuse_misfits(
         model,
         source,
         {
-            "have another shape": [name for name in reshaped if name not in per_class],
+            "have another shape": [name for name in reshaped if name not in resized],
             "are not in the file": [name for name in missing if not name.startswith(optional)],
             "are unknown to the model": [name for name in unknown if not name.startswith(optional)],
         },
     )
-    if per_class and not new_classifier:
-        num_file_classes = tensors[per_class[0]].shape[0]
+    num_file_classes = tensors[resized[0]].shape[0] if resized else None
+    if num_file_classes is not None and not new_classifier:
         raise WeightsError(
             f"{source} was made for {num_file_classes} classes, this {model.name} has "
             f"{model.num_classes}. Build the model with num_classes={num_file_classes}, or start "
@@ -90,7 +125,7 @@ def fit_tensors(
     fitting = {name: tensors[name] for name in shared if name not in per_class}
     model.load_state_dict(fitting, strict=False)
     left = [file_names[name] for name in unknown + per_class]
-    return LoadedWeights(list(fitting), left, missing + per_class)
+    return LoadedWeights(list(fitting), left, missing + per_class, num_file_classes)
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
@@ -135,12 +170,13 @@ def _rename(file_name: str, whole: bool) -> str:
 
 def _refuse_misfits(model: Segmenter, source: str, misfits: dict[str, list[str]]) -> None:
     found = [
-        f"{len(names)} tensors {how} (the first: {', '.join(names[:3])})"
+        f"{len(names)} tensors {how}: {', '.join(group_names(names))}, the first {names[0]}"
         for how, names in misfits.items()
         if names
     ]
     if found:
         raise WeightsError(
             f"{source} does not fit {model.name}: {'; '.join(found)}. Expected weights of the same "
-            "architecture and options; give the model that the file was made for, or another file."
+            "architecture and options (only the classifier may be for another number of classes); "
+            "give the model that the file was made for, or another file."
         )

@@ -60,7 +60,7 @@ class Segmenter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits at the picture's size."""
-        return self._compute_logits(self.backbone(image), image)
+        return self.resize_logits(self.head(self.backbone(image)), image)
 
     def compute_training_logits(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute the main logits and, if the model has an auxiliary head, its logits.
@@ -70,13 +70,13 @@ class Segmenter(nn.Module):
             returns: two floats (batch, num_classes, H, W), or one and None
         """
         features = self.backbone(image)
-        logits = self._compute_logits(features, image)
+        logits = self.resize_logits(self.head(features), image)
         if self.auxiliary_head is None:
             return logits, None
         return logits, _resize_logits(self.auxiliary_head(features), image)
 
-    def _compute_logits(self, features: list[Tensor], image: Tensor) -> Tensor:
-        logits = self.head(features)
+    def resize_logits(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Bring the head's logits to the height and width of a picture."""
         if getattr(self.head, "overshoots", False):
             logits = crop(logits, image.shape[-2:])
         return _resize_logits(logits, image)

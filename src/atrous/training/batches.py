@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from atrous.data import Batch, SegmentationDataset, TrainTransform, build_train_loader
-from atrous.recipe import Recipe
+from atrous.recipe import DataRecipe, Recipe
 
 
 def load_batches(
@@ -17,8 +17,23 @@ def load_batches(
         first_step: Steps finished before; starting late takes no longer than starting early.
         num_steps: For how many steps to read.
     """
-    data, settings = recipe.data, recipe.train
-    transform = TrainTransform(
+    settings = recipe.train
+    return iter(
+        build_train_loader(
+            dataset,
+            build_transform(recipe.data),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            start_batch=first_step * settings.accumulate,
+            num_batches=num_steps * settings.accumulate,
+            workers=settings.workers,
+        )
+    )
+
+
+def build_transform(data: DataRecipe) -> TrainTransform:
+    """Build what a recipe does to its training pictures."""
+    return TrainTransform(
         size_hw=data.size_hw,
         crop_hw=None if data.crop is None else (data.crop, data.crop),
         scale=data.scale,
@@ -27,15 +42,4 @@ def load_batches(
         contrast=data.contrast,
         saturation=data.saturation,
         hue=data.hue,
-    )
-    return iter(
-        build_train_loader(
-            dataset,
-            transform,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            start_batch=first_step * settings.accumulate,
-            num_batches=num_steps * settings.accumulate,
-            workers=settings.workers,
-        )
     )

@@ -2,22 +2,25 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from atrous.classes import Classes
 from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Batch, normalize
 from atrous.errors import TrainingError
 from atrous.inference import resolve_device, resolve_precision
 from atrous.models import ModelCard, Segmenter, build_model
+from atrous.models.cut import Cut
 from atrous.models.weights import init_model_options, init_weights
 from atrous.recipe import Recipe, TrainRecipe
 from atrous.seeds import compute_seed
+from atrous.training.features import FeatureBatch, uses_feature_cache
+from atrous.training.freeze import FrozenPart
 from atrous.training.losses import SegmentationLoss
 from atrous.training.schedules import compute_ema_decay
 
@@ -39,6 +42,10 @@ class Learner:
         class_weights: Factor per class in the loss, or None.
         load_init: Whether to start from the recipe's initial weights; needless where a
             checkpoint is loaded next.
+
+    Attributes:
+        frozen: The part that stays as it is, or None.
+        cut: Where the network is cut if the features of that part are computed once; else None.
     """
 
     def __init__(
@@ -71,7 +78,12 @@ class Learner:
         if self.freeze_norm:
             for norm in _batch_norms(self.model):
                 norm.requires_grad_(False)
+        freeze = recipe.model.freeze
+        self.frozen = None if freeze == "none" else FrozenPart(self.model, freeze)
         self.model.to(device).to(memory_format=self.memory_format)
+        self.cut: Cut | None = None
+        if uses_feature_cache(recipe):
+            self.cut = Cut(self.model, before_classifier=freeze == "all-but-classifier")
         self.average = deepcopy(self.model).requires_grad_(False) if settings.ema else None
         self.optimizer = build_optimizer(self.model, settings)
         self.criterion = SegmentationLoss(
@@ -90,10 +102,12 @@ class Learner:
     @property
     def has_small_batch_norm(self) -> bool:
         """Whether batch norm learns its statistics from fewer than 8 pictures."""
-        learns = any(True for _ in _batch_norms(self.model)) and not self.freeze_norm
+        learns = any(norm.weight.requires_grad for norm in _batch_norms(self.model))
         return learns and self.settings.batch_size < 8
 
-    def update(self, batches: Iterator[Batch], *, step: int, lr: float) -> tuple[float, float]:
+    def update(
+        self, batches: Iterator[Batch] | Iterator[FeatureBatch], *, step: int, lr: float
+    ) -> tuple[float, float]:
         """Do one optimizer step over `accumulate` batches and return loss and gradient norm.
 
         Args:
@@ -109,6 +123,8 @@ class Learner:
         if self.freeze_norm:
             for norm in _batch_norms(self.model):
                 norm.eval()
+        if self.frozen is not None:
+            self.frozen.set_eval()
         num_batches = self.settings.accumulate
         names: list[str] = []
         total = 0.0
@@ -131,19 +147,49 @@ class Learner:
         self._wrapped_optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            _move_average(self.average, self.model, compute_ema_decay(step, self.settings.ema))
+            decay = compute_ema_decay(step, self.settings.ema)
+            still = self.frozen.names if self.frozen is not None else ()
+            _move_average(self.average, self.model, decay, except_for=still)
         return total, grad_norm.item()
 
-    def _accumulate(self, batch: Batch, seed: int) -> float:
-        card, device = self.card, self.fabric.device
+    def compute_features(self, image: Tensor) -> list[Tensor]:
+        """Compute what the trained part reads, in evaluation mode and the precision of training.
+
+        Shapes:
+            image: uint8 (batch, 3, H, W)
+            returns: one float (batch, channels, height, width) per map
+        """
+        assert self.cut is not None
+        self.model.eval()
+        with torch.inference_mode(), self.fabric.autocast():
+            return self.cut.compute_features(self._prepare(image))
+
+    def _accumulate(self, batch: Batch | FeatureBatch, seed: int) -> float:
         torch.manual_seed(seed)
-        image = normalize(batch.image.to(device, non_blocking=True), card.mean, card.std)
-        image = image.contiguous(memory_format=self.memory_format)
-        mask = batch.mask.to(device, non_blocking=True).long()
-        logits, auxiliary_logits = self._wrapped.compute_training_logits(image)
+        mask = batch.mask.to(self.fabric.device, non_blocking=True).long()
+        if isinstance(batch, FeatureBatch):
+            logits, auxiliary_logits = self._compute_cut_logits(batch.features, mask), None
+        else:
+            image = self._prepare(batch.image)
+            logits, auxiliary_logits = self._wrapped.compute_training_logits(image)
         loss = self.criterion(logits, mask, auxiliary_logits) / self.settings.accumulate
         self.fabric.backward(loss)
         return loss.item()
+
+    def _compute_cut_logits(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        assert self.cut is not None
+        device = self.fabric.device
+        moved = [
+            feature.to(device, non_blocking=True).contiguous(memory_format=self.memory_format)
+            for feature in features
+        ]
+        with self.fabric.autocast():
+            return self.cut.compute_logits(moved, mask)
+
+    def _prepare(self, image: Tensor) -> Tensor:
+        moved = image.to(self.fabric.device, non_blocking=True)
+        normalised = normalize(moved, self.card.mean, self.card.std)
+        return normalised.contiguous(memory_format=self.memory_format)
 
     @property
     def card(self) -> ModelCard:
@@ -205,9 +251,12 @@ def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def _move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    current = model.state_dict()
-    for name, value in average.state_dict().items():
+def _move_average(
+    average: nn.Module, model: nn.Module, decay: float, *, except_for: Collection[str]
+) -> None:
+    current, averaged = model.state_dict(), average.state_dict()
+    for name in current.keys() - set(except_for):
+        value = averaged[name]
         if value.is_floating_point():
             value.lerp_(current[name], 1 - decay)
         else:

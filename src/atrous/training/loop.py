@@ -19,16 +19,20 @@ from atrous.errors import TrainingError
 from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
 from atrous.evaluation.metrics import compute_scores
 from atrous.models import save_weights
+from atrous.models.fitting import group_names
 from atrous.recipe import Recipe
 from atrous.run import RunFolder
 from atrous.training.batches import load_batches
 from atrous.training.checkpoint import load_newest_checkpoint, save_checkpoint
+from atrous.training.features import FeatureBatch, FeatureCache
 from atrous.training.learner import Learner, NonFiniteLossError
 from atrous.training.log import RunLog
 from atrous.training.plan import Plan
 from atrous.training.schedules import compute_lr
 from atrous.training.stopping import StopRequest
 from atrous.training.tensorboard import build_tensorboard_listener
+
+Batches = Iterator[Batch] | Iterator[FeatureBatch]
 
 Listener = Callable[[dict[str, Any]], None]
 """Hears each record of the log as it is written, and what else a person would want to see."""
@@ -64,14 +68,20 @@ class TrainingLoop:
         self.saved = (self.step, self.validated_step)
         self.saved_s = time.monotonic()
 
-    def run_session(self) -> str:
-        """Train until the run, the budget or the patience of a person ends; return which."""
-        batches = load_batches(
-            self.recipe,
-            self.train_set,
-            first_step=self.step,
-            num_steps=self.plan.total_steps - self.step,
-        )
+    def run_session(self, features: FeatureCache | None = None) -> str:
+        """Train until the run, the budget or the patience of a person ends; return which.
+
+        Args:
+            features: What takes the place of the pictures, if it is kept.
+        """
+        batches: Batches
+        num_steps = self.plan.total_steps - self.step
+        if features is None:
+            batches = load_batches(
+                self.recipe, self.train_set, first_step=self.step, num_steps=num_steps
+            )
+        else:
+            batches = features.load_batches(first_step=self.step, num_steps=num_steps)
         with RunLog(self.run.log, num_bytes=self.log_bytes) as self.log:
             self._record("session", event="start", step=self.step, **_describe_machine())
             self._warn_of_batch_norm()
@@ -88,7 +98,7 @@ class TrainingLoop:
             self._record("session", event="end", step=self.step, reason=reason)
         return reason
 
-    def _run_steps(self, batches: Iterator[Batch]) -> str:
+    def _run_steps(self, batches: Batches) -> str:
         """Validate, save and step until the run or the session is over; return why."""
         while True:
             validated = self._is_validation_due() and self._validate()
@@ -101,7 +111,7 @@ class TrainingLoop:
                 return "finished" if finished else self.stop.reason or ""
             self._step(batches)
 
-    def _step(self, batches: Iterator[Batch]) -> None:
+    def _step(self, batches: Batches) -> None:
         settings, plan = self.recipe.train, self.plan
         lr = compute_lr(
             self.step,
@@ -135,6 +145,7 @@ class TrainingLoop:
 
     def _validate(self) -> bool:
         """Score the validation split; on a signal give up, and do it in the next session."""
+        self._check_frozen()
         num_done = 0
 
         def on_image(result: ImageResult) -> None:
@@ -185,6 +196,7 @@ class TrainingLoop:
         return self.step - self.saved[0] >= every
 
     def _save(self) -> None:
+        self._check_frozen()
         if self.saved == (self.step, self.validated_step):
             return
         state = {
@@ -201,12 +213,42 @@ class TrainingLoop:
     def _restore(self) -> None:
         newest = load_newest_checkpoint(self.run.checkpoints, warn=self._warn)
         if newest is None:
+            self._seal_frozen(f"The frozen part of the initial weights, {self.recipe.model.init},")
             return
         path, state = newest
         self.learner.load_state_dict(state["learner"])
         self.step, self.validated_step = state["step"], state["validated_step"]
         self.best_miou, self.log_bytes = state["best_miou"], state["log_bytes"]
+        self._seal_frozen(f"The frozen part in {path}")
         self.listener({"kind": "resumed", "step": self.step, "checkpoint": str(path)})
+
+    def _seal_frozen(self, what: str) -> None:
+        """Refuse to go on with another frozen part than the run began with."""
+        frozen, self.checked_step = self.learner.frozen, self.step
+        if frozen is None or frozen.seal(self.learner.model) == self.plan.frozen_sha256:
+            return
+        raise TrainingError(
+            f"{what} is not what the run began with: {self.run.plan} has the SHA-256 "
+            f"{self.plan.frozen_sha256}. Bring back the weights, plan.json and the checkpoints as "
+            "they were, or start again in a new run folder."
+        )
+
+    def _check_frozen(self) -> None:
+        """Refuse to score or save weights of which the frozen part has changed."""
+        frozen = self.learner.frozen
+        if frozen is None or self.checked_step == self.step:
+            return
+        models = (self.learner.model, self.learner.validated_model)
+        changed = [name for model in dict.fromkeys(models) for name in frozen.find_changes(model)]
+        if changed:
+            raise TrainingError(
+                f"The frozen part changed between step {self.checked_step} and {self.step}: "
+                f"{', '.join(group_names(dict.fromkeys(changed)))} no longer have the SHA-256 that "
+                "they began with. Nothing of this was saved, and the checkpoints before it are "
+                "good. If you changed the training code, keep it from writing to frozen weights "
+                "and batch-norm statistics; if not, this is a bug of atrous or failing memory."
+            )
+        self.checked_step = self.step
 
     def _record(self, kind: str, **values: Any) -> None:
         record = {"kind": kind, **values}

@@ -33,6 +33,7 @@ class Plan:
         class_weights: Factor per class in the loss, or None.
         speed: Measured only where the recipe counts in clock time.
         total_steps, warmup_steps, validate_steps, step_at: The recipe's durations in steps.
+        frozen_sha256: Of the weights and statistics that training leaves as they are, or None.
     """
 
     train_fingerprint: str
@@ -47,6 +48,7 @@ class Plan:
     warmup_steps: int
     validate_steps: int
     step_at: list[int]
+    frozen_sha256: str | None = None
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON."""

@@ -3,7 +3,7 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,9 +19,15 @@ from atrous.errors import CheckpointError, ConfigError
 from atrous.figures.curves import save_loss_curves
 from atrous.files import write_atomically
 from atrous.inference import resolve_device, resolve_precision
+from atrous.models.fitting import group_names
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
 from atrous.training.checkpoint import list_checkpoints
+from atrous.training.features import (
+    FeatureCache,
+    describe_features,
+    find_obstacle,
+)
 from atrous.training.learner import Learner, build_segmenter
 from atrous.training.loop import Listener, TrainingLoop
 from atrous.training.plan import Plan, Speed, compute_plan
@@ -38,6 +44,7 @@ class TrainingResult:
         step, total_steps: Steps finished, and steps of the whole run.
         reason: `finished`, `stop-after`, `SIGINT` or `SIGTERM`.
         best_miou: Of the best validation so far, None before the first.
+        frozen_sha256: Of the part that was to stay as it is, and did; None if nothing was.
     """
 
     run: Path
@@ -45,6 +52,7 @@ class TrainingResult:
     total_steps: int
     reason: str
     best_miou: float | None
+    frozen_sha256: str | None = None
 
 
 def train(
@@ -69,7 +77,7 @@ def train(
         ConfigError: The recipe cannot be used, or is not the one that the run began with.
         DataError: The pictures cannot be used, or are not those that the run began with.
         CheckpointError: No checkpoint of the run is whole, or one cannot be saved.
-        TrainingError: The loss is no longer a finite number.
+        TrainingError: The loss is no longer a finite number, or a frozen part has changed.
 
     Example:
         >>> from atrous import train
@@ -122,14 +130,67 @@ def _run_session(
         plan.check_data(train_set, val_set)
     goes_on = bool(list_checkpoints(run.checkpoints))
     learner = Learner(recipe, train_set.classes, plan.class_weights, load_init=not goes_on)
+    if begins and learner.frozen is not None:
+        plan = replace(plan, frozen_sha256=learner.frozen.seal(learner.model))
+    listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
+    if not goes_on:
+        _warn_of_new_frozen(learner, listener)
+    loop = TrainingLoop(recipe, run, plan, learner, train_set, val_set, stop, listener)
+    features = None
+    if loop.step < plan.total_steps:
+        features = _plan_features(recipe, run, learner, train_set, listener)
     if begins:
         write_atomically(run.recipe, lambda file: file.write(format_recipe(recipe).encode()))
         plan.save(run.plan)
-    listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
-    loop = TrainingLoop(recipe, run, plan, learner, train_set, val_set, stop, listener)
-    reason = loop.run_session()
+    if features is not None:
+        _build_features(features, stop, listener)
+    reason = loop.run_session(features)
     save_loss_curves(run.path)
-    return TrainingResult(run.path, loop.step, plan.total_steps, reason, loop.best_miou)
+    return TrainingResult(
+        run.path, loop.step, plan.total_steps, reason, loop.best_miou, plan.frozen_sha256
+    )
+
+
+def _warn_of_new_frozen(learner: Learner, listener: Listener) -> None:
+    if learner.frozen is None:
+        return
+    new = set(learner.frozen.names if learner.loaded is None else learner.loaded.missing)
+    if never := [name for name in learner.frozen.names if name in new]:
+        message = "Frozen, but with new random weights, which it keeps: "
+        message += f"{', '.join(group_names(never))}. Give it weights with --init, or freeze less."
+        listener({"kind": "warning", "message": message})
+
+
+def _plan_features(
+    recipe: Recipe,
+    run: RunFolder,
+    learner: Learner,
+    dataset: SegmentationDataset,
+    listener: Listener,
+) -> FeatureCache | None:
+    """Return where the features are or will be kept, once it is known that the disk has room."""
+    if learner.cut is None:
+        obstacle = find_obstacle(recipe.data)
+        if learner.frozen is not None and recipe.train.feature_cache == "auto" and obstacle:
+            message = f"The frozen part is computed anew for every batch: {obstacle}, and its "
+            message += "features could be computed once and kept."
+            listener({"kind": "note", "message": message})
+        return None
+    folder = Path(recipe.train.feature_cache_dir or run.features)
+    features = FeatureCache(recipe, folder, dataset, learner)
+    features.check_room()
+    return features
+
+
+def _build_features(features: FeatureCache, stop: StopRequest, listener: Listener) -> None:
+    """Compute what is missing; if asked to stop before the end, the loop ends at once too."""
+    listener({"kind": "features", **describe_features(features)})
+    total = len(features.dataset)
+
+    def on_progress(num_done: int) -> None:
+        listener({"kind": "computing_features", "done": num_done, "total": total})
+
+    features.build(should_stop=lambda: stop.is_due(0, 1.0), on_progress=on_progress)
 
 
 def _settle_recipe(recipe: Recipe, run: RunFolder) -> Recipe:

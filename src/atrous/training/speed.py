@@ -1,12 +1,15 @@
 """How fast this machine trains and validates."""
 
+import itertools
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
-from atrous.data import SegmentationDataset
+from atrous.data import Batch, SegmentationDataset
 from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
 from atrous.recipe import Recipe
 from atrous.training.batches import load_batches
+from atrous.training.features import FeatureBatch, make_random_batch, measure_layout
 from atrous.training.learner import Learner
 from atrous.training.plan import Speed
 
@@ -25,7 +28,13 @@ def measure_speed(
 
 
 def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
-    batches = load_batches(recipe, dataset, first_step=0, num_steps=_WARMUP_STEPS + _MOST_STEPS)
+    batches: Iterator[Batch] | Iterator[FeatureBatch]
+    if learner.cut is None:
+        num_steps = _WARMUP_STEPS + _MOST_STEPS
+        batches = load_batches(recipe, dataset, first_step=0, num_steps=num_steps)
+    else:
+        layout = measure_layout(recipe, learner)
+        batches = itertools.repeat(make_random_batch(layout, recipe.train.batch_size))
     for step in range(_WARMUP_STEPS):
         learner.update(batches, step=step, lr=0.0)
     started_s, elapsed_s, num_steps = time.perf_counter(), 0.0, 0

@@ -1,0 +1,113 @@
+"""An epoch of training: all of the network, a frozen part, and its features kept on disk.
+
+python benchmarks/frozen.py [--model deeplabv3_resnet50] [--freeze all-but-classifier] [--size 256]
+
+The epochs go through the same pictures of the sample set, reading included; validation is not.
+"""
+
+import argparse
+import logging
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from atrous.data import open_dataset
+from atrous.data.shapes import write_shapes
+from atrous.recipe import Recipe, build_recipe
+from atrous.training.batches import load_batches
+from atrous.training.features import FeatureCache, format_bytes
+from atrous.training.learner import Learner
+
+
+def build(args: argparse.Namespace, **changes: str) -> Recipe:
+    return build_recipe(
+        {
+            "model": {"name": args.model, "freeze": changes.get("freeze", "none")},
+            "data": {"size": args.size},
+            "train": {
+                "batch_size": args.batch_size,
+                "precision": args.precision,
+                "workers": 0,
+                "feature_cache": changes.get("feature_cache", "off"),
+            },
+        }
+    )
+
+
+def time_epochs(
+    label: str, recipe: Recipe, data: Path, num_epochs: int
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """Return the median time of an epoch after the first, and the weights at the end."""
+    dataset = open_dataset(data, "train")
+    learner = Learner(recipe, dataset.classes, None)
+    num_steps = len(dataset) // recipe.train.batch_size
+    span = {"first_step": 0, "num_steps": num_epochs * num_steps}
+    if learner.cut is None:
+        batches = load_batches(recipe, dataset, **span)
+    else:
+        learner.frozen.seal(learner.model)
+        cache = FeatureCache(recipe, data / "features", dataset, learner)
+        started_s = time.perf_counter()
+        cache.build(should_stop=lambda: False, on_progress=lambda count: None)
+        print(
+            f"{'features of ' + str(len(dataset)) + ' pictures':28s} "
+            f"{time.perf_counter() - started_s:7.2f} s once, {format_bytes(cache.file.num_bytes)}, "
+            f"all before the {learner.cut.place}"
+        )
+        batches = cache.load_batches(**span)
+    times_s = []
+    for epoch in range(num_epochs):
+        started_s = time.perf_counter()
+        for step in range(num_steps):
+            learner.update(batches, step=epoch * num_steps + step, lr=1e-3)
+        times_s.append(time.perf_counter() - started_s)
+    median_s = statistics.median(times_s[1:])
+    print(f"{label:28s} {median_s:7.2f} s/epoch  {1000 * median_s / num_steps:7.0f} ms/step")
+    return median_s, {name: value.clone() for name, value in learner.model.state_dict().items()}
+
+
+def compute_distance(
+    one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], first: dict[str, torch.Tensor]
+) -> float:
+    """Return how far two trainings ended apart, as a share of how far they went."""
+    names = [name for name in first if first[name].is_floating_point()]
+    apart = sum((one[name] - other[name]).double().square().sum() for name in names)
+    went = sum((one[name] - first[name]).double().square().sum() for name in names)
+    return float((apart / went).sqrt())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="deeplabv3_resnet50")
+    parser.add_argument("--freeze", default="all-but-classifier")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=4)
+    args = parser.parse_args()
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    print(f"{args.model}, batch {args.batch_size} of {args.size}x{args.size}, {args.precision},")
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}")
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        write_shapes(data, num_train=args.pictures, num_val=1, size_px=args.size)
+        frozen = build(args, freeze=args.freeze)
+        cached = build(args, freeze=args.freeze, feature_cache="auto")
+        classes = open_dataset(data, "train").classes
+        first = Learner(frozen, classes, None).model.state_dict()
+        whole_s, _ = time_epochs("nothing frozen", build(args), data, args.epochs)
+        frozen_s, plain = time_epochs(f"{args.freeze} frozen", frozen, data, args.epochs)
+        cached_s, kept = time_epochs("… with features kept", cached, data, args.epochs)
+    print(
+        f"{frozen_s / cached_s:.1f} times faster than frozen, {whole_s / cached_s:.1f} than whole"
+    )
+    print(f"weights apart: {compute_distance(plain, kept, first):.2%} of the way they went")
+
+
+if __name__ == "__main__":
+    main()
