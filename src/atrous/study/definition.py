@@ -1,0 +1,131 @@
+"""What a study is: one recipe, and what each of its runs changes in it."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from atrous.errors import ConfigError, did_you_mean
+from atrous.recipe import Recipe, build_recipe, load_toml, set_key
+
+_BUDGET_KEYS = ("train.duration", "train.batch_size", "train.accumulate", "data.crop", "data.size")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StudyRun(_Table):
+    """One row of a study.
+
+    Attributes:
+        name: Of its row and its folder.
+        set: Recipe keys, as `section.key`, and what they are in this run.
+        paper: mIoU in percent that the source measured for the same choice, if it did.
+        departs: In what this run departs from the source, beside what the whole study does.
+    """
+
+    name: str = Field(pattern=r"^[\w.+-]+$")
+    set: dict[str, Any] = {}
+    paper: float | None = None
+    departs: str = ""
+
+
+class Study(_Table):
+    """A question, the recipe that all runs share, and the runs.
+
+    The budget is the shared recipe's: what a run sees and how long is not for a run to change.
+
+    Attributes:
+        title: The question in a few words.
+        about: What it asks and why, in a paragraph.
+        source: Where the paper's figures come from.
+        departs: In what the whole study departs from the source.
+        recipe: Sections of a recipe, as in a recipe file.
+        runs: The rows; differences are measured against the first.
+    """
+
+    title: str
+    about: str = ""
+    source: str = ""
+    departs: str = ""
+    recipe: dict[str, dict[str, Any]] = {}
+    runs: tuple[StudyRun, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [run.name for run in self.runs]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each run needs its own name, got {', '.join(names)}")
+        for run in self.runs:
+            for key in run.set:
+                if key in _BUDGET_KEYS:
+                    raise ValueError(
+                        f"run '{run.name}' sets {key}; budgets are equal, so set it in [recipe]"
+                    )
+        return self
+
+    def build_recipe(self, run: StudyRun, overrides: Mapping[str, Any], seed: int) -> Recipe:
+        """Return the recipe of one run.
+
+        Args:
+            run: Which one.
+            overrides: `section.key` and values laid over the study's recipe, below the run's own.
+            seed: Seed of the run.
+
+        Raises:
+            ConfigError: A key is unknown or a value cannot be used.
+        """
+        values: Mapping[str, Any] = self.recipe
+        for key, value in {**overrides, **run.set, "train.seed": seed}.items():
+            values = set_key(values, key, value)
+        try:
+            return build_recipe(values)
+        except ConfigError as error:
+            raise ConfigError(f"Run '{run.name}' of the study: {error}") from None
+
+
+def list_studies() -> list[str]:
+    """Return the names of the studies that come with the package."""
+    folder = files("atrous.study") / "studies"
+    return sorted(path.name[:-5] for path in folder.iterdir() if path.name.endswith(".toml"))
+
+
+def load_study(name_or_path: str) -> Study:
+    """Load a study by its name, or from a TOML file.
+
+    Raises:
+        ConfigError: There is no such study or file, or it is not a study.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        if name_or_path not in list_studies():
+            raise ConfigError(
+                f"There is no study '{name_or_path}'.{did_you_mean(name_or_path, list_studies())} "
+                "A study of your own is a .toml file."
+            )
+        path = Path(str(files("atrous.study") / "studies" / f"{name_or_path}.toml"))
+    try:
+        study = Study.model_validate(load_toml(path))
+    except ValidationError as error:
+        raise ConfigError(f"{path} is not a study: " + " ".join(_explain(error))) from None
+    for run in study.runs:
+        study.build_recipe(run, {}, seed=0)
+    return study
+
+
+def _explain(error: ValidationError) -> list[str]:
+    known = {*Study.model_fields, *StudyRun.model_fields}
+    problems = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            near = did_you_mean(str(problem["loc"][-1]), known)
+            problems.append(f"there is no key '{key}'.{near}")
+        elif problem["type"] == "value_error":
+            problems.append(f"{problem['ctx']['error']}.")
+        else:
+            problems.append(f"{key or 'the file'}: {problem['msg'].lower()}.")
+    return problems

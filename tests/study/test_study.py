@@ -1,0 +1,104 @@
+"""Studies: what a study file may say, and a small one run to its page."""
+
+import json
+
+import pytest
+
+from atrous.data.shapes import write_shapes
+from atrous.errors import ConfigError
+from atrous.recipe import load_recipe
+from atrous.study import list_studies, load_study, run_study, summarize
+from atrous.study.page import render_study
+
+STUDY = """
+title = "Flip or not"
+source = "nobody"
+runs = [
+    { name = "plain", set = { "data.flip" = 0.0 }, paper = 50.0 },
+    { name = "broken", set = { "model.init" = "no/such/file" }, departs = "cannot work" },
+    { name = "flipped", set = { "data.flip" = 1.0 } },
+]
+[recipe.model]
+name = "deeplabv3_mobilenet_v3_large"
+[recipe.data]
+size = 64
+[recipe.train]
+duration = "2it"
+batch_size = 2
+workers = 0
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "own.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("name", list_studies())
+def test_studies_of_the_package_can_be_built(name):
+    study = load_study(name)
+    assert len({str(study.build_recipe(run, {}, 0)) for run in study.runs}) == len(study.runs)
+    assert all(run.paper is None or study.source for run in study.runs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("title =", "titel ="), r"there is no key 'titel'\. Did you mean 'title'"),
+        (("departs =", "departures ="), r"no key 'runs\.1\.departures'"),
+        (('"flipped"', '"plain"'), "each run needs its own name"),
+        (("data.flip", "train.duration"), "sets train.duration; budgets are equal"),
+        (("data.flip", "data.flop"), r"Run 'plain' of the study: .*there is no key 'data\.flop'"),
+        (("runs = [", "runs = 3 #["), "not valid TOML"),
+    ],
+)
+def test_a_study_file_that_cannot_be_used_says_why(write, change, message):
+    with pytest.raises(ConfigError, match=message):
+        load_study(write(STUDY.replace(*change)))
+
+
+def test_unknown_studies_and_runs_are_named(write, tmp_path):
+    with pytest.raises(ConfigError, match="no study 'rate'. Did you mean 'rates'"):
+        load_study("rate")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_study("missing.toml")
+    with pytest.raises(ConfigError, match="no run 'x'. Its runs: plain, broken, flipped"):
+        run_study(load_study(write(STUDY)), tmp_path, overrides={}, overrides_by_run={"x": {}})
+
+
+@pytest.mark.slow
+def test_a_study_survives_a_failing_run_and_is_not_done_twice(write, tmp_path):
+    write_shapes(tmp_path / "data", num_train=4, num_val=3, size_px=64)
+    study, out = load_study(write(STUDY)), tmp_path / "out"
+    options = {"overrides": {"data.root": str(tmp_path / "data")}, "overrides_by_run": {}}
+    outcomes = run_study(study, out, **options)
+    assert [outcome.error == "" for outcome in outcomes] == [True, False, True]
+    assert "see " in outcomes[1].error
+    assert "no/such/file" in (out / "broken-0.txt").read_text()
+    assert load_recipe(out / "flipped-0" / "recipe.toml").data.flip == 1
+
+    kept = (out / "plain-0" / "last.safetensors").stat().st_mtime_ns
+    lines = []
+    run_study(study, out, **options, tell=lines.append)
+    assert lines[0] == "plain-0: finished before"
+    assert (out / "plain-0" / "last.safetensors").stat().st_mtime_ns == kept
+    with pytest.raises(ConfigError, match=r"made with another recipe; changed: model\.dropout"):
+        run_study(
+            study, out, overrides={**options["overrides"], "model.dropout": 0.2},
+            overrides_by_run={},
+        )  # fmt: skip
+
+    summary = summarize(study, outcomes, cost=False, device="cpu")
+    plain, broken, flipped = summary.rows
+    assert (plain.paper, plain.difference) == (50.0, None)
+    assert flipped.difference.value == pytest.approx(flipped.miou.value - plain.miou.value)
+    assert (broken.miou, len(broken.errors)) == (None, 1)
+    assert json.loads(json.dumps(summary.to_json()))["rows"][2]["name"] == "flipped"
+    page = render_study(summary)
+    assert "50.00" in page
+    assert "seed 0 failed" in page
