@@ -25,7 +25,8 @@ FLOORS = {
     "evaluation": 7,
     "report": 8,
     "training": 8,
-    "cli": 9,
+    "study": 9,
+    "cli": 10,
 }
 FIGURES_NEVER = {"data", "models"}
 

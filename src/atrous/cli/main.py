@@ -15,6 +15,7 @@ from atrous.cli import (
     models,
     predict,
     report,
+    study,
     train,
     verify_resume,
 )
@@ -33,6 +34,7 @@ app.command("train")(train.run_train)
 app.command("evaluate")(evaluate.run_evaluate)
 app.command("compare")(compare.run_compare)
 app.command("report")(report.run_report)
+app.command("study")(study.run_study)
 app.command("predict")(predict.run_predict)
 app.command("models")(models.run_models)
 app.command("inspect")(inspect.run_inspect)
