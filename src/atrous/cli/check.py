@@ -1,6 +1,5 @@
 """`atrous check`."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,7 @@ from rich.padding import Padding
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from atrous.errors import ConfigError
-from atrous.files import write_atomically
+from atrous.cli.output import STDOUT, write_json
 
 if TYPE_CHECKING:
     from atrous.doctor import CheckReport, Finding, RepairReport
@@ -31,7 +29,7 @@ def run_check(
     ignore_index: Annotated[int | None, typer.Option(help="Mask value of no class.")] = None,
     crop: Annotated[int, typer.Option(min=1, help="Crop that training will use, in pixels.")] = 256,
     json_path: Annotated[
-        str | None, typer.Option("--json", help="Write the findings here; - prints them.")
+        Path | None, typer.Option("--json", help="Write the findings here; - prints them.")
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with examples of each finding here.")
@@ -61,21 +59,19 @@ def run_check(
             workers=workers,
             progress=on_progress,
         )
-    text = json.dumps(report.to_json(), indent=2) + "\n"
-    if json_path == "-":
-        print(text, end="")
-    else:
+    if json_path != STDOUT:
         print_report(report)
-    if json_path not in (None, "-"):
-        _write(Path(str(json_path)), text)
+    if json_path is not None:
+        write_json(report.to_json(), json_path)
     if html is not None:
         from atrous.report.check_page import render_check_page
+        from atrous.report.page import save_page
 
-        _write(html, render_check_page(report))
+        save_page(html, render_check_page(report))
     if fix is not None:
         with _show_progress("copying") as on_progress:
             repaired = repair_dataset(report, fix, on_progress)
-        _print_repair(repaired, Console(stderr=json_path == "-"))
+        _print_repair(repaired, Console(stderr=json_path == STDOUT))
     raise typer.Exit(report.exit_code)
 
 
@@ -158,11 +154,3 @@ def _show_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise ConfigError(f"The report cannot be written to {path}: {error}.") from None

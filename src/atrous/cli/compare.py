@@ -1,6 +1,5 @@
 """`atrous compare`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from atrous.errors import AtrousError
-from atrous.files import write_atomically
+from atrous.cli.output import write_json
 
 if TYPE_CHECKING:
     from atrous.evaluation import Comparison
@@ -62,7 +60,7 @@ def run_compare(
         )
     print_comparison(comparison)
     if json_path is not None:
-        _save_json(comparison, json_path)
+        write_json(comparison.to_json(), json_path)
     if html_path is not None:
         from atrous.report.comparison_page import save_comparison_page
 
@@ -193,15 +191,3 @@ def _build_table(first: str, *headings: str) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
     return table
-
-
-def _save_json(comparison: "Comparison", path: Path) -> None:
-    text = json.dumps(comparison.to_json(), indent=2) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise AtrousError(
-            f"The comparison cannot be written to {path}: {error.strerror or error}. Free space, "
-            "or name another file."
-        ) from None

@@ -1,6 +1,5 @@
 """`atrous evaluate`."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,8 +10,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from atrous.cli.output import write_json
 from atrous.errors import ConfigError
-from atrous.files import write_atomically
 
 if TYPE_CHECKING:
     from atrous.evaluation import Convention, EvaluationReport
@@ -92,12 +91,7 @@ def run_evaluate(
     if conventions:
         print_conventions(report.compute_conventions())
     if json_path is not None:
-        text = json.dumps(report.to_json(), indent=2) + "\n"
-        try:
-            json_path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(json_path, lambda file: file.write(text.encode()))
-        except OSError as error:
-            raise ConfigError(f"The scores cannot be written to {json_path}: {error}.") from None
+        write_json(report.to_json(), json_path)
 
 
 def _track(progress: Progress, what: str) -> Callable[[int, int], None]:

@@ -1,6 +1,5 @@
 """`atrous inspect`."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atrous.cli.inspect_tables import name_group, print_inspection
+from atrous.cli.output import STDOUT, write_json
 from atrous.errors import ConfigError, did_you_mean
-from atrous.files import write_atomically
 from atrous.recipe import apply_overrides
 
 if TYPE_CHECKING:
@@ -62,13 +61,10 @@ def run_inspect(
     )
     if plot is not None:
         save_plot(plot, inspection)
-    text = json.dumps(inspection.to_json(), indent=2, ensure_ascii=False)
-    if json_path == Path("-"):
-        print(text)
-        return
-    print_inspection(inspection)
+    if json_path != STDOUT:
+        print_inspection(inspection)
     if json_path is not None:
-        _write_text(json_path, text + "\n")
+        write_json(inspection.to_json(), json_path)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -130,11 +126,3 @@ def save_plot(path: Path, inspection: "Inspection") -> None:
         ],
         title=f"{inspection.model}, pictures of {height}×{width}",
     )
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise ConfigError(f"The inspection cannot be written to {path}: {error}.") from None

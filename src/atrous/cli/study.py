@@ -1,6 +1,5 @@
 """`atrous study`."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atrous.cli.output import write_json
 from atrous.errors import ConfigError
-from atrous.files import write_atomically
 from atrous.recipe import apply_overrides
 
 if TYPE_CHECKING:
@@ -64,8 +63,7 @@ def run_study(
         study, out, overrides=common, overrides_by_run=by_run, num_seeds=seeds, jobs=jobs, tell=tell
     )
     summary = summarize(study, outcomes, cost=cost, device=device, tell=tell)
-    text = json.dumps(summary.to_json(), indent=2) + "\n"
-    write_atomically(out / "study.json", lambda file: file.write(text.encode()))
+    write_json(summary.to_json(), out / "study.json")
     save_page(out / "study.html", render_study(summary))
     print_study(summary)
     tell(f"page  {out / 'study.html'}")
