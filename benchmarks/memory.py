@@ -20,6 +20,7 @@ import torch
 
 from atrous.classes import build_classes
 from atrous.data import Batch
+from atrous.inspect.fits import OVERHEAD
 from atrous.inspect.memory import compute_training_peak
 from atrous.models import build_model
 from atrous.recipe import build_recipe
@@ -68,7 +69,8 @@ def measure(request: dict) -> int:
         before = read_status_bytes("VmRSS")
     learner = build_learner(request["name"], settings)
     for step in range(NUM_STEPS):
-        learner.update(iter([batch]), step=step, lr=1e-3)
+        with learner.fabric.autocast():
+            learner.update(iter([batch]), step=step, lr=1e-3)
     return (torch.cuda.max_memory_allocated() if is_cuda else read_status_bytes("VmHWM")) - before
 
 
@@ -99,7 +101,7 @@ def main() -> None:
         measured = int(subprocess.run(child, stdout=subprocess.PIPE, check=True).stdout)
         with torch.device("meta"):
             model = build_model(name, num_classes=NUM_CLASSES)
-        expected = compute_training_peak(
+        expected = OVERHEAD * compute_training_peak(
             model,
             (args.size, args.size),
             batch_size=int(batch_size),

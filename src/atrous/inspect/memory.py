@@ -7,13 +7,14 @@ from its birth to its end. So what is found is what an allocator is asked for, n
 import weakref
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -25,6 +26,10 @@ Precision = Literal["32", "bf16"]
 Optimizer = Literal["adamw", "sgd"]
 
 LOSS = "loss"
+
+_BF16_FUNCTIONS = frozenset(
+    {torch.conv2d, torch.conv_transpose2d, F.linear, torch.matmul, Tensor.matmul}
+)
 
 
 class AllocationMode(TorchDispatchMode):
@@ -64,6 +69,32 @@ class AllocationMode(TorchDispatchMode):
         return output
 
 
+class Bf16Mode(TorchFunctionMode):
+    """What autocast to bfloat16 does, on the meta device, where torch has no autocast.
+
+    Convolutions and matrix products take their inputs in bfloat16; a weight is converted once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._converted: dict[Tensor, Tensor] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Convert the inputs of what autocast computes in bfloat16."""
+        if func in _BF16_FUNCTIONS:
+            args = [self._convert(arg) if isinstance(arg, Tensor) else arg for arg in args]
+        return func(*args, **(kwargs or {}))
+
+    def _convert(self, tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            return tensor.to(torch.bfloat16)
+        if tensor not in self._converted:
+            self._converted[tensor] = tensor.to(torch.bfloat16)
+        return self._converted[tensor]
+
+
 def compute_kept_bytes(
     shadow: Segmenter, size_hw: tuple[int, int], *, batch_size: int = 1
 ) -> dict[str, int]:
@@ -97,7 +128,7 @@ def compute_kept_bytes(
         follow_modules(shadow, running.append, lambda *_: running.pop()),
     ):
         # The graph must live until all is counted: a storage that ends may lend its name to a new.
-        loss = _compute_loss(shadow.train(), image, nullcontext())
+        loss = _compute_loss(shadow.train(), image, "32")
         del loss
     return dict(kept)
 
@@ -143,27 +174,21 @@ def compute_training_peak(
         allocations.add(_list_state(shadow))
         for _ in range(2):
             image = build_shadow_picture(shadow, size_hw, batch_size)
-            loss = _compute_loss(shadow, image, _autocast(precision))
+            loss = _compute_loss(shadow, image, precision)
             loss.backward()
             stepper.step()
             stepper.zero_grad()
     return allocations.peak_bytes
 
 
-def _compute_loss(
-    shadow: Segmenter, image: Tensor, autocast: AbstractContextManager[object]
-) -> Tensor:
+def _compute_loss(shadow: Segmenter, image: Tensor, precision: Precision) -> Tensor:
     mask = torch.empty(image.shape[0], *image.shape[-2:], dtype=torch.int64, device="meta")
-    with autocast:
+    with Bf16Mode() if precision == "bf16" else nullcontext():
         logits, auxiliary_logits = shadow.compute_training_logits(image)
     loss = F.cross_entropy(logits, mask)
     if auxiliary_logits is not None:
         loss = loss + 0.4 * F.cross_entropy(auxiliary_logits, mask)
     return loss
-
-
-def _autocast(precision: Precision) -> AbstractContextManager[object]:
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def _list_state(model: nn.Module) -> list[Tensor]:
