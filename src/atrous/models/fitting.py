@@ -108,7 +108,11 @@ def fit_tensors(
             "are not in the file": [name for name in missing if not name.startswith(optional)],
             "are unknown to the model": [name for name in unknown if not name.startswith(optional)],
         },
-        fitting=set(shared).difference(reshaped),
+        fitting=[
+            name
+            for name in shared
+            if name not in reshaped and not name.endswith("num_batches_tracked")
+        ],
     )
     num_file_classes = tensors[resized[0]].shape[0] if resized else None
     if num_file_classes is not None and not new_classifier:
