@@ -44,9 +44,6 @@ def test_freezing_and_features_are_said(atrous, tmp_path):
     )
     assert code == 0
     assert "computed before" in output
-    code, output = atrous(*frozen, "--out", tmp_path / "off", "--feature-cache", "off")
-    assert code == 0
-    assert "Features of" not in output
     code, output = atrous(*first, "--out", tmp_path / "all", "--freeze", "all")
     assert code == 2
     assert "'all' would leave nothing to train" in output

@@ -135,11 +135,11 @@ def test_all_but_the_classifier_must_fit(trained):
     wide = build_model("deeplabv3plus_mobilenet_v3_large", num_classes=5, decoder_channels=16)
     narrow = build_model("deeplabv3plus_mobilenet_v3_large", num_classes=8, decoder_channels=8)
     message = (
-        r"11 tensors have another shape: head \(11 tensors\), the first head\.decoder\.0\.0\.weight"
+        r"11 tensors have another shape: head\.decoder \(10 tensors\), head\.classifier\.weight "
     )
     with pytest.raises(WeightsError, match=message):
         fit_tensors(narrow, wide.state_dict(), "wide.pth", new_classifier=True)
-    with pytest.raises(WeightsError, match=r"are not in the file: head\.aspp \(\d+ tensors\)"):
+    with pytest.raises(WeightsError, match=r"are not in the file: head \(\d+ tensors\)"):
         init_weights(narrow, str(trained[1]))
 
 

@@ -114,6 +114,11 @@ def fit_tensors(
             "are not in the file": [name for name in missing if not name.startswith(optional)],
             "are unknown to the model": [name for name in unknown if not name.startswith(optional)],
         },
+        fitting=[
+            name
+            for name in shared
+            if name not in reshaped and not name.endswith("num_batches_tracked")
+        ],
     )
     num_file_classes = tensors[resized[0]].shape[0] if resized else None
     if num_file_classes is not None and not new_classifier:
@@ -168,9 +173,11 @@ def _rename(file_name: str, whole: bool) -> str:
     return file_name
 
 
-def _refuse_misfits(model: Segmenter, source: str, misfits: dict[str, list[str]]) -> None:
+def _refuse_misfits(
+    model: Segmenter, source: str, misfits: dict[str, list[str]], *, fitting: Collection[str]
+) -> None:
     found = [
-        f"{len(names)} tensors {how}: {', '.join(group_names(names))}, the first {names[0]}"
+        f"{len(names)} tensors {how}: {', '.join(group_names(names, fitting))} (first: {names[0]})"
         for how, names in misfits.items()
         if names
     ]
