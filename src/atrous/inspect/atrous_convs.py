@@ -54,10 +54,11 @@ def describe_atrous_convs(calls: Iterable[Call]) -> tuple[AtrousConv, ...]:
 
 
 def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv:
-    # Padding may be given in words; this is what they come to.
-    right, _, bottom, _ = conv._reversed_padding_repeated_twice
-    padding_hw = bottom, right
     kernel_h, kernel_w = conv.kernel_size
+    same_hw = conv.dilation[0] * (kernel_h // 2), conv.dilation[1] * (kernel_w // 2)
+    words = {"same": same_hw, "valid": (0, 0)}
+    padding = conv.padding
+    padding_hw = words[padding] if isinstance(padding, str) else (padding[0], padding[1])
     used_h, used_w = (
         count_used_axis_taps(
             map_hw[axis],
