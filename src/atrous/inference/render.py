@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from atrous.classes import VOID, Classes
-from atrous.data import resize_image, resize_mask
+from atrous.data import resize_image
+from atrous.data.transforms import resize_mask
 
 Pixels = npt.NDArray[np.uint8]
 
