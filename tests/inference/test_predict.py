@@ -6,6 +6,7 @@ import io
 import json
 import threading
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,7 @@ def test_a_picture_that_claims_to_be_huge_is_skipped_unread(color_model, tmp_pat
     # Pillow's own limit would warn of one half as many, and refuse as many.
     header = bytearray(picture.read_bytes())
     header[16:24] = (15_000).to_bytes(4, "big") + (13_000).to_bytes(4, "big")
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
     picture.write_bytes(header)
     report = predict(color_model, picture, tmp_path / "out", max_pixels=10**8)
     assert "states 15000 × 13000 pixels, 195 million" in report.failed[0][1]

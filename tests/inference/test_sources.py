@@ -34,7 +34,8 @@ def pack_zip(path, names, content=None):
 
 
 def pack_tar(path, names):
-    with tarfile.open(path, "w:*" if path.suffix == ".tar" else f"w:{path.suffix[1:]}") as archive:
+    compression = "" if path.suffix == ".tar" else path.suffix[1:]
+    with tarfile.open(path, f"w:{compression}") as archive:
         for name in names:
             info = tarfile.TarInfo(name)
             info.size = len(encode())

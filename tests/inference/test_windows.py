@@ -69,16 +69,19 @@ def test_windows_equal_the_whole_where_they_see_enough(views):
     assert torch.allclose(tiled, forward(image), atol=1e-5)
 
 
-def test_there_are_no_seams_where_the_view_is_wider_than_the_overlap():
-    """What differs from the whole picture's logits changes smoothly, also across windows."""
-    forward, image = build_forward(8, 16, 24), random_image(150, 400)
-    whole = forward(image)
+def test_there_are_no_seams_where_the_network_sees_all_of_its_window():
+    """As image pooling does: what it adds differs from window to window, and must not jump."""
+    image = torch.linspace(0, 255, 400).round().byte().expand(3, 150, 400)
 
     def compute_largest_jump(overlap):
-        tiled = assemble_blocks(blend_windows(forward, image, (150, 128), overlap), (150, 400))
-        return (tiled - whole).diff(dim=-1).abs().max()
+        blocks = blend_windows(
+            lambda window: window.float().mean((1, 2), keepdim=True).expand(window.shape),
+            image, (128, 128), overlap,
+        )  # fmt: skip
+        return assemble_blocks(blocks, (150, 400)).diff(dim=-1).abs().max()
 
-    assert compute_largest_jump(0.5) < 0.25 * compute_largest_jump(0)
+    assert compute_largest_jump(0) > 20
+    assert compute_largest_jump(0.5) < 2
 
 
 def test_large_pictures_are_taken_in_windows_by_themselves():
