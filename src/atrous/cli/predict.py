@@ -63,7 +63,7 @@ def run_predict(
     ] = False,
     max_megapixels: Annotated[
         float, typer.Option(help="Skip pictures that state more; small files can claim to be huge.")
-    ] = 537,
+    ] = 500,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")

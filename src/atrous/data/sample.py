@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from atrous.classes import VOID
 from atrous.errors import DataError
 
-MAX_PIXELS = 2**29
+MAX_PIXELS = 500_000_000
 """Pictures of more pixels are refused unless asked for: a small file can claim to be huge."""
 
 _STRIP_PIXELS = 2**24

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from atrous.data.pairs import IMAGE_SUFFIXES
 from atrous.errors import DataError
@@ -86,7 +86,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _fetch(
-    path: Path, name: str, num_bytes: int, open_member: Callable[..., BinaryIO], info: object
+    path: Path, name: str, num_bytes: int, open_member: Callable[..., Any], info: object
 ) -> BinaryIO:
     if num_bytes > MAX_MEMBER_BYTES:
         raise DataError(

@@ -55,7 +55,6 @@ class PredictionJob:
     num_frames: int = 0
     _num_done: int = 0
     _num_all: int | None = None
-    _num_written: int = 0
 
     def is_done(self, source: Source) -> bool:
         """Return whether all files of a source are there already."""
@@ -146,23 +145,19 @@ class PredictionJob:
             raise self._cannot_write(picture, error) from error
         shares = compute_shares(prediction.mask, len(classes))
         height, width = prediction.mask.shape
-        self._note(
+        self.manifest.add(
             Record(
                 stem, picture.source, picture.stamp, self.digest, tuple(files),
                 height, width, tuple(shares),
             )
         )  # fmt: skip
 
-    def _note(self, record: Record) -> None:
-        self.manifest.add(record)
-        self._num_written += 1
-
     def _cannot_write(self, source: Source, error: OSError) -> AtrousError:
         return AtrousError(
             f"Cannot write the prediction of {source.source} to {self.out}: "
-            f"{error.strerror or error}. The files of the {self._num_written} pictures before it "
-            "are whole. Free space or choose another folder, and give the same command again; "
-            "with --resume it goes on from there."
+            f"{error.strerror or error}. The files of the {self.manifest.num_added} pictures "
+            "before it are whole. Free space or choose another folder, and give the same command "
+            "again; with --resume it goes on from there."
         )
 
     def _report_progress(self) -> None:

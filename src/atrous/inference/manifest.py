@@ -49,6 +49,10 @@ class Manifest:
         out: The folder, which exists.
         resume: Whether to keep the lines that are there.
 
+    Attributes:
+        records: What is done, by name.
+        num_added: How much of it since this object was made.
+
     Raises:
         OSError: The file cannot be written.
     """
@@ -56,6 +60,7 @@ class Manifest:
     def __init__(self, out: Path, *, resume: bool) -> None:
         self.out = out
         self.records: dict[str, Record] = {}
+        self.num_added = 0
         self._lock = threading.Lock()
         path = out / FILENAME
         if resume and path.exists():
@@ -80,6 +85,7 @@ class Manifest:
         """Note that a picture is done; may be called from any thread."""
         with self._lock:
             self.records[record.name] = record
+            self.num_added += 1
             self._write(record)
 
     def close(self) -> None:
@@ -108,7 +114,7 @@ def _load(path: Path) -> list[Record]:
     for values in load_log(path):
         try:
             lists = {key: tuple(values.pop(key)) for key in ("files", "shares")}
-            records.append(Record(**values, **lists))
+            records.append(Record(**{**values, **lists}))
         except (TypeError, KeyError, AttributeError):
             continue  # written by something else; its picture is done again
     return records

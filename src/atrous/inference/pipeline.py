@@ -1,7 +1,7 @@
 """Reading ahead and writing behind, so that the network waits for neither."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
@@ -11,7 +11,7 @@ Loaded = TypeVar("Loaded")
 
 def read_ahead(
     items: Iterable[Item], load: Callable[[Item], Loaded], *, ahead: int, threads: int
-) -> Iterator[Loaded]:
+) -> Generator[Loaded, None, None]:
     """Give `load(item)` of each item, in order, while the next ones are being loaded.
 
     Args:

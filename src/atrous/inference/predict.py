@@ -109,7 +109,8 @@ def predict(
     manifest = _open_manifest(out, resume=resume)
     try:
         job = PredictionJob(engine, out, options, manifest, digest, progress)
-        todo, resumed = [], []
+        todo: list[Source] = []
+        resumed: list[Source] = []
         for source in sources:
             (resumed if resume and job.is_done(source) else todo).append(source)
         job.run(todo)

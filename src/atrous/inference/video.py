@@ -22,7 +22,6 @@ Pixels = npt.NDArray[np.uint8]
 _CAMERAS = {
     "linux": ("/dev/video{}", "v4l2"),
     "darwin": ("{}", "avfoundation"),
-    "win32": ("video={}", "dshow"),
 }
 
 
