@@ -1,7 +1,8 @@
 """Files that are either whole or not there."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,12 +13,22 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         OSError: As writing raised it; `path` is then as it was, and nothing is left beside it.
     """
+    with replace_atomically(path) as temporary, open(temporary, "wb") as file:
+        write(file)
+
+
+@contextmanager
+def replace_atomically(path: Path) -> Iterator[Path]:
+    """Give a path to write to, whose file takes the place of `path` once the block has ended.
+
+    Raises:
+        OSError: The file cannot be put there; if the block raises, `path` is as it was, and
+            nothing is left beside it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -27,7 +38,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make renames inside a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

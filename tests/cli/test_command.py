@@ -1,7 +1,9 @@
 """The command from outside: what it writes, its exit codes, and its errors as paragraphs."""
 
+import io
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,6 +136,38 @@ def test_predict_writes_masks_and_overlays_and_skips_what_is_broken(workplace, a
     )
 
 
+def test_predict_pipes_a_picture_through(workplace, atrous, monkeypatch):
+    picture, piped = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (70, 50), "orange").save(picture, "PNG")
+    picture.seek(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", SimpleNamespace(buffer=picture, isatty=lambda: False))
+        patch.setattr(sys, "stdout", SimpleNamespace(buffer=piped, isatty=lambda: False))
+        code, _ = atrous("predict", workplace / "run", "-")
+    assert code == 0
+    with Image.open(piped) as mask:
+        assert (mask.mode, mask.size, mask.format) == ("P", (70, 50), "PNG")
+
+
+def test_predict_where_nothing_can_be_used_is_unusable(workplace, atrous, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    code, output = atrous("predict", workplace / "run", tmp_path / "broken.jpg", "--out", tmp_path)
+    assert code == 2
+    assert "Skipped: Cannot read" in output
+    assert "Nothing that was given could be used" in output
+
+
+def test_predict_goes_on_and_says_so(workplace, atrous, tmp_path):
+    Image.new("RGB", (70, 50), "orange").save(tmp_path / "a.png")
+    command = ("predict", workplace / "run", tmp_path / "a.png", "--out", tmp_path / "out")
+    assert atrous(*command, "--save", "mask,shares", "--unsure-below", 0.2)[0] == 0
+    code, output = atrous(*command, "--save", "mask,shares", "--unsure-below", 0.2, "--resume")
+    assert code == 0
+    assert "0 pictures segmented" in output
+    assert "1 done before" in output
+    assert (tmp_path / "out/shares.csv").is_file()
+
+
 def test_models_lists_every_variant(atrous):
     code, output = atrous("models")
     assert code == 0
@@ -173,6 +207,23 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
         (["compare", "{data}", "{run}"], "data has not been evaluated on 'val'"),
         (["predict", "{run}", "none.jpg", "--out", "{new}"], "none.jpg"),
         (["predict", "{data}", "none.jpg", "--out", "{new}"], "none.jpg"),
+        (["predict", "{run}", "{picture}"], "Add --out"),
+        (["predict", "{run}", "-", "{picture}"], "add --out"),
+        (["predict", "{run}", "-", "--resume"], "--resume needs a folder"),
+        (["predict", "{run}", "{picture}", "--out", "{picture}"], "is a file; give a folder"),
+        (["predict", "{run}", "{picture}", "--out", "{picture}/out"], "Cannot write to the output"),
+        (["predict", "{new}", "{picture}", "--out", "{new}"], "no run folder or weights file"),
+        (["predict", "{run}", "{picture}", "--out", "{new}", "--save", "msk"], "'mask'"),
+        (["predict", "{run}", "{picture}", "--out", "{new}", "--unsure-below", "2"], "from 0 to 1"),
+        (["predict", "{run}", "{picture}", "--out", "{new}", "--window", "9"], "below 32 px"),
+        (["predict", "{run}", "{picture}", "--out", "{new}", "--overlap", "1"], "overlap 1.0"),
+        (["predict", "{run}", "{picture}", "--out", "{new}", "--scales", "0"], "positive"),
+        (
+            ["predict", "{run}", "{picture}", "--out", "{new}", "--max-megapixels", "0"],
+            "at least 1",
+        ),
+        (["predict", "{run}", "{data}", "--out", "{new}"], "no pictures in"),
+        (["predict", "{run}", "{data}/*.tiff", "--out", "{new}"], "No picture, video or archive"),
         (["data", "voc2012", "{new}"], "--voc-tar FILE, or --download"),
         (["data", "voc2012", "{new}", "--voc-tar", "none.tar"], "none.tar"),
         (["verify-resume", "none.toml"], "none.toml cannot be read"),
@@ -185,7 +236,9 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
 )
 def test_a_mistake_is_a_paragraph_and_exit_code_2(workplace, atrous, tmp_path, arguments, message):
     new = tmp_path / "new"
-    places = {"data": workplace / "data", "run": workplace / "run", "new": new}
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (40, 40)).save(picture)
+    places = {"data": workplace / "data", "run": workplace / "run", "new": new, "picture": picture}
     code, output = atrous(*(argument.format(**places) for argument in arguments))
     assert code == 2
     assert message in output

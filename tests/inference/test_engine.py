@@ -9,7 +9,7 @@ import torch
 from atrous.classes import build_classes
 from atrous.errors import ConfigError
 from atrous.inference import TorchEngine, Views, resolve_device, resolve_precision
-from atrous.inference.views import compute_window_starts
+from atrous.inference.windows import compute_window_starts
 from atrous.models import ModelCard, build_model
 
 

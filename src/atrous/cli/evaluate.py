@@ -99,7 +99,7 @@ def _track(progress: Progress, what: str) -> Callable[[int, int], None]:
     return lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def parse_views(scales: str, flip: bool, window: int | None) -> "Views":
+def parse_views(scales: str, flip: bool, window: int | None, overlap: float = 0.25) -> "Views":
     """Read the options that say how to look at a picture."""
     from atrous.inference import Views
 
@@ -109,7 +109,7 @@ def parse_views(scales: str, flip: bool, window: int | None) -> "Views":
         raise ConfigError(
             f"--scales takes numbers with commas between them, such as 0.75,1,1.25, not '{scales}'."
         ) from None
-    return Views(scales=factors, flip=flip, window_px=window)
+    return Views(scales=factors, flip=flip, window_px=window, overlap=overlap)
 
 
 def print_scores(report: "EvaluationReport") -> None:

@@ -1,56 +1,156 @@
 """`atrous predict`."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from atrous.cli.evaluate import parse_views
+from atrous.errors import ConfigError
+
+if TYPE_CHECKING:
+    from atrous.inference import PredictionReport
 
 
 def run_predict(
     run: Annotated[Path, typer.Argument(help="Run folder, or a weights file.")],
-    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures, videos, zip or tar archives, folders, quoted patterns such as "
+            "'photos/**/*.jpg', the number of a camera, or - for standard input."
+        ),
+    ],
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the masks and overlays.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; with - alone, standard output.")
+    ] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(
+            help="Of mask, overlay, confidence, probs, rle, geojson and shares, with commas "
+            "between them; by default mask,overlay."
+        ),
+    ] = None,
+    unsure_below: Annotated[
+        float, typer.Option(help="Make pixels void (255) whose class is less probable than this.")
+    ] = 0.0,
     scales: Annotated[str, typer.Option(help="Sizes to average over: 0.75,1,1.25")] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
     window: Annotated[
-        int | None, typer.Option(help="Slide a square window of this side, in pixels.")
+        int | None,
+        typer.Option(
+            help="Slide a square window of this side, in pixels; 0 takes every picture whole. By "
+            "default pictures of more than 2048×2048 pixels are taken in windows of 1024."
+        ),
     ] = None,
+    overlap: Annotated[
+        float, typer.Option(help="Share of a window that its neighbour covers too.")
+    ] = 0.25,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Leave out what is there, made of the same in the same way."),
+    ] = False,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Write a picture per frame of a video, not videos.")
+    ] = False,
+    full_names: Annotated[
+        bool, typer.Option("--full-names", help="Keep folders and suffix: photos/a.jpg.png")
+    ] = False,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Skip pictures that state more; small files can claim to be huge.")
+    ] = 500,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")
     ] = "32",
 ) -> None:
-    """Segment pictures: STEM.png holds class indices, STEM_overlay.jpg is for looking at.
+    """Segment pictures and videos: NAME.png holds class indices, NAME_overlay.jpg is to look at.
 
-    A picture that cannot be read is reported and skipped, and the exit code is then 1.
+    Exit code 0: all is done; 1: something could not be used, was reported and skipped; 2: nothing
+    could be done.
     """
-    views = parse_views(scales, flip, window)
+    options: dict[str, Any] = {
+        "unsure_below": unsure_below,
+        "views": parse_views(scales, flip, window, overlap),
+        "max_pixels": round(max_megapixels * 1e6),
+        "device": device,
+        "precision": precision,
+    }
+    if "-" in paths and out is None:
+        for given, name in ((resume, "--resume"), (frames, "--frames")):
+            if given:
+                raise ConfigError(f"{name} needs a folder to write to: add --out.")
+        _pipe(run, paths, save or "mask", options)
+        return
+    if out is None:
+        raise ConfigError("Where should the predictions go? Add --out and a folder.")
+    options |= {"resume": resume, "frames": frames, "full_names": full_names}
+    options["save"] = [kind.strip() for kind in (save or "mask,overlay").split(",")]
+    report = _predict(run, paths, out, options)
+    _print_report(report, out)
 
+
+def _pipe(run: Path, paths: list[str], kind: str, options: dict[str, Any]) -> None:
+    if paths != ["-"]:
+        raise ConfigError("'-' with other pictures needs a folder to write to: add --out.")
+    if sys.stdin.isatty():
+        raise ConfigError(
+            "'-' reads a picture from a pipe: cat a.jpg | atrous predict RUN - > a.png"
+        )
+    if sys.stdout.isatty():
+        raise ConfigError(
+            "The prediction would be written to the terminal. Send it to a file with > a.png, or "
+            "give a folder with --out."
+        )
+    from atrous.inference import predict_stream
+
+    predict_stream(run, sys.stdin.buffer, sys.stdout.buffer, kind=kind, **options)
+
+
+def _predict(run: Path, paths: list[str], out: Path, options: dict[str, Any]) -> "PredictionReport":
     from atrous.inference import predict
 
+    columns = (
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
     errors = Console(stderr=True)
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=errors) as bar:
-        task = bar.add_task("predicting", total=None)
-        report = predict(
-            run,
-            paths,
-            out,
-            views=views,
-            device=device,
-            precision=precision,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+    try:
+        with Progress(*columns, console=errors) as bar:
+            task = bar.add_task("predicting", total=None, speed="")
+
+            def show(done: int, total: int | None) -> None:
+                elapsed_s = bar.tasks[0].elapsed or 0.0
+                speed = f"{done / elapsed_s:.1f}/s" if elapsed_s > 0 else ""
+                bar.update(task, completed=done, total=total, speed=speed)
+
+            return predict(run, paths, out, **options, progress=show)
+    except KeyboardInterrupt:
+        errors.print(
+            "Stopped. What is done is whole; the same command with --resume goes on from there.",
+            highlight=False,
         )
-    for _, message in report.failed:
-        errors.print(f"[yellow]Skipped:[/] {escape(message)}", highlight=False)
+        raise
+
+
+def _print_report(report: "PredictionReport", out: Path) -> None:
+    errors = Console(stderr=True)
+    for source, message in report.failed:
+        where = "" if source in message else f"{source}: "
+        errors.print(f"[yellow]Skipped:[/] {escape(where + message)}", highlight=False)
+    if report.failed and not report.num_frames and not report.resumed:
+        raise ConfigError(f"Nothing that was given could be used; {out} holds no new prediction.")
+    resumed = f", {len(report.resumed)} done before" if report.resumed else ""
+    skipped = f", {len(report.failed)} skipped" if report.failed else ""
     Console().print(
-        f"{len(report.written) // 2} pictures segmented into {escape(str(out))}"
-        + (f", {len(report.failed)} skipped." if report.failed else "."),
+        f"{report.num_frames} pictures segmented into {escape(str(out))}{resumed}{skipped}.",
         highlight=False,
     )
     raise typer.Exit(1 if report.failed else 0)

@@ -1,8 +1,9 @@
 """Reading a picture and its mask from disk, with errors that name the file."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -12,6 +13,10 @@ from torchvision import tv_tensors
 from atrous.classes import VOID
 from atrous.errors import DataError
 
+MAX_PIXELS = 500_000_000
+"""Pictures of more pixels are refused unless asked for: a small file can claim to be huge."""
+
+_STRIP_PIXELS = 2**24
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,26 +44,49 @@ class Sample:
     name: str
 
 
-def read_image(path: Path) -> tv_tensors.Image:
+def read_image(
+    source: Path | BinaryIO, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> tv_tensors.Image:
     """Read any usual picture file as RGB, turned upright as its EXIF orientation says.
 
     Grey and palette pictures become RGB, CMYK is converted, alpha is dropped, and of 16-bit
-    channels the high byte is kept.
+    channels the high byte is kept. Of several pictures in one file, the first is taken.
+
+    Args:
+        source: Path, or a file object that can seek.
+        name: What to call it in messages; by default, its path.
+        max_pixels: A picture of more pixels is refused before it is decoded.
 
     Shapes:
         returns: uint8 (3, H, W)
 
     Raises:
-        DataError: The file is missing, truncated, no picture, or of floating point.
+        DataError: The file is missing, truncated, no picture, too large, or of floating point.
     """
-    picture = _load(path)
+    path = name or str(source)
+    picture = _load(source, path, max_pixels)
     picture = reduce_to_8_bits(turn_upright(picture, read_orientation(picture)), path)
     # Rows of RGB triples seen as (3, H, W): the layout that uint8 resizing is fastest on.
-    rows = torch.from_numpy(np.array(picture.convert("RGB")))
-    return tv_tensors.Image(rows.permute(2, 0, 1))
+    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    num_rows = max(1, _STRIP_PIXELS // max(1, picture.width))
+    for top in range(0, picture.height, num_rows):  # as a whole there would be two more copies
+        bottom = min(top + num_rows, picture.height)
+        strip = picture.crop((0, top, picture.width, bottom))
+        pixels[top:bottom] = np.asarray(strip.convert("RGB"))
+    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def reduce_to_8_bits(picture: Image.Image, path: Path) -> Image.Image:
+def read_image_size(source: Path | BinaryIO, *, name: str | None = None) -> tuple[int, int]:
+    """Return the height and width that a picture file states, before it is turned upright.
+
+    Raises:
+        DataError: The file is missing or no picture.
+    """
+    with _open(source, name or str(source)) as picture:
+        return picture.height, picture.width
+
+
+def reduce_to_8_bits(picture: Image.Image, path: Path | str) -> Image.Image:
     """Return a picture of at most 8 bits per channel: of 16 bits the high byte is kept.
 
     Raises:
@@ -179,22 +207,46 @@ def shorten(items: list[Any], most: int = 10) -> str:
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What PIL raises for files that it cannot read."""
 
+_OPENING = threading.Lock()
 
-def _load(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
+
+def _load(
+    source: Path | BinaryIO, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    name = name or str(source)
+    with _open(source, name) as picture:
+        if picture.width * picture.height > max_pixels:
+            raise DataError(
+                f"The picture {name} states {picture.width} × {picture.height} pixels, "
+                f"{picture.width * picture.height / 1e6:,.0f} million, where at most "
+                f"{max_pixels / 1e6:,.0f} million are taken. If it is what it should be, make it "
+                "smaller, or raise the limit where there is an option for it."
+            )
+        try:
             picture.load()
-            return picture
-    except UNREADABLE as error:
-        raise describe_unreadable(path, error) from error
+        except UNREADABLE as error:
+            raise describe_unreadable(name, error) from error
+        return picture
 
 
-def describe_unreadable(path: Path, error: Exception) -> DataError:
+def _open(source: Path | BinaryIO, name: str) -> Image.Image:
+    """Read the header only, without Pillow's own limit, of which one half is but a warning."""
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(source)
+        except UNREADABLE as error:
+            raise describe_unreadable(name, error) from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def describe_unreadable(path: Path | str, error: Exception) -> DataError:
     """Say what is wrong with a file that made PIL raise one of `UNREADABLE`."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"There is no file {path}.")
     reason = "no known picture format" if isinstance(error, UnidentifiedImageError) else str(error)
     return DataError(
-        f"Cannot read {path} as a picture: {reason}. Fetch or export it again, or remove it "
-        "together with its partner and its name in split lists."
+        f"Cannot read {path} as a picture: {reason}. Fetch or export it again, or remove it; from "
+        "a data set, together with its partner and its name in split lists."
     )

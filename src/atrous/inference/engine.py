@@ -1,5 +1,6 @@
 """What runs a network on one picture, and on which device and in which precision."""
 
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 from atrous.classes import Classes
 from atrous.data import normalize
 from atrous.errors import ConfigError
-from atrous.inference.views import Views, compute_view_logits
+from atrous.inference.views import Views, iterate_view_blocks
+from atrous.inference.windows import Block, assemble_blocks
 from atrous.models import Segmenter
 
 Precision = Literal["auto", "32", "bf16"]
@@ -20,6 +22,18 @@ class Engine(Protocol):
     @property
     def classes(self) -> Classes:
         """Names and colours of the classes, in the order of the logits."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by so that probabilities can be trusted."""
+        ...
+
+    def iterate_blocks(self, image: Tensor) -> Iterator[Block]:
+        """Give the logits of a uint8 picture (3, H, W) part after part, each pixel once.
+
+        With a network of its own as `forward`, `iterate_view_blocks` does this for any engine.
+        """
         ...
 
     def compute_logits(self, image: Tensor) -> Tensor:
@@ -71,17 +85,36 @@ class TorchEngine:
         """Names and colours of the classes, in the order of the logits."""
         return self.card.classes
 
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by so that probabilities can be trusted."""
+        return self.card.temperature
+
+    @torch.inference_mode()
+    def iterate_blocks(self, image: Tensor) -> Iterator[Block]:
+        """Give logits at the picture's own size, part after part, each pixel once.
+
+        Memory for a large picture is that of its windows, not of all its logits.
+
+        Shapes:
+            image: uint8 (3, H, W), any size
+            returns: blocks of float32 logits, on the model's device; of several views, the
+                logarithm of their mean probabilities
+        """
+        image = image.as_subclass(Tensor)
+        yield from iterate_view_blocks(
+            self._forward, image, self.views, self.card.size_hw, self._fill
+        )
+
     @torch.inference_mode()
     def compute_logits(self, image: Tensor) -> Tensor:
         """Return logits at the picture's own size.
 
         Shapes:
             image: uint8 (3, H, W), any size
-            returns: float32 (classes, H, W), on the model's device; of several views, the
-                logarithm of their mean probabilities
+            returns: float32 (classes, H, W), on the model's device
         """
-        image = image.as_subclass(Tensor).to(self.device)
-        return compute_view_logits(self._forward, image, self.views, self.card.size_hw, self._fill)
+        return assemble_blocks(self.iterate_blocks(image), (image.shape[-2], image.shape[-1]))
 
     @torch.inference_mode()
     def predict_mask(self, image: Tensor) -> Tensor:
@@ -91,7 +124,10 @@ class TorchEngine:
             image: uint8 (3, H, W), any size
             returns: uint8 (H, W), on the model's device
         """
-        return compute_mask(self.compute_logits(image))
+        mask = torch.empty(image.shape[-2:], dtype=torch.uint8, device=self.device)
+        for rows, columns, logits in self.iterate_blocks(image):
+            mask[rows, columns] = compute_mask(logits)
+        return mask
 
     def _forward(self, image: Tensor) -> Tensor:
         pixels = normalize(image[None], self.card.mean, self.card.std)

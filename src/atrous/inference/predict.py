@@ -1,29 +1,41 @@
-"""From picture files to masks and overlays on disk."""
+"""From pictures and clips to masks, overlays and more on disk."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-
-import torch
+from typing import BinaryIO
 
 from atrous.data import read_image
-from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
-from atrous.errors import AtrousError, ConfigError, DataError
-from atrous.inference.engine import Engine, Precision, TorchEngine, resolve_device
-from atrous.inference.render import save_mask, save_overlay
+from atrous.data.sample import MAX_PIXELS
+from atrous.errors import ConfigError
+from atrous.inference.engine import Precision, TorchEngine, resolve_device
+from atrous.inference.job import PredictionJob, Progress
+from atrous.inference.job_options import JobOptions, check_names
+from atrous.inference.manifest import Manifest, compute_digest
+from atrous.inference.outputs import FILES, Segmented, write_shares
+from atrous.inference.prediction import compute_prediction
+from atrous.inference.sources import Clip, Picture, Source, find_sources
+from atrous.inference.video import import_av
 from atrous.inference.views import Views
 from atrous.models import Segmenter, load_model
-
-Progress = Callable[[int, int], object]
-"""Called with the number of pictures done and of all pictures."""
 
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """What `predict` wrote, and which pictures it could not use and why."""
+    """What `predict` did.
+
+    Attributes:
+        written: Files, in the order of the pictures; those of pictures done before are left out.
+        failed: What could not be used, and why.
+        resumed: What was done before and so left out.
+        num_frames: Pictures and frames that were segmented.
+    """
 
     written: list[Path]
-    failed: list[tuple[Path, str]]
+    failed: list[tuple[str, str]]
+    resumed: list[str]
+    num_frames: int
 
 
 def predict(
@@ -31,16 +43,25 @@ def predict(
     paths: Sequence[Path | str] | Path | str,
     out: Path | str,
     *,
+    save: Collection[str] = ("mask", "overlay"),
+    unsure_below: float = 0.0,
     views: Views = Views(),  # noqa: B008 (immutable)
     device: str = "auto",
     precision: Precision = "32",
+    resume: bool = False,
+    frames: bool = False,
+    full_names: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    ahead: int = 4,
     progress: Progress | None = None,
 ) -> PredictionReport:
-    """Segment pictures; write a mask and an overlay for each, at the picture's own size.
+    """Segment pictures and videos; write what is asked for, at their own size.
 
-    `STEM.png` holds class indices with the class colours as palette, `STEM_overlay.jpg` the
-    tinted picture with a legend below. Pictures are turned upright as their EXIF orientation says.
-    A picture that cannot be used is reported and skipped. Each file is whole or not there.
+    Of `photos/a.jpg`, with `photos` given: `a.png` holds class indices with the class colours as
+    palette, `a_overlay.jpg` the tinted picture with a legend below; for the others see
+    docs/predict.md. Pictures are turned upright as their EXIF orientation says. What cannot be
+    used is reported and skipped. Each file is whole or not there. Reading, the network and
+    writing run side by side.
 
         from atrous import predict
 
@@ -49,99 +70,137 @@ def predict(
 
     Args:
         run_or_model: Run folder, weights file or model.
-        paths: Pictures, and folders of which every picture directly inside is taken.
+        paths: Pictures, videos, archives, folders, patterns such as `photos/**/*.jpg`, numbers of
+            cameras; of a folder every picture directly inside is taken.
         out: Folder to write to; made if need be.
+        save: Of mask, overlay, confidence, probs, rle, geojson and shares.
+        unsure_below: Pixels whose likeliest class is less probable become void (255).
         views: Scales, mirror images and windows to look through.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …; a model given as such stays where it is.
         precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
-        progress: Called after each picture.
+        resume: Leave out what is there already, made of the same content in the same way.
+        frames: Write the frames of a video as pictures, not as videos.
+        full_names: Keep folders and suffix of the path as given: `photos/a.jpg.png`.
+        max_pixels: Pictures that state more pixels are skipped before they are decoded.
+        ahead: Pictures read before their turn, and written after it; 0 for no threads.
+        progress: Called after each picture or frame.
 
     Raises:
         ConfigError: There are no pictures, two would write the same file, a picture would be
-            overwritten, or there is no such device. Nothing is written then.
+            overwritten, or an option cannot be used. Nothing is written then.
         WeightsError: The weights cannot be used.
         AtrousError: A file cannot be written, for instance on a full disk.
     """
+    options = JobOptions(
+        tuple(save),
+        unsure_below=unsure_below,
+        frames=frames,
+        full_names=full_names,
+        max_pixels=max_pixels,
+        ahead=ahead,
+    )
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    pictures = find_pictures(Path(path) for path in given)
-    out = Path(out)
-    check_names(pictures, out)
+    sources, out = find_sources(given, full_names=full_names), Path(out)
+    check_names(sources, out, options)
+    if any(isinstance(source, Clip) for source in sources):
+        import_av()
+    engine = build_engine(run_or_model, views=views, device=device, precision=precision)
+    digest = compute_digest(engine.model, views, engine.precision, unsure_below, frames)
+    manifest = _open_manifest(out, resume=resume)
+    try:
+        job = PredictionJob(engine, out, options, manifest, digest, progress)
+        todo: list[Source] = []
+        resumed: list[Source] = []
+        for source in sources:
+            (resumed if resume and job.is_done(source) else todo).append(source)
+        job.run(todo)
+        if "shares" in options.kinds:
+            _save_shares(job, sources)
+    finally:
+        manifest.close()
+    failed = {source for source, _ in job.failed}
+    written = [
+        out / name
+        for source in todo
+        if source.source not in failed
+        for name in manifest.records[options.name_stem(source)].files
+    ]
+    return PredictionReport(
+        written, job.failed, [source.source for source in resumed], job.num_frames
+    )
+
+
+def predict_stream(
+    run_or_model: Path | str | Segmenter,
+    source: BinaryIO,
+    target: BinaryIO,
+    *,
+    kind: str = "mask",
+    unsure_below: float = 0.0,
+    views: Views = Views(),  # noqa: B008 (immutable)
+    device: str = "auto",
+    precision: Precision = "32",
+    max_pixels: int = MAX_PIXELS,
+) -> None:
+    """Segment one picture from one file object into another; nothing is written on an error.
+
+    Args:
+        run_or_model: Run folder, weights file or model.
+        source: Holds a picture file.
+        target: Gets the file of the one output.
+        kind: Of mask, overlay, confidence, probs, rle and geojson.
+        unsure_below: As for `predict`, like all that follows.
+
+    Raises:
+        ConfigError: An option cannot be used.
+        DataError: The picture cannot be used.
+        WeightsError: The weights cannot be used.
+    """
+    JobOptions((kind,), unsure_below=unsure_below, max_pixels=max_pixels)
+    if kind not in FILES:
+        raise ConfigError(f"'{kind}' is no file of one picture. Choose from: {', '.join(FILES)}.")
+    image = read_image(BytesIO(source.read()), name="stdin", max_pixels=max_pixels)
+    engine = build_engine(run_or_model, views=views, device=device, precision=precision)
+    prediction = compute_prediction(
+        engine,
+        image,
+        confidence=kind == "confidence",
+        probs=kind == "probs",
+        unsure_below=unsure_below,
+    )
+    whole = BytesIO()
+    FILES[kind][1](whole, Segmented("stdin", image, prediction), engine.classes)
+    target.write(whole.getvalue())
+    target.flush()
+
+
+def build_engine(
+    run_or_model: Path | str | Segmenter, *, views: Views, device: str, precision: Precision
+) -> TorchEngine:
+    """Load a model, if need be, and make it ready."""
     model = run_or_model
     if not isinstance(model, Segmenter):
         model = load_model(model, device=resolve_device(device))
-    engine = TorchEngine(model, views=views, precision=precision)
-    report = PredictionReport([], [])
-    for num_done, picture in enumerate(pictures, start=1):
-        try:
-            report.written.extend(_predict_one(engine, picture, out))
-        except (DataError, torch.OutOfMemoryError) as error:
-            report.failed.append((picture, str(error)))
-        except OSError as error:
-            raise AtrousError(
-                f"Cannot write the prediction of {picture} to {out}: {error.strerror or error}. "
-                f"The files of the {len(report.written) // 2} pictures before it are whole. Free "
-                "space or choose another folder, and give the same command again."
-            ) from error
-        if progress:
-            progress(num_done, len(pictures))
-    return report
+    return TorchEngine(model, views=views, precision=precision)
 
 
-def find_pictures(paths: Iterable[Path]) -> list[Path]:
-    """Return the given pictures and those directly inside given folders, each once.
-
-    Raises:
-        ConfigError: A path does not exist, or there is no picture at all.
-    """
-    pictures: dict[Path, Path] = {}
-    paths = list(paths)
-    for path in paths:
-        if not path.exists():
-            raise ConfigError(f"There is no picture or folder {path}.")
-        for picture in list_image_files(path) if path.is_dir() else [path]:
-            pictures.setdefault(picture.resolve(), picture)
-    if not pictures:
+def _open_manifest(out: Path, *, resume: bool) -> Manifest:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return Manifest(out, resume=resume)
+    except OSError as error:
         raise ConfigError(
-            f"There are no pictures in {', '.join(map(str, paths)) or 'an empty list'}. Give "
-            f"pictures, or folders with files that end in {', '.join(IMAGE_SUFFIXES)}."
-        )
-    return list(pictures.values())
+            f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a folder "
+            "that you may write to."
+        ) from error
 
 
-def check_names(pictures: Sequence[Path], out: Path) -> None:
-    """Check that every picture has output files of its own, and none is overwritten.
-
-    Raises:
-        ConfigError: It is not so, or `out` is a file.
-    """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"The output {out} is a file; give a folder.")
-    sources = {picture.resolve() for picture in pictures}
-    owners: dict[Path, Path] = {}
-    for picture in pictures:
-        for target in _name_outputs(picture, out):
-            if target.resolve() in sources:
-                raise ConfigError(
-                    f"The prediction of {picture} would overwrite the picture {target}. Choose "
-                    "another output folder."
-                )
-            if target in owners:
-                raise ConfigError(
-                    f"{owners[target]} and {picture} would both be written to {target}. Rename "
-                    "one, or give them in two commands with different output folders."
-                )
-            owners[target] = picture
-
-
-def _name_outputs(picture: Path, out: Path) -> tuple[Path, Path]:
-    return out / f"{picture.stem}.png", out / f"{picture.stem}_overlay.jpg"
-
-
-def _predict_one(engine: Engine, picture: Path, out: Path) -> tuple[Path, Path]:
-    image = read_image(picture)
-    mask = engine.predict_mask(image)
-    mask_path, overlay_path = _name_outputs(picture, out)
-    out.mkdir(parents=True, exist_ok=True)
-    save_mask(mask_path, mask, engine.classes)
-    save_overlay(overlay_path, image, mask, engine.classes)
-    return mask_path, overlay_path
+def _save_shares(job: PredictionJob, sources: Sequence[Source]) -> None:
+    rows = []
+    for source in sources:
+        record = job.manifest.records.get(job.options.name_stem(source))
+        if isinstance(source, Picture) and record is not None:
+            rows.append([source.source, record.height, record.width, *record.shares])
+    if rows:
+        first = ("picture", "height", "width")
+        write_shares(job.out / "shares.csv", first, rows, job.engine.classes)

@@ -1,7 +1,9 @@
 """Masks as files that other programs read, and overlays that people look at."""
 
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import matplotlib
 import numpy as np
@@ -10,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from atrous.classes import VOID, Classes
-from atrous.files import write_atomically
+from atrous.data import resize_image
+from atrous.data.transforms import resize_mask
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -18,29 +21,43 @@ UNTINTED = (0, 0, 0)
 """A black class, as VOC's background is, leaves the picture as it is instead of hiding it."""
 
 
-def save_mask(path: Path, mask: Tensor, classes: Classes) -> None:
-    """Save class indices as a palette PNG: indices stay indices, and viewers show the colours.
+OVERLAY_SIDE_PX = 4096
+"""Overlays are made smaller where a side is longer: they are for looking at."""
+
+
+def write_mask(file: BinaryIO, mask: Tensor, classes: Classes) -> None:
+    """Write class indices as a palette PNG: indices stay indices, and viewers show the colours.
 
     Args:
-        path: File to write, whole or not at all.
+        file: Where to write.
         mask: uint8 (H, W).
         classes: Give the palette.
     """
     picture = Image.fromarray(mask.cpu().numpy())
     picture.putpalette(classes.palette)  # turns L into P, the numbers stay
-    write_atomically(path, partial(picture.save, format="PNG"))
+    picture.save(file, format="PNG")
 
 
-def save_overlay(
-    path: Path, image: Tensor, mask: Tensor, classes: Classes, *, opacity: float = 0.5
+def write_overlay(
+    file: BinaryIO, image: Tensor, mask: Tensor, classes: Classes, *, opacity: float = 0.5
 ) -> None:
-    """Save what `render_overlay` returns as a JPEG, whole or not at all."""
+    """Write what `render_overlay` returns as a JPEG, no side of it much over 4096 pixels."""
+    height, width = mask.shape
+    if (largest_px := max(height, width)) > OVERLAY_SIDE_PX:
+        factor = OVERLAY_SIDE_PX / largest_px
+        size_hw = (max(1, round(height * factor)), max(1, round(width * factor)))
+        image, mask = resize_image(image, size_hw), resize_mask(mask, size_hw)
     overlay = render_overlay(image, mask, classes, opacity=opacity)
-    write_atomically(path, partial(overlay.save, format="JPEG", quality=92, subsampling=0))
+    overlay.save(file, format="JPEG", quality=92, subsampling=0)
 
 
 def render_overlay(
-    image: Tensor, mask: Tensor, classes: Classes, *, opacity: float = 0.5
+    image: Tensor,
+    mask: Tensor,
+    classes: Classes,
+    *,
+    opacity: float = 0.5,
+    legend: Sequence[int] | None = None,
 ) -> Image.Image:
     """Tint a picture with the colours of its classes, outline the regions and name them below.
 
@@ -49,21 +66,23 @@ def render_overlay(
         mask: uint8 (H, W); void (255) is left as it is.
         classes: Names and colours. A class whose colour is black is outlined and not tinted.
         opacity: Share of the class colour inside a region, 0 to 1.
+        legend: Classes to name; None names those in the mask.
 
     Returns:
         RGB: the picture at its own size at the top left, a strip with the names of the classes
-        in it below. Very small pictures get a strip that is wider than they are.
+        below. Very small pictures get a strip that is wider than they are.
     """
     pixels = image.as_subclass(Tensor).permute(1, 2, 0).cpu().numpy()
     indices = mask.cpu().numpy()
     height, width = indices.shape
     tinted = Image.fromarray(_tint(pixels, indices, classes, opacity))
-    present = [index for index in np.unique(indices).tolist() if index < len(classes)]
+    if legend is None:
+        legend = [index for index in np.unique(indices).tolist() if index < len(classes)]
     text_px = max(12, round(0.028 * (height * width) ** 0.5))
-    legend = _render_legend(width, present, classes, text_px)
-    canvas = Image.new("RGB", (max(width, legend.width), height + legend.height), "white")
+    strip = _render_legend(width, tuple(legend), classes, text_px)
+    canvas = Image.new("RGB", (max(width, strip.width), height + strip.height), "white")
     canvas.paste(tinted, (0, 0))
-    canvas.paste(legend, (0, height))
+    canvas.paste(strip, (0, height))
     return canvas
 
 
@@ -92,7 +111,10 @@ def _find_edges(indices: Pixels, thickness_px: int) -> npt.NDArray[np.bool_]:
     return edges
 
 
-def _render_legend(width: int, present: list[int], classes: Classes, text_px: int) -> Image.Image:
+@lru_cache(maxsize=8)
+def _render_legend(
+    width: int, present: tuple[int, ...], classes: Classes, text_px: int
+) -> Image.Image:
     """Draw swatches with names, in as many rows as the width asks for."""
     path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # Latin, Greek, Cyrillic
     font = ImageFont.truetype(path, text_px)

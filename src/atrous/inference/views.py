@@ -1,8 +1,9 @@
 """From one picture to one set of logits: scales, mirror images and sliding windows."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +11,19 @@ from torch import Tensor
 
 from atrous.data import resize_image
 from atrous.errors import ConfigError
+from atrous.inference.windows import Block, Forward, assemble_blocks, blend_windows
 
 SMALLEST_PX = 32
 """Pictures are padded to at least this: the coarsest stride, one feature cell."""
 
-Forward = Callable[[Tensor], Tensor]
-"""Maps a uint8 picture (3, H, W) to float32 logits (classes, H, W)."""
+LARGEST_WHOLE_PX = 2048 * 2048
+"""A picture of more pixels is taken in windows, unless it is asked for whole."""
+
+DEFAULT_WINDOW_PX = 1024
+"""Side of those windows."""
+
+_STRIP_VALUES = 2**24
+"""Logits that are made at once where a small answer is enlarged to a large picture: 64 MB."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,8 @@ class Views:
     Attributes:
         scales: Sizes at which the picture is seen, as factors of its usual size.
         flip: Whether each view is also seen mirrored left to right.
-        window_px: Side of a square sliding window; None takes the picture whole.
+        window_px: Side of a square sliding window. None takes a picture whole up to 2048×2048
+            pixels and in windows of 1024 above that; 0 takes every picture whole.
         overlap: Least share of a window that its neighbour covers too, 0 to below 1.
 
     Raises:
@@ -35,103 +44,115 @@ class Views:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     window_px: int | None = None
-    overlap: float = 0.5
+    overlap: float = 0.25
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise ConfigError(f"Scales must be positive numbers, at least one, not {self.scales}.")
-        if self.window_px is not None and self.window_px < SMALLEST_PX:
-            raise ConfigError(f"A window of {self.window_px} px is below {SMALLEST_PX} px.")
+        if self.window_px and self.window_px < SMALLEST_PX:
+            raise ConfigError(
+                f"A window of {self.window_px} px is below {SMALLEST_PX} px; 0 stands for none."
+            )
         if not 0 <= self.overlap < 1:
             raise ConfigError(f"Window overlap {self.overlap} must be at least 0 and below 1.")
 
+    def compute_window_hw(self, height: int, width: int) -> tuple[int, int]:
+        """Return the window for a picture, which is the picture itself where it is taken whole."""
+        side_px = self.window_px
+        if side_px is None and height * width > LARGEST_WHOLE_PX:
+            side_px = DEFAULT_WINDOW_PX
+        return (min(height, side_px), min(width, side_px)) if side_px else (height, width)
 
-def compute_view_logits(
+
+def iterate_view_blocks(
     forward: Forward, image: Tensor, views: Views, size_hw: tuple[int, int] | None, fill: Tensor
-) -> Tensor:
-    """Look at a picture in every view and return one set of logits.
+) -> Iterator[Block]:
+    """Look at a picture in every view and give its logits, part after part.
+
+    A picture that is seen at its own size is cut into windows, and each window is seen in every
+    view. A picture that is resized for the network is seen whole in every view, or through
+    windows over the view, and the answers are enlarged strip by strip.
 
     Args:
         forward: The network, normalisation included.
-        image: uint8 (3, H, W).
+        image: uint8 (3, H, W), anywhere; what the network is to see is moved to where `fill` is.
         views: The views to take. A single one gives the network's own logits; of several, the
-            probabilities are averaged and their logarithm is returned.
+            probabilities are averaged and their logarithm is given.
         size_hw: Size that scale 1 stands for; None is the picture's own.
         fill: uint8 (3,) colour of padding.
 
     Returns:
-        float32 (classes, H, W), at the picture's own size.
+        Blocks that cover the picture at its own size, each pixel once.
     """
+    forward = partial(_forward_padded, forward, fill)
+    if size_hw is None:
+        look = partial(_look, forward, views, fill.device)
+        window_hw = views.compute_window_hw(image.shape[-2], image.shape[-1])
+        yield from blend_windows(look, image, window_hw, views.overlap)
+        return
     own_hw = (image.shape[-2], image.shape[-1])
-    logits = (
-        _upsample(one, own_hw) for one in _iterate_views(forward, image, views, size_hw, fill)
-    )
-    num_views = len(views.scales) * (1 + views.flip)
-    if num_views == 1:
-        return next(logits)
-    probs = next(logits).softmax(dim=0)
-    for one in logits:
-        probs += one.softmax(dim=0)
-    return (probs / num_views).clamp_min(torch.finfo(probs.dtype).tiny).log()
+    slide = partial(_slide, forward, views)
+    maps = _compute_maps(slide, image.to(fill.device), views, size_hw)
+    num_rows = max(1, _STRIP_VALUES // (len(maps[0]) * own_hw[1]))
+    for top in range(0, own_hw[0], num_rows):
+        rows = slice(top, min(top + num_rows, own_hw[0]))
+        yield Block(rows, slice(0, own_hw[1]), _merge_maps(maps, own_hw, rows))
 
 
-def compute_window_starts(size_px: int, window_px: int, overlap: float) -> list[int]:
-    """Return where windows begin along one side: evenly spaced, from edge to edge."""
-    room_px = size_px - window_px
-    if room_px <= 0:
-        return [0]
-    stride_px = max(1, int(window_px * (1 - overlap)))
-    num_steps = math.ceil(room_px / stride_px)
-    return [round(step * room_px / num_steps) for step in range(num_steps + 1)]
+def _look(forward: Forward, views: Views, device: torch.device, image: Tensor) -> Tensor:
+    own_hw = (image.shape[-2], image.shape[-1])
+    maps = _compute_maps(forward, image.to(device), views, own_hw)
+    return _merge_maps(maps, own_hw, slice(0, own_hw[0]))
 
 
-def _iterate_views(
-    forward: Forward, image: Tensor, views: Views, size_hw: tuple[int, int] | None, fill: Tensor
-) -> Iterator[Tensor]:
-    height, width = size_hw or image.shape[-2:]
+def _slide(forward: Forward, views: Views, image: Tensor) -> Tensor:
+    size_hw = (image.shape[-2], image.shape[-1])
+    window_hw = views.compute_window_hw(*size_hw)
+    return assemble_blocks(blend_windows(forward, image, window_hw, views.overlap), size_hw)
+
+
+def _compute_maps(
+    forward: Forward, image: Tensor, views: Views, size_hw: tuple[int, int]
+) -> list[Tensor]:
+    """Return the logits of each view, each at the size of its view."""
+    height, width = size_hw
+    maps = []
     for scale in views.scales:
-        view = resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))))
-        yield _compute_windows(forward, view, views, fill)
+        view_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
+        view = resize_image(image, view_hw) if view_hw != image.shape[-2:] else image
+        maps.append(forward(view))
         if views.flip:
-            yield _compute_windows(forward, view.flip(-1), views, fill).flip(-1)
+            maps.append(forward(view.flip(-1)).flip(-1))
+    return maps
 
 
-def _compute_windows(forward: Forward, image: Tensor, views: Views, fill: Tensor) -> Tensor:
-    """Return logits at the size of `image`; where windows overlap, their mean."""
-    height, width = image.shape[-2:]
-    image = _pad(image, views.window_px or SMALLEST_PX, fill)
-    if views.window_px is None:
-        return forward(image)[:, :height, :width]
-    tops, lefts = (
-        compute_window_starts(size_px, views.window_px, views.overlap)
-        for size_px in image.shape[-2:]
-    )
-    if len(tops) == len(lefts) == 1:
-        return forward(image)[:, :height, :width]
-    total: Tensor | None = None
-    num_seen = torch.zeros(image.shape[-2:], device=image.device)
-    for top in tops:
-        for left in lefts:
-            place = slice(top, top + views.window_px), slice(left, left + views.window_px)
-            logits = forward(image[:, *place])
-            if total is None:
-                total = logits.new_zeros(len(logits), *image.shape[-2:])
-            total[:, *place] += logits
-            num_seen[place] += 1
-    assert total is not None
-    return (total / num_seen)[:, :height, :width]
+def _merge_maps(maps: list[Tensor], own_hw: tuple[int, int], rows: slice) -> Tensor:
+    if len(maps) == 1:
+        return _resize_rows(maps[0], own_hw, rows)
+    probs = torch.stack([_resize_rows(one, own_hw, rows).softmax(dim=0) for one in maps]).mean(0)
+    return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
 
 
-def _pad(image: Tensor, least_px: int, fill: Tensor) -> Tensor:
-    height, width = image.shape[-2:]
-    if min(height, width) >= least_px:
-        return image
-    padded = fill[:, None, None].repeat(1, max(height, least_px), max(width, least_px))
-    padded[:, :height, :width] = image
-    return padded
-
-
-def _upsample(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    if logits.shape[-2:] == size_hw:
-        return logits
+def _resize_rows(logits: Tensor, own_hw: tuple[int, int], rows: slice) -> Tensor:
+    """Return some rows of the logits as they are when resized to `own_hw`."""
+    (height, width), own_height = logits.shape[-2:], own_hw[0]
+    if (height, width) == own_hw:
+        return logits[:, rows]
+    num_rows = rows.stop - rows.start
+    if num_rows < own_height:
+        places = (torch.arange(rows.start, rows.stop, device=logits.device) + 0.5).double()
+        places = (places * height / own_height - 0.5).clamp(0, height - 1)
+        above = places.long()
+        share = (places - above)[:, None].to(logits.dtype)
+        logits = logits[:, above].lerp(logits[:, (above + 1).clamp(max=height - 1)], share)
+    size_hw = (num_rows, own_hw[1])
     return F.interpolate(logits[None], size_hw, mode="bilinear", align_corners=False)[0]
+
+
+def _forward_padded(forward: Forward, fill: Tensor, image: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    if min(height, width) >= SMALLEST_PX:
+        return forward(image)
+    padded = fill[:, None, None].repeat(1, max(height, SMALLEST_PX), max(width, SMALLEST_PX))
+    padded[:, :height, :width] = image
+    return forward(padded)[:, :height, :width]

@@ -1,0 +1,69 @@
+"""What reading ahead and writing behind gain: `predict` with and without it, by turns.
+
+    python benchmarks/predict.py RUN FOLDER [--rounds 3] [--save mask,overlay] [--json FILE]
+
+Also printed is the time of the network alone on the same pictures: what nothing can go below.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from atrous.data import read_image
+from atrous.data.pairs import list_image_files
+from atrous.inference import TorchEngine, compute_prediction, predict, resolve_device
+from atrous.models import load_model
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--most", type=int, default=100, help="pictures")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--save", default="mask,overlay")
+    parser.add_argument("--precision", default="32")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    model = load_model(arguments.run, device=resolve_device("auto"))
+    engine = TorchEngine(model, precision=arguments.precision)
+    pictures = list_image_files(arguments.folder)[: arguments.most]
+    images = [read_image(path) for path in pictures]
+    for image in images[:3]:
+        compute_prediction(engine, image)
+
+    def run_network():
+        for image in images:
+            compute_prediction(engine, image)
+
+    def run_predict(ahead):
+        with tempfile.TemporaryDirectory() as out:
+            save, precision = arguments.save.split(","), arguments.precision
+            predict(model, pictures, out, save=save, precision=precision, ahead=ahead)
+
+    ways = {
+        "network alone": run_network,
+        "one after the other": lambda: run_predict(0),
+        "side by side": lambda: run_predict(4),
+    }
+    seconds = {name: [] for name in ways}
+    for _ in range(arguments.rounds):
+        for name, way in ways.items():
+            start_s = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start_s)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    print(f"{len(pictures)} pictures, {model.name}, {engine.device}, {arguments.save}")
+    for name, median in medians.items():
+        print(f"{name:22}{1000 * median / len(pictures):8.1f} ms/picture")
+    print(f"gain {medians['one after the other'] / medians['side by side']:.2f}x")
+    if arguments.json:
+        content = {"pictures": len(pictures), "median_s": medians, "all_s": seconds}
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""What there is to segment: pictures and clips in files, folders, globs, archives and streams."""
+
+import glob
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
+from atrous.errors import ConfigError
+from atrous.inference.archives import is_archive, list_archive
+from atrous.inference.video import VIDEO_SUFFIXES
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that can be read, now or later.
+
+    Attributes:
+        source: What to call it: a path, `archive.zip:member` or `stdin`.
+        name: Its place below what was given, with forward slashes and suffix: `sub/a.jpg`.
+        stamp: Changes when its content does; empty where nothing can tell.
+        fetch: Returns the file: a path, or its bytes. To be called in the order of the list, from
+            one thread, since archives are read from front to back.
+        path: The file on disk, if it is one of its own.
+    """
+
+    source: str
+    name: str
+    stamp: str
+    fetch: Callable[[], Path | BinaryIO]
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video file, or a camera that films until it is stopped.
+
+    Attributes:
+        source: What to call it: a path or `camera 0`.
+        name: Its place below what was given, as in `Picture`.
+        stamp: As in `Picture`; empty for a camera.
+        path: The file; None for a camera.
+        camera: Index of the camera; None for a file.
+    """
+
+    source: str
+    name: str
+    stamp: str
+    path: Path | None = None
+    camera: int | None = None
+
+
+Source = Picture | Clip
+
+
+def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> list[Source]:
+    """Return the pictures and clips that were given, each file once.
+
+    Args:
+        given: Of each kind that there is: a picture, a video, an archive of pictures (zip, tar),
+            a folder, of which the pictures directly inside are taken, a pattern such as
+            `photos/**/*.jpg`, a number for a camera, or `-` for a picture on standard input.
+        full_names: Whether `Source.name` is all of the path, not only what lies below the folder
+            or the fixed part of the pattern.
+
+    Raises:
+        ConfigError: A path does not exist, a pattern matches nothing, or there is no picture.
+        DataError: An archive cannot be read.
+    """
+    sources: dict[object, Source] = {}
+    for one in map(str, given):
+        for source in _expand(one):
+            if full_names and source.path is not None:
+                name = clean_name(source.path.as_posix())
+                source = source.__class__(**{**source.__dict__, "name": name})
+            key = source.path.resolve() if source.path is not None else source.source
+            sources.setdefault(key, source)
+    if not sources:
+        raise ConfigError(
+            f"There are no pictures in {', '.join(map(str, given)) or 'an empty list'}. Give "
+            f"pictures, or folders with files that end in {', '.join(IMAGE_SUFFIXES)}; for videos "
+            "and archives give the files themselves."
+        )
+    return list(sources.values())
+
+
+def clean_name(path: str) -> str:
+    """Return a path with forward slashes that stays below the folder it is put in."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    return "/".join(
+        part.replace(":", "") for part in parts if part not in ("/", "//", "..", ".", "")
+    )
+
+
+def _expand(given: str) -> Iterator[Source]:
+    path = Path(given)
+    if given == STDIN:
+        yield Picture("stdin", "stdin", "", _read_stdin)
+    elif path.is_dir():
+        for file in list_image_files(path):
+            yield from _open_file(file, file.name)
+    elif path.is_file():
+        yield from _open_file(path, path.name)
+    elif given.isdecimal() and not path.exists():
+        yield Clip(f"camera {int(given)}", f"camera{int(given)}", "", camera=int(given))
+    elif glob.has_magic(given) and not path.exists():
+        yield from _match(given)
+    elif path.exists():
+        raise ConfigError(f"{given} is no plain file. To read a picture from a pipe, give '-'.")
+    else:
+        raise ConfigError(f"There is no picture or folder {given}.")
+
+
+def _match(pattern: str) -> Iterator[Source]:
+    """Find files by a pattern; they are named by what follows its fixed part."""
+    fixed = 0
+    parts = Path(pattern).parts
+    while not glob.has_magic(parts[fixed]):
+        fixed += 1
+    base = Path(*parts[:fixed])
+    known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
+    files = [
+        path
+        for path in paths
+        if path.is_file() and (path.suffix.lower() in known or is_archive(path))
+    ]
+    if not files:
+        raise ConfigError(
+            f"No picture, video or archive matches {pattern}. "
+            + (f"It matches {len(paths)} other files or folders." if paths else "")
+            + " In a pattern, * stands for any part of a name and ** for any folders."
+        )
+    for path in files:
+        yield from _open_file(path, path.relative_to(base).as_posix())
+
+
+def _open_file(path: Path, name: str) -> Iterator[Source]:
+    if is_archive(path):
+        for member in list_archive(path):
+            inside = f"{PurePosixPath(name).with_suffix('')}/{clean_name(member.name)}"
+            yield Picture(f"{path}:{member.name}", inside, member.stamp, member.fetch)
+        return
+    status = path.stat()
+    stamp = f"{status.st_size}-{status.st_mtime_ns}"
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        yield Clip(str(path), clean_name(name), stamp, path)
+    else:
+        yield Picture(str(path), clean_name(name), stamp, lambda: path, path)
+
+
+def _read_stdin() -> BinaryIO:
+    return BytesIO(sys.stdin.buffer.read())

@@ -1,0 +1,165 @@
+"""Outputs that other programs read: run lengths, polygons, probabilities, shares."""
+
+import io
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from atrous.classes import VOID, build_classes
+from atrous.errors import ConfigError
+from atrous.inference.outputs import FILES, Segmented, check_kinds, compute_shares
+from atrous.inference.polygons import build_geojson
+from atrous.inference.prediction import Prediction
+from atrous.inference.rle import encode_classes
+
+CLASSES = build_classes(["a", "b", "c"])
+
+masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 1, 2, VOID]))
+)
+
+
+def decode_counts(text):
+    """The string of COCO, read letter by letter as its C code does."""
+    counts, position = [], 0
+    while position < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            letter = ord(text[position]) - 48
+            value |= (letter & 31) << shift
+            more, shift, position = bool(letter & 32), shift + 5, position + 1
+            if not more and letter & 16:
+                value |= -1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+    return counts
+
+
+@given(masks)
+@settings(deadline=None)
+def test_run_lengths_decode_to_the_mask(mask):
+    seen = np.full(mask.shape, VOID)
+    for annotation in encode_classes(mask, CLASSES):
+        counts = decode_counts(annotation["segmentation"]["counts"])
+        inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        inside = inside.reshape(annotation["segmentation"]["size"], order="F")
+        assert annotation["area"] == inside.sum() > 0
+        assert annotation["category"] == CLASSES.names[annotation["category_id"]]
+        seen[inside] = annotation["category_id"]
+    assert np.array_equal(seen, mask)
+
+
+def test_run_lengths_are_those_of_pycocotools():
+    coco = pytest.importorskip("pycocotools.mask", reason="the referee is not installed")
+    rng = np.random.default_rng(0)
+    for block_px in (1, 7, 100):
+        mask = np.kron(rng.integers(0, 3, (12, 9)), np.ones((block_px, block_px))).astype(np.uint8)
+        annotations = encode_classes(mask, CLASSES)
+        assert len(annotations) == 3
+        for annotation in annotations:
+            inside = np.asfortranarray(mask == annotation["category_id"]).astype(np.uint8)
+            own = annotation["segmentation"]
+            assert coco.encode(inside) == {**own, "counts": own["counts"].encode()}
+            assert np.array_equal(coco.decode(own), inside)
+
+
+def fill(rings, shape):
+    """Pixels with an odd number of upright edges to their left."""
+    crossings = np.zeros((shape[0], shape[1] + 1), int)
+    for ring in rings:
+        for (x, top), (other_x, bottom) in pairwise(ring):
+            if x == other_x:
+                crossings[min(top, bottom) : max(top, bottom), x] += 1
+    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+
+
+def compute_area(ring):
+    return sum(x * y1 - x1 * y for (x, y), (x1, y1) in pairwise(ring)) / 2
+
+
+@given(masks)
+@settings(deadline=None)
+def test_filled_polygons_give_the_mask_back(mask):
+    collection = json.loads(json.dumps(build_geojson(mask, CLASSES)))
+    seen = np.full(mask.shape, VOID)
+    for feature in collection["features"]:
+        inside = fill(feature["geometry"]["coordinates"], mask.shape)
+        assert inside.sum() == feature["properties"]["area_px"]
+        assert (seen[inside] == VOID).all()
+        seen[inside] = feature["properties"]["index"]
+    assert np.array_equal(seen, mask)
+
+
+@given(masks)
+@settings(deadline=None)
+def test_polygons_are_valid_outline_first_and_without_needless_corners(mask):
+    for feature in build_geojson(mask, CLASSES)["features"]:
+        for number, ring in enumerate(feature["geometry"]["coordinates"]):
+            assert ring[0] == ring[-1]
+            assert len(set(ring)) == len(ring) - 1, "a ring must not meet itself"
+            assert (compute_area(ring) > 0) == (number == 0)
+            for (x, _), (x1, _), (x2, _) in zip(ring, ring[1:], ring[2:], strict=False):
+                assert (x == x1) != (x1 == x2)
+
+
+def test_a_ring_around_a_hole_is_one_polygon_with_a_hole():
+    mask = np.zeros((5, 6), np.uint8)
+    mask[1:4, 1:4] = 1
+    mask[2, 2] = VOID
+    background, ring = build_geojson(mask, CLASSES)["features"]
+    assert ring["geometry"]["coordinates"] == [
+        [(1, 1), (4, 1), (4, 4), (1, 4), (1, 1)],
+        [(2, 3), (3, 3), (3, 2), (2, 2), (2, 3)],
+    ]
+    assert len(background["geometry"]["coordinates"]) == 2
+
+
+def render(kind, done):
+    file = io.BytesIO()
+    FILES[kind][1](file, done, CLASSES)
+    file.seek(0)
+    return file
+
+
+def test_probabilities_and_confidence_are_plain_files():
+    mask = torch.tensor([[0, 1], [2, VOID]], dtype=torch.uint8)
+    probs = torch.rand(3, 2, 2).half()
+    confidence = torch.tensor([[0, 128], [255, 7]], dtype=torch.uint8)
+    image = torch.zeros(3, 2, 2, dtype=torch.uint8)
+    done = Segmented("x", image, Prediction(mask, confidence, probs))
+    with np.load(render("probs", done), allow_pickle=False) as arrays_in_file:
+        assert np.array_equal(arrays_in_file["probs"], probs.numpy())
+        assert arrays_in_file["probs"].dtype == np.float16
+        assert arrays_in_file["classes"].tolist() == ["a", "b", "c"]
+    with Image.open(render("confidence", done)) as picture:
+        assert picture.mode == "L"
+        assert np.array_equal(np.array(picture), confidence.numpy())
+    content = json.load(render("rle", done))
+    assert (content["image"], content["height"], content["width"]) == ("x", 2, 2)
+
+
+def test_overlays_of_large_pictures_are_drawn_smaller(monkeypatch):
+    monkeypatch.setattr("atrous.inference.render.OVERLAY_SIDE_PX", 100)
+    image = torch.zeros(3, 50, 400, dtype=torch.uint8)
+    done = Segmented("x", image, Prediction(torch.zeros(50, 400, dtype=torch.uint8)))
+    with Image.open(render("overlay", done)) as overlay:
+        assert overlay.width == 100
+
+
+def test_shares_add_up_to_one():
+    mask = torch.tensor([[0, 0, 2, VOID]], dtype=torch.uint8).repeat(3000, 1000)
+    assert compute_shares(mask, 3) == [0.5, 0, 0.25, 0.25]
+
+
+def test_outputs_come_in_one_order_and_unknown_ones_are_refused():
+    assert check_kinds(["shares", "rle", "rle", "mask"]) == ("mask", "rle", "shares")
+    with pytest.raises(ConfigError, match=r"no output 'geojsn'\. Did you mean 'geojson'"):
+        check_kinds(["mask", "geojsn"])
+    with pytest.raises(ConfigError, match="Nothing is to be saved"):
+        check_kinds([])
