@@ -165,10 +165,10 @@ def test_overfits_four_pictures(system):
 def draw_four_pictures():
     """Blocks of five textures on a grid of 16 px."""
     generator = torch.Generator().manual_seed(0)
-    blocks = torch.randint(5, (4, 4, 4), generator=generator)
+    blocks = torch.randint(5, (4, 2, 3), generator=generator)
     mask = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)
     colors = torch.randn(5, 3, generator=generator)
-    noise = 0.2 * torch.randn(4, 3, 64, 64, generator=generator)
+    noise = 0.2 * torch.randn(4, 3, 32, 48, generator=generator)
     return colors[mask].permute(0, 3, 1, 2) + noise, mask
 
 
