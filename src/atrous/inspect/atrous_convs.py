@@ -54,9 +54,7 @@ def describe_atrous_convs(calls: Iterable[Call]) -> tuple[AtrousConv, ...]:
 
 
 def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv:
-    # Padding may be given in words; this is what they come to.
-    right, _, bottom, _ = conv._reversed_padding_repeated_twice
-    padding_hw = bottom, right
+    padding_hw = _find_padding(conv)
     kernel_h, kernel_w = conv.kernel_size
     used_h, used_w = (
         count_used_axis_taps(
@@ -85,6 +83,16 @@ def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv
         num_parameters=num_weights,
         idle_parameters=num_weights // num_taps * (num_taps - used_h * used_w),
     )
+
+
+def _find_padding(conv: nn.Conv2d) -> tuple[int, int]:
+    if conv.padding == "same":
+        spans = zip(conv.dilation, conv.kernel_size, strict=True)
+        height, width = (rate * (kernel // 2) for rate, kernel in spans)
+        return height, width
+    if isinstance(conv.padding, str):
+        return 0, 0
+    return conv.padding[0], conv.padding[1]
 
 
 def group_convs(convs: Iterable[AtrousConv]) -> list[list[AtrousConv]]:
