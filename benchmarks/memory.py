@@ -20,7 +20,7 @@ import torch
 
 from atrous.classes import build_classes
 from atrous.data import Batch
-from atrous.inspect.fits import OVERHEAD
+from atrous.inspect.fits import compute_overhead_bytes
 from atrous.inspect.memory import compute_training_peak
 from atrous.models import build_model
 from atrous.recipe import build_recipe
@@ -101,7 +101,7 @@ def main() -> None:
         measured = int(subprocess.run(child, stdout=subprocess.PIPE, check=True).stdout)
         with torch.device("meta"):
             model = build_model(name, num_classes=NUM_CLASSES)
-        expected = OVERHEAD * compute_training_peak(
+        expected = compute_overhead_bytes(model) + compute_training_peak(
             model,
             (args.size, args.size),
             batch_size=int(batch_size),

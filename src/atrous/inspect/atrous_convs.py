@@ -54,11 +54,8 @@ def describe_atrous_convs(calls: Iterable[Call]) -> tuple[AtrousConv, ...]:
 
 
 def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv:
+    padding_hw = _find_padding(conv)
     kernel_h, kernel_w = conv.kernel_size
-    same_hw = conv.dilation[0] * (kernel_h // 2), conv.dilation[1] * (kernel_w // 2)
-    words = {"same": same_hw, "valid": (0, 0)}
-    padding = conv.padding
-    padding_hw = words[padding] if isinstance(padding, str) else (padding[0], padding[1])
     used_h, used_w = (
         count_used_axis_taps(
             map_hw[axis],
@@ -86,6 +83,16 @@ def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv
         num_parameters=num_weights,
         idle_parameters=num_weights // num_taps * (num_taps - used_h * used_w),
     )
+
+
+def _find_padding(conv: nn.Conv2d) -> tuple[int, int]:
+    if conv.padding == "same":
+        spans = zip(conv.dilation, conv.kernel_size, strict=True)
+        height, width = (rate * (kernel // 2) for rate, kernel in spans)
+        return height, width
+    if isinstance(conv.padding, str):
+        return 0, 0
+    return conv.padding[0], conv.padding[1]
 
 
 def group_convs(convs: Iterable[AtrousConv]) -> list[list[AtrousConv]]:

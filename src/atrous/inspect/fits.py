@@ -3,20 +3,23 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import get_args
 
 from atrous.errors import ConfigError
-from atrous.inspect.memory import Optimizer, Precision, compute_training_peak
+from atrous.inspect.memory import (
+    Optimizer,
+    Precision,
+    compute_optimizer_bytes,
+    compute_passes_peak,
+)
 from atrous.models import Segmenter
 from atrous.models.flops import build_shadow
 
 RESERVED_BYTES = 500_000_000
 """What a process takes before the first tensor: Python, torch and its libraries or CUDA context."""
 
-OVERHEAD = 1.2
-"""Memory that training takes per byte of its tensors: what the allocator cannot use again and what
-the convolutions work in. Measured from 1.06 to 1.31 (`benchmarks/memory.py`)."""
+_OVERHEAD_PER_WEIGHT_BYTE = 1.5
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MOST_PICTURES = 65536
@@ -74,16 +77,35 @@ def compute_fits(model: Segmenter, size_hw: tuple[int, int], memory_bytes: int) 
     `RESERVED_BYTES` of the memory stay free for the process itself.
     """
     shadow = build_shadow(model)
+    overhead_bytes = compute_overhead_bytes(model)
+    budget_bytes = memory_bytes - RESERVED_BYTES - overhead_bytes
     fits = []
     for precision in get_args(Precision):
+        passes_peak = cache(partial(compute_passes_peak, shadow, size_hw, precision=precision))
         for optimizer in get_args(Optimizer):
-            compute_peak = partial(
-                compute_training_peak, shadow, size_hw, precision=precision, optimizer=optimizer
-            )
-            budget_bytes = int((memory_bytes - RESERVED_BYTES) / OVERHEAD)
+            state_bytes, step_peak = compute_optimizer_bytes(shadow, optimizer)
+
+            compute_peak = partial(_compute_peak, passes_peak, state_bytes, step_peak)
             batch_size, peak_bytes = find_largest_batch(compute_peak, budget_bytes)
-            fits.append(Fit(precision, optimizer, batch_size, OVERHEAD * peak_bytes / 1e6))
+            fits.append(Fit(precision, optimizer, batch_size, (peak_bytes + overhead_bytes) / 1e6))
     return fits
+
+
+def _compute_peak(
+    passes_peak: Callable[..., int], state_bytes: int, step_peak: int, *, batch_size: int
+) -> int:
+    return max(state_bytes + passes_peak(batch_size=batch_size), step_peak)
+
+
+def compute_overhead_bytes(model: Segmenter) -> int:
+    """Estimate what training takes beside its tensors.
+
+    It is what the allocator cannot use again, since gradients come to lie between features that
+    are given back, and what convolutions work in. `benchmarks/memory.py` found it in proportion to
+    the weights, whatever the batch.
+    """
+    weight_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+    return int(_OVERHEAD_PER_WEIGHT_BYTE * weight_bytes)
 
 
 def parse_memory(text: str) -> int:

@@ -6,8 +6,9 @@ from its birth to its end. So what is found is what an allocator is asked for, n
 
 import weakref
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -151,34 +152,53 @@ def compute_training_peak(
     precision: Precision = "32",
     optimizer: Optimizer = "adamw",
 ) -> int:
-    """Count the most bytes that training has at a time.
+    """Count the most bytes that training has at a time, from its second step on.
 
     Weights, gradients, the optimizer's state, what is kept for the backward pass, and everything
-    that is made on the way; two steps, since the optimizer's state is there from the second on.
+    that is made on the way.
 
     Args:
         model: Stays as it is; may be on the meta device.
         size_hw: Height and width of the pictures.
         batch_size: Pictures per batch.
         precision: `32`, or `bf16` for autocast.
-        optimizer: `adamw` or `sgd` with momentum.
+        optimizer: `adamw`, or `sgd` with momentum.
     """
+    state_bytes, step_peak = compute_optimizer_bytes(model, optimizer)
+    passes_peak = compute_passes_peak(model, size_hw, batch_size=batch_size, precision=precision)
+    return max(state_bytes + passes_peak, step_peak)
+
+
+def compute_passes_peak(
+    model: Segmenter, size_hw: tuple[int, int], *, batch_size: int, precision: Precision
+) -> int:
+    """Count the most bytes during a forward and a backward pass, without an optimizer's state."""
     shadow = build_shadow(model).train()
-    parameters = [p for p in shadow.parameters() if p.requires_grad]
-    stepper: torch.optim.Optimizer = (
-        torch.optim.AdamW(parameters)
-        if optimizer == "adamw"
-        else torch.optim.SGD(parameters, momentum=0.9)
-    )
     with torch.enable_grad(), AllocationMode() as allocations:
         allocations.add(_list_state(shadow))
-        for _ in range(2):
-            image = build_shadow_picture(shadow, size_hw, batch_size)
-            loss = _compute_loss(shadow, image, precision)
-            loss.backward()
-            stepper.step()
-            stepper.zero_grad()
+        image = build_shadow_picture(shadow, size_hw, batch_size)
+        _compute_loss(shadow, image, precision).backward()
     return allocations.peak_bytes
+
+
+def compute_optimizer_bytes(model: Segmenter, optimizer: Optimizer) -> tuple[int, int]:
+    """Count the bytes of an optimizer's state, and the most bytes during its step."""
+    shadow = build_shadow(model)
+    parameters = [p for p in shadow.parameters() if p.requires_grad]
+    build: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
+        "adamw": torch.optim.AdamW,
+        "sgd": partial(torch.optim.SGD, momentum=0.9),
+    }
+    stepper = build[optimizer](parameters)
+    for parameter in parameters:
+        parameter.grad = torch.empty_like(parameter)
+    with AllocationMode() as allocations:
+        allocations.add([*_list_state(shadow), *(p.grad for p in parameters if p.grad is not None)])
+        before = allocations.live_bytes
+        stepper.step()
+        state_bytes = allocations.live_bytes - before
+        stepper.step()
+    return state_bytes, allocations.peak_bytes
 
 
 def _compute_loss(shadow: Segmenter, image: Tensor, precision: Precision) -> Tensor:
