@@ -106,7 +106,7 @@ class Learner:
         return learns and self.settings.batch_size < 8
 
     def update(
-        self, batches: Iterator[Batch] | Iterator[FeatureBatch], *, step: int, lr: float
+        self, batches: Iterator[Batch | FeatureBatch], *, step: int, lr: float
     ) -> tuple[float, float]:
         """Do one optimizer step over `accumulate` batches and return loss and gradient norm.
 
