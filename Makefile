@@ -27,7 +27,7 @@ demo: setup
 	@echo "          $(DEMO)/scores.json        every score"
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: setup
 	$(BIN)/ruff check .

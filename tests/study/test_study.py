@@ -16,7 +16,7 @@ STUDY = """
 title = "Flip or not"
 source = "nobody"
 runs = [
-    { name = "plain", set = { "data.flip" = 0.0 }, paper = 50.0 },
+    { name = "plain", set = { "data.flip" = 0.0 }, paper = { miou = 50.0 } },
     { name = "broken", set = { "model.init" = "no/such/file" }, departs = "cannot work" },
     { name = "flipped", set = { "data.flip" = 1.0 } },
 ]
@@ -49,7 +49,7 @@ def test_studies_of_the_package_can_be_built(name):
     with torch.device("meta"):
         for recipe in recipes:
             build_model(recipe.model.name, **recipe.model.build_options())
-    assert all(run.paper is None or study.source for run in study.runs)
+    assert all(not run.paper or study.source for run in study.runs)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,10 @@ def test_studies_of_the_package_can_be_built(name):
         (("title =", "titel ="), r"there is no key 'titel'\. Did you mean 'title'"),
         (("departs =", "departures ="), r"no key 'runs\.1\.departures'"),
         (('"flipped"', '"plain"'), "each run needs its own name"),
+        (
+            ('source = "nobody"', 'convention = "image-micros"'),
+            r"'image-micros'\. Did you mean 'image-micro'",
+        ),
         (("data.flip", "train.duration"), "sets train.duration; budgets are equal"),
         (("data.flip", "data.flop"), r"Run 'plain' of the study: .*there is no key 'data\.flop'"),
         (("runs = [", "runs = 3 #["), "not valid TOML"),
@@ -101,10 +105,11 @@ def test_a_study_survives_a_failing_run_and_is_not_done_twice(write, tmp_path):
 
     summary = summarize(study, outcomes, cost=False, device="cpu")
     plain, broken, flipped = summary.rows
-    assert (plain.paper, plain.difference) == (50.0, None)
+    assert (plain.paper, plain.difference) == ({"miou": 50.0}, None)
     assert flipped.difference.value == pytest.approx(flipped.miou.value - plain.miou.value)
     assert (broken.miou, len(broken.errors)) == (None, 1)
     assert json.loads(json.dumps(summary.to_json()))["rows"][2]["name"] == "flipped"
     page = render_study(summary)
     assert "50.00" in page
+    assert page.count('alt="Prediction of ') == 2 * 3
     assert "seed 0 failed" in page

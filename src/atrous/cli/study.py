@@ -36,6 +36,10 @@ def run_study(
         ),
     ] = None,
     cost: Annotated[bool, typer.Option(help="Measure latency and memory as well.")] = True,
+    pictures: Annotated[
+        int,
+        typer.Option(min=0, max=20, help="Best, median and worst pictures on the page."),
+    ] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train a table of recipes under equal budgets, and compare what they give.
@@ -62,7 +66,7 @@ def run_study(
     outcomes = train_all(
         study, out, overrides=common, overrides_by_run=by_run, num_seeds=seeds, jobs=jobs, tell=tell
     )
-    summary = summarize(study, outcomes, cost=cost, device=device, tell=tell)
+    summary = summarize(study, outcomes, cost=cost, pictures=pictures, device=device, tell=tell)
     write_json(summary.to_json(), out / "study.json")
     save_page(out / "study.html", render_study(summary))
     print_study(summary)
@@ -93,11 +97,13 @@ def print_study(summary: "StudySummary") -> None:
             cells[4] = f"{row.cost.num_parameters / 1e6:.1f} M"
             cells[5] = f"{row.cost.latency_ms:.0f}"
         if study.source:
-            cells.append("–" if row.paper is None else f"{row.paper:.2f}")
+            cells.append(f"{row.paper['miou']:.2f}" if "miou" in row.paper else "–")
         table.add_row(escape(row.name), *cells)
     console.print(f"\n[bold]{escape(study.title)}[/], {escape(summary.budget)}", highlight=False)
     console.print(table, highlight=False)
     console.print("* clear on these pictures, with all rows in mind", highlight=False)
+    if study.convention:
+        _print_averages(console, summary)
     for row in summary.rows:
         if len(row.miou_by_seed) > 1:
             mious = ", ".join(f"{miou:.4f}" for miou in row.miou_by_seed)
@@ -106,6 +112,29 @@ def print_study(summary: "StudySummary") -> None:
             console.print(f"[red]{escape(row.name)}: {escape(error)}[/]", highlight=False)
     if study.source:
         console.print(f"Paper: {escape(study.source)}. {escape(study.departs)}.", highlight=False)
+
+
+def _print_averages(console: Console, summary: "StudySummary") -> None:
+    """Print precision, recall and F1 as the source averages them and as we do, and its own."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("run", "average"):
+        table.add_column(heading)
+    for heading in ("precision", "recall", "F1", "paper, %"):
+        table.add_column(heading, justify="right")
+    for row in summary.rows:
+        for average in row.select_averages(summary.study.convention):
+            theirs = [
+                f"{row.paper[key]:.1f}" if key in row.paper else "–"
+                for key in ("precision", "recall", "f1")
+            ]
+            asked = average.key == summary.study.convention
+            table.add_row(
+                escape(row.name),
+                average.key,
+                *(f"{value:.4f}" for value in (average.precision, average.recall, average.f1)),
+                " / ".join(theirs) if asked else "",
+            )
+    console.print(table, highlight=False)
 
 
 def _parse_overrides(texts: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -169,3 +169,6 @@ _ONE_VS_REST = (
     "every class as a yes/no picture of its own, all their pixels in one pot, yes and no weighted",
     "scikit-learn on flattened one-hot masks, average='weighted'",
 )
+
+CONVENTION_KEYS = (*(row[0] for row in _CONVENTIONS), _PAIRS[0], _ONE_VS_REST[0])
+"""Names of all conventions."""

@@ -1,6 +1,5 @@
 """What one picture costs: parameters, operations, time and memory."""
 
-import copy
 import json
 import os
 import statistics
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from atrous.inference.engine import Precision, TorchEngine, resolve_precision
 from atrous.models import ModelCard, Segmenter, build_model
+from atrous.models.flops import count_flops
 
 _FEWEST_ROUNDS, _MOST_ROUNDS, _ROUNDS_S = 5, 100, 4.0
 
@@ -100,23 +99,6 @@ def count_parameters(model: Segmenter) -> int:
     """Return the number of weights that using the model takes: all but the auxiliary head's."""
     auxiliary = model.auxiliary_head.parameters() if model.auxiliary_head is not None else ()
     return sum(map(Tensor.numel, model.parameters())) - sum(map(Tensor.numel, auxiliary))
-
-
-def count_flops(model: nn.Module, size_hw: tuple[int, int]) -> int:
-    """Count the operations of one forward pass, without computing it.
-
-    Convolutions and matrix products count, two operations per multiply-add, padding included;
-    norms, activations and resizing do not.
-
-    Args:
-        model: Takes float (1, 3, H, W).
-        size_hw: Height and width of the picture.
-    """
-    shadow = copy.deepcopy(model).to("meta").eval()
-    # Under inference_mode some operations would not be seen.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, 3, *size_hw, device="meta"))
-    return int(counter.get_total_flops())
 
 
 def measure_times_s(

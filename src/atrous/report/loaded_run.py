@@ -61,6 +61,11 @@ class LoadedRun:
         return steps + sum(record.get("val_s") or 0 for record in self.records["val"])
 
     @property
+    def temperature(self) -> float:
+        """What the evaluation divided logits by before it took confidence from them."""
+        return (self.scores.get("confidence") or {}).get("temperature") or 1.0
+
+    @property
     def counts_path(self) -> Path:
         """Counts per picture of the evaluation."""
         return self.folder.evaluation / f"{self.scores['split']}-counts.jsonl"

@@ -95,13 +95,12 @@ def build_gallery(
         ConfigError: There is no such device.
     """
     chosen = choose_pictures(run, num_pictures)
-    dataset = _open_data(run)
+    dataset = open_scored_data(run)
     places = {name: index for index, name in enumerate(dataset.names)}
     missing = [name for picks in chosen.values() for name, _ in picks if name not in places]
     if missing:
         raise DataError(f"{dataset.root} no longer holds the picture {missing[0]}.")
-    engine = _build_engine(run, dataset, device)
-    temperature = (run.scores.get("confidence") or {}).get("temperature") or 1.0
+    engine = build_scored_engine(run, dataset, device)
     largest_px = min(LARGEST_PX, int((_BUDGET_BYTES / _BYTES_PER_PIXEL / num_shown) ** 0.5))
     total, groups = sum(map(len, chosen.values())), []
     num_done = 0
@@ -109,14 +108,16 @@ def build_gallery(
         pictures = []
         for name, miou in picks:
             sample = dataset.load(places[name])
-            pictures.append(render_views(engine, sample, miou, temperature, largest_px))
+            pictures.append(render_views(engine, sample, miou, run.temperature, largest_px))
             num_done += 1
             if progress is not None:
                 progress(num_done, total)
         groups.append(PictureGroup(rank, tuple(pictures)))
     return Gallery(
         groups=tuple(groups),
-        legend=_list_legend(groups, engine.classes),
+        legend=list_legend(
+            [picture for group in groups for picture in group.pictures], engine.classes
+        ),
         least_confidence=1 / len(engine.classes),
         has_other_files=run.scores.get("data_fingerprint") != dataset.fingerprint(),
     )
@@ -186,7 +187,8 @@ def render_views(
     )
 
 
-def _open_data(run: LoadedRun) -> SegmentationDataset:
+def open_scored_data(run: LoadedRun) -> SegmentationDataset:
+    """Open the split that a run was scored on."""
     settings = run.recipe.data
     return open_dataset(
         run.scores["data"],
@@ -196,7 +198,8 @@ def _open_data(run: LoadedRun) -> SegmentationDataset:
     )
 
 
-def _build_engine(run: LoadedRun, dataset: SegmentationDataset, device: str) -> TorchEngine:
+def build_scored_engine(run: LoadedRun, dataset: SegmentationDataset, device: str) -> TorchEngine:
+    """Load a run's model to predict as its evaluation did."""
     model = load_model(run.folder.path, device=resolve_device(device))
     check_classes(model, dataset)
     stride = run.scores.get("output_stride")
@@ -247,10 +250,9 @@ def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return smaller
 
 
-def _list_legend(
-    groups: Sequence[PictureGroup], classes: Classes
+def list_legend(
+    pictures: Sequence[PictureViews], classes: Classes
 ) -> tuple[tuple[str, tuple[int, int, int]], ...]:
-    seen = {
-        index for group in groups for picture in group.pictures for index in picture.class_indices
-    }
-    return tuple((classes.names[index], classes.colors[index]) for index in sorted(seen))
+    """Return name and colour of each class that is seen in some pictures."""
+    seen = sorted(frozenset().union(*(picture.class_indices for picture in pictures)))
+    return tuple((classes.names[index], classes.colors[index]) for index in seen)

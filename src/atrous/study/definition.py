@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from atrous.errors import ConfigError, did_you_mean
+from atrous.evaluation.conventions import CONVENTION_KEYS
 from atrous.recipe import Recipe, build_recipe, load_toml, set_key
+
+Score = Literal["miou", "precision", "recall", "f1"]
 
 _BUDGET_KEYS = ("train.duration", "train.batch_size", "train.accumulate", "data.crop", "data.size")
 
@@ -23,13 +26,14 @@ class StudyRun(_Table):
     Attributes:
         name: Of its row and its folder.
         set: Recipe keys, as `section.key`, and what they are in this run.
-        paper: mIoU in percent that the source measured for the same choice, if it did.
+        paper: What the source measured for the same choice, in percent: `miou`, `precision`,
+            `recall` and `f1`, as far as it says.
         departs: In what this run departs from the source, beside what the whole study does.
     """
 
     name: str = Field(pattern=r"^[\w.+-]+$")
     set: dict[str, Any] = {}
-    paper: float | None = None
+    paper: dict[Score, float] = {}
     departs: str = ""
 
 
@@ -43,6 +47,8 @@ class Study(_Table):
         about: What it asks and why, in a paragraph.
         source: Where the paper's figures come from.
         departs: In what the whole study departs from the source.
+        convention: Average under which precision, recall and F1 are shown beside our own, by its
+            key in docs/metrics.md; empty where they are not asked for.
         recipe: Sections of a recipe, as in a recipe file.
         runs: The rows; differences are measured against the first.
     """
@@ -51,6 +57,7 @@ class Study(_Table):
     about: str = ""
     source: str = ""
     departs: str = ""
+    convention: str = ""
     recipe: dict[str, dict[str, Any]] = {}
     runs: tuple[StudyRun, ...] = Field(min_length=1)
 
@@ -59,6 +66,9 @@ class Study(_Table):
         names = [run.name for run in self.runs]
         if len(set(names)) < len(names):
             raise ValueError(f"each run needs its own name, got {', '.join(names)}")
+        if self.convention and self.convention not in CONVENTION_KEYS:
+            near = did_you_mean(self.convention, CONVENTION_KEYS)
+            raise ValueError(f"there is no convention '{self.convention}'.{near}")
         for run in self.runs:
             for key in run.set:
                 if key in _BUDGET_KEYS:

@@ -1,20 +1,23 @@
 """What a study found: a row per run, with intervals, beside the paper's figure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from atrous.errors import AtrousError
-from atrous.evaluation import evaluate
+from atrous.evaluation import Convention, evaluate
 from atrous.evaluation.bootstrap import Difference, Estimate
 from atrous.evaluation.compare import compare
 from atrous.evaluation.comparison import METHOD, RunDifference
 from atrous.inference.cost import Cost
 from atrous.recipe import load_recipe
+from atrous.report.side_by_side import SideBySide, build_side_by_side
 from atrous.run import RunFolder
-from atrous.study.definition import Study
+from atrous.study.definition import Score, Study
 from atrous.study.runner import RunOutcome
+
+OWN_CONVENTION = "dataset-macro"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class StudyRow:
         difference: To the first row, with its interval over pictures.
         is_clear: Whether that difference is clear with all rows in mind.
         cost: What one picture costs.
-        paper: mIoU in percent that the source measured.
+        conventions: The first seed's scores under every convention.
+        paper: What the source measured, in percent, by score.
         departs: In what this run departs from the source.
         errors: Why seeds of it failed.
     """
@@ -41,9 +45,14 @@ class StudyRow:
     difference: Difference | None
     is_clear: bool
     cost: Cost | None
-    paper: float | None
+    conventions: tuple[Convention, ...]
+    paper: dict[Score, float]
     departs: str
     errors: tuple[str, ...]
+
+    def select_averages(self, convention: str) -> tuple[Convention, ...]:
+        """Return the scores under our own convention and under another one."""
+        return tuple(one for one in self.conventions if one.key in (OWN_CONVENTION, convention))
 
 
 @dataclass(frozen=True)
@@ -55,16 +64,20 @@ class StudySummary:
         budget: What each run was given, in words.
         rows: In the order of the study.
         notes: What to keep in mind when reading the numbers.
+        side_by_side: The same pictures as each run sees them, if asked for.
     """
 
     study: Study
     budget: str
     rows: tuple[StudyRow, ...]
     notes: tuple[str, ...]
+    side_by_side: SideBySide | None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file."""
-        return {**asdict(self), "study": self.study.model_dump(mode="json")}
+        values = asdict(replace(self, side_by_side=None))
+        del values["side_by_side"]
+        return {**values, "study": self.study.model_dump(mode="json")}
 
 
 def summarize(
@@ -72,6 +85,7 @@ def summarize(
     outcomes: Sequence[RunOutcome],
     *,
     cost: bool = True,
+    pictures: int = 1,
     device: str = "auto",
     tell: Callable[[str], object] = lambda message: None,
 ) -> StudySummary:
@@ -81,6 +95,7 @@ def summarize(
         study: What was asked.
         outcomes: As `run_study` returned them.
         cost: Also measure what one picture costs on this machine.
+        pictures: How many of the first run's best, median and worst pictures to predict with all.
         device: `auto`, `cpu`, `cuda`, …
         tell: Called with a line on what happens.
 
@@ -100,7 +115,7 @@ def summarize(
     tell("comparing")
     first_seeds = [outcome for outcome in finished if outcome.seed == 0]
     # A run alone is compared with itself: that gives its interval.
-    folders: list[Path | str] = [outcome.folder for outcome in first_seeds] or [finished[0].folder]
+    folders = [outcome.folder for outcome in first_seeds] or [finished[0].folder]
     comparison = compare(folders if len(folders) > 1 else folders * 2, cost=cost, device=device)
     by_name = dict(
         zip([outcome.run.name for outcome in first_seeds], comparison.runs, strict=False)
@@ -122,13 +137,19 @@ def summarize(
                 difference=difference.miou if difference else None,
                 is_clear=difference.is_clear if difference else False,
                 cost=result.cost if result else None,
+                conventions=done[0].compute_conventions() if done else (),
                 paper=run.paper,
                 departs=run.departs,
                 errors=tuple(f"seed {o.seed} {o.error}" for o in own if o.error),
             )
         )
+    tell("drawing")
     return StudySummary(
-        study, _describe_budget(finished[0].folder), tuple(rows), (*comparison.notes, METHOD)
+        study,
+        _describe_budget(finished[0].folder),
+        tuple(rows),
+        (*comparison.notes, METHOD),
+        build_side_by_side(folders, num_pictures=pictures, device=device) if pictures else None,
     )
 
 
