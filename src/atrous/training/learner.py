@@ -171,7 +171,8 @@ class Learner:
             logits, auxiliary_logits = self._compute_cut_logits(batch.features, mask), None
         else:
             image = self._prepare(batch.image)
-            logits, auxiliary_logits = self._wrapped.compute_training_logits(image)
+            with self.fabric.autocast():  # Fabric itself does this for `forward` alone
+                logits, auxiliary_logits = self._wrapped.compute_training_logits(image)
         loss = self.criterion(logits, mask, auxiliary_logits) / self.settings.accumulate
         self.fabric.backward(loss)
         return loss.item()
