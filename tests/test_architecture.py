@@ -22,6 +22,7 @@ FLOORS = {
     "figures": 5,
     "inference": 6,
     "evaluation": 7,
+    "export": 8,
     "report": 8,
     "training": 8,
     "cli": 9,

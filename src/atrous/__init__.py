@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atrous.evaluation import evaluate
+    from atrous.export import export_model
     from atrous.inference import predict
     from atrous.models import build_model, load_model, load_weights
     from atrous.training import train
 
 __version__ = version("atrous")
 
-__all__ = ["build_model", "evaluate", "load_model", "load_weights", "predict", "train"]
+__all__ = [
+    "build_model",
+    "evaluate",
+    "export_model",
+    "load_model",
+    "load_weights",
+    "predict",
+    "train",
+]
 
 _HOMES = {
     "build_model": "atrous.models",
     "evaluate": "atrous.evaluation",
+    "export_model": "atrous.export",
     "load_model": "atrous.models",
     "load_weights": "atrous.models",
     "predict": "atrous.inference",

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from atrous.cli import data, evaluate, models, predict, train, verify_resume
+from atrous.cli import data, evaluate, export, models, predict, train, verify_resume
 from atrous.errors import AtrousError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("train")(train.run_train)
 app.command("evaluate")(evaluate.run_evaluate)
 app.command("predict")(predict.run_predict)
+app.command("export")(export.run_export)
 app.command("models")(models.run_models)
 app.command("verify-resume")(verify_resume.run_verify_resume)
 app.add_typer(data.app, name="data")

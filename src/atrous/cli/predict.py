@@ -25,6 +25,9 @@ def run_predict(
     precision: Annotated[
         Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")
     ] = "32",
+    engine: Annotated[
+        str, typer.Option(help="torch, an export such as openvino-int8, or auto: the fastest.")
+    ] = "torch",
 ) -> None:
     """Segment pictures: STEM.png holds class indices, STEM_overlay.jpg is for looking at.
 
@@ -44,6 +47,7 @@ def run_predict(
             views=views,
             device=device,
             precision=precision,
+            engine=engine,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for _, message in report.failed:

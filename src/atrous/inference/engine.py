@@ -8,14 +8,29 @@ from torch import Tensor
 from atrous.classes import Classes
 from atrous.data import normalize
 from atrous.errors import ConfigError
-from atrous.inference.views import Views, compute_view_logits
-from atrous.models import Segmenter
+from atrous.inference.upsampled_mask import compute_mask, compute_upsampled_mask
+from atrous.inference.views import SMALLEST_PX, Views, compute_view_logits
+from atrous.models import ModelCard, Segmenter
 
 Precision = Literal["auto", "32", "bf16"]
 
 
 class Engine(Protocol):
-    """Whatever can segment one picture, in PyTorch or another runtime."""
+    """Whatever can segment one picture, in PyTorch or another runtime.
+
+    Attributes:
+        name: What runs the network, such as `torch` or `openvino-int8`.
+        precision: What it computes in: `32`, `bf16` or `int8`.
+        device: Where its results lie.
+        card: What is known of classes and pictures.
+        views: Scales, mirror images and windows that it looks through.
+    """
+
+    name: str
+    precision: str
+    device: torch.device
+    card: ModelCard
+    views: Views
 
     @property
     def classes(self) -> Classes:
@@ -31,8 +46,84 @@ class Engine(Protocol):
         ...
 
 
-class TorchEngine:
-    """A `Segmenter` on the device it lies on, in evaluation mode for each call.
+class ViewEngine:
+    """An engine but for the network itself: puts the views of a picture together.
+
+    What runs a network is a subclass with a `_forward`.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        *,
+        name: str,
+        precision: str,
+        device: torch.device,
+        views: Views = Views(),  # noqa: B008 (immutable)
+    ) -> None:
+        self.card = card
+        self.name = name
+        self.precision = precision
+        self.device = device
+        self.views = views
+        mean = torch.tensor(self.card.mean, device=device)
+        self._fill = (mean * 255).round().to(torch.uint8)
+
+    @property
+    def classes(self) -> Classes:
+        """Names and colours of the classes, in the order of the logits."""
+        return self.card.classes
+
+    @torch.inference_mode()
+    def compute_logits(self, image: Tensor) -> Tensor:
+        """Return logits at the picture's own size.
+
+        Shapes:
+            image: uint8 (3, H, W), any size
+            returns: float32 (classes, H, W), on the engine's device; of several views, the
+                logarithm of their mean probabilities
+        """
+        image = image.as_subclass(Tensor).to(self.device)
+        return compute_view_logits(self._forward, image, self.views, self.card.size_hw, self._fill)
+
+    @torch.inference_mode()
+    def predict_mask(self, image: Tensor) -> Tensor:
+        """Return the likeliest class of each pixel.
+
+        Shapes:
+            image: uint8 (3, H, W), any size
+            returns: uint8 (H, W), on the engine's device
+        """
+        if self._takes_whole(image):
+            small = self._forward_small(image.as_subclass(Tensor))
+            return compute_upsampled_mask(small, (image.shape[-2], image.shape[-1]))
+        return compute_mask(self.compute_logits(image))
+
+    def _takes_whole(self, image: Tensor) -> bool:
+        """Say whether the network sees the picture once and as it is, on a CPU.
+
+        The mask can then be made of the small logits, strip by strip in the cache.
+        """
+        height, width = image.shape[-2:]
+        return (
+            self.device.type == "cpu"
+            and (self.views.scales, self.views.flip) == ((1.0,), False)
+            and self.views.window_px is None
+            and self.card.size_hw in (None, (height, width))
+            and min(height, width) >= SMALLEST_PX
+        )
+
+    def _forward(self, image: Tensor) -> Tensor:
+        """Map a uint8 picture (3, H, W) to float32 logits (classes, H, W)."""
+        raise NotImplementedError
+
+    def _forward_small(self, image: Tensor) -> Tensor:
+        """Map a uint8 picture (3, H, W) to float32 logits as the head gives them, or larger."""
+        return self._forward(image)
+
+
+class TorchEngine(ViewEngine):
+    """A `Segmenter` on the device it lies on, in the mode it is in.
 
     Args:
         model: The network; its card says how pictures are normalised and sized.
@@ -57,57 +148,26 @@ class TorchEngine:
                 f"This {model.name} knows neither its classes nor its normalisation: it has no "
                 "card. Load it with `load_model`, or set `model.card` to a `ModelCard`."
             )
+        device = next(model.parameters()).device
+        precision = resolve_precision(precision, device)
+        super().__init__(model.card, name="torch", precision=precision, device=device, views=views)
         self.model = model
-        self.card = model.card
-        self.views = views
-        self.device = next(model.parameters()).device
-        self.precision = resolve_precision(precision, self.device)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        mean = torch.tensor(self.card.mean, device=self.device)
-        self._fill = (mean * 255).round().to(torch.uint8)
-
-    @property
-    def classes(self) -> Classes:
-        """Names and colours of the classes, in the order of the logits."""
-        return self.card.classes
-
-    @torch.inference_mode()
-    def compute_logits(self, image: Tensor) -> Tensor:
-        """Return logits at the picture's own size.
-
-        Shapes:
-            image: uint8 (3, H, W), any size
-            returns: float32 (classes, H, W), on the model's device; of several views, the
-                logarithm of their mean probabilities
-        """
-        image = image.as_subclass(Tensor).to(self.device)
-        return compute_view_logits(self._forward, image, self.views, self.card.size_hw, self._fill)
-
-    @torch.inference_mode()
-    def predict_mask(self, image: Tensor) -> Tensor:
-        """Return the likeliest class of each pixel.
-
-        Shapes:
-            image: uint8 (3, H, W), any size
-            returns: uint8 (H, W), on the model's device
-        """
-        return compute_mask(self.compute_logits(image))
 
     def _forward(self, image: Tensor) -> Tensor:
+        with self._autocast():
+            return self.model(self._normalize(image))[0].float()
+
+    def _forward_small(self, image: Tensor) -> Tensor:
+        with self._autocast():
+            return self.model.head(self.model.backbone(self._normalize(image)))[0].float()
+
+    def _normalize(self, image: Tensor) -> Tensor:
         pixels = normalize(image[None], self.card.mean, self.card.std)
-        pixels = pixels.contiguous(memory_format=self.memory_format)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.model(pixels)[0].float()
+        return pixels.contiguous(memory_format=self.memory_format)
 
-
-def compute_mask(logits: Tensor) -> Tensor:
-    """Return the likeliest class of each pixel; of equals, the first.
-
-    Shapes:
-        logits: float (classes, H, W)
-        returns: uint8 (H, W)
-    """
-    return logits.max(dim=0).indices.to(torch.uint8)  # argmax is three times slower on a CPU
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
 def compute_confidence(logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -9,10 +9,11 @@ import torch
 from atrous.data import read_image
 from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
 from atrous.errors import AtrousError, ConfigError, DataError
-from atrous.inference.engine import Engine, Precision, TorchEngine, resolve_device
+from atrous.inference.engine import Engine, Precision
+from atrous.inference.open_engine import open_engine
 from atrous.inference.render import save_mask, save_overlay
 from atrous.inference.views import Views
-from atrous.models import Segmenter, load_model
+from atrous.models import Segmenter
 
 Progress = Callable[[int, int], object]
 """Called with the number of pictures done and of all pictures."""
@@ -34,6 +35,7 @@ def predict(
     views: Views = Views(),  # noqa: B008 (immutable)
     device: str = "auto",
     precision: Precision = "32",
+    engine: str = "torch",
     progress: Progress | None = None,
 ) -> PredictionReport:
     """Segment pictures; write a mask and an overlay for each, at the picture's own size.
@@ -48,12 +50,14 @@ def predict(
         print(report.written, report.failed)
 
     Args:
-        run_or_model: Run folder, weights file or model.
+        run_or_model: Run folder, weights file, exported file or model.
         paths: Pictures, and folders of which every picture directly inside is taken.
         out: Folder to write to; made if need be.
         views: Scales, mirror images and windows to look through.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …; a model given as such stays where it is.
         precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
+        engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
+            of them; see `open_engine`.
         progress: Called after each picture.
 
     Raises:
@@ -66,14 +70,11 @@ def predict(
     pictures = find_pictures(Path(path) for path in given)
     out = Path(out)
     check_names(pictures, out)
-    model = run_or_model
-    if not isinstance(model, Segmenter):
-        model = load_model(model, device=resolve_device(device))
-    engine = TorchEngine(model, views=views, precision=precision)
+    runner = open_engine(run_or_model, engine, views=views, device=device, precision=precision)
     report = PredictionReport([], [])
     for num_done, picture in enumerate(pictures, start=1):
         try:
-            report.written.extend(_predict_one(engine, picture, out))
+            report.written.extend(_predict_one(runner, picture, out))
         except (DataError, torch.OutOfMemoryError) as error:
             report.failed.append((picture, str(error)))
         except OSError as error:
