@@ -21,6 +21,7 @@ PACKAGES = {
 def check_target(
     to: str, size_hw: tuple[int, int] | None, num_gate_images: int | None, num_calibration: int
 ) -> None:
+    """Raise ConfigError unless an export can be asked for like this, on this installation."""
     if to not in TARGETS:
         raise ConfigError(f"There is no export to '{to}'.{did_you_mean(to, TARGETS)}")
     if size_hw is not None and min(size_hw) < 32:
@@ -35,6 +36,7 @@ def check_target(
 
 
 def find_train_split(source: Path) -> str:
+    """Return the name of the split that a run was trained on."""
     recipe = RunFolder(source).recipe
     return load_recipe(recipe).data.train_split if recipe.is_file() else "train"
 
