@@ -141,6 +141,11 @@ def evaluate(
     path = Path(run_or_file)
     source: Path | Segmenter = path
     if output_stride is not None:
+        if engine != "torch":
+            raise ConfigError(
+                f"Another output stride changes the network, which '{engine}' has in a file as it "
+                "is. Use --engine torch with --output-stride."
+            )
         source = set_output_stride(load_model(path, device=resolve_device(device)), output_stride)
     opened = open_engine(source, engine, views=views, device=device, precision=precision)
     dataset = open_run_data(path, data, split, format, ignore_index)

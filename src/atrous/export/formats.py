@@ -1,9 +1,10 @@
 """Programs written as files of other runtimes, with all that the model knows of itself."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def build_onnx(program: ExportedProgram, card: ExportCard) -> tuple[Any, Exporte
         operations that it was made of: its results have the same names.
     """
     output_name = "mask" if card.mask_output else "logits"
-    with _quiet():
+    with quiet():
         translated = torch.onnx.export(
             program,
             dynamo=True,
@@ -74,7 +75,7 @@ def save_openvino(model: Any, card: ExportCard, path: Path) -> None:
 
 def save_program(program: ExportedProgram, card: ExportCard, path: Path) -> None:
     """Write a program of torch.export with its card."""
-    with _quiet():
+    with quiet():
         torch.export.save(program, path, extra_files={METADATA_KEY: card.to_json()})
 
 
@@ -84,9 +85,9 @@ def list_files(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what exporters say of their own innards away from the user."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:

@@ -1,6 +1,5 @@
 """INT8: ranges from training pictures, and layers that cost too much accuracy put back."""
 
-import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from atrous.data.transforms import resize_mask
 from atrous.evaluation import Counts
 from atrous.evaluation.counts import compute_errors
 from atrous.evaluation.metrics import compute_miou
+from atrous.export.formats import quiet
 from atrous.inference.exported import INPUT_NAME, Array, ExportCard, import_extra
 from atrous.inference.views import SMALLEST_PX
 
@@ -75,8 +75,12 @@ def quantize_model(
     Raises:
         ConfigError: nncf is not installed.
     """
+    with quiet():
+        return _quantize(model, pictures, max_miou_drop)
+
+
+def _quantize(model: Any, pictures: CalibrationPictures, max_miou_drop: float | None) -> Any:
     nncf = import_extra("nncf")
-    nncf.set_log_level(logging.ERROR)
     calibration = nncf.Dataset(
         pictures.indices, lambda index: {INPUT_NAME: pictures.load(index)[0]}
     )
