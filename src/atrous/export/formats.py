@@ -38,6 +38,8 @@ def build_onnx(program: ExportedProgram, card: ExportCard) -> tuple[Any, Exporte
             verbose=False,
         )
     assert translated is not None
+    simple_program = translated.exported_program
+    assert simple_program is not None
     model = translated.model_proto
     # Where each node came from is a stack trace with the paths of this machine.
     for message in (*model.graph.node, *model.graph.input, *model.graph.output):
@@ -45,7 +47,7 @@ def build_onnx(program: ExportedProgram, card: ExportCard) -> tuple[Any, Exporte
     del model.graph.metadata_props[:], model.graph.value_info[:]
     model.doc_string = model.graph.doc_string = ""
     add_onnx_card(model, card)
-    return model, translated.exported_program
+    return model, simple_program
 
 
 def add_onnx_card(model: Any, card: ExportCard) -> None:

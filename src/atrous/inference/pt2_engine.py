@@ -57,7 +57,7 @@ class LayerRecorder(torch.fx.Interpreter):
     """Runs a traced network and keeps the named intermediate results, as float32 arrays."""
 
     def __init__(self, module: torch.nn.Module, names: Sequence[str]) -> None:
-        super().__init__(module)  # type: ignore[arg-type]
+        super().__init__(module)
         self.names = set(names)
         self.results: dict[str, Array] = {}
 
