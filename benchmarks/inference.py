@@ -1,6 +1,6 @@
 """From a picture to its mask: torchvision beside every engine, alternating in one process.
 
-    python benchmarks/inference.py [--model deeplabv3_resnet50] [--size 513] [--rounds 15] [--json X]
+    python benchmarks/inference.py [--model deeplabv3_resnet50] [--size 513] [--json figures.json]
 
 All run the same weights on the same picture, batch 1, from uint8 pixels to the class of each pixel.
 Also the peak memory of each, in a process of its own; the time from a picture file to a mask file;

@@ -18,7 +18,7 @@ from atrous.data import normalize
 from atrous.errors import ConfigError, WeightsError
 from atrous.inference.engine import ViewEngine
 from atrous.inference.upsampled_mask import compute_mask
-from atrous.inference.views import Views, compute_view_logits
+from atrous.inference.views import Views
 from atrous.models import ModelCard
 
 METADATA_KEY = "atrous"
@@ -123,11 +123,7 @@ class ExportedEngine(ViewEngine):
             return super().predict_mask(image)
         if self._takes_whole(image):
             return torch.from_numpy(self._compute(image.as_subclass(Tensor)))
-        image = image.as_subclass(Tensor)
-        size_hw = self.card.size_hw
-        return compute_mask(
-            compute_view_logits(self._forward, image, self.views, size_hw, self._fill)
-        )
+        return compute_mask(super().compute_logits(image))
 
     def prepare(self, image: Tensor) -> Array:
         """Turn a uint8 picture (3, H, W) into the input of the file.
