@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from atrous.classes import Classes
 from atrous.data import normalize
 from atrous.errors import ConfigError, WeightsError
 from atrous.inference.engine import ViewEngine
@@ -93,11 +92,6 @@ class ExportedEngine(ViewEngine):
         )
         self.path = path
         self.export = card
-
-    @property
-    def classes(self) -> Classes:
-        """Names and colours of the classes, in the order of the logits."""
-        return self.card.classes
 
     @torch.inference_mode()
     def compute_logits(self, image: Tensor) -> Tensor:
