@@ -120,6 +120,8 @@ def test_what_cannot_be_opened_is_a_clear_error(copied_run, model):
     for arguments, kind, message in cases:
         with pytest.raises(kind, match=message):
             open_engine(*arguments)
+    with pytest.raises(ConfigError, match="cannot compute in bf16"):
+        open_engine(copied_run, "pt2", precision="bf16")
     with pytest.raises(ConfigError, match="--engine torch"):
         evaluate(copied_run, output_stride=8, engine="pt2")
     content = bytearray(file.read_bytes())

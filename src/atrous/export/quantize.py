@@ -113,7 +113,8 @@ def _score(pictures: CalibrationPictures, model: Any, indices: Iterable[int]) ->
         output = infer(array)[0]
         found = output if pictures.card.mask_output else output.argmax(axis=0)
         counts.update(torch.from_numpy(found.astype(np.uint8)), mask)
-    return float(compute_miou(compute_errors(counts.confusion))), None
+    # NaN where no pixel is labelled, which nothing would compare with.
+    return float(np.nan_to_num(compute_miou(compute_errors(counts.confusion)))), None
 
 
 def _open(model: Any) -> Infer:

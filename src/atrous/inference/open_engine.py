@@ -133,6 +133,11 @@ def _open_record(
         engine = open_export(file, views=views, precision=precision)  # type: ignore[arg-type]
         _check_gate(run, record, engine.precision)
     else:
+        if precision == "bf16":
+            raise ConfigError(
+                f"The export {record.name} cannot compute in bf16: of the exports only openvino "
+                "can. Use --precision 32, or another engine."
+            )
         _check_gate(run, record, "int8" if "int8" in record.target else "32")
         engine = open_export(file, views=views, trusted=True)
     engine.card = replace(engine.card, temperature=_read_temperature(run, engine))
