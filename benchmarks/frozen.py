@@ -59,14 +59,18 @@ def time_epochs(
             f"all before the {learner.cut.place}"
         )
         batches = cache.load_batches(**span)
-    times_s = []
+    times_s, cpu_times_s = [], []
     for epoch in range(num_epochs):
-        started_s = time.perf_counter()
+        started_s, cpu_started_s = time.perf_counter(), time.process_time()
         for step in range(num_steps):
             learner.update(batches, step=epoch * num_steps + step, lr=1e-3)
         times_s.append(time.perf_counter() - started_s)
-    median_s = statistics.median(times_s[1:])
-    print(f"{label:28s} {median_s:7.2f} s/epoch  {1000 * median_s / num_steps:7.0f} ms/step")
+        cpu_times_s.append(time.process_time() - cpu_started_s)
+    median_s, cpu_s = statistics.median(times_s[1:]), statistics.median(cpu_times_s[1:])
+    print(
+        f"{label:28s} {median_s:7.2f} s/epoch  {1000 * median_s / num_steps:7.0f} ms/step"
+        f"  {1000 * cpu_s / num_steps:7.0f} ms of CPU/step"
+    )
     return median_s, {name: value.clone() for name, value in learner.model.state_dict().items()}
 
 

@@ -24,7 +24,11 @@ def find_warnings(model, side_px):
     return compute_warnings(describe_atrous_convs(trace_calls(model, (side_px, side_px))))
 
 
-@pytest.mark.parametrize("name", model_names())
+# Deeper backbones of the same build have nothing new.
+NAMES = [name for name in model_names() if not name.endswith(("resnet34", "resnet50", "resnet101"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_parts_of_every_model_are_the_whole(name):
     model = build_on_meta(name, num_classes=5)
     parts = describe_parts(model, trace_calls(model, (96, 64)), {}, {}, {})

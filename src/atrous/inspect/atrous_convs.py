@@ -115,7 +115,7 @@ def compute_warnings(convs: Sequence[AtrousConv]) -> tuple[list[str], list[str]]
             idle = sum(member.idle_parameters for member in group)
             warnings.append(
                 f"{place}: {_describe_used(conv)} The other {conv.num_taps - conv.used_taps} taps "
-                f"({idle:,} weights) read nothing but zeros, and training never moves them. "
+                f"({idle:,} weights) read nothing but zeros, and no gradient reaches them. "
                 f"{_advise(conv)}"
             )
         elif conv.share < 0.5:

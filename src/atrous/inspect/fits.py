@@ -84,7 +84,6 @@ def compute_fits(model: Segmenter, size_hw: tuple[int, int], memory_bytes: int) 
         passes_peak = cache(partial(compute_passes_peak, shadow, size_hw, precision=precision))
         for optimizer in get_args(Optimizer):
             state_bytes, step_peak = compute_optimizer_bytes(shadow, optimizer)
-
             compute_peak = partial(_compute_peak, passes_peak, state_bytes, step_peak)
             batch_size, peak_bytes = find_largest_batch(compute_peak, budget_bytes)
             fits.append(Fit(precision, optimizer, batch_size, (peak_bytes + overhead_bytes) / 1e6))

@@ -128,9 +128,8 @@ def compute_kept_bytes(
         saved_tensors_hooks(pack, lambda tensor: tensor),
         follow_modules(shadow, running.append, lambda *_: running.pop()),
     ):
-        # The graph must live until all is counted: a storage that ends may lend its name to a new.
-        loss = _compute_loss(shadow.train(), image, "32")
-        del loss
+        # It holds the graph: a storage that ended could lend its address to a new one.
+        _loss = _compute_loss(shadow.train(), image, "32")
     return dict(kept)
 
 

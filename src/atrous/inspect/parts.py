@@ -60,6 +60,8 @@ def assign_parts(shadow: Segmenter, calls: Sequence[Call]) -> dict[str, str]:
         if top == "backbone":
             stage.append(call.path)
             if index in ends or call.path == top:
+                # A module that works in several stages, such as one pooling, counts for the last.
+                parts = {path: part for path, part in parts.items() if path not in stage}
                 parts |= dict.fromkeys(stage, _name_stage(shadow, stage))
                 stage = []
         elif call.path not in parts:

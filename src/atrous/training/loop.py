@@ -32,7 +32,7 @@ from atrous.training.schedules import compute_lr
 from atrous.training.stopping import StopRequest
 from atrous.training.tensorboard import build_tensorboard_listener
 
-Batches = Iterator[Batch] | Iterator[FeatureBatch]
+Batches = Iterator[Batch | FeatureBatch]
 
 Listener = Callable[[dict[str, Any]], None]
 """Hears each record of the log as it is written, and what else a person would want to see."""

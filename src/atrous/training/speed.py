@@ -28,7 +28,7 @@ def measure_speed(
 
 
 def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
-    batches: Iterator[Batch] | Iterator[FeatureBatch]
+    batches: Iterator[Batch | FeatureBatch]
     if learner.cut is None:
         num_steps = _WARMUP_STEPS + _MOST_STEPS
         batches = load_batches(recipe, dataset, first_step=0, num_steps=num_steps)
