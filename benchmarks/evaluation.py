@@ -17,7 +17,7 @@ from atrous.evaluation.confidence import ConfidenceCounts
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.objects import ObjectCounts
 from atrous.inference import TorchEngine, resolve_device
-from atrous.inference.engine import compute_mask
+from atrous.inference.upsampled_mask import compute_mask
 from atrous.models import load_model
 
 

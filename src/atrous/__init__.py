@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atrous.evaluation import compare, evaluate
+    from atrous.export import export_model
     from atrous.inference import predict
     from atrous.models import build_model, load_model, load_weights
     from atrous.training import train
@@ -19,6 +20,7 @@ __all__ = [
     "build_model",
     "compare",
     "evaluate",
+    "export_model",
     "load_model",
     "load_weights",
     "predict",
@@ -29,6 +31,7 @@ _HOMES = {
     "build_model": "atrous.models",
     "compare": "atrous.evaluation",
     "evaluate": "atrous.evaluation",
+    "export_model": "atrous.export",
     "load_model": "atrous.models",
     "load_weights": "atrous.models",
     "predict": "atrous.inference",

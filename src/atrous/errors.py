@@ -24,6 +24,10 @@ class CheckpointError(AtrousError):
     """A training state that cannot be saved or read."""
 
 
+class ExportError(AtrousError):
+    """A model that cannot be exported, or an export that does not agree with its original."""
+
+
 class TrainingError(AtrousError):
     """Training that cannot go on, such as a loss that is not finite."""
 

@@ -52,6 +52,11 @@ class RunFolder:
         """Scores and counts per picture, a pair of files per split."""
         return self.path / "evaluation"
 
+    @property
+    def exports(self) -> Path:
+        """Exported files, a record of each with what its gate found, and how fast they are."""
+        return self.path / "exports"
+
 
 def load_log(path: Path) -> list[dict[str, Any]]:
     """Return the records of a run's log; a last line torn by a kill is left out."""

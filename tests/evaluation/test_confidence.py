@@ -9,7 +9,8 @@ from atrous.classes import VOID
 from atrous.errors import DataError
 from atrous.evaluation.confidence import ConfidenceCounts
 from atrous.evaluation.temperature import TemperatureFit
-from atrous.inference.engine import compute_confidence, compute_mask
+from atrous.inference.engine import compute_confidence
+from atrous.inference.upsampled_mask import compute_mask
 
 
 def draw(seed, sharpness=1.0, num_classes=5, size=(40, 50)):

@@ -45,6 +45,9 @@ def run_evaluate(
     precision: Annotated[
         Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")
     ] = "32",
+    engine: Annotated[
+        str, typer.Option(help="torch, an export such as openvino-int8, or auto: the fastest.")
+    ] = "torch",
     conventions: Annotated[
         bool, typer.Option("--conventions", help="Also show what others would report.")
     ] = False,
@@ -80,6 +83,7 @@ def run_evaluate(
             run,
             data,
             **options,
+            engine=engine,
             output_stride=output_stride,
             boundary=boundary,
             progress=_track(progress, "evaluating"),

@@ -11,6 +11,7 @@ from atrous.cli import (
     compare,
     data,
     evaluate,
+    export,
     inspect,
     models,
     predict,
@@ -36,6 +37,7 @@ app.command("compare")(compare.run_compare)
 app.command("report")(report.run_report)
 app.command("study")(study.run_study)
 app.command("predict")(predict.run_predict)
+app.command("export")(export.run_export)
 app.command("models")(models.run_models)
 app.command("inspect")(inspect.run_inspect)
 app.command("verify-resume")(verify_resume.run_verify_resume)

@@ -68,6 +68,9 @@ def run_predict(
     precision: Annotated[
         Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")
     ] = "32",
+    engine: Annotated[
+        str, typer.Option(help="torch, an export such as openvino-int8, or auto: the fastest.")
+    ] = "torch",
 ) -> None:
     """Segment pictures and videos: NAME.png holds class indices, NAME_overlay.jpg is to look at.
 
@@ -80,6 +83,7 @@ def run_predict(
         "max_pixels": round(max_megapixels * 1e6),
         "device": device,
         "precision": precision,
+        "engine": engine,
     }
     if "-" in paths and out is None:
         for given, name in ((resume, "--resume"), (frames, "--frames")):

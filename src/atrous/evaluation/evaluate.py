@@ -15,12 +15,12 @@ from atrous.evaluation.boundary import BoundaryCounts, BoundaryScores
 from atrous.evaluation.confidence import ConfidenceCounts, ConfidenceScores
 from atrous.evaluation.conventions import Convention, compute_conventions
 from atrous.evaluation.counts import CountArray
-from atrous.evaluation.evaluate_model import Evaluation, ImageResult, evaluate_model
+from atrous.evaluation.evaluate_model import Evaluation, ImageResult, evaluate_engine
 from atrous.evaluation.image_counts import ImageCounts, format_image_counts
 from atrous.evaluation.metrics import Scores, compute_scores
 from atrous.evaluation.objects import ObjectCounts, ObjectScore
 from atrous.files import write_atomically
-from atrous.inference import Views, resolve_device, resolve_precision
+from atrous.inference import Engine, Views, open_engine, resolve_device
 from atrous.inference.engine import Precision
 from atrous.models import Segmenter, load_model
 from atrous.models.zoo import set_output_stride
@@ -48,9 +48,10 @@ class EvaluationReport:
         data_fingerprint: Changes when the files of the split do.
         num_images: Pictures in the split.
         views: Scales, mirror images and windows.
-        precision: `32` or `bf16`.
+        precision: `32`, `bf16` or `int8`.
         device: What it was computed on.
         seconds: Time of the pass, reading included.
+        engine: What ran the network, such as `torch` or `openvino-int8`.
     """
 
     scores: Scores
@@ -70,6 +71,7 @@ class EvaluationReport:
     precision: str
     device: str
     seconds: float
+    engine: str = "torch"
 
     def compute_conventions(self) -> tuple[Convention, ...]:
         """Return the same counts under the conventions that others use."""
@@ -101,6 +103,7 @@ def evaluate(
     output_stride: int | None = None,
     device: str = "auto",
     precision: Precision = "32",
+    engine: str = "torch",
     workers: int = 0,
     boundary: bool = False,
     progress: Callable[[int, int], object] | None = None,
@@ -116,7 +119,7 @@ def evaluate(
         print(report.scores.miou, report.scores.per_class)
 
     Args:
-        run_or_file: Run folder, of which the best weights are taken, or a weights file.
+        run_or_file: Run folder, of which the best weights are taken; weights or exported file.
         data: Folder of the data set; unset, that of the run.
         split: Name of the split; unset, the run's validation split, else `val`.
         format: `voc`, `pairs`, or `auto` to look.
@@ -125,6 +128,8 @@ def evaluate(
         output_stride: Another output stride than in training, such as 8 after 16.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
         precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
+        engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
+            of them; see `open_engine`.
         workers: Processes that read ahead.
         boundary: Also score edges and, by size, objects, which costs time for each picture.
         progress: Called after each picture with the number of pictures done and of all.
@@ -134,17 +139,20 @@ def evaluate(
         DataError: The data cannot be used, or has another number of classes than the model.
         WeightsError: The weights cannot be used.
     """
-    path, torch_device = Path(run_or_file), resolve_device(device)
-    model = load_model(path, device=torch_device)
-    dataset = open_run_data(path, data, split, format, ignore_index)
+    path = Path(run_or_file)
+    source: Path | Segmenter = path
     if output_stride is not None:
-        model = set_output_stride(model, output_stride)
-    assert model.card is not None
-    measures = _Measures(dataset, model.card.temperature, boundary, progress)
-    evaluation = evaluate_model(
-        model, dataset, views=views, precision=precision, workers=workers, on_image=measures
-    )
-    report = _build_report(model, dataset, evaluation, measures, views, precision)
+        if engine != "torch":
+            raise ConfigError(
+                f"Another output stride changes the network, which '{engine}' has in a file as it "
+                "is. Use --engine torch with --output-stride."
+            )
+        source = set_output_stride(load_model(path, device=resolve_device(device)), output_stride)
+    opened = open_engine(source, engine, views=views, device=device, precision=precision)
+    dataset = open_run_data(path, data, split, format, ignore_index)
+    measures = _Measures(dataset, opened.card.temperature, boundary, progress)
+    evaluation = evaluate_engine(opened, dataset, workers=workers, on_image=measures)
+    report = _build_report(opened, dataset, evaluation, measures, output_stride)
     if path.is_dir():
         _save(report, RunFolder(path).evaluation)
     return report
@@ -212,15 +220,12 @@ def _save(report: EvaluationReport, folder: Path) -> None:
 
 
 def _build_report(
-    model: Segmenter,
+    engine: Engine,
     dataset: SegmentationDataset,
     evaluation: Evaluation,
     measures: _Measures,
-    views: Views,
-    precision: Precision,
+    output_stride: int | None,
 ) -> EvaluationReport:
-    assert model.card is not None
-    device = next(model.parameters()).device
     return EvaluationReport(
         scores=compute_scores(evaluation.counts, dataset.classes),
         confusion=evaluation.counts.confusion,
@@ -228,17 +233,18 @@ def _build_report(
         confidence=measures.confidence.compute(),
         boundary=measures.boundary.compute() if measures.boundary else None,
         objects=measures.objects.compute() if measures.objects else None,
-        model=model.name,
-        output_stride=model.options.get("output_stride"),
-        training=model.card.training,
+        model=engine.card.name,
+        output_stride=output_stride or engine.card.options.get("output_stride"),
+        training=engine.card.training,
         data=str(dataset.root),
         split=dataset.split,
         data_fingerprint=dataset.fingerprint(),
         num_images=evaluation.counts.num_images,
-        views=views,
-        precision=resolve_precision(precision, device),
-        device=str(device),
+        views=engine.views,
+        precision=engine.precision,
+        device=str(engine.device),
         seconds=round(evaluation.seconds, 3),
+        engine=engine.name,
     )
 
 

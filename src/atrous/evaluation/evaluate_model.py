@@ -11,9 +11,10 @@ from torch import Tensor
 from atrous.data import SegmentationDataset, build_eval_loader
 from atrous.errors import DataError, WeightsError
 from atrous.evaluation.counts import CountArray, Counts
-from atrous.inference import TorchEngine, Views
-from atrous.inference.engine import Precision, compute_mask
-from atrous.models import Segmenter
+from atrous.inference import Engine, TorchEngine, Views
+from atrous.inference.engine import Precision
+from atrous.inference.upsampled_mask import compute_mask
+from atrous.models import ModelCard, Segmenter
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """Maps logits (1, classes, H, W) and an int64 mask (1, H, W) to a mean loss."""
@@ -89,46 +90,72 @@ def evaluate_model(
         WeightsError: The model's logits are not finite.
     """
     engine = TorchEngine(model, views=views, precision=precision)
-    check_classes(model, dataset)
-    counts, loss_sum, num_labelled = Counts(len(dataset.classes)), 0.0, 0
     modes = [(module, module.training) for module in model.modules()]
-    start_s = time.perf_counter()
     model.eval()
     try:
-        samples = build_eval_loader(dataset, workers=workers, rank=rank, world_size=world_size)
-        for sample in samples:
-            logits = engine.compute_logits(sample.image)
-            check_finite(logits, sample.name)
-            prediction = compute_mask(logits)
-            image_counts = counts.update(prediction, sample.mask)
-            # Each labelled pixel is either a hit or a miss of its own class.
-            num_pixels = int(image_counts[:, [0, 2]].sum())
-            if criterion is not None and num_pixels:
-                loss_sum += num_pixels * _compute_loss(criterion, logits, sample.mask)
-                num_labelled += num_pixels
-            if on_image is not None:
-                on_image(ImageResult(sample.name, logits, prediction, sample.mask, image_counts))
+        return evaluate_engine(
+            engine,
+            dataset,
+            workers=workers,
+            criterion=criterion,
+            on_image=on_image,
+            rank=rank,
+            world_size=world_size,
+        )
     finally:
         for module, training in modes:
             module.training = training
+
+
+def evaluate_engine(
+    engine: Engine,
+    dataset: SegmentationDataset,
+    *,
+    workers: int = 0,
+    criterion: Criterion | None = None,
+    on_image: OnImage | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Evaluation:
+    """Count the hits and misses of whatever runs a model; arguments as in `evaluate_model`.
+
+    Raises:
+        ConfigError: The engine gives no logits.
+        DataError: The classes do not fit, or a file cannot be used.
+        WeightsError: The logits are not finite.
+    """
+    check_classes(engine.card, dataset)
+    counts, loss_sum, num_labelled = Counts(len(dataset.classes)), 0.0, 0
+    start_s = time.perf_counter()
+    samples = build_eval_loader(dataset, workers=workers, rank=rank, world_size=world_size)
+    for sample in samples:
+        logits = engine.compute_logits(sample.image)
+        check_finite(logits, sample.name)
+        prediction = compute_mask(logits)
+        image_counts = counts.update(prediction, sample.mask)
+        # Each labelled pixel is either a hit or a miss of its own class.
+        num_pixels = int(image_counts[:, [0, 2]].sum())
+        if criterion is not None and num_pixels:
+            loss_sum += num_pixels * _compute_loss(criterion, logits, sample.mask)
+            num_labelled += num_pixels
+        if on_image is not None:
+            on_image(ImageResult(sample.name, logits, prediction, sample.mask, image_counts))
     loss = None if criterion is None else loss_sum / max(num_labelled, 1)
     return Evaluation(counts, loss, time.perf_counter() - start_s)
 
 
-def check_classes(model: Segmenter, dataset: SegmentationDataset) -> None:
+def check_classes(card: ModelCard, dataset: SegmentationDataset) -> None:
     """Raise DataError unless a model and a data set have the same classes.
 
     Names are compared unless one of the two only numbers its classes.
     """
-    if model.num_classes != len(dataset.classes):
+    ours, theirs = card.classes.names, dataset.classes.names
+    if len(ours) != len(theirs):
         raise DataError(
-            f"The data set {dataset.root} has {len(dataset.classes)} classes "
-            f"({', '.join(dataset.classes.names)}), but the model {model.name} was trained for "
-            f"{model.num_classes}. Give the data that it was trained for, or other weights."
+            f"The data set {dataset.root} has {len(theirs)} classes ({', '.join(theirs)}), but "
+            f"the model {card.name} was trained for {len(ours)}. Give the data that it was "
+            "trained for, or other weights."
         )
-    if model.card is None:
-        return
-    ours, theirs = model.card.classes.names, dataset.classes.names
     numbers = tuple(str(index) for index in range(len(theirs)))
     if ours != theirs and numbers not in (ours, theirs):
         index = next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if len({*pair}) > 1)

@@ -8,16 +8,31 @@ from torch import Tensor
 
 from atrous.classes import Classes
 from atrous.data import normalize
-from atrous.errors import ConfigError
-from atrous.inference.views import Views, iterate_view_blocks
+from atrous.errors import ConfigError, WeightsError
+from atrous.inference.upsampled_mask import compute_upsampled_mask
+from atrous.inference.views import SMALLEST_PX, Views, iterate_view_blocks
 from atrous.inference.windows import Block, assemble_blocks
-from atrous.models import Segmenter
+from atrous.models import ModelCard, Segmenter
 
 Precision = Literal["auto", "32", "bf16"]
 
 
 class Engine(Protocol):
-    """Whatever can segment one picture, in PyTorch or another runtime."""
+    """Whatever can segment one picture, in PyTorch or another runtime.
+
+    Attributes:
+        name: What runs the network, such as `torch` or `openvino-int8`.
+        precision: What it computes in: `32`, `bf16` or `int8`.
+        device: Where its results lie.
+        card: What is known of classes and pictures.
+        views: Scales, mirror images and windows that it looks through.
+    """
+
+    name: str
+    precision: str
+    device: torch.device
+    card: ModelCard
+    views: Views
 
     @property
     def classes(self) -> Classes:
@@ -27,6 +42,14 @@ class Engine(Protocol):
     @property
     def temperature(self) -> float:
         """What logits are divided by so that probabilities can be trusted."""
+        ...
+
+    def require_logits(self) -> None:
+        """Raise a ConfigError where there are masks only."""
+        ...
+
+    def iterate_weights(self) -> Iterator[bytes | memoryview]:
+        """Give all bytes that stand for the network, part after part."""
         ...
 
     def iterate_blocks(self, image: Tensor) -> Iterator[Block]:
@@ -45,8 +68,121 @@ class Engine(Protocol):
         ...
 
 
-class TorchEngine:
-    """A `Segmenter` on the device it lies on, in evaluation mode for each call.
+class ViewEngine:
+    """An engine but for the network itself: puts the views of a picture together.
+
+    What runs a network is a subclass with a `_forward`.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        *,
+        name: str,
+        precision: str,
+        device: torch.device,
+        views: Views = Views(),  # noqa: B008 (immutable)
+    ) -> None:
+        self.card = card
+        self.name = name
+        self.precision = precision
+        self.device = device
+        self.views = views
+        mean = torch.tensor(self.card.mean, device=device)
+        self._fill = (mean * 255).round().to(torch.uint8)
+
+    @property
+    def classes(self) -> Classes:
+        """Names and colours of the classes, in the order of the logits."""
+        return self.card.classes
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by so that probabilities can be trusted."""
+        return self.card.temperature
+
+    def require_logits(self) -> None:
+        """Do nothing: there are logits. An engine without them raises a ConfigError."""
+
+    def iterate_weights(self) -> Iterator[bytes | memoryview]:
+        """Give all bytes that stand for the network, part after part."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def iterate_blocks(self, image: Tensor) -> Iterator[Block]:
+        """Give logits at the picture's own size, part after part, each pixel once.
+
+        Memory for a large picture is that of its windows, not of all its logits.
+
+        Shapes:
+            image: uint8 (3, H, W), any size
+            returns: blocks of float32 logits, on the engine's device; of several views, the
+                logarithm of their mean probabilities
+        """
+        self.require_logits()
+        yield from self._iterate_blocks(image)
+
+    @torch.inference_mode()
+    def compute_logits(self, image: Tensor) -> Tensor:
+        """Return logits at the picture's own size.
+
+        Shapes:
+            image: uint8 (3, H, W), any size
+            returns: float32 (classes, H, W), on the engine's device
+        """
+        return assemble_blocks(self.iterate_blocks(image), (image.shape[-2], image.shape[-1]))
+
+    @torch.inference_mode()
+    def predict_mask(self, image: Tensor) -> Tensor:
+        """Return the likeliest class of each pixel.
+
+        Shapes:
+            image: uint8 (3, H, W), any size
+            returns: uint8 (H, W), on the engine's device
+
+        Raises:
+            WeightsError: The logits are not finite.
+        """
+        height, width = image.shape[-2:]
+        if self._takes_whole(height, width):
+            small = self._forward_small(image.as_subclass(Tensor).to(self.device))
+            check_finite(small)
+            return compute_upsampled_mask(small, (height, width))
+        mask = torch.empty(height, width, dtype=torch.uint8, device=self.device)
+        for rows, columns, logits in self._iterate_blocks(image):
+            best, indices = logits.max(dim=0)
+            check_finite(best)
+            mask[rows, columns] = indices.to(torch.uint8)
+        return mask
+
+    def _iterate_blocks(self, image: Tensor) -> Iterator[Block]:
+        image = image.as_subclass(Tensor)
+        return iterate_view_blocks(self._forward, image, self.views, self.card.size_hw, self._fill)
+
+    def _takes_whole(self, height: int, width: int) -> bool:
+        """Say whether the network sees the picture once and as it is, on a CPU.
+
+        The mask can then be made of the small logits, strip by strip in the cache.
+        """
+        return (
+            self.device.type == "cpu"
+            and (self.views.scales, self.views.flip) == ((1.0,), False)
+            and self.views.compute_window_hw(height, width) == (height, width)
+            and self.card.size_hw in (None, (height, width))
+            and min(height, width) >= SMALLEST_PX
+        )
+
+    def _forward(self, image: Tensor) -> Tensor:
+        """Map a uint8 picture (3, H, W) to float32 logits (classes, H, W)."""
+        raise NotImplementedError
+
+    def _forward_small(self, image: Tensor) -> Tensor:
+        """Map a uint8 picture (3, H, W) to float32 logits as the head gives them, or larger."""
+        return self._forward(image)
+
+
+class TorchEngine(ViewEngine):
+    """A `Segmenter` on the device it lies on, in the mode it is in.
 
     Args:
         model: The network; its card says how pictures are normalised and sized.
@@ -71,79 +207,46 @@ class TorchEngine:
                 f"This {model.name} knows neither its classes nor its normalisation: it has no "
                 "card. Load it with `load_model`, or set `model.card` to a `ModelCard`."
             )
+        device = next(model.parameters()).device
+        precision = resolve_precision(precision, device)
+        super().__init__(model.card, name="torch", precision=precision, device=device, views=views)
         self.model = model
-        self.card = model.card
-        self.views = views
-        self.device = next(model.parameters()).device
-        self.precision = resolve_precision(precision, self.device)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        mean = torch.tensor(self.card.mean, device=self.device)
-        self._fill = (mean * 255).round().to(torch.uint8)
 
-    @property
-    def classes(self) -> Classes:
-        """Names and colours of the classes, in the order of the logits."""
-        return self.card.classes
-
-    @property
-    def temperature(self) -> float:
-        """What logits are divided by so that probabilities can be trusted."""
-        return self.card.temperature
-
-    @torch.inference_mode()
-    def iterate_blocks(self, image: Tensor) -> Iterator[Block]:
-        """Give logits at the picture's own size, part after part, each pixel once.
-
-        Memory for a large picture is that of its windows, not of all its logits.
-
-        Shapes:
-            image: uint8 (3, H, W), any size
-            returns: blocks of float32 logits, on the model's device; of several views, the
-                logarithm of their mean probabilities
-        """
-        image = image.as_subclass(Tensor)
-        yield from iterate_view_blocks(
-            self._forward, image, self.views, self.card.size_hw, self._fill
-        )
-
-    @torch.inference_mode()
-    def compute_logits(self, image: Tensor) -> Tensor:
-        """Return logits at the picture's own size.
-
-        Shapes:
-            image: uint8 (3, H, W), any size
-            returns: float32 (classes, H, W), on the model's device
-        """
-        return assemble_blocks(self.iterate_blocks(image), (image.shape[-2], image.shape[-1]))
-
-    @torch.inference_mode()
-    def predict_mask(self, image: Tensor) -> Tensor:
-        """Return the likeliest class of each pixel.
-
-        Shapes:
-            image: uint8 (3, H, W), any size
-            returns: uint8 (H, W), on the model's device
-        """
-        mask = torch.empty(image.shape[-2:], dtype=torch.uint8, device=self.device)
-        for rows, columns, logits in self.iterate_blocks(image):
-            mask[rows, columns] = compute_mask(logits)
-        return mask
+    def iterate_weights(self) -> Iterator[bytes | memoryview]:
+        """Give all bytes that stand for the network, part after part."""
+        for name, tensor in self.model.state_dict().items():
+            yield name.encode()
+            values = tensor.detach().cpu().contiguous().reshape(-1)
+            yield memoryview(values.view(torch.uint8).numpy())
 
     def _forward(self, image: Tensor) -> Tensor:
+        with self._autocast():
+            return self.model(self._normalize(image))[0].float()
+
+    def _forward_small(self, image: Tensor) -> Tensor:
+        with self._autocast():
+            return self.model.head(self.model.backbone(self._normalize(image)))[0].float()
+
+    def _normalize(self, image: Tensor) -> Tensor:
         pixels = normalize(image[None], self.card.mean, self.card.std)
-        pixels = pixels.contiguous(memory_format=self.memory_format)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.model(pixels)[0].float()
+        return pixels.contiguous(memory_format=self.memory_format)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
-def compute_mask(logits: Tensor) -> Tensor:
-    """Return the likeliest class of each pixel; of equals, the first.
+def check_finite(logits: Tensor) -> None:
+    """Refuse logits, or the largest of each pixel, that are not finite.
 
-    Shapes:
-        logits: float (classes, H, W)
-        returns: uint8 (H, W)
+    Raises:
+        WeightsError: They are not.
     """
-    return logits.max(dim=0).indices.to(torch.uint8)  # argmax is three times slower on a CPU
+    if not bool(logits.isfinite().all()):
+        raise WeightsError(
+            "The model's logits are not finite, so there is no likeliest class. Its weights "
+            "are damaged or its training diverged; use other weights, or --precision 32."
+        )
 
 
 def compute_confidence(logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -41,6 +41,11 @@ class JobOptions:
     ahead: int = 4
 
     @property
+    def needs_logits(self) -> bool:
+        """Whether more than the likeliest class of each pixel is asked for."""
+        return self.unsure_below > 0 or not {"confidence", "probs"}.isdisjoint(self.kinds)
+
+    @property
     def video_kinds(self) -> tuple[str, ...]:
         """Outputs that are one video for a clip."""
         return () if self.frames else tuple(kind for kind in self.kinds if kind in VIDEO_ENDINGS)

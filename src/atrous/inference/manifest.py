@@ -8,10 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from atrous.inference.views import Views
-from atrous.models import Segmenter
+from atrous.inference.engine import Engine
 from atrous.run import load_log
 
 FILENAME = "predictions.jsonl"
@@ -97,15 +94,14 @@ class Manifest:
         self._file.flush()
 
 
-def compute_digest(model: Segmenter, views: Views, precision: str, *options: Any) -> str:
+def compute_digest(engine: Engine, *options: Any) -> str:
     """Return a short text that changes with the weights, the card or any option."""
     digest = hashlib.blake2b(digest_size=12)
-    digest.update(model.card.to_json().encode() if model.card else b"")
-    digest.update(json.dumps([asdict(views), precision, options]).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        values = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(values.view(torch.uint8).numpy())
+    digest.update(engine.card.to_json().encode())
+    looks = [engine.name, asdict(engine.views), engine.precision, options]
+    digest.update(json.dumps(looks).encode())
+    for part in engine.iterate_weights():
+        digest.update(part)
     return digest.hexdigest()
 
 

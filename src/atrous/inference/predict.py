@@ -9,16 +9,17 @@ from typing import BinaryIO
 from atrous.data import read_image
 from atrous.data.sample import MAX_PIXELS
 from atrous.errors import ConfigError
-from atrous.inference.engine import Precision, TorchEngine, resolve_device
+from atrous.inference.engine import Precision
 from atrous.inference.job import PredictionJob, Progress
 from atrous.inference.job_options import JobOptions, check_names
 from atrous.inference.manifest import Manifest, compute_digest
+from atrous.inference.open_engine import open_engine
 from atrous.inference.outputs import FILES, Segmented, write_shares
 from atrous.inference.prediction import compute_prediction
 from atrous.inference.sources import Clip, Picture, Source, find_sources
 from atrous.inference.video import import_av
 from atrous.inference.views import Views
-from atrous.models import Segmenter, load_model
+from atrous.models import Segmenter
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def predict(
     views: Views = Views(),  # noqa: B008 (immutable)
     device: str = "auto",
     precision: Precision = "32",
+    engine: str = "torch",
     resume: bool = False,
     frames: bool = False,
     full_names: bool = False,
@@ -69,7 +71,7 @@ def predict(
         print(report.written, report.failed)
 
     Args:
-        run_or_model: Run folder, weights file or model.
+        run_or_model: Run folder, weights file, exported file or model.
         paths: Pictures, videos, archives, folders, patterns such as `photos/**/*.jpg`, numbers of
             cameras; of a folder every picture directly inside is taken.
         out: Folder to write to; made if need be.
@@ -78,6 +80,8 @@ def predict(
         views: Scales, mirror images and windows to look through.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …; a model given as such stays where it is.
         precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
+        engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
+            of them; see `open_engine`.
         resume: Leave out what is there already, made of the same content in the same way.
         frames: Write the frames of a video as pictures, not as videos.
         full_names: Keep folders and suffix of the path as given: `photos/a.jpg.png`.
@@ -104,11 +108,13 @@ def predict(
     check_names(sources, out, options)
     if any(isinstance(source, Clip) for source in sources):
         import_av()
-    engine = build_engine(run_or_model, views=views, device=device, precision=precision)
-    digest = compute_digest(engine.model, views, engine.precision, unsure_below, frames)
+    runner = open_engine(run_or_model, engine, views=views, device=device, precision=precision)
+    if options.needs_logits:
+        runner.require_logits()
+    digest = compute_digest(runner, unsure_below, frames)
     manifest = _open_manifest(out, resume=resume)
     try:
-        job = PredictionJob(engine, out, options, manifest, digest, progress)
+        job = PredictionJob(runner, out, options, manifest, digest, progress)
         todo: list[Source] = []
         resumed: list[Source] = []
         for source in sources:
@@ -140,12 +146,13 @@ def predict_stream(
     views: Views = Views(),  # noqa: B008 (immutable)
     device: str = "auto",
     precision: Precision = "32",
+    engine: str = "torch",
     max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Segment one picture from one file object into another; nothing is written on an error.
 
     Args:
-        run_or_model: Run folder, weights file or model.
+        run_or_model: Run folder, weights file, exported file or model.
         source: Holds a picture file.
         target: Gets the file of the one output.
         kind: Of mask, overlay, confidence, probs, rle and geojson.
@@ -160,28 +167,18 @@ def predict_stream(
     if kind not in FILES:
         raise ConfigError(f"'{kind}' is no file of one picture. Choose from: {', '.join(FILES)}.")
     image = read_image(BytesIO(source.read()), name="stdin", max_pixels=max_pixels)
-    engine = build_engine(run_or_model, views=views, device=device, precision=precision)
+    runner = open_engine(run_or_model, engine, views=views, device=device, precision=precision)
     prediction = compute_prediction(
-        engine,
+        runner,
         image,
         confidence=kind == "confidence",
         probs=kind == "probs",
         unsure_below=unsure_below,
     )
     whole = BytesIO()
-    FILES[kind][1](whole, Segmented("stdin", image, prediction), engine.classes)
+    FILES[kind][1](whole, Segmented("stdin", image, prediction), runner.classes)
     target.write(whole.getvalue())
     target.flush()
-
-
-def build_engine(
-    run_or_model: Path | str | Segmenter, *, views: Views, device: str, precision: Precision
-) -> TorchEngine:
-    """Load a model, if need be, and make it ready."""
-    model = run_or_model
-    if not isinstance(model, Segmenter):
-        model = load_model(model, device=resolve_device(device))
-    return TorchEngine(model, views=views, precision=precision)
 
 
 def _open_manifest(out: Path, *, resume: bool) -> Manifest:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from atrous.classes import VOID
-from atrous.errors import DataError, WeightsError
-from atrous.inference.engine import Engine, compute_confidence
+from atrous.errors import DataError
+from atrous.inference.engine import Engine, check_finite, compute_confidence
 
 MAX_PROBS_BYTES = 4 * 2**30
 """Probabilities of a picture that would need more are refused."""
@@ -47,6 +47,7 @@ def compute_prediction(
         unsure_below: Pixels whose likeliest class is less probable become void.
 
     Raises:
+        ConfigError: More than the mask is asked for of an engine that gives masks only.
         DataError: The probabilities would need too much memory.
         WeightsError: The logits are not finite.
     """
@@ -58,6 +59,8 @@ def compute_prediction(
             f"{num_bytes / 2**30:.1f} GiB, where at most {MAX_PROBS_BYTES / 2**30:.0f} GiB are "
             "kept. Leave probs out of --save for this picture, or cut it into parts."
         )
+    if not (confidence or probs or unsure_below > 0):
+        return Prediction(engine.predict_mask(image).cpu())
     prediction = Prediction(
         torch.empty(height, width, dtype=torch.uint8),
         torch.empty(height, width, dtype=torch.uint8) if confidence else None,
@@ -65,11 +68,7 @@ def compute_prediction(
     )
     for rows, columns, logits in engine.iterate_blocks(image):
         best, indices = logits.max(dim=0)
-        if not bool(best.isfinite().all()):
-            raise WeightsError(
-                "The model's logits are not finite, so there is no likeliest class. Its weights "
-                "are damaged or its training diverged; use other weights, or --precision 32."
-            )
+        check_finite(best)
         mask = indices.to(torch.uint8)
         if confidence or unsure_below > 0:
             sureness = compute_confidence(logits, engine.temperature)

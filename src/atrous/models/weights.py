@@ -78,6 +78,19 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
     return model.eval()
 
 
+def load_card(path: Path) -> ModelCard | None:
+    """Read only the card of a weights file; None if it has none.
+
+    Raises:
+        WeightsError: The file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return _read_card(file.metadata())
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
 def find_weights(run_or_file: Path) -> Path:
     """Return the file to load: the path itself, or the best or last weights of a run folder.
 
@@ -207,12 +220,16 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        card = ModelCard.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+            card = _read_card(file.metadata())
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
     return tensors, card
+
+
+def _read_card(metadata: dict[str, str] | None) -> ModelCard | None:
+    text = (metadata or {}).get(METADATA_KEY)
+    return None if text is None else ModelCard.from_json(text)
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:

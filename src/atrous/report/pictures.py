@@ -15,7 +15,8 @@ from atrous.errors import DataError
 from atrous.evaluation import load_image_counts
 from atrous.evaluation.evaluate_model import check_classes
 from atrous.inference import TorchEngine, Views, resolve_device
-from atrous.inference.engine import compute_confidence, compute_mask
+from atrous.inference.engine import compute_confidence
+from atrous.inference.upsampled_mask import compute_mask
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
 from atrous.report.loaded_run import LoadedRun
@@ -201,14 +202,15 @@ def open_scored_data(run: LoadedRun) -> SegmentationDataset:
 def build_scored_engine(run: LoadedRun, dataset: SegmentationDataset, device: str) -> TorchEngine:
     """Load a run's model to predict as its evaluation did."""
     model = load_model(run.folder.path, device=resolve_device(device))
-    check_classes(model, dataset)
     stride = run.scores.get("output_stride")
     if stride and stride != model.options.get("output_stride"):
         model = set_output_stride(model, stride)
     views: dict[str, Any] = run.scores.get("views") or {}
     if "scales" in views:
         views = {**views, "scales": tuple(views["scales"])}
-    return TorchEngine(model, views=Views(**views), precision=run.scores.get("precision", "32"))
+    engine = TorchEngine(model, views=Views(**views), precision=run.scores.get("precision", "32"))
+    check_classes(engine.card, dataset)
+    return engine
 
 
 def _color_classes(indices: Pixels, classes: Classes) -> Image.Image:

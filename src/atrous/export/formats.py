@@ -1,0 +1,98 @@
+"""Programs written as files of other runtimes, with all that the model knows of itself."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from atrous.files import write_atomically
+from atrous.inference.exported import INPUT_NAME, METADATA_KEY, ExportCard, import_extra
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+
+OPSET = 20
+"""Version of the ONNX operators; read by ONNX Runtime from 1.17 on."""
+
+
+def build_onnx(program: ExportedProgram, card: ExportCard) -> tuple[Any, ExportedProgram]:
+    """Translate a program to ONNX.
+
+    Returns:
+        The `onnx.ModelProto` with the card in its metadata, and the program in the simpler
+        operations that it was made of: its results have the same names.
+    """
+    output_name = "mask" if card.mask_output else "logits"
+    with quiet():
+        translated = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=[INPUT_NAME],
+            output_names=[output_name],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert translated is not None
+    simple_program = translated.exported_program
+    assert simple_program is not None
+    model = translated.model_proto
+    # Where each node came from is a stack trace with the paths of this machine.
+    for message in (*model.graph.node, *model.graph.input, *model.graph.output):
+        del message.metadata_props[:]
+    del model.graph.metadata_props[:], model.graph.value_info[:]
+    model.doc_string = model.graph.doc_string = ""
+    add_onnx_card(model, card)
+    return model, simple_program
+
+
+def add_onnx_card(model: Any, card: ExportCard) -> None:
+    """Put the card into the metadata of an `onnx.ModelProto`, in place of what was there."""
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=card.to_json())
+
+
+def save_onnx(model: Any, path: Path) -> None:
+    """Write an `onnx.ModelProto` as one file."""
+    write_atomically(path, lambda file: file.write(model.SerializeToString()))
+
+
+def build_openvino(onnx_model: Any) -> Any:
+    """Translate an `onnx.ModelProto` to an `openvino.Model`; results keep their names."""
+    import_extra("openvino.frontend.onnx")
+    openvino = import_extra("openvino")
+    return openvino.Core().read_model(onnx_model.SerializeToString())
+
+
+def save_openvino(model: Any, card: ExportCard, path: Path) -> None:
+    """Write an `openvino.Model` with its card: the .xml, and the .bin beside it."""
+    openvino = import_extra("openvino")
+    model.set_rt_info(card.to_json(), [METADATA_KEY, "card"])
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def save_program(program: ExportedProgram, card: ExportCard, path: Path) -> None:
+    """Write a program of torch.export with its card."""
+    with quiet():
+        torch.export.save(program, path, extra_files={METADATA_KEY: card.to_json()})
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return an exported file and the one that belongs to it, if its kind has one."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what exporters say of their own innards away from the user."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)

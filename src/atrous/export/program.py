@@ -1,0 +1,69 @@
+"""A network as a program of torch.export, with what stands before and behind it."""
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from atrous.errors import ExportError
+from atrous.inference.exported import INPUT_NAME, ExportCard
+from atrous.models import Segmenter
+from atrous.models.cropped_taps import crop_taps
+
+
+class ExportNetwork(nn.Module):
+    """A network, with normalisation before and comparison of the classes behind it if asked for.
+
+    Shapes:
+        image: float32 (batch, 3, H, W), normalised; or uint8 (batch, H, W, 3) with `uint8_input`
+        returns: float32 logits (batch, classes, H, W); or uint8 (batch, H, W) with `mask_output`
+    """
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, network: Segmenter, card: ExportCard) -> None:
+        super().__init__()
+        self.network = network
+        self.uint8_input = card.uint8_input
+        self.mask_output = card.mask_output
+        for name, values in (("offset", card.model.mean), ("scale", card.model.std)):
+            self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute logits or masks."""
+        if self.uint8_input:
+            image = (image.permute(0, 3, 1, 2).float() - self.offset) / self.scale
+        logits = self.network(image)
+        return logits.argmax(dim=1).to(torch.uint8) if self.mask_output else logits
+
+
+def build_program(model: Segmenter, card: ExportCard) -> ExportedProgram:
+    """Trace a model: for any batch, height and width from 32 up, or for one picture of one size.
+
+    For one size, taps of atrous convolutions that only read padding are left out.
+
+    Args:
+        model: In evaluation mode, on the CPU.
+        card: Says what the program takes and gives.
+
+    Raises:
+        ExportError: The model cannot be traced.
+    """
+    fixed = card.size_hw is not None
+    network = ExportNetwork(crop_taps(model) if fixed else model, card).eval()
+    batch, (height, width) = (1, card.size_hw) if card.size_hw else (2, (96, 128))
+    if card.uint8_input:
+        example = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
+        axes = (0, 1, 2)
+    else:
+        example = torch.zeros(batch, 3, height, width)
+        axes = (0, 2, 3)
+    sizes = None if fixed else {INPUT_NAME: dict.fromkeys(axes, Dim.DYNAMIC)}
+    try:
+        with torch.no_grad():
+            return torch.export.export(network, (example,), dynamic_shapes=sizes, strict=False)
+    except Exception as error:  # tracing fails in many ways
+        raise ExportError(
+            f"{model.name} cannot be traced for export: {str(error).strip().splitlines()[0]}. "
+            "Try a fixed size (--size), or report the model and its options."
+        ) from error

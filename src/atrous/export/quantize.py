@@ -1,0 +1,127 @@
+"""INT8: ranges from training pictures, and layers that cost too much accuracy put back."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from atrous.classes import VOID
+from atrous.data import SegmentationDataset, normalize, resize_image
+from atrous.data.transforms import resize_mask
+from atrous.evaluation import Counts
+from atrous.evaluation.counts import compute_errors
+from atrous.evaluation.metrics import compute_miou
+from atrous.export.formats import quiet
+from atrous.inference.exported import INPUT_NAME, Array, ExportCard, import_extra
+from atrous.inference.views import SMALLEST_PX
+
+Infer = Callable[[Array], Array]
+
+
+class CalibrationPictures:
+    """Training pictures as the network sees them, spread evenly over the split, read when needed.
+
+    Args:
+        dataset: Training split.
+        card: Says how pictures are sized and normalised.
+        num_images: How many, or all if there are fewer.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, card: ExportCard, num_images: int) -> None:
+        self.dataset = dataset
+        self.card = card
+        num_images = min(num_images, len(dataset))
+        self.indices = [round(i * len(dataset) / num_images) for i in range(num_images)]
+
+    def load(self, index: int) -> tuple[Array, Tensor]:
+        """Return the network's input, and the mask (H, W) that belongs to it."""
+        sample = self.dataset.load(index)
+        image, mask = sample.image.as_subclass(Tensor), sample.mask.as_subclass(Tensor)
+        model = self.card.model
+        if model.size_hw is not None:
+            image = resize_image(image, model.size_hw)
+            mask = resize_mask(mask, model.size_hw).as_subclass(Tensor)
+        height, width = self.card.size_hw or (
+            max(image.shape[-2], SMALLEST_PX),
+            max(image.shape[-1], SMALLEST_PX),
+        )
+        image, mask = image[:, :height, :width], mask[:height, :width]
+        right, below = width - image.shape[-1], height - image.shape[-2]
+        mask = F.pad(mask, (0, right, 0, below), value=VOID)
+        if self.card.uint8_input:
+            fill = (torch.tensor(model.mean) * 255).round().to(torch.uint8)
+            whole = fill[:, None, None].repeat(1, height, width)
+            whole[:, : image.shape[-2], : image.shape[-1]] = image
+            return whole.permute(1, 2, 0)[None].contiguous().numpy(), mask
+        pixels = normalize(image[None], model.mean, model.std)
+        return F.pad(pixels, (0, right, 0, below)).contiguous().numpy(), mask
+
+
+def quantize_model(
+    model: Any, pictures: CalibrationPictures, *, max_miou_drop: float | None = None
+) -> Any:
+    """Quantise a network to INT8.
+
+    Args:
+        model: `onnx.ModelProto` or `openvino.Model`; stays as it is.
+        pictures: Give the range of each layer's values.
+        max_miou_drop: If given, the layers whose quantisation costs most are put back to float
+            until the mIoU on these pictures drops by no more than this.
+
+    Raises:
+        ConfigError: nncf is not installed.
+    """
+    with quiet():
+        return _quantize(model, pictures, max_miou_drop)
+
+
+def _quantize(model: Any, pictures: CalibrationPictures, max_miou_drop: float | None) -> Any:
+    nncf = import_extra("nncf")
+    calibration = nncf.Dataset(
+        pictures.indices, lambda index: {INPUT_NAME: pictures.load(index)[0]}
+    )
+    options = {
+        "preset": nncf.QuantizationPreset.MIXED,
+        "subset_size": len(pictures.indices),
+        "ignored_scope": nncf.IgnoredScope(
+            types=["Resize", "Interpolate", "ArgMax", "TopK"], validate=False
+        ),
+    }
+    if max_miou_drop is None:
+        return nncf.quantize(model, calibration, **options)
+    return nncf.quantize_with_accuracy_control(
+        model,
+        calibration,
+        nncf.Dataset(pictures.indices),
+        partial(_score, pictures),
+        max_drop=max_miou_drop,
+        drop_type=nncf.DropType.ABSOLUTE,
+        **options,
+    )
+
+
+def _score(pictures: CalibrationPictures, model: Any, indices: Iterable[int]) -> tuple[float, None]:
+    """Return the mIoU of a network on some pictures, in the form that nncf asks for."""
+    infer = _open(model)
+    counts = Counts(len(pictures.dataset.classes))
+    for index in indices:
+        array, mask = pictures.load(index)
+        output = infer(array)[0]
+        found = output if pictures.card.mask_output else output.argmax(axis=0)
+        counts.update(torch.from_numpy(found.astype(np.uint8)), mask)
+    # NaN where no pixel is labelled, which nothing would compare with.
+    return float(np.nan_to_num(compute_miou(compute_errors(counts.confusion)))), None
+
+
+def _open(model: Any) -> Infer:
+    if hasattr(model, "SerializeToString"):
+        runtime = import_extra("onnxruntime")
+        session = runtime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        return lambda array: session.run(None, {INPUT_NAME: array})[0]
+    return lambda array: np.asarray(model([array])[0])

@@ -1,0 +1,94 @@
+"""Runs ONNX files with ONNX Runtime."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atrous.inference.exported import (
+    INPUT_NAME,
+    METADATA_KEY,
+    Array,
+    ExportedEngine,
+    import_extra,
+    parse_export_card,
+    unreadable_export,
+)
+from atrous.inference.views import Views
+
+FLOAT = 1
+"""`onnx.TensorProto.FLOAT`."""
+
+
+class OnnxEngine(ExportedEngine):
+    """An ONNX file on ONNX Runtime, with as many threads as torch.
+
+    Args:
+        path: The file, written by `atrous export`.
+        views: Scales, mirror images and windows to look through.
+
+    Raises:
+        ConfigError: onnxruntime is not installed.
+        WeightsError: The file cannot be used.
+    """
+
+    def __init__(self, path: Path, *, views: Views = Views()) -> None:  # noqa: B008 (immutable)
+        self._session = _open_session(path, path)
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        card = parse_export_card(path, text)
+        precision = "int8" if card.target.endswith("int8") else "32"
+        super().__init__(path, card, precision=precision, views=views)
+
+    def run(self, array: Array) -> Array:
+        """Run the file as it is: logits or masks, with the batch."""
+        return self._session.run(None, {INPUT_NAME: array})[0]
+
+    def run_small(self, array: Array) -> Array:
+        """Run the file up to its last resizing, where there is one: small logits."""
+        return self._small_session.run(None, {INPUT_NAME: array})[0]
+
+    def run_layers(self, array: Array, names: Sequence[str]) -> dict[str, Array]:
+        """Return those of the named intermediate results that the file still has."""
+        model = import_extra("onnx").load(str(self.path))
+        made = {name for node in model.graph.node for name in node.output}
+        known = [name for name in names if name in made]
+        session = _open_session(self.path, _cut(model, known))
+        return dict(zip(known, session.run(known, {INPUT_NAME: array}), strict=True))
+
+    @cached_property
+    def _small_session(self) -> Any:
+        if self.export.mask_output:
+            return self._session
+        model = import_extra("onnx").load(str(self.path))
+        resizes = [node for node in model.graph.node if node.op_type == "Resize"]
+        made_last = model.graph.node[-1].output
+        if not resizes or list(resizes[-1].output) != list(made_last):
+            return self._session
+        return _open_session(self.path, _cut(model, [resizes[-1].input[0]]))
+
+
+def _cut(model: Any, outputs: Sequence[str]) -> bytes:
+    """Return the network that ends at the given intermediate results."""
+    onnx = import_extra("onnx")
+    del model.graph.output[:]
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, FLOAT, None) for name in outputs
+    )
+    return model.SerializeToString()
+
+
+def _open_session(path: Path, source: Path | bytes) -> Any:
+    runtime = import_extra("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        return runtime.InferenceSession(
+            source if isinstance(source, bytes) else str(source),
+            options,
+            providers=["CPUExecutionProvider"],
+        )
+    except Exception as error:  # its errors share no class
+        raise unreadable_export(path, error) from error

@@ -1,0 +1,231 @@
+"""Exports: the same as torch at any size, what they say of themselves, what the gate refuses."""
+
+import copy
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import atrous
+from atrous.data import open_dataset
+from atrous.errors import ConfigError, DataError, ExportError, WeightsError
+from atrous.export import export_model, formats, run_gate
+from atrous.export.drift import compute_drift, find_most_drifting
+from atrous.export.program import build_program
+from atrous.inference import TorchEngine, Views, open_engine
+from atrous.inference.open_engine import open_export
+from atrous.inference.upsampled_mask import compute_mask
+
+SIZES = [(64, 96), (65, 97), (33, 47)]
+
+
+def random_image(height, width):
+    generator = torch.Generator().manual_seed(height * width)
+    return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
+def test_an_export_equals_torch_at_any_size(target, exported, model):
+    engine = open_export(exported(target).path, trusted=True)
+    original = TorchEngine(model)
+    for size in SIZES:
+        image = random_image(*size)
+        expected = original.compute_logits(image)
+        assert torch.allclose(engine.compute_logits(image), expected, atol=1e-4)
+        agreement = (engine.predict_mask(image) == compute_mask(expected)).float().mean()
+        assert agreement > 0.999
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
+def test_several_views_go_through_an_export_too(target, exported, model):
+    views, image = Views((0.75, 1.0), flip=True, window_px=48), random_image(50, 81)
+    engine = open_export(exported(target).path, views=views, trusted=True)
+    expected = TorchEngine(model, views=views).compute_logits(image)
+    assert torch.allclose(engine.compute_logits(image), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
+def test_the_file_knows_all_that_the_weights_knew_and_nothing_of_this_machine(
+    target, exported, model
+):
+    report = exported(target)
+    assert open_export(report.path, trusted=True).card == model.card
+    source = str(Path(atrous.__file__).parent).encode()
+    for file in formats.list_files(report.path):
+        assert source not in file.read_bytes()
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_the_metadata_can_be_read_without_this_package(target, exported, model):
+    path = exported(target).path
+    if target == "onnx":
+        onnx = pytest.importorskip("onnx")
+        text = {item.key: item.value for item in onnx.load(str(path)).metadata_props}["atrous"]
+        onnx.checker.check_model(str(path))
+    else:
+        openvino = pytest.importorskip("openvino")
+        text = openvino.Core().read_model(str(path)).get_rt_info(["atrous", "card"]).value
+    values = json.loads(text)
+    assert tuple(values["classes"]["names"]) == model.card.classes.names
+    assert values["mean"] == [0.5, 0.4, 0.3]
+    assert values["temperature"] == 1.5
+    assert values["export"] == {
+        "target": target, "uint8_input": False, "mask_output": False, "size_hw": None
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
+def test_int8_is_small_and_near(target, exported, model):
+    report = exported(target)
+    assert report.gates["int8"].passed
+    num_bytes = sum(file.stat().st_size for file in formats.list_files(report.path))
+    assert num_bytes < 0.4 * 4 * sum(tensor.numel() for tensor in model.state_dict().values())
+    image = (
+        open_dataset(json.loads(report.record_path.read_text())["data"]["root"], "val")
+        .load(0)
+        .image
+    )
+    exact = TorchEngine(model).compute_logits(image)
+    engine = open_export(report.path)
+    assert engine.precision == "int8"
+    near = engine.compute_logits(image)
+    assert not torch.equal(near, exact)
+    assert (near - exact).square().mean().sqrt() < 0.2 * exact.std()
+
+
+def test_the_record_holds_hashes_and_gates(exported, model, run):
+    report = exported("pt2")
+    assert report.record_path == run / "exports" / "pt2.json"
+    record = json.loads(report.record_path.read_text())
+    assert record["files"] == ["pt2.pt2"]
+    gate = record["gates"]["32"]
+    assert gate["passed"]
+    assert gate["max_logit_difference"] <= 1e-4
+    assert gate["pixel_agreement"] == 1
+    assert gate["miou_original"] == gate["miou_exported"]
+    assert record["data"]["num_images"] == 3
+    assert not [path for path in report.path.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_normalisation_and_comparison_inside_at_one_size(need, data, model, new_run):
+    need("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    report = export_model(
+        new_run, "onnx", data=data, uint8_input=True, mask_output=True, size_hw=(64, 64)
+    )
+    assert report.path.name == "onnx-64x64.onnx"
+    image = random_image(64, 64)
+    session = onnxruntime.InferenceSession(str(report.path))
+    (mask,) = session.run(None, {"image": image.permute(1, 2, 0)[None].numpy()})
+    assert (mask.dtype, mask.shape) == (np.uint8, (1, 64, 64))
+    expected = TorchEngine(model).predict_mask(image)
+    assert (torch.from_numpy(mask[0]) == expected).float().mean() > 0.999
+
+    engine = open_export(report.path)
+    assert torch.equal(engine.predict_mask(image), torch.from_numpy(mask[0]))
+    with pytest.raises(ConfigError, match=r"64 × 64 pixels only.*--window 64"):
+        engine.predict_mask(random_image(64, 65))
+    with pytest.raises(ConfigError, match="masks only"):
+        engine.compute_logits(image)
+    windowed = open_export(report.path, views=Views(window_px=64))
+    assert windowed.predict_mask(random_image(90, 40)).shape == (90, 40)
+
+
+@pytest.fixture
+def tampered(model):
+    """The model with one layer of other weights."""
+    wrong = copy.deepcopy(model)
+    with torch.no_grad():
+        wrong.backbone.layer2[1].conv1.weight.mul_(1.5)
+    return wrong
+
+
+def test_a_tampered_export_fails_and_the_layer_is_named(tampered, data, monkeypatch, new_run):
+    save_program = formats.save_program
+
+    def save_wrong(program, card, path):
+        save_program(build_program(tampered, card), card, path)
+
+    monkeypatch.setattr(formats, "save_program", save_wrong)
+    with pytest.raises(ExportError, match=r"logits differ by up to.*layer2\.1\.conv1") as error:
+        export_model(new_run, "pt2", data=data)
+    assert "asked for: logits within 0.001 and 99.99% of the pixels" in str(error.value)
+    assert [path.name for path in (new_run / "exports").iterdir()] == ["pt2.rejected.pt2"]
+    with pytest.raises(ConfigError, match="has no export pt2"):
+        open_engine(new_run, "pt2")
+
+
+def test_the_layer_is_found_in_onnx_and_openvino_too(exported, tampered):
+    engines = [open_export(exported(target).path) for target in ("onnx", "openvino")]
+    _, wrong_program = formats.build_onnx(
+        build_program(tampered, engines[0].export), engines[0].export
+    )
+    for engine in engines:
+        drifts = compute_drift(wrong_program, engine, random_image(64, 96))
+        assert len(drifts) > 20
+        worst = find_most_drifting(drifts)
+        assert worst.layer.startswith("backbone.layer2.1.")
+        assert all(drift.error < 1e-4 for drift in drifts[: drifts.index(worst)])
+
+
+def test_a_failed_export_leaves_the_earlier_one(exported, run, data, tmp_path, monkeypatch):
+    exported("pt2")
+    run = shutil.copytree(run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (run / "exports").iterdir()}
+
+    def fail(program, card, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(formats, "save_program", fail)
+    with pytest.raises(ExportError, match=r"No space left.*wrote there is untouched"):
+        export_model(run, "pt2", data=data)
+    assert {path: path.read_bytes() for path in (run / "exports").iterdir()} == before
+
+
+def test_not_a_number_never_passes_the_gate(exported, model, data, monkeypatch):
+    engine = open_export(exported("pt2").path, trusted=True)
+    run = engine.run
+    monkeypatch.setattr(engine, "run", lambda array: np.nan * run(array))
+    dataset = open_dataset(data, "val")
+    gate = run_gate(TorchEngine(model), {"32": engine, "int8": engine}, dataset, num_images=2)
+    assert not gate["32"].passed
+    assert not gate["int8"].passed
+    assert json.dumps(gate["32"].to_json(), allow_nan=False)
+    assert gate["32"].num_images == 2
+
+
+def test_bad_requests_write_nothing(run, data, tmp_path, monkeypatch):
+    weights = run / "best.safetensors"
+    out = tmp_path / "new" / "a.pt2"
+    cases = [
+        ((run, "onxx", out), {}, ConfigError, "Did you mean 'onnx'"),
+        ((run, "pt2", out), {}, ConfigError, "give the data"),
+        ((weights, "pt2", out), {}, ConfigError, "give the data"),
+        ((run, "pt2", out), {"data": tmp_path / "none"}, DataError, "no folder"),
+        ((run, "pt2", out), {"data": data, "split": "test"}, DataError, "no split 'test'"),
+        ((run, "pt2", tmp_path / "new" / "a.onnx"), {"data": data}, ConfigError, r"a\.pt2"),
+        ((run, "pt2", out), {"data": data, "size_hw": (16, 64)}, ConfigError, "below 32"),
+        ((run, "pt2", out), {"data": data, "size_hw": (64, 96)}, ConfigError, "windows are square"),
+        ((run, "pt2", out), {"data": data, "num_gate_images": 0}, ConfigError, "at least one"),
+        ((tmp_path, "pt2", out), {"data": data}, WeightsError, r"neither best\.safetensors"),
+    ]
+    for arguments, options, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            export_model(*arguments, **options)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=r"package onnx.*pip install 'atrous\[export\]'"):
+        export_model(run, "onnx", out.with_suffix(".onnx"), data=data)
+    assert not out.parent.exists()
+
+
+def test_a_weights_file_is_exported_beside_itself(data, new_run):
+    report = export_model(new_run / "best.safetensors", "pt2", data=data, num_gate_images=1)
+    assert {path.name for path in new_run.iterdir()} == {
+        "best.safetensors", "best-pt2.pt2", "best-pt2.json"
+    }  # fmt: skip
+    assert report.record.files == ("best-pt2.pt2",)
