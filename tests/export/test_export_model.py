@@ -140,7 +140,7 @@ def tampered(model):
     """The model with one layer of other weights."""
     wrong = copy.deepcopy(model)
     with torch.no_grad():
-        wrong.backbone.layer2[1].conv1.weight.mul_(1.5)
+        wrong.backbone.layer2[1].conv1.weight.mul_(8)
     return wrong
 
 

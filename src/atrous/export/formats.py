@@ -77,6 +77,10 @@ def save_openvino(model: Any, card: ExportCard, path: Path) -> None:
 
 def save_program(program: ExportedProgram, card: ExportCard, path: Path) -> None:
     """Write a program of torch.export with its card."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)  # it has the paths of this machine
     with quiet():
         torch.export.save(program, path, extra_files={METADATA_KEY: card.to_json()})
 
