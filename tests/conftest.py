@@ -10,7 +10,7 @@ from torch import nn
 from atrous.classes import build_classes
 from atrous.models import ModelCard, Segmenter
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from atrous.data.sample import read_image, read_image_size
 from atrous.errors import DataError
 from atrous.serve.limits import DECODING_BYTES, Limits
 from atrous.serve.memory import Hold
-from atrous.serve.refusals import Refusal, TooLargeError, UnknownFormatError, UnusableError
+from atrous.serve.refusals import RefusedError, TooLargeError, UnknownFormatError, UnusableError
 
 FORMATS = {
     "PNG": "image/png",
@@ -57,7 +57,7 @@ def decode_picture(content: bytes, limits: Limits, hold: Hold) -> Tensor:
         )
         hold.set(image.numel())
         return image.as_subclass(Tensor)
-    except Refusal:
+    except RefusedError:
         raise
     except Exception as error:  # decoders raise what they like on damaged files
         raise _explain(error) from error
@@ -76,7 +76,7 @@ def check_size(height: int, width: int, limits: Limits) -> None:
         )
 
 
-def _explain(error: Exception) -> Refusal:
+def _explain(error: Exception) -> RefusedError:
     cause = error.__cause__ or error
     if isinstance(cause, UnidentifiedImageError):
         return UnknownFormatError(

@@ -5,7 +5,7 @@ import math
 from atrous.errors import AtrousError
 
 
-class Refusal(AtrousError):
+class RefusedError(AtrousError):
     """A request that is not served; the message says why and what to do."""
 
     status = 400
@@ -16,19 +16,19 @@ class Refusal(AtrousError):
         return {}
 
 
-class UnknownModelError(Refusal):
+class UnknownModelError(RefusedError):
     """There is no model of that name."""
 
     status = 404
 
 
-class NotAcceptableError(Refusal):
+class NotAcceptableError(RefusedError):
     """None of the media types that the sender accepts can be given."""
 
     status = 406
 
 
-class SlowSenderError(Refusal):
+class SlowSenderError(RefusedError):
     """The body did not arrive in time."""
 
     status = 408
@@ -39,25 +39,25 @@ class SlowSenderError(Refusal):
         return {"Connection": "close"}
 
 
-class TooLargeError(Refusal):
+class TooLargeError(RefusedError):
     """The body or the picture is beyond a limit."""
 
     status = 413
 
 
-class UnknownFormatError(Refusal):
+class UnknownFormatError(RefusedError):
     """The body is no picture of a format that is read."""
 
     status = 415
 
 
-class UnusableError(Refusal):
+class UnusableError(RefusedError):
     """A parameter, field or picture that is understood and cannot be used."""
 
     status = 422
 
 
-class BusyError(Refusal):
+class BusyError(RefusedError):
     """There is more work than is taken at once.
 
     Args:
@@ -83,7 +83,7 @@ class NotReadyError(BusyError):
     status = 503
 
 
-class DeadlineError(Refusal):
+class DeadlineError(RefusedError):
     """The answer was not there in time."""
 
     status = 504

@@ -134,11 +134,19 @@ class Service:
             NotReadyError: The models are being loaded or the server is being stopped.
             BusyError: Too many pictures are waiting.
         """
-        if self.state == "loading":
-            raise NotReadyError("The models are being loaded. Try again shortly.", 5)
+        self.check_loaded()
         if self.state == "stopping":
             raise NotReadyError("The server is being stopped.", 5)
         self._batcher.check_room()
+
+    def check_loaded(self) -> None:
+        """Refuse until all models are there.
+
+        Raises:
+            NotReadyError: They are not.
+        """
+        if len(self.engines) < len(self.sources):
+            raise NotReadyError("The models are being loaded. Try again shortly.", 5)
 
     def submit(self, name: str, image: Tensor, *, confidence: bool = False) -> "Future[Segmented]":
         """Queue a picture. Cancel the future if nobody waits for it any more.
@@ -161,7 +169,7 @@ class Service:
             picture: uint8 (H, W, 3)
 
         Raises:
-            Refusal: It is too large, too much is waiting, or it took too long.
+            RefusedError: It is too large, too much is waiting, or it took too long.
             AtrousError: The model could not do it.
         """
         height, width = picture.shape[:2]
