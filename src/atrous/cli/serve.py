@@ -61,7 +61,7 @@ def run_serve(
         import_extra(package, "serve")
     from atrous.serve import Limits, build_service
     from atrous.serve.app import build_app
-    from atrous.serve.server import open_socket, run_server
+    from atrous.serve.server import build_server, open_socket, run_server
 
     limits = Limits(
         max_body_bytes=round(max_body_mb * 1e6),
@@ -102,7 +102,8 @@ def run_serve(
         )
         console.print(f"Ready at {url}: {escape(engines)}. Ctrl-C stops.", highlight=False)
 
-    run_server(service, app, listener, access_log=access_log, tell_ready=tell_ready)
+    server = build_server(service, app, access_log=access_log)
+    run_server(server, listener, tell_ready=tell_ready)
     console.print("Stopped; every picture that was taken is answered.", highlight=False)
 
 

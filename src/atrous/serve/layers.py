@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 import time
+from contextlib import nullcontext
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -57,7 +58,14 @@ def _read_token(scope: Scope) -> bytes:
 
 
 class Meter:
-    """Counts requests by path and status, with the time each took."""
+    """Counts requests by path and status, with the time each took.
+
+    Args:
+        app: What is inside.
+        service: Told of requests to `paths`, which stopping waits for.
+        metrics: Where to count.
+        paths: Those of the API; all others are counted as `other`.
+    """
 
     def __init__(
         self, app: ASGIApp, service: Service, metrics: Metrics, paths: frozenset[str]
@@ -69,9 +77,10 @@ class Meter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and count it."""
-        if scope["type"] != "http" or scope["path"] not in self.paths:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        path = scope["path"] if scope["path"] in self.paths else "other"
         start_s, status = time.perf_counter(), 500
 
         async def note(message: Message) -> None:
@@ -81,9 +90,8 @@ class Meter:
             await send(message)
 
         try:
-            with self.service.active():
+            with nullcontext() if path == "other" else self.service.active():
                 await self.app(scope, receive, note)
         finally:
-            path = scope["path"]
             self.metrics.requests.labels(path, status).inc()
             self.metrics.seconds.labels(path).observe(time.perf_counter() - start_s)

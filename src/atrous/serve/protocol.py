@@ -54,8 +54,8 @@ class GuardedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self._head_timer = _cancel(self._head_timer)
-        self._write_timer = _cancel(self._write_timer)
+        self._stop_head_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -67,7 +67,7 @@ class GuardedProtocol(H11Protocol):
     def resume_writing(self) -> None:
         """Go on."""
         super().resume_writing()
-        self._write_timer = _cancel(self._write_timer)
+        self._stop_write_timer()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
@@ -87,7 +87,7 @@ class GuardedProtocol(H11Protocol):
         if waiting and self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(self._limits.transfer_s, self._give_up)
         elif not waiting:
-            self._head_timer = _cancel(self._head_timer)
+            self._stop_head_timer()
 
     def _give_up(self) -> None:
         if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
@@ -106,7 +106,12 @@ class GuardedProtocol(H11Protocol):
         self.transport.write(head.encode() + retry + b"\r\n" + body)
         self.transport.close()
 
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None

@@ -18,7 +18,7 @@ from atrous.serve.service import Service
 _KEEP_ALIVE_S = 5
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's server; it tells the service of a signal, and stops for pictures only."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -62,27 +62,13 @@ def open_socket(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def run_server(
-    service: Service,
-    app: FastAPI,
-    listener: socket.socket,
-    *,
-    access_log: bool = False,
-    tell_ready: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was taken and return.
-
-    It listens while the models are still being loaded, so that /readyz can say so.
+def build_server(service: Service, app: FastAPI, *, access_log: bool = False) -> Server:
+    """Set up uvicorn with the limits of a service; its `run` then serves.
 
     Args:
-        service: Loaded here, in a thread of its own.
+        service: Told when it has to stop.
         app: What answers.
-        listener: Made by `open_socket`; closed at the end.
         access_log: Whether to write a line per request.
-        tell_ready: Called when the models are loaded.
-
-    Raises:
-        AtrousError: A model cannot be loaded.
     """
     limits = service.limits
     config = uvicorn.Config(
@@ -98,12 +84,29 @@ def run_server(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(limits.deadline_s + 2 * limits.transfer_s) + 1,
     )
-    server = _Server(config, service)
+    return Server(config, service)
+
+
+def run_server(
+    server: Server, listener: socket.socket, *, tell_ready: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was taken and return.
+
+    It listens while the models are still being loaded, so that /readyz can say so.
+
+    Args:
+        server: Its service is loaded here, in a thread of its own.
+        listener: Made by `open_socket`; closed at the end.
+        tell_ready: Called when the models are loaded.
+
+    Raises:
+        AtrousError: A model cannot be loaded.
+    """
     failures: list[BaseException] = []
 
     def load() -> None:
         try:
-            service.load()
+            server.service.load()
             tell_ready()
         except BaseException as error:
             failures.append(error)
@@ -115,7 +118,7 @@ def run_server(
     try:
         server.run(sockets=[listener])
     finally:
-        service.stop()
+        server.service.stop()
         for sig, handler in handlers.items():
             signal.signal(sig, handler)
     if failures:
