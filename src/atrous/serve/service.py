@@ -220,7 +220,7 @@ class Service:
         for image in images:
             prediction = compute_prediction(engine, image, confidence=True)
             assert prediction.confidence is not None
-            confidence = prediction.confidence.numpy().astype(np.float32) / 255
+            confidence = prediction.confidence.float().div_(255).numpy()
             answers.append(Segmented(prediction.mask.numpy(), confidence))
         return answers
 
