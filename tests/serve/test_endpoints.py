@@ -1,14 +1,18 @@
 """What each path answers, to good requests and to bad ones."""
 
 import re
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from colored import COLORS, decode, draw, encode
+from PIL import Image
 
 from atrous.serve import Limits
 
@@ -32,10 +36,6 @@ def test_a_mask_comes_back_however_the_picture_is_sent(serve):
 
 
 def test_the_mask_has_the_colours_of_the_classes(serve):
-    from io import BytesIO
-
-    from PIL import Image
-
     picture = Image.open(BytesIO(serve().client.post("/v1/segment", content=PNG).content))
     assert picture.mode == "P"
     assert np.array_equal(np.asarray(picture.convert("RGB")), PIXELS)
@@ -214,8 +214,6 @@ def test_an_answer_that_takes_too_long_is_given_up_and_never_run(serve, engine):
 
 
 def test_a_sender_that_left_is_not_worked_for(serve, engine):
-    import httpx
-
     running = serve()
     engine.hold()
     kept = post_many(running, [PNG])
@@ -268,8 +266,6 @@ def test_pages_ask_the_service_and_get_confidence_too(serve, engine):
 
 
 def test_nothing_of_a_picture_touches_the_disk(serve, monkeypatch, tmp_path):
-    import tempfile
-
     def refuse(*arguments, **options):
         raise AssertionError("a temporary file was made")
 

@@ -15,7 +15,7 @@ from atrous.errors import ConfigError
 from atrous.serve.protocol import MAX_HEAD_BYTES, GuardedProtocol
 from atrous.serve.service import Service
 
-_KEEP_ALIVE_S = 5
+_KEEP_ALIVE_S = 20
 
 
 class Server(uvicorn.Server):
@@ -52,6 +52,8 @@ def open_socket(host: str, port: int) -> socket.socket:
         ConfigError: It cannot be listened on.
     """
     try:
+        if not 0 <= port < 2**16:  # getaddrinfo would take the rest of a division
+            raise OverflowError("ports are from 0 to 65535")
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, OverflowError) as error:
