@@ -100,10 +100,13 @@ def run_serve(
         engines = ", ".join(
             f"{name} ({one.name}, {one.precision})" for name, one in service.engines.items()
         )
-        console.print(f"Ready at {url}: {escape(engines)}. Ctrl-C stops.", highlight=False)
+        ready = f"Ready at {url}: {escape(engines)}. Ctrl-C stops."
+        console.print(ready, highlight=False, soft_wrap=True)
 
     server = build_server(service, app, access_log=access_log)
     run_server(server, listener, tell_ready=tell_ready)
+    if server.force_exit:
+        raise KeyboardInterrupt
     console.print("Stopped; every picture that was taken is answered.", highlight=False)
 
 
