@@ -1,6 +1,7 @@
 """`atrous serve`."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,6 +75,7 @@ def run_serve(
         deadline_s=deadline,
         transfer_s=transfer,
     )
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures; their sender is told
     token = read_token(token_file)
     service = build_service(
         runs,

@@ -20,7 +20,7 @@ from atrous.serve.layers import Meter, TokenGuard
 from atrous.serve.memory import Hold
 from atrous.serve.metrics import Metrics
 from atrous.serve.picture import decode_picture
-from atrous.serve.refusals import RefusedError, UnusableError
+from atrous.serve.refusals import NotReadyError, RefusedError, UnusableError
 from atrous.serve.schema import (
     SEGMENT_ANSWER,
     SEGMENT_BODY,
@@ -179,6 +179,8 @@ def _add_segment(
             except ClientDisconnect:
                 metrics.cancelled.inc()
                 return Response(status_code=_GONE)
+            except asyncio.CancelledError:
+                raise NotReadyError("The server was stopped before the answer was there.") from None
 
 
 async def _wait(
