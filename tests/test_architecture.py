@@ -23,6 +23,7 @@ FLOORS = {
     "inspect": 5,
     "inference": 6,
     "evaluation": 7,
+    "serve": 7,
     "export": 8,
     "report": 8,
     "training": 8,

@@ -143,3 +143,28 @@ def test_what_is_not_here_is_a_clear_error(network, monkeypatch):
 def test_impossible_views_are_refused(options):
     with pytest.raises(ConfigError):
         Views(**options)
+
+
+def test_pictures_run_together_are_answered_as_alone(network, monkeypatch):
+    engine = TorchEngine(network)
+    images = [random_image(64, 48) // (1 + number) for number in range(3)]
+    batches = []
+    forward = network.backbone.forward
+    monkeypatch.setattr(
+        network.backbone, "forward", lambda pixels: batches.append(len(pixels)) or forward(pixels)
+    )
+    together = engine.predict_masks(images)
+    assert batches == [3]
+    for mask, image in zip(together, images, strict=True):
+        agreement = (mask == engine.predict_mask(image)).float().mean()
+        assert agreement > 0.999  # where two classes are equally likely, rounding may decide
+    flipped = TorchEngine(network, views=Views(flip=True))
+    assert torch.equal(flipped.predict_masks(images)[1], flipped.predict_mask(images[1]))
+    assert (engine.count_together(64, 48), flipped.count_together(64, 48)) == (85, 1)
+    assert engine.count_together(1000, 1000) == 1
+
+
+def test_a_picture_as_it_is_read_reaches_the_network_as_channels_last(network):
+    image = random_image(40, 50).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    pixels = TorchEngine(network)._normalize([image])
+    assert pixels.stride() == (40 * 50 * 3, 1, 50 * 3, 3)

@@ -16,6 +16,7 @@ from atrous.cli import (
     models,
     predict,
     report,
+    serve,
     study,
     train,
     verify_resume,
@@ -38,6 +39,7 @@ app.command("report")(report.run_report)
 app.command("study")(study.run_study)
 app.command("predict")(predict.run_predict)
 app.command("export")(export.run_export)
+app.command("serve")(serve.run_serve)
 app.command("models")(models.run_models)
 app.command("inspect")(inspect.run_inspect)
 app.command("verify-resume")(verify_resume.run_verify_resume)

@@ -45,7 +45,11 @@ class Sample:
 
 
 def read_image(
-    source: Path | BinaryIO, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+    source: Path | BinaryIO,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] | None = None,
 ) -> tv_tensors.Image:
     """Read any usual picture file as RGB, turned upright as its EXIF orientation says.
 
@@ -56,6 +60,7 @@ def read_image(
         source: Path, or a file object that can seek.
         name: What to call it in messages; by default, its path.
         max_pixels: A picture of more pixels is refused before it is decoded.
+        formats: The only ones that are tried, as Pillow calls them; None for all.
 
     Shapes:
         returns: uint8 (3, H, W)
@@ -64,7 +69,7 @@ def read_image(
         DataError: The file is missing, truncated, no picture, too large, or of floating point.
     """
     path = name or str(source)
-    picture = _load(source, path, max_pixels)
+    picture = _load(source, path, max_pixels, formats)
     picture = reduce_to_8_bits(turn_upright(picture, read_orientation(picture)), path)
     # Rows of RGB triples seen as (3, H, W): the layout that uint8 resizing is fastest on.
     pixels = np.empty((picture.height, picture.width, 3), np.uint8)
@@ -76,13 +81,18 @@ def read_image(
     return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def read_image_size(source: Path | BinaryIO, *, name: str | None = None) -> tuple[int, int]:
+def read_image_size(
+    source: Path | BinaryIO,
+    *,
+    name: str | None = None,
+    formats: tuple[str, ...] | None = None,
+) -> tuple[int, int]:
     """Return the height and width that a picture file states, before it is turned upright.
 
     Raises:
         DataError: The file is missing or no picture.
     """
-    with _open(source, name or str(source)) as picture:
+    with _open(source, name or str(source), formats) as picture:
         return picture.height, picture.width
 
 
@@ -211,10 +221,13 @@ _OPENING = threading.Lock()
 
 
 def _load(
-    source: Path | BinaryIO, name: str | None = None, max_pixels: int = MAX_PIXELS
+    source: Path | BinaryIO,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] | None = None,
 ) -> Image.Image:
     name = name or str(source)
-    with _open(source, name) as picture:
+    with _open(source, name, formats) as picture:
         if picture.width * picture.height > max_pixels:
             raise DataError(
                 f"The picture {name} states {picture.width} × {picture.height} pixels, "
@@ -229,12 +242,14 @@ def _load(
         return picture
 
 
-def _open(source: Path | BinaryIO, name: str) -> Image.Image:
+def _open(
+    source: Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None
+) -> Image.Image:
     """Read the header only, without Pillow's own limit, of which one half is but a warning."""
     with _OPENING:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(source)
+            return Image.open(source, formats=formats)
         except UNREADABLE as error:
             raise describe_unreadable(name, error) from error
         finally:

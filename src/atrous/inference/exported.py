@@ -171,8 +171,8 @@ class ExportedEngine(ViewEngine):
         return torch.from_numpy(self.run_small(self.prepare(image))[0]).float()
 
 
-def import_extra(module: str) -> Any:
-    """Import a package that exports need and the rest does not.
+def import_extra(module: str, extra: str = "export") -> Any:
+    """Import a package that an extra needs and the rest does not.
 
     Raises:
         ConfigError: It is not installed, or does not work here; the message names the extra.
@@ -183,7 +183,7 @@ def import_extra(module: str) -> Any:
         package = module.partition(".")[0]
         raise ConfigError(
             f"This needs the package {package}, which cannot be imported here ({error}). Install "
-            "it with: pip install 'atrous[export]'"
+            f"it with: pip install 'atrous[{extra}]'"
         ) from error
 
 

@@ -39,16 +39,32 @@ def write_mask(file: BinaryIO, mask: Tensor, classes: Classes) -> None:
 
 
 def write_overlay(
-    file: BinaryIO, image: Tensor, mask: Tensor, classes: Classes, *, opacity: float = 0.5
+    file: BinaryIO,
+    image: Tensor,
+    mask: Tensor,
+    classes: Classes,
+    *,
+    opacity: float = 0.5,
+    format: str = "JPEG",
 ) -> None:
-    """Write what `render_overlay` returns as a JPEG, no side of it much over 4096 pixels."""
+    """Write what `render_overlay` returns, no side of it much over 4096 pixels.
+
+    Args:
+        file: Where to write.
+        image: uint8 (3, H, W).
+        mask: uint8 (H, W).
+        classes: Names and colours.
+        opacity: Share of the class colour inside a region, 0 to 1.
+        format: `JPEG` or `PNG`.
+    """
     height, width = mask.shape
     if (largest_px := max(height, width)) > OVERLAY_SIDE_PX:
         factor = OVERLAY_SIDE_PX / largest_px
         size_hw = (max(1, round(height * factor)), max(1, round(width * factor)))
         image, mask = resize_image(image, size_hw), resize_mask(mask, size_hw)
     overlay = render_overlay(image, mask, classes, opacity=opacity)
-    overlay.save(file, format="JPEG", quality=92, subsampling=0)
+    options = {"compress_level": 1} if format == "PNG" else {"quality": 92, "subsampling": 0}
+    overlay.save(file, format=format, **options)
 
 
 def render_overlay(

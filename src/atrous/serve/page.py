@@ -12,55 +12,34 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.classes import Classes
-from atrous.data import read_image
-from atrous.data.sample import UNREADABLE
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.inference.render import write_mask
-from atrous.serve.page_guard import PageGuard
+from atrous.serve.limits import Limits
+from atrous.serve.memory import Hold, Memory
+from atrous.serve.page_guard import PageGuard, PageMount
+from atrous.serve.picture import decode_picture
+from atrous.serve.refusals import RefusedError
+from atrous.serve.service import Segmented
 
 if TYPE_CHECKING:
     import gradio
     from fastapi import FastAPI
-
-MAX_PIXELS = 25_000_000
-"""Pictures of more pixels are refused unless asked for; phones take 12 million."""
-
-MAX_BYTES = 20 * 2**20
-"""Picture files of more bytes are refused unless asked for."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
-"""What browsers can show; anything else is not even opened."""
 
 _THUMBNAIL_PX = 192
 _MAX_SESSIONS = 100  # gradio keeps something for each, though the page needs nothing of it
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Segmented:
-    """The answer for one picture.
-
-    Attributes:
-        mask: uint8 (H, W), class indices, void 255.
-        confidence: float32 (H, W), the probability of the likeliest class.
-    """
-
-    mask: NDArray[np.uint8]
-    confidence: NDArray[np.float32]
-
-
-Segment = Callable[[str, NDArray[np.uint8]], Segmented]
+Segment = Callable[[str, bytes], Segmented]
 
 
 def build_page(
@@ -68,18 +47,16 @@ def build_page(
     segment: Segment,
     *,
     examples: Sequence[Path] = (),
-    max_pixels: int = MAX_PIXELS,
-    max_bytes: int = MAX_BYTES,
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> "gradio.Blocks":
     """Make the page, to be put into a server by `mount_page`.
 
     Args:
         models: Classes of each model by its name; the first is chosen at the start.
-        segment: Maps a model's name and a picture, uint8 (H, W, 3), to the answer. What it raises
-            is shown: the message of an AtrousError, a sentence for anything else.
+        segment: Maps a model's name and a picture file to the answer, such as `Service.segment`.
+            What it raises is shown: the message of an AtrousError, a sentence for anything else.
         examples: Pictures to try, read once now.
-        max_pixels: Pictures of more pixels are refused.
-        max_bytes: Picture files of more bytes are refused.
+        limits: What the browser is told before it sends a picture.
 
     Raises:
         ConfigError: gradio is not installed, or there is no model.
@@ -88,15 +65,15 @@ def build_page(
     gradio = import_gradio()
     if not models:
         raise ConfigError("The page has no model to show. Give at least one run.")
-    thumbnails = [_load_example(path, max_pixels) for path in examples]
+    thumbnails = [_load_example(path, limits) for path in examples]
     contents = [_encode(path.read_bytes()) for path in examples]
 
     def segment_picture(request: dict[str, Any]) -> dict[str, Any]:
         """Answer the page; called by page.js."""
         start_s = time.perf_counter()
         try:
-            model, image = _read_request(request, models, max_pixels, max_bytes)
-            answer = encode_answer(segment(model, image), models[model])
+            model, content = _read_request(request, models)
+            answer = encode_answer(segment(model, content), models[model])
         except Exception as error:
             return {"error": explain(error)}
         return answer | {"seconds": time.perf_counter() - start_s}
@@ -111,8 +88,8 @@ def build_page(
             for name, classes in models.items()
         },
         "examples": thumbnails,
-        "max_pixels": max_pixels,
-        "max_bytes": max_bytes,
+        "max_pixels": limits.max_pixels,
+        "max_bytes": limits.max_body_bytes,
     }
     with gradio.Blocks(title="atrous", analytics_enabled=False) as page:
         gradio.HTML(
@@ -125,13 +102,17 @@ def build_page(
     return page
 
 
-def mount_page(app: "FastAPI", page: "gradio.Blocks", *, max_bytes: int = MAX_BYTES) -> "FastAPI":
+def mount_page(
+    app: "FastAPI",
+    page: "gradio.Blocks",
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
+) -> "FastAPI":
     """Put the page at `/` of a server, after all its other routes, and shut what it does not need.
 
     Args:
         app: The server; what it answers itself goes first.
         page: From `build_page`.
-        max_bytes: As for `build_page`: requests that are longer than such a picture are refused.
+        limits: Requests that are longer than the largest picture file are refused.
     """
     gradio = import_gradio()
     page.state_session_capacity = _MAX_SESSIONS
@@ -150,8 +131,9 @@ def mount_page(app: "FastAPI", page: "gradio.Blocks", *, max_bytes: int = MAX_BY
         theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         head=f"<style>{_read_asset('page.css')}</style>",  # `css` would lose its media queries
     )
-    mount = app.routes[-1]
-    mount.app = PageGuard(mount.app, max_body_bytes=max_bytes * 4 // 3 + 4096)  # type: ignore[attr-defined]
+    mount = app.router.routes.pop()
+    most_bytes = limits.max_body_bytes * 4 // 3 + 4096  # of base64, and what stands around it
+    app.router.routes.append(PageMount(PageGuard(mount.app, max_body_bytes=most_bytes)))  # type: ignore[attr-defined]
     return app
 
 
@@ -175,13 +157,14 @@ def encode_answer(segmented: Segmented, classes: Classes) -> dict[str, Any]:
     """Write an answer as JSON: what the browser draws, deflated, and the mask as a PNG to keep."""
     mask_png = io.BytesIO()
     write_mask(mask_png, torch.from_numpy(segmented.mask), classes)
-    percent = (100 * segmented.confidence).round().astype(np.uint8)
+    confidence = segmented.confidence
+    percent = b"" if confidence is None else (100 * confidence).round().astype(np.uint8).tobytes()
     height, width = segmented.mask.shape
     return {
         "height": height,
         "width": width,
         "mask": _encode(zlib.compress(segmented.mask.tobytes(), 1)),
-        "percent": _encode(zlib.compress(percent.tobytes(), 1)),
+        "percent": _encode(zlib.compress(percent, 1)),
         "mask_png": _encode(mask_png.getvalue()),
     }
 
@@ -196,41 +179,24 @@ def explain(error: Exception) -> str:
     return "Something went wrong in the server; its log says what. Try another picture."
 
 
-def _read_request(
-    request: dict[str, Any], models: Mapping[str, Classes], max_pixels: int, max_bytes: int
-) -> tuple[str, NDArray[np.uint8]]:
+def _read_request(request: dict[str, Any], models: Mapping[str, Classes]) -> tuple[str, bytes]:
     try:
-        model, name, data = str(request["model"]), str(request["name"])[:100], request["picture"]
-        content = base64.b64decode(data, validate=True)
+        model, content = str(request["model"]), base64.b64decode(request["picture"], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise DataError("The request holds no picture. Load the page again.") from None
     if model not in models:
         raise ConfigError(f"There is no model '{model[:100]}' any more. Load the page again.")
-    if len(content) > max_bytes:
-        raise DataError(
-            f"{name} has {len(content) / 1e6:.1f} MB, where at most {max_bytes / 1e6:.0f} MB are "
-            "taken. Make it smaller."
-        )
-    return model, _decode(content, name, max_pixels)
+    return model, content
 
 
-def _decode(content: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
+def _load_example(path: Path, limits: Limits) -> dict[str, str]:
     try:
-        Image.open(io.BytesIO(content), formats=FORMATS).close()
-    except UNREADABLE:
-        raise DataError(
-            f"{name} is not a picture, or not in one of these formats: {', '.join(FORMATS)}."
-        ) from None
-    image = read_image(io.BytesIO(content), name=name, max_pixels=max_pixels)
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-
-
-def _load_example(path: Path, max_pixels: int) -> dict[str, str]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"The example {path} cannot be read: {error.strerror}.") from error
-    thumbnail = Image.fromarray(_decode(content, str(path), max_pixels))
+        with Hold(Memory(limits.max_held_bytes)) as hold:
+            image = decode_picture(path.read_bytes(), limits, hold)
+    except (OSError, RefusedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"The example {path} cannot be used: {reason}") from error
+    thumbnail = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     thumbnail.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     file = io.BytesIO()
     thumbnail.save(file, format="JPEG", quality=80)

@@ -4,6 +4,7 @@ import logging
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _FILES = ("/", "/theme.css", "/favicon.ico", "/manifest.json")
@@ -22,6 +23,20 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+class PageMount(Mount):
+    """Takes the paths of the page alone, so that all others keep the server's own answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__("/", app)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether a request is for the page."""
+        path = scope["path"]
+        if path in (*_FILES, *_CALLS) or path.startswith(_FOLDERS):
+            return super().matches(scope)
+        return Match.NONE, {}
 
 
 class PageGuard:

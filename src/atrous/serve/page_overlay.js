@@ -105,8 +105,9 @@ function point(x, y, speak = false) {
   const row = Math.min(shown.height - 1, Math.floor(y * shown.height));
   const at = row * shown.width + column;
   const sure = shown.percent[at] === 100 ? "over 99" : shown.percent[at]; // rounded, never certain
+  const name = shown.names[shown.mask[at]] ?? "void";
   spot.hidden = false;
-  tip.textContent = `${shown.names[shown.mask[at]] ?? "void"}, ${sure} % sure`;
+  tip.textContent = shown.percent.length ? `${name}, ${sure} % sure` : name;
   const left = canvas.offsetLeft + x * canvas.offsetWidth, top = canvas.offsetTop + y * canvas.offsetHeight;
   const half = tip.offsetWidth / 2, right = find(".stage").offsetWidth;
   spot.style.translate = `${left}px ${top}px`;

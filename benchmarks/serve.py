@@ -1,0 +1,219 @@
+"""What the server leaves of the bare engine's throughput, by turns with 1, 8 and 64 clients.
+
+    python benchmarks/serve.py RUN FOLDER [--rounds 5] [--pictures 100] [--json FILE]
+    python benchmarks/serve.py RUN FOLDER --requests 30000 [--json FILE]
+
+The server is `atrous serve` in a process of its own, with its default limits. The bare engine is
+`predict_mask` on decoded pictures in this process, while the server has nothing to do. The clients
+are threads of a third process, one open connection each; they send files and read masks. So all
+that the server does beside the network (HTTP, decoding, encoding) and all that the clients do
+takes time from the same cores and is held against the server. `CPU ms` is the time on all cores
+that a picture takes in the process that runs the network; it is hardly changed by other work on
+the machine.
+
+With --requests, 8 clients send so many pictures, and the server's memory is noted all the while.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+CLIENTS = (1, 8, 64)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--most", type=int, default=20, help="different pictures")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pictures", type=int, default=100, help="per measurement")
+    parser.add_argument("--requests", type=int, help="measure memory instead")
+    parser.add_argument("--engine", default="torch")
+    parser.add_argument("--precision", default="32")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    from atrous.data.pairs import list_image_files  # not above: the clients need no torch
+
+    paths = list_image_files(arguments.folder)[: arguments.most]
+    server, port = start_server(arguments)
+    try:
+        measure = measure_memory if arguments.requests else measure_throughput
+        content = measure(arguments, paths, server.pid, port)
+    finally:
+        server.terminate()
+        exit_code = server.wait()
+    content["server_exit_code"] = exit_code
+    if arguments.json:
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def start_server(arguments):
+    command = [sys.executable, "-m", "atrous", "serve", arguments.run, "--port", "0"]
+    command += ["--engine", arguments.engine, "--precision", arguments.precision]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    line = server.stderr.readline()
+    if (found := re.search(r"Ready at http://127.0.0.1:(\d+)", line)) is None:
+        sys.exit(line + server.stderr.read())
+    return server, int(found[1])
+
+
+def measure_throughput(arguments, paths, pid, port):
+    from atrous.data import read_image
+    from atrous.inference import open_engine
+
+    engine = open_engine(arguments.run, arguments.engine, precision=arguments.precision)
+    images = [read_image(path) for path in paths]
+    ways = ["bare", *CLIENTS]
+    throughputs = {way: [] for way in ways}
+    latencies = {clients: [] for clients in CLIENTS}
+    cpu_s = {way: [] for way in ways}
+    errors = 0
+    run_bare(engine, images, len(images))
+    send_all(paths, port, len(paths), 8)
+    for _ in range(arguments.rounds):
+        for way in ways:
+            worker = os.getpid() if way == "bare" else pid
+            num_pictures = arguments.pictures if way == "bare" else max(arguments.pictures, 2 * way)
+            before_s = read_cpu_s(worker)
+            if way == "bare":
+                throughputs[way].append(run_bare(engine, images, num_pictures))
+            else:
+                result = send_all(paths, port, num_pictures, way)
+                throughputs[way].append(result["throughput"])
+                latencies[way] += result["latencies_s"]
+                errors += result["errors"]
+            cpu_s[way].append((read_cpu_s(worker) - before_s) / num_pictures)
+    print(f"{engine.card.name}, {engine.name} {engine.precision}, {images[0].shape[-1]} × ", end="")
+    print(f"{images[0].shape[-2]} pixels, {arguments.rounds} rounds, {errors} errors")
+    print(f"{'':12}{'pictures/s':>12}{'of bare':>10}{'CPU ms':>10}{'p50 ms':>10}{'p99 ms':>10}")
+    rows = []
+    bare = statistics.median(throughputs["bare"])
+    for way in ways:
+        row = {"clients": way, "throughput": statistics.median(throughputs[way])}
+        shares = [a / b for a, b in zip(throughputs[way], throughputs["bare"], strict=True)]
+        row["share"] = statistics.median(shares)
+        line = f"{way if way == 'bare' else f'{way} clients':12}{row['throughput']:12.2f}"
+        row["cpu_s"] = statistics.median(cpu_s[way])
+        line += f"{row['share']:10.1%}{1000 * row['cpu_s']:10.1f}"
+        if way != "bare":
+            row["p50_s"], row["p99_s"] = find_percentiles(latencies[way])
+            line += f"{1000 * row['p50_s']:10.0f}{1000 * row['p99_s']:10.0f}"
+        rows.append(row)
+        print(line)
+    return {"bare_throughput": bare, "rows": rows, "errors": errors, "all": throughputs}
+
+
+def measure_memory(arguments, paths, pid, port):
+    send_all(paths, port, 64, 8)
+    samples, done = [], threading.Event()
+
+    def watch():
+        start_s = time.monotonic()
+        while not done.wait(1):
+            samples.append((round(time.monotonic() - start_s, 1), read_rss_mb(pid)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    result = send_all(paths, port, arguments.requests, 8)
+    done.set()
+    watcher.join()
+    samples = samples or [(0.0, read_rss_mb(pid))]
+    tenths = [samples[len(samples) * tenth // 10][1] for tenth in range(10)] + [samples[-1][1]]
+    p50_s, p99_s = find_percentiles(result["latencies_s"])
+    print(
+        f"{arguments.requests} requests in {samples[-1][0]:.0f} s, {result['errors']} errors, ",
+        end="",
+    )
+    print(f"{result['throughput']:.2f} pictures/s, p50 {p50_s:.3f} s, p99 {p99_s:.3f} s")
+    print("memory of the server in MB, tenth by tenth:", *(f"{value:.0f}" for value in tenths))
+    del result["latencies_s"]
+    return {**result, "p50_s": p50_s, "p99_s": p99_s, "rss_mb": samples}
+
+
+def run_bare(engine, images, num_pictures):
+    start_s = time.perf_counter()
+    for image in itertools.islice(itertools.cycle(images), num_pictures):
+        engine.predict_mask(image)
+    return num_pictures / (time.perf_counter() - start_s)
+
+
+def send_all(paths, port, num_requests, num_clients):
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    files = [path.read_bytes() for path in paths]
+    arguments = (sender, files, port, num_requests, num_clients)
+    process = context.Process(target=run_clients, args=arguments)
+    process.start()
+    result = receiver.recv()
+    process.join()
+    return result
+
+
+def run_clients(sender, files, port, num_requests, num_clients):
+    numbers = iter(range(num_requests))  # next() of it is atomic
+    latencies_s, errors = [], []
+    barrier = threading.Barrier(num_clients + 1)
+
+    def run_client():
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+        connection.connect()
+        barrier.wait()
+        for number in numbers:
+            start_s = time.perf_counter()
+            connection.request("POST", "/v1/segment", files[number % len(files)])
+            answer = connection.getresponse()
+            content = answer.read()
+            latencies_s.append(time.perf_counter() - start_s)
+            if answer.status != 200 or content[:4] != b"\x89PNG":
+                errors.append(answer.status)
+        connection.close()
+
+    threads = [threading.Thread(target=run_client) for _ in range(num_clients)]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    start_s = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    elapsed_s = time.perf_counter() - start_s
+    missing = num_requests - len(latencies_s)
+    sender.send(
+        {
+            "throughput": len(latencies_s) / elapsed_s,
+            "latencies_s": latencies_s,
+            "errors": len(errors) + missing,
+        }
+    )
+
+
+def find_percentiles(values):
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
+
+
+def read_cpu_s(pid):
+    """Time that a process has had on a core, of all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def read_rss_mb(pid):
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()

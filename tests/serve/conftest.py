@@ -1,0 +1,104 @@
+"""A server in this process, with models whose answers are known."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from atrous.inference import TorchEngine
+
+pytest.importorskip("fastapi", reason="the server needs fastapi")
+pytest.importorskip("prometheus_client", reason="the server needs prometheus-client")
+httpx = pytest.importorskip("httpx", reason="these tests ask by httpx")
+
+from atrous.serve import Limits, Service  # noqa: E402
+from atrous.serve.app import build_app  # noqa: E402
+from atrous.serve.server import Server, build_server, open_socket  # noqa: E402
+from atrous.serve.service import Source  # noqa: E402
+
+
+class HeldEngine(TorchEngine):
+    """Waits in every batch until it is let go, and notes what it was given."""
+
+    def __init__(self, model) -> None:
+        super().__init__(model)
+        self.go = threading.Event()
+        self.go.set()
+        self.begun = threading.Event()
+        self.sizes: list[int] = []
+
+    def predict_masks(self, images):
+        self.begun.set()
+        assert self.go.wait(20)
+        self.sizes.append(len(images))
+        return super().predict_masks(images)
+
+    def hold(self) -> None:
+        self.go.clear()
+        self.begun.clear()
+
+
+@dataclass
+class Running:
+    """A server that answers."""
+
+    service: Service
+    server: Server
+    port: int
+    thread: threading.Thread
+    client: "httpx.Client" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
+
+    def stop(self) -> None:
+        self.client.close()
+        self.server.should_exit = True
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        self.service.stop()
+
+    def wait_for(self, condition) -> None:
+        for _ in range(1000):
+            if condition():
+                return
+            time.sleep(0.01)
+        raise AssertionError("it did not come to be in ten seconds")
+
+    def count(self, name: str) -> float:
+        """The value of a metric, with its labels if it has any."""
+        for line in self.client.get("/metrics").text.splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+
+@pytest.fixture
+def engine(color_model):
+    return HeldEngine(color_model)
+
+
+@pytest.fixture
+def serve(engine):
+    """Start servers; they are stopped at the end."""
+    started = []
+
+    def start(limits=None, *, token=None, load=True, names=("colors",), wrap=lambda app: app):
+        sources = [Source(name, engine.classes, lambda: engine) for name in names]
+        service = Service(sources, limits or Limits())
+        if load:
+            service.load()
+            engine.sizes.clear()
+        server = build_server(service, wrap(build_app(service, token)))
+        listener = open_socket("127.0.0.1", 0)
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        started.append(Running(service, server, port, thread))
+        return started[-1]
+
+    yield start
+    engine.go.set()
+    for running in started:
+        running.stop()

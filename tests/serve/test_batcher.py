@@ -1,0 +1,85 @@
+"""The queue: bounded, in batches of one kind, and what is cancelled is never run."""
+
+import threading
+
+import pytest
+
+from atrous.serve.batcher import Batcher
+from atrous.serve.refusals import BusyError, NotReadyError
+
+
+class Worker:
+    """Notes its batches, waits until it is let go, and fails on an item `bad`."""
+
+    def __init__(self):
+        self.batches = []
+        self.go = threading.Event()
+        self.begun = threading.Event()
+
+    def __call__(self, key, items):
+        self.begun.set()
+        assert self.go.wait(10)
+        self.batches.append((key, list(items)))
+        if "bad" in items:
+            raise ValueError("bad item")
+        return [item * 2 for item in items]
+
+
+@pytest.fixture
+def worker():
+    return Worker()
+
+
+@pytest.fixture
+def batcher(worker):
+    batcher = Batcher(worker, limit=lambda key: 3, max_waiting=6)
+    batcher.submit("first", "0")  # what follows comes while this is being run
+    assert worker.begun.wait(10)
+    yield batcher
+    worker.go.set()
+    batcher.stop()
+
+
+def finish(worker, futures):
+    worker.go.set()
+    return [future.result(10) for future in futures]
+
+
+def test_alike_items_are_run_together_up_to_the_limit_and_the_oldest_first(worker, batcher):
+    keys = ["a", "b", "a", "a", "a", "b"]
+    futures = [batcher.submit(key, str(number)) for number, key in enumerate(keys)]
+    assert finish(worker, futures) == ["00", "11", "22", "33", "44", "55"]
+    assert worker.batches[1:] == [("a", ["0", "2", "3"]), ("b", ["1", "5"]), ("a", ["4"])]
+
+
+def test_what_is_cancelled_is_not_run_and_makes_room(worker, batcher):
+    futures = [batcher.submit("a", str(number)) for number in range(6)]
+    with pytest.raises(BusyError, match="6 pictures are waiting") as caught:
+        batcher.submit("a", "6")
+    assert int(caught.value.headers["Retry-After"]) >= 1
+    assert futures[0].cancel()
+    assert futures[3].cancel()
+    assert batcher.num_waiting == 4
+    last = batcher.submit("a", "6")
+    finish(worker, [last])
+    assert [item for _, items in worker.batches for item in items] == ["0", "1", "2", "4", "5", "6"]
+
+
+def test_an_error_reaches_its_batch_and_nobody_else(worker, batcher):
+    bad = [batcher.submit("a", item) for item in ("x", "bad")]
+    good = batcher.submit("b", "y")
+    assert finish(worker, [good]) == ["yy"]
+    for future in bad:
+        with pytest.raises(ValueError, match="bad item"):
+            future.result(10)
+
+
+def test_stopping_finishes_what_was_taken(worker, batcher):
+    futures = [batcher.submit("a", str(number)) for number in range(4)]
+    stopping = threading.Thread(target=batcher.stop)
+    stopping.start()
+    worker.go.set()
+    stopping.join(10)
+    assert [future.result(0) for future in futures] == ["00", "11", "22", "33"]
+    with pytest.raises(NotReadyError):
+        batcher.submit("a", "5")

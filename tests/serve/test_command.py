@@ -1,0 +1,130 @@
+"""`atrous serve` as a process, and what it says to wrong options."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from colored import decode, draw, encode
+
+from atrous.classes import build_classes
+from atrous.cli.main import run
+from atrous.inference import open_engine
+from atrous.models import ModelCard, build_model, save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    model = build_model("deeplabv3plus_mobilenet_v3_large", num_classes=3, decoder_channels=8)
+    card = ModelCard(
+        model.name, model.options, build_classes(["a", "b", "c"]), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2),
+        None, {},
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("runs") / "street"
+    folder.mkdir()
+    save_weights(folder / "best.safetensors", model, card)
+    return folder
+
+
+@pytest.fixture
+def atrous(monkeypatch, capsys):
+    """Run the command in this process; returns exit code and what it printed, on one line."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["atrous", "serve", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), " ".join((captured.out + captured.err).split())
+
+    return call
+
+
+def test_wrong_options_are_a_paragraph_and_exit_code_2(atrous, weights, tmp_path):
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    (tmp_path / "torn.onnx").write_bytes(b"torn")
+    taken = socket.create_server(("127.0.0.1", 0))
+    cases = [
+        ([tmp_path / "none"], "no run folder or weights file"),
+        ([tmp_path], "holds neither best.safetensors"),
+        ([tmp_path / "torn.safetensors"], "torn.safetensors"),
+        ([tmp_path / "torn.onnx"], "torn.onnx"),
+        ([weights, weights], "Two models are called 'street'"),
+        ([weights, "--name", "a", "--name", "b"], "1 models were given and 2 names"),
+        ([weights, "--name", ""], "cannot be called ''"),
+        ([weights, "--engine", "onnx"], "has no export onnx. Make it first"),
+        ([weights, "--engine", "tensorrt"], "There is no engine 'tensorrt'"),
+        ([weights, "--port", taken.getsockname()[1]], "Choose another --port"),
+        ([weights, "--port", 70_000], "Choose another --port"),
+        ([weights, "--host", "no.such.host.invalid"], "Cannot listen on no.such.host.invalid"),
+        ([weights, "--token-file", tmp_path / "none"], "No such file"),
+        ([weights, "--token-file", tmp_path / "empty"], "not empty"),
+        ([weights, "--max-waiting", 0], "max_waiting must be above 0"),
+        ([weights, "--max-megapixels", 900], "too small for the largest picture"),
+        ([weights, "--window", 5], "below 32 px"),
+        ([weights, "--device", "gpu"], "no such device as 'gpu'"),
+    ]
+    for arguments, words in cases:
+        code, printed = atrous(*arguments, *([] if "--port" in arguments else ["--port", 0]))
+        assert code == 2, (arguments, printed)
+        assert words in printed, (arguments, printed)
+        assert "Traceback" not in printed
+    taken.close()
+
+
+def test_a_missing_package_is_named_with_its_extra(atrous, weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, printed = atrous(weights)
+    assert code == 2
+    assert "pip install 'atrous[serve]'" in printed
+
+
+@pytest.mark.slow
+def test_a_process_serves_and_stops_without_losing_a_picture(weights, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    command = [sys.executable, "-m", "atrous", "serve", weights, "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--token-file", token],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    watchdog = threading.Timer(120, process.kill)
+    watchdog.start()
+    try:
+        url = re.search(r"http://[\d.]+:\d+", process.stderr.readline()).group()
+        pixels, _ = draw(300, 400)
+        with httpx.Client(base_url=url, headers={"authorization": "Bearer s3cret"}) as client:
+            mask = decode(client.post("/v1/segment", content=encode(pixels), timeout=60))
+            image = torch.from_numpy(pixels).permute(2, 0, 1)
+            assert np.array_equal(mask, open_engine(weights).predict_mask(image).numpy())
+            answers = []
+
+            def post():
+                answers.append(client.post("/v1/segment", content=encode(pixels), timeout=60))
+
+            threads = [threading.Thread(target=post) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            while len(answers) < 6 and b"requests 6.0" not in client.get("/metrics").content:
+                pass
+            process.send_signal(signal.SIGTERM)
+            for thread in threads:
+                thread.join()
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert process.wait(60) == 0
+        assert "every picture that was taken is answered" in process.stderr.read()
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.wait()

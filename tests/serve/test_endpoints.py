@@ -1,0 +1,309 @@
+"""What each path answers, to good requests and to bad ones."""
+
+import re
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from colored import COLORS, decode, draw, encode
+from PIL import Image
+
+from atrous.serve import Limits
+
+PIXELS, MASK = draw()
+PNG = encode(PIXELS)
+
+
+def test_a_mask_comes_back_however_the_picture_is_sent(serve):
+    client = serve().client
+    for sent in (
+        {"content": PNG},
+        {"content": PNG, "headers": {"content-type": "text/plain"}},
+        {"content": (PNG[i : i + 100] for i in range(0, len(PNG), 100))},  # chunked
+        {"files": {"image": ("a.txt", PNG)}},
+        {"files": {"image": PNG}, "headers": {"accept": "image/*"}},
+    ):
+        answer = client.post("/v1/segment", **sent)
+        assert np.array_equal(decode(answer), MASK)
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_the_mask_has_the_colours_of_the_classes(serve):
+    picture = Image.open(BytesIO(serve().client.post("/v1/segment", content=PNG).content))
+    assert picture.mode == "P"
+    assert np.array_equal(np.asarray(picture.convert("RGB")), PIXELS)
+
+
+def test_an_overlay_holds_the_picture_and_takes_an_opacity(serve):
+    client = serve().client
+    grey = encode(np.full((40, 40, 3), 120, np.uint8) + COLORS[0] // 4)
+    whole, none = (
+        decode(client.post(f"/v1/segment?format=overlay&opacity={opacity}", content=grey))
+        for opacity in (1, 0)
+    )
+    assert tuple(whole[20, 20]) == (255, 0, 0)
+    assert tuple(none[20, 20]) == (183, 120, 120)
+    assert whole.shape[0] > 40  # the legend
+
+
+def test_json_says_shares_and_run_lengths(serve):
+    client = serve().client
+    answers = [
+        client.post("/v1/segment?format=json", content=PNG),
+        client.post("/v1/segment", content=PNG, headers={"accept": "application/json, */*;q=0.1"}),
+    ]
+    first, second = (answer.json() for answer in answers)
+    assert first == second
+    assert (first["width"], first["height"]) == (50, 40)
+    assert (first["model"], first["engine"], first["precision"]) == ("colors", "torch", "32")
+    for index, one in enumerate(first["classes"]):
+        assert one["share"] == pytest.approx((index == MASK).mean(), abs=1e-6)
+    assert [one["color"] for one in first["classes"]] == ["#ff0000", "#00ff00", "#0000ff"]
+    assert [one["area"] for one in first["annotations"]] == np.bincount(MASK.ravel()).tolist()
+    assert first["annotations"][0]["segmentation"]["size"] == [40, 50]
+
+
+def test_models_are_listed_and_chosen_by_name(serve):
+    client = serve(names=("one", "two")).client
+    models = client.get("/v1/models").json()["models"]
+    assert [(model["name"], model["default"]) for model in models] == [
+        ("one", True),
+        ("two", False),
+    ]
+    assert models[0]["classes"][1] == {"index": 1, "name": "green", "color": "#00ff00"}
+    answer = client.post("/v1/segment?model=two&format=json", content=PNG).json()
+    assert answer["model"] == "two"
+
+
+SEGMENT = "/v1/segment"
+BAD_REQUESTS = [
+    ("GET", SEGMENT, {}, 405, "does not take GET"),
+    ("POST", "/v1/models", {}, 405, "does not take POST"),
+    ("GET", "/docs", {}, 404, "no such path"),
+    ("GET", "/../../etc/passwd", {}, 404, "no such path"),
+    ("POST", SEGMENT, {}, 400, "no picture in the request"),
+    ("POST", SEGMENT, {"files": {"image": b""}}, 400, "no picture in the request"),
+    ("POST", SEGMENT, {"content": b"GIF89a" + bytes(50)}, 415, "Send PNG, JPEG"),
+    ("POST", SEGMENT, {"content": PNG[:300]}, 422, "damaged or cut short"),
+    ("POST", SEGMENT, {"content": bytes(1_000_001)}, 413, "larger than 1 MB"),
+    ("POST", SEGMENT, {"content": iter([bytes(500_000)] * 3)}, 413, "larger than 1 MB"),
+    ("POST", SEGMENT, {"files": {"image": bytes(1_000_001)}}, 413, "larger than 1 MB"),
+    ("POST", SEGMENT, {"content": encode(draw(101, 101)[0])}, 413, "101 × 101"),
+    ("POST", SEGMENT, {"files": {"picture": PNG}}, 422, "it has 'picture'"),
+    ("POST", SEGMENT, {"data": {"a": "1"}, "files": {"image": PNG}}, 422, "one field"),
+    ("POST", SEGMENT, {"files": [("image", PNG), ("image", PNG)]}, 400, "one part"),
+    ("POST", SEGMENT, {"files": {"image": (None, b"text")}}, 422, "as a file"),
+    (
+        "POST", SEGMENT, {"content": PNG, "headers": {"content-type": "multipart/form-data"}},
+        400, "boundary",
+    ),
+    ("POST", f"{SEGMENT}?model=colours", {"content": PNG}, 404, "Did you mean 'colors'"),
+    ("POST", f"{SEGMENT}?model={'x' * 900}", {"content": PNG}, 404, "x…'"),
+    ("POST", f"{SEGMENT}?format=jpeg", {"content": PNG}, 422, "'mask', 'overlay' or 'json'"),
+    ("POST", f"{SEGMENT}?opacity=2", {"content": PNG}, 422, "less than or equal to 1"),
+    ("POST", f"{SEGMENT}?opacity=nan", {"content": PNG}, 422, "'opacity'"),
+    ("POST", f"{SEGMENT}?fromat=json", {"content": PNG}, 422, "Did you mean 'format'"),
+    ("POST", SEGMENT, {"content": PNG, "headers": {"accept": "text/html"}}, 406, "Accept"),
+    ("POST", SEGMENT, {"content": PNG, "headers": {"accept": "*/*;q=0"}}, 406, "Accept"),
+]  # fmt: skip
+
+
+def test_bad_requests_are_told_what_is_wrong(serve):
+    client = serve(Limits(max_body_bytes=10**6, max_pixels=10_000)).client
+    for method, path, sent, status, words in BAD_REQUESTS:
+        answer = client.request(method, path, **sent)
+        case = (method, path[:40], sorted(sent))
+        assert answer.status_code == status, (case, answer.text)
+        assert list(answer.json()) == ["error"], case
+        assert words in answer.json()["error"], (case, answer.text)
+        assert "Traceback" not in answer.text
+    assert np.array_equal(decode(client.post(SEGMENT, content=PNG)), MASK)
+
+
+def test_the_token_guards_all_but_the_probes(serve):
+    running = serve(token="s3cret")
+    client = running.client
+    for path in ("/v1/models", "/metrics", "/openapi.json", "/", "/nothing"):
+        answer = client.get(path)
+        assert (answer.status_code, list(answer.json())) == (401, ["error"])
+        assert "Bearer" in answer.headers["www-authenticate"]
+    for header in ("Bearer s3cre", "Bearer s3crett", "Bearer", "s3cret", "Bearer \xff", "Basic !"):
+        headers = {"authorization": header.encode("latin-1")}
+        assert client.post(SEGMENT, content=PNG, headers=headers).status_code == 401
+    assert client.post(SEGMENT, content=PNG, auth=("who", "wrong")).status_code == 401
+    for path in ("/healthz", "/readyz"):
+        assert client.get(path).status_code == 200
+    bearer = {"authorization": "bearer s3cret"}
+    assert np.array_equal(decode(client.post(SEGMENT, content=PNG, headers=bearer)), MASK)
+    assert client.get("/v1/models", auth=("anybody", "s3cret")).status_code == 200
+
+
+def test_nothing_is_taken_before_the_models_are_there(serve, engine):
+    running = serve(load=False)
+    client = running.client
+    assert client.get("/healthz").json() == {"state": "loading"}
+    assert client.get("/readyz").status_code == 503
+    for answer in (client.get("/v1/models"), client.post(SEGMENT, content=PNG)):
+        assert answer.status_code == 503
+        assert "being loaded" in answer.json()["error"]
+        assert answer.headers["retry-after"]
+    running.service.load()
+    assert client.get("/readyz").json() == {"state": "ready"}
+    assert client.post("/v1/segment", content=PNG).status_code == 200
+
+
+def post_many(running, contents):
+    pool = ThreadPoolExecutor(len(contents))
+    return [pool.submit(running.client.post, SEGMENT, content=content) for content in contents]
+
+
+def test_requests_that_come_together_are_run_together_and_answered_as_alone(serve, engine):
+    running = serve(Limits(max_batch=4))
+    pictures = [draw(40, 50, seed=seed) for seed in range(6)] + [draw(33, 50, seed=9)]
+    engine.hold()
+    first = post_many(running, [PNG])
+    assert engine.begun.wait(10)
+    answers = post_many(running, [encode(pixels) for pixels, _ in pictures])
+    running.wait_for(lambda: running.service.num_waiting == 7)
+    assert running.count("atrous_queue_pictures") == 7
+    engine.go.set()
+    for answer, (_, mask) in zip(answers, pictures, strict=True):
+        assert np.array_equal(decode(answer.result()), mask)
+    assert np.array_equal(decode(first[0].result()), MASK)
+    assert sorted(engine.sizes) == [1, 1, 2, 4]
+    assert running.count("atrous_batch_pictures_count") == 4
+    assert running.count("atrous_batch_pictures_sum") == 8
+    assert running.count('atrous_requests_total{path="/v1/segment",status="200"}') == 8
+
+
+def test_more_than_may_wait_is_told_to_come_back(serve, engine):
+    running = serve(Limits(max_waiting=2))
+    engine.hold()
+    answers = post_many(running, [PNG])
+    assert engine.begun.wait(10)
+    answers += post_many(running, [PNG, PNG])
+    running.wait_for(lambda: running.service.num_waiting == 2)
+    refused = running.client.post(SEGMENT, content=PNG)
+    assert refused.status_code == 429
+    assert "2 pictures are waiting" in refused.json()["error"]
+    assert int(refused.headers["retry-after"]) >= 1
+    assert running.count('atrous_rejected_total{status="429"}') == 1
+    engine.go.set()
+    assert [answer.result().status_code for answer in answers] == [200, 200, 200]
+
+
+def test_an_answer_that_takes_too_long_is_given_up_and_never_run(serve, engine):
+    running = serve(Limits(deadline_s=2))
+    engine.hold()
+    running_one, waiting_one = post_many(running, [PNG, encode(draw(32, 32)[0])])
+    for answer in (running_one, waiting_one):
+        assert answer.result().status_code == 504
+        assert "within 2 seconds" in answer.result().json()["error"]
+    engine.go.set()
+    running.wait_for(lambda: engine.sizes == [1])
+    assert running.client.post("/v1/segment", content=PNG).status_code == 200
+    assert engine.sizes == [1, 1]
+    running.wait_for(lambda: running.service.memory.held_bytes == 0)
+
+
+def test_a_sender_that_left_is_not_worked_for(serve, engine):
+    running = serve()
+    engine.hold()
+    kept = post_many(running, [PNG])
+    assert engine.begun.wait(10)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"http://127.0.0.1:{running.port}{SEGMENT}", content=PNG, timeout=0.5)
+    running.wait_for(lambda: running.count("atrous_cancelled_total") == 1)
+    assert running.service.num_waiting == 0
+    engine.go.set()
+    assert kept[0].result().status_code == 200
+    assert engine.sizes == [1]
+
+
+def test_stopping_answers_what_was_taken(serve, engine):
+    running = serve()
+    engine.hold()
+    answers = post_many(running, [PNG, encode(draw(32, 32)[0]), encode(draw(34, 34)[0])])
+    running.wait_for(lambda: running.service.num_waiting == 2)
+    running.server.handle_exit(15, None)
+    assert running.service.state == "stopping"
+    time.sleep(0.3)
+    engine.go.set()
+    assert [answer.result().status_code for answer in answers] == [200, 200, 200]
+    running.thread.join(10)
+    assert not running.thread.is_alive()
+
+
+def test_a_failing_model_is_no_traceback_and_does_not_end_the_server(serve, engine, monkeypatch):
+    running = serve()
+    finite = engine.model.head.bias.data.clone()
+    engine.model.head.bias.data[:] = torch.nan
+    answer = running.client.post(SEGMENT, content=PNG)
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"error": "The server failed; its log says how."},
+    )
+    engine.model.head.bias.data[:] = finite
+    assert running.client.post("/v1/segment", content=PNG).status_code == 200
+
+
+def test_pages_ask_the_service_and_get_confidence_too(serve, engine):
+    service = serve().service
+    answer = service.segment("colors", PNG)
+    assert np.array_equal(answer.mask, MASK)
+    logits = engine.compute_logits(torch.from_numpy(PIXELS).permute(2, 0, 1))
+    assert answer.confidence.dtype == np.float32
+    assert np.abs(answer.confidence - logits.softmax(0).amax(0).numpy()).max() < 1 / 255
+    with pytest.raises(Exception, match="20000 × 1"):
+        service.segment("colors", encode(np.zeros((1, 20_000, 3), np.uint8)))
+    assert service.memory.held_bytes == 0
+
+
+def test_the_page_takes_its_own_paths_alone(serve, engine):
+    pytest.importorskip("gradio", reason="the page needs gradio")
+    from atrous.serve.page import build_page, mount_page
+
+    def add_page(app):
+        return mount_page(app, build_page({"colors": engine.classes}, lambda *request: None))
+
+    client = serve(token="secret", wrap=add_page).client
+    assert client.get("/").status_code == 401
+    client.headers["Authorization"] = "Bearer secret"
+    assert "text/html" in client.get("/").headers["content-type"]
+    assert client.get("/v1/segment").status_code == 405
+    assert "no such path" in client.get("/v1/nothing").json()["error"]
+    assert client.post("/v1/segment", content=PNG).status_code == 200
+
+
+def test_nothing_of_a_picture_touches_the_disk(serve, monkeypatch, tmp_path):
+    def refuse(*arguments, **options):
+        raise AssertionError("a temporary file was made")
+
+    for name in ("TemporaryFile", "NamedTemporaryFile", "mkstemp"):
+        monkeypatch.setattr(tempfile, name, refuse)
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    content = encode(noise, "BMP")
+    assert len(content) > 2**21
+    answer = serve().client.post(f"{SEGMENT}?format=json", files={"image": content})
+    assert answer.status_code == 200
+
+
+def test_metrics_are_named_as_documented(serve):
+    client = serve().client
+    client.get("/nothing")
+    text = client.get("/metrics").text
+    for name in (
+        "atrous_requests_total", "atrous_request_seconds_bucket", "atrous_batch_pictures_bucket",
+        "atrous_cancelled_total", "atrous_queue_pictures", "atrous_active_requests",
+        "atrous_held_bytes",
+    ):  # fmt: skip
+        assert re.search(f"^{name}[ {{]", text, flags=re.MULTILINE), name
+    assert 'path="other",status="404"' in text
+    assert threading.active_count() < 50

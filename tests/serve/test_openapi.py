@@ -1,0 +1,73 @@
+"""The server keeps to its own description."""
+
+import numpy as np
+import pytest
+from colored import draw, encode
+
+from atrous.classes import build_classes
+from atrous.inference.rle import encode_classes
+from atrous.serve.picture import FORMATS
+from atrous.serve.schema import SEGMENT_ANSWER
+
+PIXELS, _ = draw(8, 8)
+
+
+def test_the_description_is_whole_and_asks_no_other_host(serve):
+    description = serve(token="t").client.get(
+        "/openapi.json", headers={"authorization": "Bearer t"}
+    )
+    segment = description.json()["paths"]["/v1/segment"]["post"]
+    assert set(segment["responses"]) == {
+        "200", "400", "401", "404", "406", "408", "413", "415", "422", "429", "500", "503", "504",
+    }  # fmt: skip
+    assert set(segment["requestBody"]["content"]) == {"multipart/form-data", *FORMATS.values()}
+    assert "ErrorAnswer" in str(segment["responses"]["422"])
+    assert segment["responses"]["429"]["headers"]["Retry-After"]["required"]
+    example = segment["responses"]["200"]["content"]["application/json"]["example"]
+    assert sum(one["share"] for one in example["classes"]) == 1
+    assert "http" not in description.text.replace("https://json-schema", "")
+
+
+def test_the_example_is_what_the_server_would_say():
+    example = SEGMENT_ANSWER[200]["content"]["application/json"]["example"]
+    names = [one["name"] for one in example["classes"]]
+    mask = np.array([[0, 1, 1, 1], [0, 1, 1, 1]], np.uint8)
+    assert encode_classes(mask, build_classes(names)) == example["annotations"]
+
+
+def test_the_server_answers_as_it_says_it_does(serve):
+    schemathesis = pytest.importorskip("schemathesis", reason="this test needs schemathesis")
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import strategies as st
+    from schemathesis import checks
+    from schemathesis.specs.openapi import checks as openapi_checks
+
+    running = serve()
+    base_url = f"http://127.0.0.1:{running.port}"
+    png = encode(PIXELS)
+    for media_type in FORMATS.values():
+        schemathesis.openapi.media_type(media_type, st.just(png) | st.binary(max_size=200))
+    schema = schemathesis.openapi.from_url(f"{base_url}/openapi.json")
+    kept = [
+        checks.not_a_server_error,
+        openapi_checks.status_code_conformance,
+        openapi_checks.content_type_conformance,
+        openapi_checks.response_headers_conformance,
+        openapi_checks.response_schema_conformance,
+    ]
+    statuses = set()
+    for result in schema.get_all_operations():
+        strategy = result.ok().as_strategy()
+
+        @settings(
+            max_examples=40, deadline=None, database=None, derandomize=True,
+            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(case=strategy)
+        def check(case):
+            answer = case.call(base_url=base_url)
+            statuses.add(answer.status_code)
+            case.validate_response(answer, checks=kept)
+
+        check()
+    assert statuses >= {200, 415}

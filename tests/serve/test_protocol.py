@@ -1,0 +1,146 @@
+"""Connections: slow, rude, broken or too many; after each the server still serves."""
+
+import json
+import socket
+import time
+
+import numpy as np
+import pytest
+from colored import decode, draw, encode
+
+from atrous.serve import Limits
+
+PIXELS, MASK = draw()
+PNG = encode(PIXELS)
+HEAD = b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.fixture
+def running(serve):
+    running = serve(Limits(transfer_s=0.5, max_connections=5, max_body_bytes=10**6))
+    yield running
+    running.wait_for(lambda: running.service.num_active == 0)
+    assert np.array_equal(decode(running.client.post("/v1/segment", content=PNG)), MASK)
+
+
+def connect(running) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", running.port), timeout=10)
+    return connection
+
+
+def read_until(connection, end: bytes) -> bytes:
+    received = b""
+    while end not in received and (data := connection.recv(65536)):
+        received += data
+    return received
+
+
+def trickle(connection, content: bytes) -> bool:
+    """Send slowly, byte by byte; says whether the other side put an end to it."""
+    try:
+        for byte in content:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.05)
+    except OSError:
+        return True
+    return False
+
+
+def read_all(connection) -> tuple[int, str]:
+    """Status and error of what is sent until the end; 0 for nothing."""
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    if not received:
+        return 0, ""
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        (b"", 0, ""),
+        (b"POST /v1/segm", 408, "head did not arrive"),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n", 408, "head did not arrive"),
+        (HEAD % len(PNG) + PNG[:200], 408, "body did not arrive"),
+    ],
+)
+def test_slow_senders_are_not_waited_for(running, sent, status, words):
+    with connect(running) as connection:
+        connection.sendall(sent)
+        start_s = time.monotonic()
+        found = read_all(connection)
+        assert time.monotonic() - start_s < 5
+    assert found[0] == status
+    assert words in found[1]
+
+
+def test_a_head_that_trickles_in_is_cut_off(running):
+    with connect(running) as connection:
+        assert trickle(connection, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "no valid HTTP"),
+        (b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "no valid"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, ""),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 600_000 + b"\r\n\r\n", 431, "16 KiB"),
+        (b"GET /" + b"y" * 600_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431, "16 KiB"),
+        (
+            b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            400, "no valid HTTP",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_http_is_told_so(running, sent, status, words):
+    with connect(running) as connection:
+        try:
+            connection.sendall(sent)
+            found = read_all(connection)
+        except ConnectionResetError:  # it was still sending when it was answered
+            return
+    assert found[0] == status
+    assert words in found[1]
+
+
+def test_there_are_only_so_many_connections(running):
+    idle = [connect(running) for _ in range(5)]
+    running.wait_for(lambda: len(running.server.server_state.connections) == 5)
+    with connect(running) as connection:
+        status, error = read_all(connection)
+    assert status == 503
+    assert "too many connections" in error
+    for connection in idle:
+        connection.close()
+    running.wait_for(lambda: not running.server.server_state.connections)
+
+
+def test_the_rest_of_a_refused_body_is_read_but_not_for_ever(running):
+    with connect(running) as connection:
+        connection.sendall(HEAD % (2 * 10**6) + bytes(10**6))
+        assert b" 413 " in read_until(connection, b'more."}')
+        connection.sendall(bytes(10**6) + HEAD % len(PNG) + PNG)  # the same connection goes on
+        assert b" 200 OK" in read_until(connection, b"IEND")
+    with connect(running) as connection:
+        connection.sendall(HEAD % 10**9)
+        assert trickle(connection, bytes(200))
+
+
+def test_an_answer_that_is_not_taken_is_dropped(running):
+    noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)
+    content = encode(noise, "JPEG")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", running.port))
+    target = b"POST /v1/segment?format=overlay HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    with connection:
+        connection.settimeout(0.5)
+        try:
+            for _ in range(40):
+                connection.sendall(target % len(content) + content)
+        except OSError:
+            pass
+        running.wait_for(lambda: not running.server.server_state.connections)
