@@ -10,7 +10,6 @@ and each engine's share of the best matrix multiplication that was measured in i
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -36,9 +35,8 @@ from atrous.inference import TorchEngine, Views
 from atrous.inference.export_records import load_records
 from atrous.inference.fastest import describe_machine
 from atrous.inference.open_engine import open_export
-from atrous.inference.render import save_mask
+from atrous.inference.render import write_mask
 from atrous.models import ModelCard, build_model, load_model, load_weights, save_weights
-from atrous.models.cropped_taps import crop_taps
 from atrous.run import RunFolder
 
 BASE = "torchvision eager"
@@ -68,7 +66,7 @@ def prepare(folder: Path, name: str, size: int) -> None:
     (folder / "data" / "classes.toml").write_text(f"names = [{names}]\n")
     torch.manual_seed(0)
     model = build_torchvision(name, Path())
-    set_norm_statistics(model, read_image(folder / "data/train/images/0.jpg"))
+    calm_down(model, [read_image(folder / f"data/train/images/{i}.jpg") for i in range(4)])
     torch.save(model.state_dict(), folder / "torchvision.pth")
     options = {"atrous_rates": (12, 24, 36), "output_stride": 16 if "mobile" in name else 8}
     ours = build_model(name, num_classes=len(VOC_NAMES), **options)
@@ -80,29 +78,29 @@ def prepare(folder: Path, name: str, size: int) -> None:
     save_weights(folder / "run/best.safetensors", ours, card)
 
 
-def set_norm_statistics(model: nn.Module, image: torch.Tensor) -> None:
-    """Let every batch norm normalise what it sees: random weights would blow values up."""
+def calm_down(model: nn.Module, images: list[torch.Tensor]) -> None:
+    """Let random weights give values as trained ones do: norms that normalise, logits of a few."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None
-    model.train()
+    batch = normalize(torch.stack(images))
     with torch.no_grad():
-        model(torch.stack([normalize(image[None])[0], normalize(image.flip(-1)[None])[0]]))
-    model.eval()
+        model.train()(batch)
+        scale = 3 / model.eval()(batch)["out"].std()
+        model.classifier[-1].weight.mul_(scale)
+        model.classifier[-1].bias.mul_(scale)
 
 
-def export_all(folder: Path, size: int) -> None:
+def export_all(folder: Path) -> None:
     for target in TARGETS:
-        for size_hw in (None, (size, size)):
-            try:
-                report = export_model(
-                    folder / "run", target, data=folder / "data", size_hw=size_hw,
-                    num_calibration_images=8,
-                )  # fmt: skip
-                for gate in report.gates.values():
-                    print(f"{report.record.name:28s} {gate.precision:5s}{gate.describe()}")
-            except AtrousError as error:
-                print(f"{target} {size_hw or 'any size'}: {error}")
+        try:
+            report = export_model(
+                folder / "run", target, data=folder / "data", num_calibration_images=8
+            )
+            for gate in report.gates.values():
+                print(f"{report.record.name:28s} {gate.precision:5s}{gate.describe()}")
+        except AtrousError as error:
+            print(f"{target}: {error}")
 
 
 def list_engines(folder: Path, name: str) -> dict[str, Callable[[], Segment]]:
@@ -117,15 +115,12 @@ def list_engines(folder: Path, name: str) -> dict[str, Callable[[], Segment]]:
 
         return segment
 
-    def open_torch(precision: str, cropped: bool) -> Segment:
-        model = load_model(folder / "run")
-        return TorchEngine(crop_taps(model) if cropped else model, precision=precision).predict_mask
+    def open_torch(precision: str) -> Segment:
+        return TorchEngine(load_model(folder / "run"), precision=precision).predict_mask
 
     engines: dict[str, Callable[[], Segment]] = {BASE: open_torchvision}
     for precision in ("32", "bf16"):
-        for cropped in (False, True):
-            label = f"torch {precision}{', cropped taps' if cropped else ''}"
-            engines[label] = lambda p=precision, c=cropped: open_torch(p, c)
+        engines[f"torch {precision}"] = lambda precision=precision: open_torch(precision)
     run = RunFolder(folder / "run")
     for record in load_records(run).values():
         path = run.exports / record.files[0]
@@ -149,18 +144,29 @@ def measure(functions: dict[str, Callable[[], object]], num_rounds: int) -> dict
 
 
 def measure_peaks() -> dict[str, float]:
-    """Return the best operations per second of a matrix multiplication, by precision."""
+    """Return the best operations per second of a matrix multiplication, by precision.
+
+    In float32 and bf16 also as a convolution of 1x1, which another library computes.
+    """
     side, peaks = 2048, {}
-    float_matrix = torch.randn(side, side)
-    int_matrix = torch.randint(-100, 100, (side, side), dtype=torch.int8)
-    multiplications = {
-        "32": lambda: float_matrix @ float_matrix,
-        "bf16": lambda: float_matrix.bfloat16() @ float_matrix.bfloat16(),
-        "int8": lambda: torch._int_mm(int_matrix, int_matrix),
+    matrix = torch.randn(side, side)
+    halves = matrix.bfloat16()
+    bytes_ = torch.randint(-100, 100, (side, side), dtype=torch.int8)
+
+    def convolve(values: torch.Tensor) -> Callable[[], object]:
+        image = values.view(1, side, 64, 32).contiguous(memory_format=torch.channels_last)
+        weight = values.view(side, side, 1, 1)
+        return lambda: nn.functional.conv2d(image, weight)
+
+    ways: dict[str, list[Callable[[], object]]] = {
+        "32": [lambda: matrix @ matrix, convolve(matrix)],
+        "bf16": [lambda: halves @ halves, convolve(halves)],
+        "int8": [lambda: torch._int_mm(bytes_, bytes_)],
     }
-    for precision, multiply in multiplications.items():
-        seconds = measure({precision: multiply}, 10)[precision]
-        peaks[precision] = 2 * side**3 / min(seconds)
+    with torch.inference_mode():
+        for precision, calls in ways.items():
+            seconds = measure({str(way): call for way, call in enumerate(calls)}, 20)
+            peaks[precision] = 2 * side**3 / min(min(times) for times in seconds.values())
     return peaks
 
 
@@ -185,7 +191,8 @@ def run_one(folder: Path, name: str, label: str, picture: Path) -> None:
     segment, image = list_engines(folder, name)[label](), read_image(picture)
     for _ in range(2):
         segment(image)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    status = Path("/proc/self/status").read_text()  # getrusage would count the parent's as well
+    print(int(status.partition("VmHWM:")[2].split()[0]) / 1000)
 
 
 def segment_file_as_usual(segment_pixels: nn.Module, picture: Path, target: Path) -> None:
@@ -197,7 +204,8 @@ def segment_file_as_usual(segment_pixels: nn.Module, picture: Path, target: Path
 
 
 def segment_file(segment: Segment, picture: Path, target: Path) -> None:
-    save_mask(target, segment(read_image(picture)), build_classes(VOC_NAMES))
+    with open(target, "wb") as file:
+        write_mask(file, segment(read_image(picture)), build_classes(VOC_NAMES))
 
 
 def main() -> None:
@@ -224,7 +232,7 @@ def main() -> None:
         if not (folder / "run").is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             prepare(folder, args.model, args.size)
-            export_all(folder, args.size)
+            export_all(folder)
         figures = run_all(args, folder)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -29,7 +29,7 @@ def run_export(
     ] = False,
     size: Annotated[
         str | None,
-        typer.Option(help="Only this size, which is faster: 513, or HEIGHTxWIDTH. Else any."),
+        typer.Option(help="Only this size: 513, or HEIGHTxWIDTH. Else any."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Data to check and calibrate on; by default, the run's.")

@@ -125,7 +125,7 @@ def export_model(
         ignore_index: Mask value of no class; unset, what the run or the data says.
         uint8_input: Put normalisation inside: the file takes uint8 (batch, H, W, 3).
         mask_output: Put the comparison of the classes inside: it gives uint8 (batch, H, W).
-        size_hw: The only height and width to take, which is faster; None takes any from 32 up.
+        size_hw: The only height and width to take; None takes any from 32 up.
         num_gate_images: Pictures of the split to compare on; None for all.
         num_calibration_images: Training pictures that INT8 takes its ranges from.
         progress: Called after each picture.

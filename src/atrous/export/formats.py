@@ -42,10 +42,11 @@ def build_onnx(program: ExportedProgram, card: ExportCard) -> tuple[Any, Exporte
     assert simple_program is not None
     model = translated.model_proto
     # Where each node came from is a stack trace with the paths of this machine.
-    for message in (*model.graph.node, *model.graph.input, *model.graph.output):
+    graph = model.graph
+    for message in (*graph.node, *graph.input, *graph.output, *graph.value_info):
         del message.metadata_props[:]
-    del model.graph.metadata_props[:], model.graph.value_info[:]
-    model.doc_string = model.graph.doc_string = ""
+    del graph.metadata_props[:]
+    model.doc_string = graph.doc_string = ""
     add_onnx_card(model, card)
     return model, simple_program
 

@@ -7,7 +7,6 @@ from torch.export import Dim, ExportedProgram
 from atrous.errors import ExportError
 from atrous.inference.exported import INPUT_NAME, ExportCard
 from atrous.models import Segmenter
-from atrous.models.cropped_taps import crop_taps
 
 
 class ExportNetwork(nn.Module):
@@ -40,8 +39,6 @@ class ExportNetwork(nn.Module):
 def build_program(model: Segmenter, card: ExportCard) -> ExportedProgram:
     """Trace a model: for any batch, height and width from 32 up, or for one picture of one size.
 
-    For one size, taps of atrous convolutions that only read padding are left out.
-
     Args:
         model: In evaluation mode, on the CPU.
         card: Says what the program takes and gives.
@@ -49,8 +46,7 @@ def build_program(model: Segmenter, card: ExportCard) -> ExportedProgram:
     Raises:
         ExportError: The model cannot be traced.
     """
-    fixed = card.size_hw is not None
-    network = ExportNetwork(crop_taps(model) if fixed else model, card).eval()
+    network = ExportNetwork(model, card).eval()
     batch, (height, width) = (1, card.size_hw) if card.size_hw else (2, (96, 128))
     if card.uint8_input:
         example = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
@@ -58,7 +54,7 @@ def build_program(model: Segmenter, card: ExportCard) -> ExportedProgram:
     else:
         example = torch.zeros(batch, 3, height, width)
         axes = (0, 2, 3)
-    sizes = None if fixed else {INPUT_NAME: dict.fromkeys(axes, Dim.DYNAMIC)}
+    sizes = None if card.size_hw else {INPUT_NAME: dict.fromkeys(axes, Dim.DYNAMIC)}
     try:
         with torch.no_grad():
             return torch.export.export(network, (example,), dynamic_shapes=sizes, strict=False)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from atrous.classes import VOID
 from atrous.data import SegmentationDataset, normalize, resize_image
 from atrous.data.transforms import resize_mask
+from atrous.errors import AtrousError, ExportError
 from atrous.evaluation import Counts
 from atrous.evaluation.counts import compute_errors
 from atrous.evaluation.metrics import compute_miou
@@ -74,13 +75,24 @@ def quantize_model(
 
     Raises:
         ConfigError: nncf is not installed.
+        ExportError: nncf cannot quantise this network.
     """
-    with quiet():
-        return _quantize(model, pictures, max_miou_drop)
-
-
-def _quantize(model: Any, pictures: CalibrationPictures, max_miou_drop: float | None) -> Any:
     nncf = import_extra("nncf")
+    try:
+        with quiet():
+            return _quantize(nncf, model, pictures, max_miou_drop)
+    except AtrousError:
+        raise
+    except Exception as error:  # nncf has no error of its own for what it does not know
+        raise ExportError(
+            f"nncf {nncf.__version__} cannot quantise this network ({type(error).__name__}: "
+            f"{error}). Export to openvino-int8 instead of onnx-int8, or without --size."
+        ) from error
+
+
+def _quantize(
+    nncf: Any, model: Any, pictures: CalibrationPictures, max_miou_drop: float | None
+) -> Any:
     calibration = nncf.Dataset(
         pictures.indices, lambda index: {INPUT_NAME: pictures.load(index)[0]}
     )
