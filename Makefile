@@ -27,7 +27,8 @@ demo: setup
 	@echo "          $(DEMO)/scores.json        every score"
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/training
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --ignore tests/training
 
 check: setup
 	$(BIN)/ruff check .
