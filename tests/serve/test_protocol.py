@@ -9,6 +9,7 @@ import pytest
 from colored import decode, draw, encode
 
 from atrous.serve import Limits
+from atrous.serve.server import open_socket
 
 PIXELS, MASK = draw()
 PNG = encode(PIXELS)
@@ -33,6 +34,13 @@ def read_until(connection, end: bytes) -> bytes:
     while end not in received and (data := connection.recv(65536)):
         received += data
     return received
+
+
+def test_an_answer_does_not_wait_for_the_client_to_confirm_its_head():
+    with open_socket("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def trickle(connection, content: bytes) -> bool:
