@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import atrous
 from atrous.data import open_dataset
@@ -16,7 +17,9 @@ from atrous.errors import ConfigError, DataError, ExportError, WeightsError
 from atrous.export import export_model, formats, run_gate
 from atrous.export.drift import compute_drift, find_most_drifting
 from atrous.export.program import build_program
+from atrous.export.quantize import CalibrationPictures, quantize_model
 from atrous.inference import TorchEngine, Views, open_engine
+from atrous.inference.exported import ExportCard
 from atrous.inference.open_engine import open_export
 from atrous.inference.upsampled_mask import compute_mask
 
@@ -229,3 +232,44 @@ def test_a_weights_file_is_exported_beside_itself(data, new_run):
         "best.safetensors", "best-pt2.pt2", "best-pt2.json"
     }  # fmt: skip
     assert report.record.files == ("best-pt2.pt2",)
+
+
+@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
+def test_layers_that_int8_breaks_are_put_back_to_float(need, target, data, model, tmp_path):
+    need(target)
+    torch.manual_seed(0)
+    # One channel a thousand times as large as the others, which share their eight bits with it.
+    first, last = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 1)
+    with torch.no_grad():
+        first.weight[0] *= 1000
+        last.weight[:, 0] /= 1000
+    network = torch.nn.Sequential(first, torch.nn.ReLU(), last).eval()
+    shutil.copytree(data, tmp_path / "data")
+    card = ExportCard(model.card, target, uint8_input=False, mask_output=False, size_hw=None)
+    pictures = CalibrationPictures(open_dataset(tmp_path / "data", "train"), card, 4)
+    arrays = [torch.from_numpy(pictures.load(index)[0]) for index in pictures.indices]
+    with torch.no_grad():
+        last.bias -= torch.cat([network(array) for array in arrays]).mean((0, 2, 3))
+        for index, array in zip(pictures.indices, arrays, strict=True):
+            mask = network(array)[0].argmax(dim=0)
+            Image.fromarray(mask.byte().numpy()).save(pictures.dataset.mask_paths[index])
+    onnx_model, _ = formats.build_onnx(build_program(network, card), card)
+    exact = onnx_model if target == "onnx-int8" else formats.build_openvino(onnx_model)
+
+    def compute_agreement(quantized, path):
+        if target == "onnx-int8":
+            formats.add_onnx_card(quantized, card)
+            formats.save_onnx(quantized, path)
+        else:
+            formats.save_openvino(quantized, card, path)
+        engine = open_export(path, trusted=True)
+        samples = [pictures.dataset.load(index) for index in pictures.indices]
+        masks = [engine.predict_mask(sample.image) for sample in samples]
+        pairs = zip(masks, samples, strict=True)
+        return torch.stack([(mask == sample.mask).float().mean() for mask, sample in pairs]).mean()
+
+    suffix = ".onnx" if target == "onnx-int8" else ".xml"
+    broken = quantize_model(exact, pictures)
+    mended = quantize_model(exact, pictures, max_miou_drop=0.005)
+    assert compute_agreement(broken, tmp_path / f"broken{suffix}") < 0.9
+    assert compute_agreement(mended, tmp_path / f"mended{suffix}") > 0.99
