@@ -1,10 +1,15 @@
-"""The page in a browser: light and dark, wide and narrow, by keyboard, on paper."""
+"""Pages in a browser: light and dark, wide and narrow, by keyboard, on paper."""
 
 import shutil
 
 import pytest
 
+from atrous.evaluation import compare
 from atrous.report import save_run_report
+from atrous.report.comparison_page import save_comparison_page
+from atrous.study import load_study, summarize
+from atrous.study.page import render_study
+from atrous.study.runner import RunOutcome
 
 axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
 playwright_module = pytest.importorskip("playwright.sync_api")
@@ -22,10 +27,22 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def page_path(made_run, tmp_path_factory):
-    """Two runs on one page: every part of it, and everything twice."""
-    out = tmp_path_factory.mktemp("page") / "report.html"
-    return save_run_report([made_run, made_run], out=out, pictures=1, device="cpu")
+def pages(made_run, tmp_path_factory):
+    """A report of two runs, so that it holds every part twice; a comparison; a study."""
+    base = tmp_path_factory.mktemp("pages")
+    report = save_run_report([made_run, made_run], out=base / "report.html", pictures=1)
+    save_comparison_page(compare([made_run, made_run]), base / "comparison.html")
+    runs = [shutil.copytree(made_run, base / f"run{index}") for index in range(2)]
+    study = load_study("report-table1")
+    outcomes = [RunOutcome(run, 0, folder, "") for run, folder in zip(study.runs, runs, strict=True)]
+    outcomes.append(RunOutcome(study.runs[1], 1, base / "none", "ended with exit code 2"))
+    (base / "study.html").write_text(render_study(summarize(study, outcomes, cost=False)))
+    return {path.stem: path for path in (report, *base.glob("*.html"))}
+
+
+@pytest.fixture(scope="module")
+def page_path(pages):
+    return pages["report"]
 
 
 def open_page(browser, path, **options):
@@ -43,9 +60,10 @@ def open_page(browser, path, **options):
 
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_accessible_quiet_and_fits(browser, page_path, scheme, width):
+@pytest.mark.parametrize("name", ["report", "comparison", "study"])
+def test_it_is_accessible_quiet_and_fits(browser, pages, name, scheme, width):
     size = {"width": width, "height": 900}
-    page = open_page(browser, page_path, viewport=size, color_scheme=scheme)
+    page = open_page(browser, pages[name], viewport=size, color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     widest = page.evaluate("document.documentElement.scrollWidth")
     results = axe_module.Axe().run(page)
