@@ -130,6 +130,8 @@ def test_what_cannot_be_opened_is_a_clear_error(copied_run, model):
             open_engine(*arguments)
     with pytest.raises(ConfigError, match="cannot compute in bf16"):
         open_engine(copied_run, "pt2", precision="bf16")
+    with pytest.raises(ConfigError, match="exported without dropout"):
+        open_engine(copied_run, "pt2", views=Views(samples=2))
     with pytest.raises(ConfigError, match="--engine torch"):
         evaluate(copied_run, output_stride=8, engine="pt2")
     content = bytearray(file.read_bytes())

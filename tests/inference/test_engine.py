@@ -104,6 +104,28 @@ def test_several_views_average_probabilities(network):
     assert torch.allclose(logits.exp(), sum(each) / 3, atol=1e-6)
 
 
+def test_samples_are_averaged_through_every_view(network):
+    image = random_image(64, 80)
+    pixels = ((image.float() / 255 - 0.5) / 0.2)[None]
+    expected, _ = network.sample_probs(pixels, num_samples=3)
+    engine = TorchEngine(network, views=Views(samples=3))
+    assert torch.allclose(engine.compute_logits(image).exp(), expected[0], atol=1e-5)
+    assert torch.equal(engine.predict_mask(image), expected[0].argmax(0).byte())
+    masks = engine.predict_masks([image, image.flip(-1)])
+    assert torch.equal(masks[0], engine.predict_mask(image))
+    mirrored = TorchEngine(network, views=Views(flip=True, samples=3))
+    other, _ = network.sample_probs(pixels.flip(-1), num_samples=3)
+    both = (expected[0] + other[0].flip(-1)) / 2
+    assert torch.allclose(mirrored.compute_logits(image).exp(), both, atol=1e-5)
+
+
+def test_samples_need_dropout(network):
+    model = build_model("segnet", num_classes=5).eval()
+    model.card = network.card
+    with pytest.raises(ConfigError, match="segnet has no dropout"):
+        TorchEngine(model, views=Views(samples=2))
+
+
 @pytest.mark.parametrize("size_px", [32, 33, 63, 64, 65, 100, 999])
 @pytest.mark.parametrize("overlap", [0, 0.5, 0.99])
 def test_windows_cover_everything_and_overlap_enough(size_px, overlap):
@@ -138,7 +160,14 @@ def test_what_is_not_here_is_a_clear_error(network, monkeypatch):
 
 @pytest.mark.parametrize(
     "options",
-    [{"scales": ()}, {"scales": (0.0,)}, {"window_px": 31}, {"overlap": 1.0}, {"overlap": -0.1}],
+    [
+        {"scales": ()},
+        {"scales": (0.0,)},
+        {"window_px": 31},
+        {"overlap": 1.0},
+        {"overlap": -0.1},
+        {"samples": 0},
+    ],
 )
 def test_impossible_views_are_refused(options):
     with pytest.raises(ConfigError):

@@ -34,7 +34,9 @@ def pages(made_run, tmp_path_factory):
     save_comparison_page(compare([made_run, made_run]), base / "comparison.html")
     runs = [shutil.copytree(made_run, base / f"run{index}") for index in range(2)]
     study = load_study("report-table1")
-    outcomes = [RunOutcome(run, 0, folder, "") for run, folder in zip(study.runs, runs, strict=True)]
+    outcomes = [
+        RunOutcome(run, 0, folder, "") for run, folder in zip(study.runs, runs, strict=True)
+    ]
     outcomes.append(RunOutcome(study.runs[1], 1, base / "none", "ended with exit code 2"))
     (base / "study.html").write_text(render_study(summarize(study, outcomes, cost=False)))
     return {path.stem: path for path in (report, *base.glob("*.html"))}

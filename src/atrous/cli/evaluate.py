@@ -39,6 +39,9 @@ def run_evaluate(
     window: Annotated[
         int | None, typer.Option(help="Slide a square window of this side, in pixels.")
     ] = None,
+    samples: Annotated[
+        int, typer.Option(help="Average so many predictions with dropout on (Bayesian SegNet).")
+    ] = 1,
     ignore_index: Annotated[int | None, typer.Option(help="Mask value of no class.")] = None,
     data_format: Annotated[str, typer.Option("--format", help="auto, voc or pairs.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -63,7 +66,7 @@ def run_evaluate(
     workers: Annotated[int, typer.Option(help="Processes that read pictures.")] = 1,
 ) -> None:
     """Score a model on a split: mIoU, accuracy, precision, recall and F1, for each class."""
-    views = parse_views(scales, flip, window)
+    views = parse_views(scales, flip, window, samples)
 
     from atrous.evaluation import evaluate, fit_temperature
 
@@ -103,7 +106,9 @@ def _track(progress: Progress, what: str) -> Callable[[int, int], None]:
     return lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def parse_views(scales: str, flip: bool, window: int | None, overlap: float = 0.25) -> "Views":
+def parse_views(
+    scales: str, flip: bool, window: int | None, samples: int, overlap: float = 0.25
+) -> "Views":
     """Read the options that say how to look at a picture."""
     from atrous.inference import Views
 
@@ -113,7 +118,7 @@ def parse_views(scales: str, flip: bool, window: int | None, overlap: float = 0.
         raise ConfigError(
             f"--scales takes numbers with commas between them, such as 0.75,1,1.25, not '{scales}'."
         ) from None
-    return Views(scales=factors, flip=flip, window_px=window, overlap=overlap)
+    return Views(scales=factors, flip=flip, window_px=window, overlap=overlap, samples=samples)
 
 
 def print_scores(report: "EvaluationReport") -> None:

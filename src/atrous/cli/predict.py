@@ -51,6 +51,9 @@ def run_predict(
     overlap: Annotated[
         float, typer.Option(help="Share of a window that its neighbour covers too.")
     ] = 0.25,
+    samples: Annotated[
+        int, typer.Option(help="Average so many predictions with dropout on (Bayesian SegNet).")
+    ] = 1,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Leave out what is there, made of the same in the same way."),
@@ -79,7 +82,7 @@ def run_predict(
     """
     options: dict[str, Any] = {
         "unsure_below": unsure_below,
-        "views": parse_views(scales, flip, window, overlap),
+        "views": parse_views(scales, flip, window, samples, overlap),
         "max_pixels": round(max_megapixels * 1e6),
         "device": device,
         "precision": precision,

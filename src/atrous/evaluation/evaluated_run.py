@@ -118,7 +118,8 @@ def describe_views(views: Views) -> str:
     scales = ", ".join(f"{scale:g}" for scale in views.scales)
     mirrored = "mirrored too" if views.flip else "not mirrored"
     windows = f"windows of {views.window_px} px, overlap {views.overlap:g}"
-    return f"scale {scales}, {mirrored}, {windows if views.window_px else 'no windows'}"
+    sampled = f", mean of {views.samples} samples" if views.samples > 1 else ""
+    return f"scale {scales}, {mirrored}, {windows if views.window_px else 'no windows'}{sampled}"
 
 
 _AGAIN = "Evaluate both alike with the same `atrous evaluate RUN --data DATA --split SPLIT`."
@@ -128,7 +129,7 @@ _MUST_AGREE: tuple[tuple[str, Callable[[EvaluatedRun], Any], str], ...] = (
     (
         "views",
         lambda run: describe_views(run.views),
-        "Evaluate both alike with the same --scales, --flip and --window.",
+        "Evaluate both alike with the same --scales, --flip, --window and --samples.",
     ),
     (
         "data fingerprints",

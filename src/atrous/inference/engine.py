@@ -197,7 +197,7 @@ class ViewEngine:
     def _sees_once(self, height: int, width: int) -> bool:
         """Say whether the network sees the picture once and as it is."""
         return (
-            (self.views.scales, self.views.flip) == ((1.0,), False)
+            (self.views.scales, self.views.flip, self.views.samples) == ((1.0,), False, 1)
             and self.views.compute_window_hw(height, width) == (height, width)
             and self.card.size_hw in (None, (height, width))
             and min(height, width) >= SMALLEST_PX
@@ -222,7 +222,7 @@ class TorchEngine(ViewEngine):
         channels_last: Feed pictures in the memory format that convolutions like best.
 
     Raises:
-        ConfigError: The model has no card.
+        ConfigError: The model has no card, or no dropout that samples are asked of.
     """
 
     def __init__(
@@ -238,6 +238,8 @@ class TorchEngine(ViewEngine):
                 f"This {model.name} knows neither its classes nor its normalisation: it has no "
                 "card. Load it with `load_model`, or set `model.card` to a `ModelCard`."
             )
+        if views.samples > 1:
+            model.require_dropout()
         device = next(model.parameters()).device
         precision = resolve_precision(precision, device)
         super().__init__(model.card, name="torch", precision=precision, device=device, views=views)
@@ -280,7 +282,13 @@ class TorchEngine(ViewEngine):
         return [compute_mask(one) for one in logits]
 
     def _forward(self, image: Tensor) -> Tensor:
-        return self._run([image])[0]
+        if self.views.samples == 1:
+            return self._run([image])[0]
+        with self._autocast():
+            probs, _ = self.model.sample_probs(
+                self._normalize([image]), num_samples=self.views.samples
+            )
+        return probs[0].float().clamp_min(torch.finfo(torch.float32).tiny).log()
 
     def _forward_small(self, image: Tensor) -> Tensor:
         return self._run_small([image])[0]

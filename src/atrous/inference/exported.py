@@ -82,6 +82,11 @@ class ExportedEngine(ViewEngine):
     """
 
     def __init__(self, path: Path, card: ExportCard, *, precision: str, views: Views) -> None:
+        if views.samples > 1:
+            raise ConfigError(
+                f"{path} was exported without dropout, so there is nothing to draw samples with. "
+                "Use --engine torch."
+            )
         super().__init__(
             card.model,
             name=card.target,

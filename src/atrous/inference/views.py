@@ -36,6 +36,7 @@ class Views:
         window_px: Side of a square sliding window. None takes a picture whole up to 2048×2048
             pixels and in windows of 1024 above that; 0 takes every picture whole.
         overlap: Least share of a window that its neighbour covers too, 0 to below 1.
+        samples: Predictions that are drawn with dropout on and averaged; 1 is one without dropout.
 
     Raises:
         ConfigError: A value cannot be used; the message names it.
@@ -45,6 +46,7 @@ class Views:
     flip: bool = False
     window_px: int | None = None
     overlap: float = 0.25
+    samples: int = 1
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
@@ -55,6 +57,8 @@ class Views:
             )
         if not 0 <= self.overlap < 1:
             raise ConfigError(f"Window overlap {self.overlap} must be at least 0 and below 1.")
+        if self.samples < 1:
+            raise ConfigError(f"At least 1 sample is needed, not {self.samples}.")
 
     def compute_window_hw(self, height: int, width: int) -> tuple[int, int]:
         """Return the window for a picture, which is the picture itself where it is taken whole."""

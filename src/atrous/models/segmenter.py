@@ -115,6 +115,7 @@ class Segmenter(nn.Module):
                 f"num_samples must be at least 2 to have a variance, got {num_samples}."
             )
         devices = [image.device] if image.device.type == "cuda" else []
+        self.require_dropout()
         with self._dropout_alone(), torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             mean = self(image).softmax(1)
@@ -126,19 +127,28 @@ class Segmenter(nn.Module):
                 squares += deviation * (probs - mean)
         return mean, squares.mean(1) / num_samples
 
-    @contextmanager
-    def _dropout_alone(self) -> Iterator[None]:
-        """Put the dropout into training mode and all else into evaluation mode, for a while."""
-        dropouts = [m for m in self.modules() if isinstance(m, _DROPOUTS) and m.p > 0]
-        if not dropouts:
+    def require_dropout(self) -> None:
+        """Refuse a model that would give the same sample every time.
+
+        Raises:
+            ConfigError: It has no dropout.
+        """
+        if not any(self._iterate_dropouts()):
             raise ConfigError(
                 f"{self.name} has no dropout to draw samples with. Train bayesian_segnet, or a "
                 "model whose option dropout is above 0."
             )
+
+    def _iterate_dropouts(self) -> Iterator[nn.Module]:
+        return (module for module in self.modules() if isinstance(module, _DROPOUTS) and module.p)
+
+    @contextmanager
+    def _dropout_alone(self) -> Iterator[None]:
+        """Put the dropout into training mode and all else into evaluation mode, for a while."""
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
-            for dropout in dropouts:
+            for dropout in self._iterate_dropouts():
                 dropout.train()
             yield
         finally:

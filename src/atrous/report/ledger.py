@@ -145,7 +145,12 @@ def _find_views(scores: dict[str, Any]) -> frozenset[str] | None:
     if not views:
         return None
     several = len(views.get("scales") or ()) > 1 or list(views.get("scales") or ()) != [1.0]
-    kinds = {"scales": several, "flip": views.get("flip"), "windows": views.get("window_px")}
+    kinds = {
+        "scales": several,
+        "flip": views.get("flip"),
+        "windows": views.get("window_px"),
+        "samples": views.get("samples", 1) > 1,
+    }
     return frozenset(kind for kind, is_used in kinds.items() if is_used)
 
 

@@ -25,7 +25,7 @@ class Setup:
         batch_size: Pictures per optimizer step that batch norm sees together.
         strides: Output stride in training and in evaluation.
         norm: `trained`, `frozen` (batch norm) or `group`.
-        views: Any of `scales`, `flip` and `windows`.
+        views: Any of `scales`, `flip`, `windows` and `samples`.
         class_weights: `none`, `inverse` or `median_frequency`.
         course: Optimizer, learning rate and its schedule, in words.
         num_steps: Optimizer steps.
