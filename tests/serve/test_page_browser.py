@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from atrous.classes import build_classes
+from atrous.data.shapes import SHAPES
 from atrous.errors import ConfigError, DataError
 from atrous.serve import Limits, Segmented
 from atrous.serve.memory import Hold, Memory
@@ -366,6 +367,16 @@ def test_rubbish_is_a_bad_request(call):
     assert call(0, "get_config") in (400, 404)
     for component in (999, -1, None, [], {}):
         assert call(0, component=component) == 400
+
+
+def test_a_model_of_the_sample_set_brings_examples():
+    def count_examples(models, **options):
+        page = build_page(models, segment, **options)
+        (component,) = page.config["components"]
+        return len(component["props"]["props"]["settings"]["examples"])
+
+    assert count_examples({"good": CLASSES}) == 0
+    assert count_examples({"good": CLASSES, "shapes": SHAPES}) == 3
 
 
 def test_without_gradio_or_models_it_says_so(monkeypatch):

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from atrous.classes import Classes
+from atrous.data.shapes import SHAPES, draw_scene
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.inference.render import write_mask
 from atrous.serve.limits import Limits
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _THUMBNAIL_PX = 192
+_NUM_DRAWN_EXAMPLES = 3
+_DRAWN_EXAMPLE_PX = 192
 _MAX_SESSIONS = 100  # gradio keeps something for each, though the page needs nothing of it
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +58,8 @@ def build_page(
         models: Classes of each model by its name; the first is chosen at the start.
         segment: Maps a model's name and a picture file to the answer, such as `Service.segment`.
             What it raises is shown: the message of an AtrousError, a sentence for anything else.
-        examples: Pictures to try, read once now.
+        examples: Pictures to try, read once now. Without, a model of the sample set gets some of
+            its pictures.
         limits: What the browser is told before it sends a picture.
 
     Raises:
@@ -65,8 +69,10 @@ def build_page(
     gradio = import_gradio()
     if not models:
         raise ConfigError("The page has no model to show. Give at least one run.")
-    thumbnails = [_load_example(path, limits) for path in examples]
-    contents = [_encode(path.read_bytes()) for path in examples]
+    pictures = [(path.name, _read_example(path)) for path in examples]
+    if not examples and any(classes.names == SHAPES.names for classes in models.values()):
+        pictures = _draw_examples()
+    contents = [_encode(content) for _, content in pictures]
 
     def segment_picture(request: dict[str, Any]) -> dict[str, Any]:
         """Answer the page; called by page.js."""
@@ -87,7 +93,10 @@ def build_page(
             name: {"names": classes.names, "colors": classes.colors}
             for name, classes in models.items()
         },
-        "examples": thumbnails,
+        "examples": [
+            {"name": name, "thumbnail": _draw_thumbnail(name, content, limits)}
+            for name, content in pictures
+        ],
         "max_pixels": limits.max_pixels,
         "max_bytes": limits.max_body_bytes,
     }
@@ -189,18 +198,35 @@ def _read_request(request: dict[str, Any], models: Mapping[str, Classes]) -> tup
     return model, content
 
 
-def _load_example(path: Path, limits: Limits) -> dict[str, str]:
+def _read_example(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"The example {path} cannot be used: {error.strerror}") from error
+
+
+def _draw_examples() -> list[tuple[str, bytes]]:
+    """Draw pictures of the sample set that are not in it."""
+    pictures = []
+    for number in range(1, _NUM_DRAWN_EXAMPLES + 1):
+        picture, _ = draw_scene(np.random.default_rng(number), _DRAWN_EXAMPLE_PX)
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, format="PNG")
+        pictures.append((f"shapes {number}", file.getvalue()))
+    return pictures
+
+
+def _draw_thumbnail(name: str, content: bytes, limits: Limits) -> str:
     try:
         with Hold(Memory(limits.max_held_bytes)) as hold:
-            image = decode_picture(path.read_bytes(), limits, hold)
-    except (OSError, RefusedError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"The example {path} cannot be used: {reason}") from error
+            image = decode_picture(content, limits, hold)
+    except RefusedError as error:
+        raise DataError(f"The example {name} cannot be used: {error}") from error
     thumbnail = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     thumbnail.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     file = io.BytesIO()
     thumbnail.save(file, format="JPEG", quality=80)
-    return {"name": path.name, "thumbnail": _encode(file.getvalue())}
+    return _encode(file.getvalue())
 
 
 def _encode(content: bytes) -> str:
