@@ -6,12 +6,14 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from atrous.classes import build_classes
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.evaluation import compare
 from atrous.evaluation.bootstrap import FEWEST_IMAGES
 from atrous.evaluation.image_counts import format_image_counts
 from atrous.evaluation.metrics import CONVENTION, compute_miou, compute_ratios
 from atrous.inference import Views
+from atrous.models import ModelCard, build_model, save_weights
 from atrous.recipe import build_recipe, format_recipe
 from atrous.report.comparison_page import render_comparison_page
 
@@ -252,6 +254,24 @@ def test_a_run_without_this_evaluation_is_told_what_to_do(tmp_path, runs):
         run_compare([runs[0]])
     with pytest.raises(AtrousError, match="resamples are too few"):
         compare(runs, num_resamples=3, cost=False)
+
+
+def test_a_model_without_output_stride_is_measured_too(runs):
+    """U-Net has none; the other was evaluated at another one than it was trained at."""
+    for folder, name, options in (
+        (runs[0], "unet_resnet34", {}),
+        (runs[1], "deeplabv3_resnet18", {"output_stride": 32}),
+    ):
+        model = build_model(name, num_classes=len(CLASSES), **options)
+        card = ModelCard(
+            name, model.options, build_classes(CLASSES), (0.5,) * 3, (0.25,) * 3, None, {}
+        )
+        save_weights(folder / "best.safetensors", model, card)
+    save_evaluation(runs[0], make_counts(), model="unet_resnet34", output_stride=None)
+    comparison = compare(runs, num_resamples=1000, size_hw=(64, 64))
+    assert all(run.cost is not None for run in comparison.runs)
+    assert "unet_resnet34</td><td>–" in render_comparison_page(comparison)
+    assert any("plain: none to choose; better: 16" in note for note in comparison.notes)
 
 
 def test_runs_without_weights_are_compared_without_their_cost(runs):

@@ -128,7 +128,7 @@ def _build_cost_table(comparison: "Comparison") -> Table:
         table.add_row(
             escape(run.name),
             run.model,
-            str(run.output_stride),
+            str(run.output_stride or "–"),
             f"{cost.num_parameters / 1e6:.2f} M",
             f"{cost.gflops:.1f}",
             f"{cost.latency_ms:.3g} ±{(high - low) / 2:.2g} ms",

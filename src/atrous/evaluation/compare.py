@@ -29,7 +29,7 @@ from atrous.evaluation.evaluated_run import (
 from atrous.evaluation.metrics import FloatArray, compute_ratios
 from atrous.inference import resolve_device
 from atrous.inference.cost import Cost, measure_costs
-from atrous.models import load_model
+from atrous.models import Segmenter, load_model
 from atrous.models.zoo import set_output_stride
 from atrous.recipe import compute_changed_keys
 
@@ -204,7 +204,10 @@ def _note_settings(runs: Sequence[EvaluatedRun]) -> list[str]:
     notes = []
     for what, values in (
         ("Evaluated in different precisions", [run.precision for run in runs]),
-        ("Evaluated at different output strides", [run.output_stride for run in runs]),
+        (
+            "Evaluated at different output strides",
+            [run.output_stride or "none to choose" for run in runs],
+        ),
         ("Trained for different budgets", [_describe_budget(run) for run in runs]),
     ):
         if len(set(values)) > 1:
@@ -250,15 +253,17 @@ def _measure(
     runs: Sequence[EvaluatedRun], size_hw: tuple[int, int] | None, device: str
 ) -> tuple[list[Cost | None], list[str]]:
     try:
-        models = [
-            set_output_stride(
-                load_model(run.folder, device=resolve_device(device)), run.output_stride
-            )
-            for run in runs
-        ]
+        models = [_load_as_evaluated(run, device) for run in runs]
     except WeightsError as error:
         return [None] * len(runs), [f"The cost was not measured. {error}"]
     return list(measure_costs(models, size_hw=size_hw or _find_usual_size_hw(runs[0]))), []
+
+
+def _load_as_evaluated(run: EvaluatedRun, device: str) -> Segmenter:
+    model = load_model(run.folder, device=resolve_device(device))
+    if run.output_stride is None or run.output_stride == model.options.get("output_stride"):
+        return model
+    return set_output_stride(model, run.output_stride)
 
 
 def _find_usual_size_hw(run: EvaluatedRun) -> tuple[int, int]:

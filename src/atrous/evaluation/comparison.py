@@ -24,7 +24,7 @@ class RunScores:
         name: Short name.
         folder: Run folder.
         model: Variant.
-        output_stride: That of the evaluation.
+        output_stride: That of the evaluation; None for a model that has none to choose.
         precision: That of the evaluation.
         miou: With its interval.
         precision_macro, recall_macro, f1_macro: Means over the classes in the masks.
@@ -35,7 +35,7 @@ class RunScores:
     name: str
     folder: str
     model: str
-    output_stride: int
+    output_stride: int | None
     precision: str
     miou: Estimate
     precision_macro: float

@@ -32,7 +32,7 @@ class EvaluatedRun:
         data_fingerprint: Changes when the files of the split do.
         convention: How the counts are scored, in words.
         model: Variant.
-        output_stride: That of the evaluation.
+        output_stride: That of the evaluation; None for a model that has none to choose.
         precision: That of the evaluation.
         recipe: What was asked for in training; None in a folder without a recipe.
         total_steps: Steps of the whole training; None in a folder without a plan.
@@ -48,7 +48,7 @@ class EvaluatedRun:
     data_fingerprint: str
     convention: str
     model: str
-    output_stride: int
+    output_stride: int | None
     precision: str
     recipe: Recipe | None
     total_steps: int | None

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from atrous.models.zoo import find_variant
+from atrous.recipe import Recipe
 from atrous.report.loaded_run import LoadedRun, list_once
 
 _MOST_CONFUSIONS = 6
@@ -56,7 +58,7 @@ def list_facts(run: LoadedRun) -> list[tuple[str, str]]:
     ]
     sessions = f"{len(run.starts)} session" + "s" * (len(run.starts) != 1)
     facts = [
-        ("Model", f"{recipe.model.name}, output stride {recipe.model.output_stride}"),
+        ("Model", _describe_model(recipe)),
         ("Data", recipe.data.root),
         ("Pictures", ", ".join(sizes)),
         ("Fingerprint of the data", ", ".join(fingerprints)),
@@ -148,6 +150,13 @@ def _describe_steps(run: LoadedRun) -> str:
     pictures = run.recipe.train.batch_size * run.recipe.train.accumulate
     text += f", {pictures} pictures each"
     return text + (f"; {run.step / per_epoch:.1f} epochs" if per_epoch else "")
+
+
+def _describe_model(recipe: Recipe) -> str:
+    name, stride = recipe.model.name, recipe.model.output_stride
+    return (
+        f"{name}, output stride {stride}" if "output_stride" in find_variant(name).options else name
+    )
 
 
 def _describe_evaluation(run: LoadedRun) -> str:

@@ -118,8 +118,8 @@ def find_data(class_names: Sequence[str]) -> str | None:
 def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -> Setup:
     """Say in a paper's terms how a run was trained and scored."""
     model, data, train = recipe.model, recipe.data, recipe.train
-    backbone = find_variant(model.name).backbone
-    stride = model.output_stride
+    variant = find_variant(model.name)
+    backbone, stride = variant.backbone, model.output_stride
     norm = "group" if model.norm == "group" else "frozen" if model.freeze_norm else "trained"
     is_resnet = backbone.startswith("resnet")
     return Setup(
@@ -129,7 +129,9 @@ def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -
         init=_INITS.get(model.init) or f"those of {Path(model.init).name}",
         crop=data.crop or f"whole, resized to {data.size}×{data.size}",
         batch_size=train.batch_size,
-        strides=(stride, scores.get("output_stride") or stride),
+        strides=(stride, scores.get("output_stride") or stride)
+        if "output_stride" in variant.options
+        else None,
         norm=norm,
         multi_grid=model.multi_grid or (1, 1, 1) if is_resnet else None,
         decoder_channels=model.decoder_channels,
