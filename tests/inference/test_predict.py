@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_whole_files_and_says_so(color_model, tmp_path, monke
 
     monkeypatch.setattr(outputs, "write_atomically", write)
     with pytest.raises(AtrousError, match=r"b\.jpg.*No space left.* 1 pictures before"):
-        predict(color_model, pictures, out)
+        predict(color_model, pictures, out, ahead=0)
 
 
 def test_an_output_folder_that_cannot_be_written_is_a_clear_error(color_model, tmp_path):
