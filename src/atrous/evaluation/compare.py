@@ -29,7 +29,7 @@ from atrous.evaluation.evaluated_run import (
 from atrous.evaluation.metrics import FloatArray, compute_ratios
 from atrous.inference import resolve_device
 from atrous.inference.cost import Cost, measure_costs
-from atrous.models import Segmenter, load_model
+from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
 from atrous.recipe import compute_changed_keys
 
@@ -253,17 +253,15 @@ def _measure(
     runs: Sequence[EvaluatedRun], size_hw: tuple[int, int] | None, device: str
 ) -> tuple[list[Cost | None], list[str]]:
     try:
-        models = [_load_as_evaluated(run, device) for run in runs]
+        models = [
+            set_output_stride(
+                load_model(run.folder, device=resolve_device(device)), run.output_stride
+            )
+            for run in runs
+        ]
     except WeightsError as error:
         return [None] * len(runs), [f"The cost was not measured. {error}"]
     return list(measure_costs(models, size_hw=size_hw or _find_usual_size_hw(runs[0]))), []
-
-
-def _load_as_evaluated(run: EvaluatedRun, device: str) -> Segmenter:
-    model = load_model(run.folder, device=resolve_device(device))
-    if run.output_stride is None or run.output_stride == model.options.get("output_stride"):
-        return model
-    return set_output_stride(model, run.output_stride)
 
 
 def _find_usual_size_hw(run: EvaluatedRun) -> tuple[int, int]:

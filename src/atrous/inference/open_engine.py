@@ -183,7 +183,7 @@ def _gives_the_same(
     """Say whether an export may stand in for the run's own weights."""
     if record.weights_sha256 != weights_sha256 or record.mask_output or record.target == "pt2":
         return False
-    if views.samples > 1:
+    if views.samples > 1:  # exports have no dropout
         return False
     if record.size_hw is None:
         return True

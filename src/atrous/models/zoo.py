@@ -228,12 +228,13 @@ def rebuild_model(model: Segmenter, **changed_options: Any) -> Segmenter:
     return rebuilt.train(model.training)
 
 
-def set_output_stride(model: Segmenter, output_stride: int) -> Segmenter:
+def set_output_stride(model: Segmenter, output_stride: int | None) -> Segmenter:
     """Return the same model at another output stride, such as 8 to evaluate what 16 trained.
 
     The dilations follow, and so do the ASPP's rates: also those given when it was built are scaled
     by the ratio of the strides, so that they span the same part of the picture. The new model
-    shares the weights of the old one.
+    shares the weights of the old one; at the stride that it has (None where there is none to
+    choose), the model is returned as it is.
 
     Raises:
         ConfigError: The output stride is none of 8, 16 and 32 (to 256 in a cascade), or the model
@@ -241,6 +242,8 @@ def set_output_stride(model: Segmenter, output_stride: int) -> Segmenter:
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 4.1.
     """
+    if output_stride == model.options.get("output_stride"):
+        return model
     if "output_stride" not in model.options:
         raise ConfigError(
             f"{model.name} has no output stride to choose, got {output_stride}: its decoder comes "
@@ -250,7 +253,7 @@ def set_output_stride(model: Segmenter, output_stride: int) -> Segmenter:
     rates = model.options.get("atrous_rates")
     if rates is None:
         return changed
-    rates = scale_rates(rates, model.options["output_stride"], output_stride)
+    rates = scale_rates(rates, model.options["output_stride"], changed.options["output_stride"])
     return rebuild_model(changed, atrous_rates=rates)
 
 

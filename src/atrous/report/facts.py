@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from atrous.models.zoo import find_variant
 from atrous.recipe import Recipe
-from atrous.report.loaded_run import LoadedRun, list_once
+from atrous.report.loaded_run import LoadedRun, find_output_stride, list_once
 
 _MOST_CONFUSIONS = 6
 
@@ -153,10 +152,8 @@ def _describe_steps(run: LoadedRun) -> str:
 
 
 def _describe_model(recipe: Recipe) -> str:
-    name, stride = recipe.model.name, recipe.model.output_stride
-    return (
-        f"{name}, output stride {stride}" if "output_stride" in find_variant(name).options else name
-    )
+    stride = find_output_stride(recipe)
+    return recipe.model.name if stride is None else f"{recipe.model.name}, output stride {stride}"
 
 
 def _describe_evaluation(run: LoadedRun) -> str:

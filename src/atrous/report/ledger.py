@@ -9,6 +9,7 @@ from atrous.classes import VOC_NAMES
 from atrous.models.zoo import find_variant
 from atrous.recipe import Recipe
 from atrous.report import published
+from atrous.report.loaded_run import find_output_stride
 from atrous.report.published import PUBLISHED, RELATED, Measured, Published, Setup
 
 _CAMVID_NAMES = {
@@ -118,8 +119,7 @@ def find_data(class_names: Sequence[str]) -> str | None:
 def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -> Setup:
     """Say in a paper's terms how a run was trained and scored."""
     model, data, train = recipe.model, recipe.data, recipe.train
-    variant = find_variant(model.name)
-    backbone, stride = variant.backbone, model.output_stride
+    backbone, stride = find_variant(model.name).backbone, find_output_stride(recipe)
     norm = "group" if model.norm == "group" else "frozen" if model.freeze_norm else "trained"
     is_resnet = backbone.startswith("resnet")
     return Setup(
@@ -129,9 +129,7 @@ def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -
         init=_INITS.get(model.init) or f"those of {Path(model.init).name}",
         crop=data.crop or f"whole, resized to {data.size}×{data.size}",
         batch_size=train.batch_size,
-        strides=(stride, scores.get("output_stride") or stride)
-        if "output_stride" in variant.options
-        else None,
+        strides=None if stride is None else (stride, scores.get("output_stride") or stride),
         norm=norm,
         multi_grid=model.multi_grid or (1, 1, 1) if is_resnet else None,
         decoder_channels=model.decoder_channels,

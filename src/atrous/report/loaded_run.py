@@ -10,6 +10,7 @@ from typing import Any
 from atrous.errors import ConfigError
 from atrous.figures import group_records
 from atrous.figures.panels import Records
+from atrous.models.zoo import find_variant
 from atrous.recipe import Recipe, load_recipe
 from atrous.run import RunFolder, load_log
 
@@ -167,6 +168,12 @@ def _format_time(text: str | None) -> str:
         return datetime.fromisoformat(text or "").strftime("%-d %B %Y, %H:%M")
     except ValueError:
         return text or ""
+
+
+def find_output_stride(recipe: Recipe) -> int | None:
+    """Return the output stride of training; None for a model that has none to choose."""
+    offered = find_variant(recipe.model.name).options
+    return recipe.model.output_stride if "output_stride" in offered else None
 
 
 def list_once(values: Iterable[Any]) -> list[str]:

@@ -203,7 +203,7 @@ def build_scored_engine(run: LoadedRun, dataset: SegmentationDataset, device: st
     """Load a run's model to predict as its evaluation did."""
     model = load_model(run.folder.path, device=resolve_device(device))
     stride = run.scores.get("output_stride")
-    if stride and stride != model.options.get("output_stride"):
+    if stride is not None:
         model = set_output_stride(model, stride)
     views: dict[str, Any] = run.scores.get("views") or {}
     if "scales" in views:
