@@ -1,6 +1,6 @@
 """What the server leaves of the bare engine's throughput, by turns with 1, 8 and 64 clients.
 
-    python benchmarks/serve.py RUN FOLDER [--rounds 5] [--pictures 100] [--json FILE]
+    python benchmarks/serve.py RUN FOLDER [--rounds 5] [--pictures 100] [--clients 1,8,64]
     python benchmarks/serve.py RUN FOLDER --requests 30000 [--json FILE]
 
 The server is `atrous serve` in a process of its own, with its default limits. The bare engine is
@@ -28,8 +28,6 @@ import threading
 import time
 from pathlib import Path
 
-CLIENTS = (1, 8, 64)
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -38,6 +36,7 @@ def main():
     parser.add_argument("--most", type=int, default=20, help="different pictures")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=100, help="per measurement")
+    parser.add_argument("--clients", type=parse_numbers, default="1,8,64", help="at once, by turns")
     parser.add_argument("--requests", type=int, help="measure memory instead")
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--precision", default="32")
@@ -58,6 +57,10 @@ def main():
         arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def parse_numbers(text):
+    return [int(number) for number in text.split(",")]
+
+
 def start_server(arguments):
     command = [sys.executable, "-m", "atrous", "serve", arguments.run, "--port", "0"]
     command += ["--engine", arguments.engine, "--precision", arguments.precision]
@@ -74,9 +77,9 @@ def measure_throughput(arguments, paths, pid, port):
 
     engine = open_engine(arguments.run, arguments.engine, precision=arguments.precision)
     images = [read_image(path) for path in paths]
-    ways = ["bare", *CLIENTS]
+    ways = ["bare", *arguments.clients]
     throughputs = {way: [] for way in ways}
-    latencies = {clients: [] for clients in CLIENTS}
+    latencies = {clients: [] for clients in arguments.clients}
     cpu_s = {way: [] for way in ways}
     errors = 0
     run_bare(engine, images, len(images))
