@@ -89,7 +89,7 @@ def summarize(
     device: str = "auto",
     tell: Callable[[str], object] = lambda message: None,
 ) -> StudySummary:
-    """Evaluate what is not evaluated yet, and put the rows together.
+    """Evaluate the finished runs, and put the rows together.
 
     Args:
         study: What was asked.
