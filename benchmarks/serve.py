@@ -42,7 +42,10 @@ def main():
     parser.add_argument("--precision", default="32")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    from atrous.cli.allocator import keep_freed_memory
     from atrous.data.pairs import list_image_files  # not above: the clients need no torch
+
+    keep_freed_memory()  # as the server does
 
     paths = list_image_files(arguments.folder)[: arguments.most]
     server, port = start_server(arguments)

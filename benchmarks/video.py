@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from atrous.classes import VOC_NAMES, build_classes
+from atrous.cli.allocator import keep_freed_memory
 from atrous.data import IMAGENET_MEAN, IMAGENET_STD
 from atrous.inference import TorchEngine, predict
 from atrous.inference.video import open_video
@@ -68,6 +69,7 @@ def main():
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as the command does
     model = build_mobilenet(arguments.output_stride)
     engine = TorchEngine(model, precision=arguments.precision)
     rows = []

@@ -21,6 +21,7 @@ from atrous.cli import (
     train,
     verify_resume,
 )
+from atrous.cli.allocator import keep_freed_memory
 from atrous.errors import AtrousError
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ app.add_typer(data.app, name="data")
 
 def run() -> None:
     """Run the command; a user's mistake ends it with one paragraph and exit code 2."""
+    keep_freed_memory()
     try:
         app()
     except AtrousError as error:

@@ -1,5 +1,6 @@
 """Masks as files that other programs read, and overlays that people look at."""
 
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +36,9 @@ def write_mask(file: BinaryIO, mask: Tensor, classes: Classes) -> None:
     """
     picture = Image.fromarray(mask.cpu().numpy())
     picture.putpalette(classes.palette)  # turns L into P, the numbers stay
-    picture.save(file, format="PNG")
+    # Masks are runs of the same: looking for nothing else takes a quarter of the time, for a sixth
+    # more bytes.
+    picture.save(file, format="PNG", compress_type=zlib.Z_RLE)
 
 
 def write_overlay(
