@@ -27,7 +27,6 @@ from torchvision.models import segmentation
 from torchvision.transforms import functional as TF
 
 from atrous.classes import VOC_NAMES, build_classes
-from atrous.cli.allocator import keep_freed_memory
 from atrous.data import IMAGENET_MEAN, IMAGENET_STD, normalize, read_image
 from atrous.data.shapes import draw_scene
 from atrous.errors import AtrousError
@@ -180,9 +179,9 @@ def count_operations(name: str, size: int) -> int:
     return counter.get_total_flops()
 
 
-def measure_memory(folder: Path, label: str, picture: Path) -> float:
+def measure_memory(folder: Path, name: str, label: str, picture: Path) -> float:
     """Return the peak memory in MB of a process that only runs this engine."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--folder", str(folder)]
+    command = [sys.executable, __file__, "--model", name, "--folder", str(folder)]
     command += ["--one", label, "--picture", str(picture)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return float(ended.stdout.split()[-1]) if ended.returncode == 0 else float("nan")
@@ -217,15 +216,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="by default, those of torch")
     parser.add_argument("--only", help="engines whose label holds one of these words: int8,bf16")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
-    parser.add_argument("--keep-freed-memory", action="store_true", help="as the command does")
     parser.add_argument("--video", action="store_true", help="add frames per second")
     parser.add_argument("--folder", type=Path, help="keep the exports here, and use them again")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--picture", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.keep_freed_memory:
-        keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.one:
@@ -280,7 +276,7 @@ def run_all(args: argparse.Namespace, folder: Path) -> dict[str, object]:
                 "same_pixels": float((engines[label](image) == expected).float().mean()),
                 "peak_memory_mb": None
                 if args.no_memory
-                else measure_memory(folder, label, picture),
+                else measure_memory(folder, args.model, label, picture),
             }
         )
     figures: dict[str, object] = {

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from torchvision.models import segmentation
 
 from atrous.classes import build_classes
-from atrous.cli.allocator import keep_freed_memory
 from atrous.data import Batch, normalize
 from atrous.recipe import build_recipe
 from atrous.training.learner import Learner
@@ -62,11 +61,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--keep-freed-memory", action="store_true", help="as the command does")
     parser.add_argument("--json", help="write the figures here")
     args = parser.parse_args()
-    if args.keep_freed_memory:
-        keep_freed_memory()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     name, size = f"deeplabv3_{args.backbone}", args.size
     batch = Batch(
