@@ -125,7 +125,7 @@ def test_predict_writes_masks_and_overlays_and_skips_what_is_broken(workplace, a
     code, output = atrous("predict", workplace / "run", pictures, "--out", tmp_path / "out")
     assert code == 1
     assert "broken.jpg" in output
-    assert "1 pictures segmented" in output
+    assert "1 picture segmented" in output
     assert "1 skipped" in output
     with Image.open(tmp_path / "out/good.png") as mask:
         assert (mask.mode, mask.size) == ("P", (70, 50))

@@ -156,8 +156,9 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
         raise ConfigError(f"Nothing that was given could be used; {out} holds no new prediction.")
     resumed = f", {len(report.resumed)} done before" if report.resumed else ""
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
+    pictures = "picture" if report.num_frames == 1 else "pictures"
     Console().print(
-        f"{report.num_frames} pictures segmented into {escape(str(out))}{resumed}{skipped}.",
+        f"{report.num_frames} {pictures} segmented into {escape(str(out))}{resumed}{skipped}.",
         highlight=False,
     )
     raise typer.Exit(1 if report.failed else 0)
