@@ -60,11 +60,11 @@ class Running:
         self.service.stop()
 
     def wait_for(self, condition) -> None:
-        for _ in range(1000):
+        for _ in range(3000):
             if condition():
                 return
             time.sleep(0.01)
-        raise AssertionError("it did not come to be in ten seconds")
+        raise AssertionError("it did not come to be in thirty seconds")
 
     def count(self, name: str) -> float:
         """The value of a metric, with its labels if it has any."""

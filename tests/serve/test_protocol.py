@@ -18,7 +18,7 @@ HEAD = b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 
 @pytest.fixture
 def running(serve):
-    running = serve(Limits(transfer_s=0.5, max_connections=5, max_body_bytes=10**6))
+    running = serve(Limits(transfer_s=1, max_connections=5, max_body_bytes=10**6))
     yield running
     running.wait_for(lambda: running.service.num_active == 0)
     assert np.array_equal(decode(running.client.post("/v1/segment", content=PNG)), MASK)
@@ -79,7 +79,7 @@ def test_slow_senders_are_not_waited_for(running, sent, status, words):
         connection.sendall(sent)
         start_s = time.monotonic()
         found = read_all(connection)
-        assert time.monotonic() - start_s < 5
+        assert time.monotonic() - start_s < 10
     assert found[0] == status
     assert words in found[1]
 
