@@ -62,6 +62,7 @@ def test_studies_of_the_package_can_be_built(name):
             ('source = "nobody"', 'convention = "image-micros"'),
             r"'image-micros'\. Did you mean 'image-micro'",
         ),
+        (('source = "nobody"', "scales = [0]"), r"scales.*greater than 0"),
         (("data.flip", "train.duration"), "sets train.duration; budgets are equal"),
         (("data.flip", "data.flop"), r"Run 'plain' of the study: .*there is no key 'data\.flop'"),
         (("runs = [", "runs = 3 #["), "not valid TOML"),
@@ -84,7 +85,7 @@ def test_unknown_studies_and_runs_are_named(write, tmp_path):
 @pytest.mark.slow
 def test_a_study_survives_a_failing_run_and_is_not_done_twice(write, tmp_path):
     write_shapes(tmp_path / "data", num_train=4, num_val=3, size_px=64)
-    study, out = load_study(write(STUDY)), tmp_path / "out"
+    study, out = load_study(write("scales = [0.5]" + STUDY)), tmp_path / "out"
     options = {"overrides": {"data.root": str(tmp_path / "data")}, "overrides_by_run": {}}
     outcomes = run_study(study, out, **options)
     assert [outcome.error == "" for outcome in outcomes] == [True, False, True]
@@ -104,6 +105,9 @@ def test_a_study_survives_a_failing_run_and_is_not_done_twice(write, tmp_path):
         )  # fmt: skip
 
     summary = summarize(study, outcomes, cost=False, device="cpu")
+    assert summary.budget.endswith(", scored at scale 0.5")
+    scores = json.loads((out / "plain-0" / "evaluation" / "val.json").read_text())
+    assert scores["views"]["scales"] == [0.5]
     plain, broken, flipped = summary.rows
     assert (plain.paper, plain.difference) == ({"miou": 50.0}, None)
     assert flipped.difference.value == pytest.approx(flipped.miou.value - plain.miou.value)

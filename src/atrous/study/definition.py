@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -49,6 +49,8 @@ class Study(_Table):
         departs: In what the whole study departs from the source.
         convention: Average under which precision, recall and F1 are shown beside our own, by its
             key in docs/metrics.md; empty where they are not asked for.
+        scales: Sizes at which every run sees a picture when it is scored, as `atrous evaluate
+            --scales` has them.
         recipe: Sections of a recipe, as in a recipe file.
         runs: The rows; differences are measured against the first.
     """
@@ -58,6 +60,7 @@ class Study(_Table):
     source: str = ""
     departs: str = ""
     convention: str = ""
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1)
     recipe: dict[str, dict[str, Any]] = {}
     runs: tuple[StudyRun, ...] = Field(min_length=1)
 

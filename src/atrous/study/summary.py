@@ -10,6 +10,7 @@ from atrous.evaluation import Convention, evaluate
 from atrous.evaluation.bootstrap import Difference, Estimate
 from atrous.evaluation.compare import compare
 from atrous.evaluation.comparison import METHOD, RunDifference
+from atrous.inference import Views
 from atrous.inference.cost import Cost
 from atrous.recipe import load_recipe
 from atrous.report.side_by_side import SideBySide, build_side_by_side
@@ -111,7 +112,9 @@ def summarize(
     scores = {}
     for outcome in finished:
         tell(f"{outcome.folder.name}: evaluating")
-        scores[outcome.folder] = evaluate(outcome.folder, boundary=True, device=device)
+        scores[outcome.folder] = evaluate(
+            outcome.folder, views=Views(scales=study.scales), boundary=True, device=device
+        )
     tell("comparing")
     first_seeds = [outcome for outcome in finished if outcome.seed == 0]
     # A run alone is compared with itself: that gives its interval.
@@ -146,15 +149,17 @@ def summarize(
     tell("drawing")
     return StudySummary(
         study,
-        _describe_budget(finished[0].folder),
+        _describe_budget(study, finished[0].folder),
         tuple(rows),
         (*comparison.notes, METHOD),
         build_side_by_side(folders, num_pictures=pictures, device=device) if pictures else None,
     )
 
 
-def _describe_budget(folder: Path) -> str:
+def _describe_budget(study: Study, folder: Path) -> str:
     recipe = load_recipe(RunFolder(folder).recipe)
     size = f"{recipe.data.size or recipe.data.crop} px"
     batch = recipe.train.batch_size * recipe.train.accumulate
-    return f"{recipe.train.duration} of {batch} pictures a step at {size}, on {recipe.data.root}"
+    budget = f"{recipe.train.duration} of {batch} pictures a step at {size}, on {recipe.data.root}"
+    scales = ", ".join(f"{scale:g}" for scale in study.scales)
+    return budget if study.scales == (1.0,) else f"{budget}, scored at scale {scales}"
