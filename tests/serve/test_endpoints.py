@@ -210,6 +210,7 @@ def test_an_answer_that_takes_too_long_is_given_up_and_never_run(serve, engine):
     for answer in answers:
         assert answer.result().status_code == 504
         assert "within 4 seconds" in answer.result().json()["error"]
+    running.wait_for(lambda: running.service.num_waiting == 0)
     engine.go.set()
     running.wait_for(lambda: engine.sizes == [1])
     assert running.client.post("/v1/segment", content=PNG).status_code == 200
@@ -227,7 +228,7 @@ def test_a_sender_that_left_is_not_worked_for(serve, engine):
         sender.sendall(head.encode() + PNG)
         running.wait_for(lambda: running.service.num_waiting == 1)
     running.wait_for(lambda: running.count("atrous_cancelled_total") == 1)
-    assert running.service.num_waiting == 0
+    running.wait_for(lambda: running.service.num_waiting == 0)
     engine.go.set()
     assert kept[0].result().status_code == 200
     assert engine.sizes == [1]
