@@ -262,9 +262,9 @@ def test_a_model_without_output_stride_is_measured_too(runs, monkeypatch):
     """U-Net has none; the other was evaluated at another one than it was trained at."""
     strides = []
 
-    def measure_costs(models, size_hw):
+    def measure_costs(models, size_hw, views):
         strides.extend(model.options.get("output_stride") for model in models)
-        return [Cost(1, 1.0, 1.0, (1.0, 1.0), None, size_hw, "32", "here") for _ in models]
+        return [Cost(1, 1.0, 1.0, (1.0, 1.0), None, size_hw, views, "32", "here") for _ in models]
 
     monkeypatch.setattr(sys.modules["atrous.evaluation.compare"], "measure_costs", measure_costs)
     for folder, name, options in (

@@ -1,6 +1,7 @@
 """What a picture costs: parameters, turns, and a real measurement."""
 
 from atrous.classes import build_classes
+from atrous.inference import Views, cost
 from atrous.inference.cost import (
     count_parameters,
     measure_costs,
@@ -27,23 +28,43 @@ def test_calls_take_turns_within_the_budget():
     assert len(measure_times_s(calls, budget_s=60, fewest=3, most=5)[0]) == 5
 
 
+def build(name, **options):
+    model = build_model(name, num_classes=3, **options)
+    classes = build_classes(["a", "b", "c"])
+    model.card = ModelCard(name, model.options, classes, (0.5,) * 3, (0.25,) * 3, None, {})
+    return model
+
+
 def test_a_measured_cost_is_plausible():
     models = [
-        build_model("deeplabv3plus_mobilenet_v3_large", num_classes=3, output_stride=32),
-        build_model("deeplabv3_resnet34", num_classes=3, output_stride=8),
+        build("deeplabv3plus_mobilenet_v3_large", output_stride=32, dropout=0.1),
+        build("deeplabv3_resnet34", output_stride=8, dropout=0.1),
     ]
-    classes = build_classes(["a", "b", "c"])
-    for model in models:
-        model.card = ModelCard(
-            model.name, model.options, classes, (0.5,) * 3, (0.25,) * 3, None, {}
-        )
-    small, large = measure_costs(models, size_hw=(96, 128), budget_s=0.5)
+    views = Views((0.75, 1), samples=2)
+    small, large = measure_costs(models, size_hw=(96, 128), views=views, budget_s=0.5)
     assert large.gflops > 2 * small.gflops
     assert large.latency_ms > small.latency_ms > 0
     assert large.memory_mb > small.memory_mb
-    for cost in (small, large):
-        low, high = cost.latency_range_ms
-        assert low <= cost.latency_ms <= high
-        assert cost.size_hw == (96, 128)
+    for one in (small, large):
+        low, high = one.latency_range_ms
+        assert low <= one.latency_ms <= high
+        assert one.size_hw == (96, 128)
         # At least the weights, and no more than weights and features can fill.
-        assert 4e-6 * cost.num_parameters < cost.memory_mb < 4e-6 * cost.num_parameters + 400
+        assert 4e-6 * one.num_parameters < one.memory_mb < 4e-6 * one.num_parameters + 400
+        assert "128×96 px, scale 0.75, 1, not mirrored" in one.describe_conditions()
+
+
+def test_every_view_costs(monkeypatch):
+    monkeypatch.setattr(cost, "_measure_memory_mb", lambda engine, image: None)
+    model = build("deeplabv3_mobilenet_v3_large", dropout=0.5)
+
+    def measure(size_hw, **views):
+        (own,) = measure_costs([model], size_hw=size_hw, views=Views(**views), budget_s=0)
+        assert own.views == Views(**views)
+        return own.gflops
+
+    one, half = measure((96, 128)), measure((48, 64))
+    assert measure((96, 128), scales=(0.5,)) == half < one
+    assert measure((96, 128), scales=(0.5, 1), flip=True) == 2 * (half + one)
+    assert measure((96, 128), samples=3) == 3 * one
+    assert measure((96, 256), window_px=96, overlap=0) == 3 * measure((96, 96))

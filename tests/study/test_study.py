@@ -1,12 +1,15 @@
 """Studies: what a study file may say, and a small one run to its page."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from atrous.data.shapes import write_shapes
 from atrous.errors import ConfigError
+from atrous.inference import Views
+from atrous.inference.cost import Cost
 from atrous.models import build_model
 from atrous.recipe import load_recipe
 from atrous.study import list_studies, load_study, run_study, summarize
@@ -113,7 +116,9 @@ def test_a_study_survives_a_failing_run_and_is_not_done_twice(write, tmp_path):
     assert flipped.difference.value == pytest.approx(flipped.miou.value - plain.miou.value)
     assert (broken.miou, len(broken.errors)) == (None, 1)
     assert json.loads(json.dumps(summary.to_json()))["rows"][2]["name"] == "flipped"
-    page = render_study(summary)
+    cost = Cost(1, 1.0, 1.0, (1.0, 1.0), None, (48, 64), Views((0.5,)), "32", "here")
+    page = render_study(replace(summary, rows=(replace(plain, cost=cost), broken, flipped)))
+    assert "at a time, 64×48 px, scale 0.5, not mirrored, no windows, float32, on here." in page
     assert "50.00" in page
     assert page.count('alt="Prediction of ') == 2 * 3
     assert "seed 0 failed" in page

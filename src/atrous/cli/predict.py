@@ -131,12 +131,12 @@ def _predict(run: Path, paths: list[str], out: Path, options: dict[str, Any]) ->
     errors = Console(stderr=True)
     try:
         with Progress(*columns, console=errors) as bar:
-            task = bar.add_task("predicting", total=None, speed="")
+            task = bar.add_task("predicting", total=None, speed="", visible=False)
 
             def show(done: int, total: int | None) -> None:
                 elapsed_s = bar.tasks[0].elapsed or 0.0
                 speed = f"{done / elapsed_s:.1f}/s" if elapsed_s > 0 else ""
-                bar.update(task, completed=done, total=total, speed=speed)
+                bar.update(task, completed=done, total=total, speed=speed, visible=True)
 
             return predict(run, paths, out, **options, progress=show)
     except KeyboardInterrupt:

@@ -102,6 +102,9 @@ def print_study(summary: "StudySummary") -> None:
     console.print(f"\n[bold]{escape(study.title)}[/], {escape(summary.budget)}", highlight=False)
     console.print(table, highlight=False)
     console.print("* clear on these pictures, with all rows in mind", highlight=False)
+    if summary.cost:
+        conditions = escape(summary.cost.describe_conditions())
+        console.print(f"ms: of one picture at a time, {conditions}", highlight=False)
     if study.convention:
         _print_averages(console, summary)
     for row in summary.rows:

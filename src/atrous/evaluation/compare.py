@@ -261,7 +261,8 @@ def _measure(
         ]
     except WeightsError as error:
         return [None] * len(runs), [f"The cost was not measured. {error}"]
-    return list(measure_costs(models, size_hw=size_hw or _find_usual_size_hw(runs[0]))), []
+    size_hw = size_hw or _find_usual_size_hw(runs[0])
+    return list(measure_costs(models, size_hw=size_hw, views=runs[0].views)), []
 
 
 def _find_usual_size_hw(run: EvaluatedRun) -> tuple[int, int]:

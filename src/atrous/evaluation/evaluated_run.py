@@ -113,22 +113,13 @@ def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
         _check_masks(first, run)
 
 
-def describe_views(views: Views) -> str:
-    """Return views in words, such as `scale 1, not mirrored, no windows`."""
-    scales = ", ".join(f"{scale:g}" for scale in views.scales)
-    mirrored = "mirrored too" if views.flip else "not mirrored"
-    windows = f"windows of {views.window_px} px, overlap {views.overlap:g}"
-    sampled = f", mean of {views.samples} samples" if views.samples > 1 else ""
-    return f"scale {scales}, {mirrored}, {windows if views.window_px else 'no windows'}{sampled}"
-
-
 _AGAIN = "Evaluate both alike with the same `atrous evaluate RUN --data DATA --split SPLIT`."
 _MUST_AGREE: tuple[tuple[str, Callable[[EvaluatedRun], Any], str], ...] = (
     ("classes", lambda run: run.class_names, "Compare runs of one data set."),
     ("pictures", lambda run: run.images.names, _AGAIN),
     (
         "views",
-        lambda run: describe_views(run.views),
+        lambda run: run.views.describe(),
         "Evaluate both alike with the same --scales, --flip, --window and --samples.",
     ),
     (
@@ -213,14 +204,13 @@ def _load(folder: Path, name: str, split: str) -> EvaluatedRun:
         class_names = tuple(str(row["name"]) for row in report["per_class"])
         images = load_image_counts(home / f"{split}-counts.jsonl", len(class_names))
         order = sorted(range(len(images.names)), key=images.names.__getitem__)
-        views = {**report["views"], "scales": tuple(report["views"]["scales"])}
         run = EvaluatedRun(
             name=name,
             folder=folder,
             split=split,
             class_names=class_names,
             images=ImageCounts(tuple(sorted(images.names)), images.counts[order]),
-            views=Views(**views),
+            views=Views.from_json(report["views"]),
             **{key: report[key] for key in _FACTS},
             recipe=_load_recipe(folder),
             total_steps=_load_total_steps(folder),

@@ -6,8 +6,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.inference.engine import Precision, TorchEngine, resolve_precision
+from atrous.inference.views import Views
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.flops import count_flops
 
@@ -27,13 +29,14 @@ class Cost:
 
     Attributes:
         num_parameters: Without the auxiliary head, which only training uses.
-        gflops: Multiplications and additions of the network's convolutions and matrix products,
-            in 10⁹; each multiply-add counts as two.
+        gflops: Multiplications and additions of the network's convolutions and matrix products
+            over all views, in 10⁹; each multiply-add counts as two.
         latency_ms: Median time from the uint8 picture to its mask.
         latency_range_ms: Between which the middle half of the times lay.
         memory_mb: Most memory that weights, features and workspace took at a time, in 10⁶ bytes;
             None where it cannot be measured.
         size_hw: Height and width of the picture.
+        views: Scales, mirror images and windows that the network saw it in.
         precision: `32` or `bf16`.
         device: What it was measured on, in words.
     """
@@ -44,6 +47,7 @@ class Cost:
     latency_range_ms: tuple[float, float]
     memory_mb: float | None
     size_hw: tuple[int, int]
+    views: Views
     precision: str
     device: str
 
@@ -51,13 +55,15 @@ class Cost:
         """Return how it was measured, such as `480×360 px, float32, on CPU, 2 threads`."""
         height, width = self.size_hw
         numbers = {"32": "float32", "bf16": "bfloat16"}[self.precision]
-        return f"{width}×{height} px, {numbers}, on {self.device}"
+        seen = "" if self.views == Views() else f"{self.views.describe()}, "
+        return f"{width}×{height} px, {seen}{numbers}, on {self.device}"
 
 
 def measure_costs(
     models: Sequence[Segmenter],
     *,
     size_hw: tuple[int, int],
+    views: Views = Views(),  # noqa: B008 (immutable)
     precision: Precision = "32",
     budget_s: float = _ROUNDS_S,
 ) -> list[Cost]:
@@ -69,13 +75,14 @@ def measure_costs(
     Args:
         models: Models with cards, on one device; they are left in evaluation mode.
         size_hw: Height and width of the picture; a model of a fixed input size resizes it.
+        views: Scales, mirror images and windows to see it in.
         precision: `32`, `bf16` or `auto`.
         budget_s: Time for the latency of each model, after which no new round begins.
 
     Raises:
         ConfigError: A model has no card.
     """
-    engines = [TorchEngine(model.eval(), precision=precision) for model in models]
+    engines = [TorchEngine(model.eval(), views=views, precision=precision) for model in models]
     image = torch.randint(
         0, 256, (3, *size_hw), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
@@ -83,11 +90,12 @@ def measure_costs(
     return [
         Cost(
             num_parameters=count_parameters(engine.model),
-            gflops=count_flops(engine.model, engine.card.size_hw or size_hw) / 1e9,
+            gflops=_count_flops(engine, image) / 1e9,
             latency_ms=1000 * statistics.median(times_s),
             latency_range_ms=_compute_middle_half_ms(times_s),
             memory_mb=_measure_memory_mb(engine, image),
             size_hw=size_hw,
+            views=views,
             precision=engine.precision,
             device=describe_device(engine.device),
         )
@@ -145,6 +153,21 @@ def _segment(engine: TorchEngine, image: Tensor) -> Tensor:
     return engine.predict_mask(image).cpu()  # waits until a GPU is done
 
 
+def _count_flops(engine: TorchEngine, image: Tensor) -> int:
+    """Count the operations of all that the network sees of a picture."""
+    seen: Counter[torch.Size] = Counter()
+
+    def note(backbone: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen[inputs[0].shape[-2:]] += len(inputs[0])
+
+    with engine.model.backbone.register_forward_pre_hook(note):
+        _segment(engine, image)
+    return sum(
+        times * count_flops(engine.model, (height, width))
+        for (height, width), times in seen.items()
+    )
+
+
 def _compute_middle_half_ms(times_s: Sequence[float]) -> tuple[float, float]:
     quarters = statistics.quantiles(times_s, n=4, method="inclusive")
     return 1000 * quarters[0], 1000 * quarters[2]
@@ -175,6 +198,7 @@ def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | No
         "options": engine.model.options,
         "card": engine.card.to_json(),
         "precision": engine.precision,
+        "views": asdict(engine.views),
         "shape": list(image.shape),
         "num_threads": torch.get_num_threads(),
     }
@@ -199,7 +223,8 @@ def _answer() -> None:
     before = _read_status_bytes("VmRSS")
     model = build_model(request["name"], **request["options"]).eval()
     model.card = ModelCard.from_json(request["card"])
-    engine = TorchEngine(model, precision=resolve_precision(request["precision"], image.device))
+    precision = resolve_precision(request["precision"], image.device)
+    engine = TorchEngine(model, views=Views.from_json(request["views"]), precision=precision)
     for _ in range(2):
         engine.predict_mask(image)
     print(_read_status_bytes("VmHWM") - before)

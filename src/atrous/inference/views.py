@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,19 @@ class Views:
             raise ConfigError(f"Window overlap {self.overlap} must be at least 0 and below 1.")
         if self.samples < 1:
             raise ConfigError(f"At least 1 sample is needed, not {self.samples}.")
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Views":
+        """Return views from the values that a JSON file holds of them."""
+        return cls(**{**values, "scales": tuple(values.get("scales", cls.scales))})
+
+    def describe(self) -> str:
+        """Return the views in words, such as `scale 1, not mirrored, no windows`."""
+        scales = ", ".join(f"{scale:g}" for scale in self.scales)
+        mirrored = "mirrored too" if self.flip else "not mirrored"
+        windows = f"windows of {self.window_px} px, overlap {self.overlap:g}"
+        sampled = f", mean of {self.samples} samples" if self.samples > 1 else ""
+        return f"scale {scales}, {mirrored}, {windows if self.window_px else 'no windows'}{sampled}"
 
     def compute_window_hw(self, height: int, width: int) -> tuple[int, int]:
         """Return the window for a picture, which is the picture itself where it is taken whole."""

@@ -9,7 +9,6 @@ from matplotlib.ticker import MaxNLocator
 from atrous.evaluation import Comparison
 from atrous.evaluation.bootstrap import Estimate
 from atrous.evaluation.comparison import METHOD
-from atrous.evaluation.evaluated_run import describe_views
 from atrous.report.page import render_page, save_page
 
 
@@ -36,7 +35,7 @@ def render_comparison_page(comparison: Comparison) -> str:
         "compare.html",
         comparison=comparison,
         method=METHOD,
-        views=describe_views(comparison.views),
+        views=comparison.views.describe(),
         cost=next((run.cost for run in comparison.runs if run.cost), None),
         score_axis=_build_axis(run.miou for run in comparison.runs),
         panels=[

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -205,10 +204,8 @@ def build_scored_engine(run: LoadedRun, dataset: SegmentationDataset, device: st
     stride = run.scores.get("output_stride")
     if stride is not None:
         model = set_output_stride(model, stride)
-    views: dict[str, Any] = run.scores.get("views") or {}
-    if "scales" in views:
-        views = {**views, "scales": tuple(views["scales"])}
-    engine = TorchEngine(model, views=Views(**views), precision=run.scores.get("precision", "32"))
+    views = Views.from_json(run.scores.get("views") or {})
+    engine = TorchEngine(model, views=views, precision=run.scores.get("precision", "32"))
     check_classes(engine.card, dataset)
     return engine
 

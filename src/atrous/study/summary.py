@@ -74,6 +74,11 @@ class StudySummary:
     notes: tuple[str, ...]
     side_by_side: SideBySide | None
 
+    @property
+    def cost(self) -> Cost | None:
+        """The first cost that was measured; all were in the same way."""
+        return next((row.cost for row in self.rows if row.cost), None)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file."""
         values = asdict(replace(self, side_by_side=None))
