@@ -1,5 +1,4 @@
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -186,4 +185,3 @@ def test_signals_to_the_whole_group_leave_the_workers_to_finish(dataset):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.stdout.split() == ["29", "2"], done.stderr
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
