@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -157,6 +158,12 @@ def test_a_worker_that_is_killed_is_told_in_words(dataset):
 def test_a_negative_number_of_workers(dataset):
     with pytest.raises(ConfigError, match="0 or more, not -1"):
         build_eval_loader(dataset, workers=-1)
+
+
+def test_reading_in_this_process_leaves_its_signals(dataset):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    list(build_eval_loader(dataset, workers=0))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_signals_to_the_whole_group_leave_the_workers_to_finish(dataset):

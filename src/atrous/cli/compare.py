@@ -76,11 +76,11 @@ def print_comparison(comparison: "Comparison") -> None:
         f"'{comparison.split}'.",
         highlight=False,
     )
-    if any(run.cost for run in comparison.runs):
+    if comparison.cost:
         console.print("", _build_cost_table(comparison), highlight=False)
-        conditions = next(run.cost for run in comparison.runs if run.cost).describe_conditions()
+        conditions = escape(comparison.cost.describe_conditions())
         console.print(
-            f"One picture at a time, {escape(conditions)}; latency is the median ± half of what "
+            f"One picture at a time, {conditions}; latency is the median ± half of what "
             "the middle half of the times spans.",
             highlight=False,
         )

@@ -101,6 +101,11 @@ class Comparison:
     differences: tuple[RunDifference, ...]
     notes: tuple[str, ...]
 
+    @property
+    def cost(self) -> Cost | None:
+        """The first cost that was measured; all were in the same way."""
+        return next((run.cost for run in self.runs if run.cost), None)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file, classes by name."""
         values = asdict(self)

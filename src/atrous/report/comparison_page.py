@@ -36,7 +36,7 @@ def render_comparison_page(comparison: Comparison) -> str:
         comparison=comparison,
         method=METHOD,
         views=comparison.views.describe(),
-        cost=next((run.cost for run in comparison.runs if run.cost), None),
+        cost=comparison.cost,
         score_axis=_build_axis(run.miou for run in comparison.runs),
         panels=[
             {"difference": one, "run": run, "axis": _build_axis([_ZERO, one.miou, *one.iou])}
