@@ -85,7 +85,7 @@ def make_broken_classes(root):
         (lambda root: root.rmdir(), "There is no folder"),
         (lambda root: None, "Two layouts are known"),
         (lambda root: (root / "a.txt").touch(), "it holds a.txt"),
-        (make_empty_split, "holds no pictures"),
+        (make_empty_split, "holds no images"),
         (make_broken_classes, "needs `names`"),
     ],
 )
@@ -112,7 +112,7 @@ def test_one_picture_and_nothing_else(tmp_path, check):
         (tmp_path / "train" / folder).mkdir(parents=True)
         Image.new("L", (1, 1), value).save(tmp_path / "train" / folder / "a.png")
     codes = {finding.code for finding in check(tmp_path).findings}
-    assert codes == {"single-class", "constant-picture", "small-for-crop"}
+    assert codes == {"single-class", "constant-image", "small-for-crop"}
 
 
 def test_the_command(make_clean, atrous, tmp_path):

@@ -176,7 +176,7 @@ def damage_conflict(root):
 
 def damage_pictures(root):
     Image.new("RGB", (112, 96), "navy").save(root / "train/images/p13.jpg")
-    return {"constant-picture": ["p13.jpg"]}
+    return {"constant-image": ["p13.jpg"]}
 
 
 def damage_by_shrinking(root):

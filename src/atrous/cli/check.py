@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from atrous.doctor import CheckReport, Finding, RepairReport
 
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
-_MOST_FILES = 5
-_MOST_CLASSES = 30
+_MAX_FILES = 5
+_MAX_CLASSES = 30
 
 
 def run_check(
-    data: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    data: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
     *,
     data_format: Annotated[str, typer.Option("--format", help="auto, voc or pairs.")] = "auto",
     ignore_index: Annotated[int | None, typer.Option(help="Mask value of no class.")] = None,
@@ -41,7 +41,7 @@ def run_check(
         int | None, typer.Option(min=1, help="Processes that read; by default one per core.")
     ] = None,
 ) -> None:
-    """Read a whole data set and say what is wrong with it, why it matters and what to do.
+    """Read a whole dataset and say what is wrong with it, why it matters and what to do.
 
     The exit code is 0 without errors and warnings, 1 with, 2 if the data cannot be used at all.
     """
@@ -95,11 +95,11 @@ def _print_finding(finding: "Finding", console: Console) -> None:
     style, kind = _STYLES[finding.level], finding.kind
     console.print(f"\n[{style}]{finding.level}[/]  [bold]{kind.title}[/]  ({finding.code})")
     lines = [escape(finding.summary)]
-    for file in finding.files[:_MOST_FILES]:
+    for file in finding.files[:_MAX_FILES]:
         detail = f"  {file.detail}" if file.detail else ""
         lines.append(f"[dim]·[/] {escape(file.path + detail)}")
-    if finding.num_files > _MOST_FILES:
-        lines.append(f"[dim]· and {finding.num_files - _MOST_FILES:,} more[/]")
+    if finding.num_files > _MAX_FILES:
+        lines.append(f"[dim]· and {finding.num_files - _MAX_FILES:,} more[/]")
     lines.append(f"[dim]Why:[/] {kind.why}")
     repaired = f" `--fix DIR` {kind.repaired}." if kind.repaired else ""
     lines.append(f"[dim]Fix:[/] {kind.fix}{repaired}")
@@ -113,7 +113,7 @@ def _print_classes(report: "CheckReport", console: Console) -> None:
         table.add_column(f"\nclass in {escape(split)}")
         for heading in ("\npictures", "\npixels", "\nshare", "weight\ninverse", "median\nfreq."):
             table.add_column(heading, justify="right")
-        for entry in count.classes[:_MOST_CLASSES]:
+        for entry in count.classes[:_MAX_CLASSES]:
             table.add_row(
                 escape(f"{entry.index} {entry.name}"),
                 f"{entry.num_images:,}",
@@ -124,7 +124,7 @@ def _print_classes(report: "CheckReport", console: Console) -> None:
             )
         console.print()
         console.print(table, highlight=False)
-        left = len(count.classes) - _MOST_CLASSES
+        left = len(count.classes) - _MAX_CLASSES
         more = f"{left} further classes are in --json and --html. " if left > 0 else ""
         ratio = "" if count.imbalance is None else f", imbalance {count.imbalance:,.0f} : 1"
         console.print(f"{more}Void {100 * count.void_share:.1f} %{ratio}", highlight=False)
@@ -133,15 +133,15 @@ def _print_classes(report: "CheckReport", console: Console) -> None:
 def _print_repair(repaired: "RepairReport", console: Console) -> None:
     console.print(
         f"\nCorrected copy in {escape(str(repaired.folder))}: {repaired.num_written} pairs. "
-        f"Masks rewritten: {repaired.num_converted}; pictures turned upright: "
+        f"Masks rewritten: {repaired.num_converted}; images turned upright: "
         f"{repaired.num_turned}; pairs renamed: {repaired.num_renamed}; left out: "
         f"{len(repaired.left_out)}.",
         highlight=False,
     )
-    for path, reason in repaired.left_out[:_MOST_FILES]:
+    for path, reason in repaired.left_out[:_MAX_FILES]:
         console.print(f"  [dim]·[/] {escape(path)}: {reason}", highlight=False)
-    if len(repaired.left_out) > _MOST_FILES:
-        console.print(f"  [dim]· and {len(repaired.left_out) - _MOST_FILES:,} more[/]")
+    if len(repaired.left_out) > _MAX_FILES:
+        console.print(f"  [dim]· and {len(repaired.left_out) - _MAX_FILES:,} more[/]")
     if repaired.remaining:
         codes = ", ".join(repaired.remaining)
         console.print(f"Only you can mend: {codes}.", highlight=False)

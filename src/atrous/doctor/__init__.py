@@ -1,4 +1,4 @@
-"""What is wrong with a data set, and its repair."""
+"""What is wrong with a dataset, and its repair."""
 
 from atrous.doctor.doctor import CheckReport, check_dataset
 from atrous.doctor.findings import KINDS, Finding

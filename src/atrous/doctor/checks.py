@@ -29,7 +29,7 @@ CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
     look_checks.check_near_duplicates,
     series_checks.check_shared_series,
     look_checks.check_alignment,
-    look_checks.check_constant_pictures,
+    look_checks.check_constant_images,
     look_checks.check_sizes_for_crop,
     class_checks.check_imbalance,
     file_checks.check_unlabelled,

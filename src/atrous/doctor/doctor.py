@@ -1,4 +1,4 @@
-"""The dataset doctor: read all of a data set once, and say what is wrong with it."""
+"""The dataset doctor: read all of a dataset once, and say what is wrong with it."""
 
 import time
 from collections.abc import Callable
@@ -124,10 +124,10 @@ def check_dataset(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Read every picture and mask of all splits once, and report what is wrong.
+    """Read every image and mask of all splits once, and report what is wrong.
 
     Args:
-        root: Folder of the data set, of a layout that `open_dataset` knows.
+        root: Folder of the dataset, of a layout that `open_dataset` knows.
         format: `voc`, `pairs`, or `auto` to tell from what is there.
         ignore_index: Mask value of void, over the one in `classes.toml` (default 255).
         crop_px: Side of the crop that training will use.
@@ -135,7 +135,7 @@ def check_dataset(
         progress: Called with how many pairs are done and how many there are.
 
     Raises:
-        DataError: There is no data set of a known layout, it is empty, or `classes.toml` or a
+        DataError: There is no dataset of a known layout, it is empty, or `classes.toml` or a
             split list cannot be read.
         ConfigError: An option is out of its range.
 
@@ -160,7 +160,7 @@ def check_dataset(
         paths = [PairPaths(name, *whole[name]) for name in sorted(whole)]
         members[split] = [places.setdefault(pair, len(places)) for pair in paths]
     if not any(files.names for files in splits.values()):
-        raise DataError(f"{folder} holds no pictures: all of its splits are empty.")
+        raise DataError(f"{folder} holds no images: all of its splits are empty.")
     given, has_table, own_ignore_index = _read_classes(root, folder, layout)
     survey = Survey(
         root=root,

@@ -1,4 +1,4 @@
-"""One picture of examples for a finding: what a person should look at."""
+"""One image of examples for a finding: what a person should look at."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from atrous.data.sample import UNREADABLE, holds_indices, read_orientation, turn
 from atrous.doctor.findings import Finding, FoundFile
 from atrous.doctor.survey import Survey
 
-MOST_EXAMPLES = 6
+MAX_EXAMPLES = 6
 
 _TILE_HW = 150, 200
 _GAP_PX = 8
@@ -25,15 +25,15 @@ _ZOOM_PX = 40
 
 
 def render_examples(finding: Finding, survey: Survey) -> Image.Image | None:
-    """Draw the first files of a finding: each picture beside its mask, or beside its likeness.
+    """Draw the first files of a finding: each image beside its mask, or beside its likeness.
 
-    Where masks may lie wrong, they are drawn over their pictures; where values lie between
+    Where masks may lie wrong, they are drawn over their images; where values lie between
     classes, a piece of the edge is enlarged. None for a finding without files.
 
     Returns:
         RGB, two examples per row.
     """
-    chosen = _spread(list(finding.files), MOST_EXAMPLES)
+    chosen = _spread(list(finding.files), MAX_EXAMPLES)
     examples = [_render_example(finding.code, file, survey) for file in chosen]
     if not examples:
         return None
@@ -96,9 +96,9 @@ def _list_tiles(code: str, file: FoundFile, survey: Survey) -> list[Image.Image 
 
 def _open_image(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as picture:
-            picture.draft("RGB", (2 * _TILE_HW[1], 2 * _TILE_HW[0]))
-            return turn_upright(picture.convert("RGB"), read_orientation(picture))
+        with Image.open(path) as image:
+            image.draft("RGB", (2 * _TILE_HW[1], 2 * _TILE_HW[0]))
+            return turn_upright(image.convert("RGB"), read_orientation(image))
     except UNREADABLE:
         return None
 
@@ -106,10 +106,10 @@ def _open_image(path: Path) -> Image.Image | None:
 def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
     """Read a mask as it looks in the colours of its classes, values that are none in VOC's."""
     try:
-        with Image.open(path) as picture:
-            if not holds_indices(picture):
-                return picture.convert("RGB")
-            indices = np.asarray(picture).astype(np.int64).clip(0, 255).astype(np.uint8)
+        with Image.open(path) as image:
+            if not holds_indices(image):
+                return image.convert("RGB")
+            indices = np.asarray(image).astype(np.int64).clip(0, 255).astype(np.uint8)
     except UNREADABLE:
         return None
     mask = Image.fromarray(indices)
@@ -119,8 +119,8 @@ def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
 
 def _zoom(path: Path, mask: Image.Image) -> Image.Image:
     """Enlarge the piece of a mask in which the most values lie between their neighbours."""
-    with Image.open(path) as picture:
-        indices = np.asarray(picture).astype(np.int64)
+    with Image.open(path) as image:
+        indices = np.asarray(image).astype(np.int64)
     between = (indices[:, 1:-1] - indices[:, :-2]) * (indices[:, 2:] - indices[:, 1:-1]) > 0
     rows, columns = np.nonzero(between)
     middle = len(rows) // 2

@@ -1,4 +1,4 @@
-"""What is remembered of one picture and its mask: about a kilobyte, whatever their size."""
+"""What is remembered of one image and its mask: about a kilobyte, whatever their size."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from atrous.classes import Color
 from atrous.doctor.fit import Fit
 
-MOST_COLORS = 256
+MAX_COLORS = 256
 """A mask with more colours than this has been blurred or compressed: its table is not kept."""
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """One picture.
+    """One image.
 
     Attributes:
         hw: Height and width once it is upright.
@@ -20,7 +20,7 @@ class ImageFacts:
         num_values: Different colours if there are at most 256 and the file has no loss, else None.
         is_constant: Every pixel is (nearly) as bright as the others.
         digest: Of the file's bytes.
-        print: 32 bytes that are nearly the same for pictures that look the same.
+        print: 32 bytes that are nearly the same for images that look the same.
         thumbnail: 16 × 16 grey values.
     """
 
@@ -62,15 +62,15 @@ class MaskFacts:
 
 @dataclass(frozen=True)
 class PairFacts:
-    """One picture with its mask.
+    """One image with its mask.
 
     Attributes:
         name: The stem they share.
         image_path, mask_path: Where they are.
-        image: None where the picture cannot be read.
+        image: None where the image cannot be read.
         mask: None where the mask cannot be read.
         image_error, mask_error: Why not.
-        fit: How the label edges lie on the picture's edges, where both are plain to see.
+        fit: How the label edges lie on the image's edges, where both are plain to see.
     """
 
     name: str

@@ -12,7 +12,7 @@ _CLEARLY = 1.5
 
 
 def check_unpaired(survey: Survey) -> list[Finding]:
-    """Find pictures without a mask and masks without a picture."""
+    """Find images without a mask and masks without an image."""
     files = []
     parts = []
     for split, found in survey.splits.items():
@@ -21,7 +21,7 @@ def check_unpaired(survey: Survey) -> list[Finding]:
         matches = {path: pair for pair in survey.matches[split].values() for path in pair}
         for names, what, folder, has in (
             (found.without_mask, "mask", found.mask_folder, found.images),
-            (found.without_image, "picture", found.image_folder, found.masks),
+            (found.without_image, "image", found.image_folder, found.masks),
         ):
             if names:
                 parts.append(f"{len(names)} of '{split}' without a {what}")
@@ -44,7 +44,7 @@ def check_unlabelled(survey: Survey) -> list[Finding]:
     if not splits:
         return []
     total = sum(len(survey.splits[split].names) for split in splits)
-    return [build_finding("unlabelled-split", f"{_quote(splits)}: {total} pictures.")]
+    return [build_finding("unlabelled-split", f"{_quote(splits)}: {total} images.")]
 
 
 def check_same_stem(survey: Survey) -> list[Finding]:
@@ -85,7 +85,7 @@ def check_unreadable(survey: Survey) -> list[Finding]:
 
 
 def is_swapped(pair: PairFacts) -> bool:
-    """Tell whether the mask looks like a photograph, and the picture like a mask."""
+    """Tell whether the mask looks like a photograph, and the image like a mask."""
     image, mask = pair.image, pair.mask
     if image is None or mask is None or image.num_values is None:
         return False
@@ -94,7 +94,7 @@ def is_swapped(pair: PairFacts) -> bool:
 
 
 def check_swapped(survey: Survey) -> list[Finding]:
-    """Find pictures and masks that have changed places."""
+    """Find images and masks that have changed places."""
     files = [
         survey.found_mask(index, "looks like a photograph")
         for index, pair in enumerate(survey.pairs)
@@ -106,7 +106,7 @@ def check_swapped(survey: Survey) -> list[Finding]:
 
 
 def is_turned(pair: PairFacts) -> bool | None:
-    """Tell whether a mask belongs to the picture as stored, not as EXIF turns it; None: unclear.
+    """Tell whether a mask belongs to the image as stored, not as EXIF turns it; None: unclear.
 
     Where the size does not tell, as for half turns and squares, the edges are asked.
     """
@@ -125,38 +125,36 @@ def is_turned(pair: PairFacts) -> bool | None:
 
 
 def check_orientation(survey: Survey) -> list[Finding]:
-    """Find pictures that EXIF turns while their masks stay, for certain or perhaps."""
+    """Find images that EXIF turns while their masks stay, for certain or perhaps."""
     files: dict[bool | None, list[FoundFile]] = {True: [], None: [], False: []}
     for index, pair in enumerate(survey.pairs):
         detail = f"EXIF orientation {pair.image.orientation}" if pair.image else ""
         files[is_turned(pair)].append(survey.found_image(index, detail))
     findings = []
     if files[True]:
-        summary = (
-            f"{len(files[True])} of {len(survey.pairs)} masks, drawn on the picture as stored."
-        )
+        summary = f"{len(files[True])} of {len(survey.pairs)} masks, drawn on the image as stored."
         findings.append(build_finding("exif-rotation", summary, files[True]))
     if files[None]:
-        summary = f"{len(files[None])} of {len(survey.pairs)} pictures."
+        summary = f"{len(files[None])} of {len(survey.pairs)} images."
         findings.append(build_finding("exif-unclear", summary, files[None]))
     return findings
 
 
 def is_mismatched(pair: PairFacts) -> bool:
-    """Tell whether picture and mask differ in size, and EXIF does not explain it."""
+    """Tell whether image and mask differ in size, and EXIF does not explain it."""
     if pair.image is None or pair.mask is None or is_turned(pair):
         return False
     return pair.image.hw != pair.mask.hw
 
 
 def check_sizes(survey: Survey) -> list[Finding]:
-    """Find masks of another size than their picture."""
+    """Find masks of another size than their image."""
     files = []
     for index, pair in enumerate(survey.pairs):
         if is_mismatched(pair):
             assert pair.image is not None
             assert pair.mask is not None
-            detail = f"{_format_hw(pair.mask.hw)}, its picture {_format_hw(pair.image.hw)}"
+            detail = f"{_format_hw(pair.mask.hw)}, its image {_format_hw(pair.image.hw)}"
             if pair.mask.hw == pair.image.hw[::-1]:
                 detail += ": height and width exchanged"
             files.append(survey.found_mask(index, detail))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
-MOST_FILES = 1000
+MAX_FILES = 1000
 """Files that a report lists for one finding; the number of all is given beside them."""
 
 
@@ -35,7 +35,7 @@ class FoundFile:
     """A file in which something was found.
 
     Attributes:
-        path: Relative to the folder of the data set.
+        path: Relative to the folder of the dataset.
         detail: What it is about this file, such as its values; may be empty.
         pair: Index of the pair that shows it, for the examples.
         other: Index of the pair that it resembles.
@@ -49,12 +49,12 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something found in a data set.
+    """Something found in a dataset.
 
     Attributes:
         code: Key of `KINDS`.
         summary: One sentence with the figures.
-        files: The first of the files, at most `MOST_FILES`.
+        files: The first of the files, at most `MAX_FILES`.
         num_files: All of them.
         data: Further figures for programs, such as a colour table.
     """
@@ -95,13 +95,13 @@ def build_finding(
 ) -> Finding:
     """Make a finding, with as many of its files as a report lists."""
     files = files or []
-    return Finding(code, summary, tuple(files[:MOST_FILES]), len(files), data)
+    return Finding(code, summary, tuple(files[:MAX_FILES]), len(files), data)
 
 
 KINDS: dict[str, Kind] = {
     "unpaired": Kind(
         "error",
-        "Pictures without a mask, or masks without a picture",
+        "Images without a mask, or masks without an image",
         "Training refuses a split in which anything is missing.",
         "Add what is missing, or remove its partner (and the name in the split list).",
         "renames a mask whose name differs by a known ending such as _mask; leaves the others out",
@@ -109,7 +109,7 @@ KINDS: dict[str, Kind] = {
     "same-stem": Kind(
         "error",
         "Two files of one stem in a folder",
-        "A picture and its mask are matched by stem, so it is open which of the two is meant.",
+        "An image and its mask are matched by stem, so it is open which of the two is meant.",
         "Rename or remove one of them.",
         "keeps the first by name",
     ),
@@ -136,32 +136,32 @@ KINDS: dict[str, Kind] = {
     ),
     "swapped": Kind(
         "error",
-        "Pictures and masks have changed places",
+        "Images and masks have changed places",
         "What lies in the folder of masks looks like photographs, and the other way round.",
         "Exchange the contents of the two folders.",
     ),
     "size-mismatch": Kind(
         "error",
-        "Mask and picture differ in size",
-        "No pixel of such a mask can be trusted to belong to its picture; training refuses them.",
-        "Export the mask from this very picture, or resize it with nearest neighbour.",
+        "Mask and image differ in size",
+        "No pixel of such a mask can be trusted to belong to its image; training refuses them.",
+        "Export the mask from this very image, or resize it with nearest neighbour.",
         "leaves them out",
     ),
     "exif-rotation": Kind(
         "error",
-        "The picture is turned by EXIF, its mask is not",
-        "Cameras store how they were held; programs that heed it turn the picture, and the mask "
+        "The image is turned by EXIF, its mask is not",
+        "Cameras store how they were held; programs that heed it turn the image, and the mask "
         "drawn on the pixels as stored no longer fits.",
         "Turn both files upright and drop the EXIF orientation.",
-        "turns picture and mask upright",
+        "turns image and mask upright",
     ),
     "exif-unclear": Kind(
         "note",
-        "The picture is turned by EXIF, and the mask's size does not say whether it is too",
-        "If the mask was drawn on the pixels as stored, it does not fit the picture that atrous "
+        "The image is turned by EXIF, and the mask's size does not say whether it is too",
+        "If the mask was drawn on the pixels as stored, it does not fit the image that atrous "
         "reads, which is upright.",
-        "Look at the examples: mask and picture are shown as training would see them.",
-        "turns the picture upright and leaves the mask as it is",
+        "Look at the examples: mask and image are shown as training would see them.",
+        "turns the image upright and leaves the mask as it is",
     ),
     "color-masks": Kind(
         "error",
@@ -229,19 +229,19 @@ KINDS: dict[str, Kind] = {
         "warning",
         "Classes to be scored that training never shows",
         "Their IoU will be 0 and pulls the mean down.",
-        "Move pictures with these classes to the training split, or leave the classes out.",
+        "Move images with these classes to the training split, or leave the classes out.",
     ),
     "class-not-in-val": Kind(
         "note",
         "Classes that are trained on and never scored",
         "Nothing will be known about how well they are recognised.",
-        "Move some pictures with these classes to the validation split.",
+        "Move some images with these classes to the validation split.",
     ),
     "class-unused": Kind(
         "note",
         "Classes of the list that occur nowhere",
         "The model gets outputs that are never right; they are left out of the mean.",
-        "Nothing, if the list belongs to a larger data set of which this is a part.",
+        "Nothing, if the list belongs to a larger dataset of which this is a part.",
     ),
     "imbalance": Kind(
         "note",
@@ -252,69 +252,69 @@ KINDS: dict[str, Kind] = {
     "split-overlap": Kind(
         "warning",
         "Names that are in both a training and a validation list",
-        "Scores on pictures that were trained on are too good to be true.",
+        "Scores on images that were trained on are too good to be true.",
         "Take them off one of the lists.",
     ),
     "duplicates": Kind(
         "note",
-        "The same picture more than once in a split",
+        "The same image more than once in a split",
         "It counts more than the others.",
         "Keep one of each.",
     ),
     "duplicates-across": Kind(
         "warning",
-        "The same picture in training and in validation",
-        "Scores on pictures that were trained on are too good to be true.",
+        "The same image in training and in validation",
+        "Scores on images that were trained on are too good to be true.",
         "Remove them from one of the splits.",
     ),
     "near-duplicates": Kind(
         "note",
-        "Pictures of a split that look nearly the same",
+        "Images of a split that look nearly the same",
         "Frames of one video or copies in another size: the split holds less than its number says.",
         "Nothing, if it is a video; else keep one of each.",
     ),
     "near-duplicates-across": Kind(
         "warning",
-        "Pictures of validation that look nearly like one of training",
-        "Scores on them say little about new pictures.",
-        "Split by video, place or person instead of by picture.",
+        "Images of validation that look nearly like one of training",
+        "Scores on them say little about new images.",
+        "Split by video, place or person instead of by image.",
     ),
     "series-across": Kind(
         "warning",
-        "A numbered series of like pictures runs through training and validation",
+        "A numbered series of like images runs through training and validation",
         "It is probably one video: scores on its other frames flatter, and tell little about new "
         "places.",
-        "Split by video, place or person instead of by picture, or say so beside the score.",
+        "Split by video, place or person instead of by image, or say so beside the score.",
     ),
     "label-conflict": Kind(
         "warning",
-        "The same picture with different masks",
+        "The same image with different masks",
         "Training pulls both ways, and a score depends on which one is asked.",
         "Decide which mask is right.",
     ),
-    "constant-picture": Kind(
+    "constant-image": Kind(
         "warning",
-        "Pictures of a single brightness",
+        "Images of a single brightness",
         "Nothing can be seen in them: blank frames, or exports that failed.",
         "Look at them; remove the pairs, or export them again.",
     ),
     "small-for-crop": Kind(
         "warning",
-        "Pictures smaller than half of the crop",
+        "Images smaller than half of the crop",
         "Most of each training crop would be padding.",
         "Train with a smaller --crop.",
     ),
     "large-for-crop": Kind(
         "note",
-        "Pictures more than eight times as large as the crop",
-        "A crop shows little of such a picture, and things look larger than the model can see.",
-        "Train with a larger --crop, or shrink the data set (masks with nearest neighbour).",
+        "Images more than eight times as large as the crop",
+        "A crop shows little of such an image, and things look larger than the model can see.",
+        "Train with a larger --crop, or shrink the dataset (masks with nearest neighbour).",
     ),
     "misaligned": Kind(
         "warning",
-        "Masks that probably do not lie on their pictures",
-        "Label edges fall on picture edges no better than by chance, or better after a turn, a "
+        "Masks that probably do not lie on their images",
+        "Label edges fall on image edges no better than by chance, or better after a turn, a "
         "shift or an exchange of masks.",
-        "Look at the examples, and at how pictures and masks were exported and named.",
+        "Look at the examples, and at how images and masks were exported and named.",
     ),
 }

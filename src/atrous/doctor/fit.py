@@ -1,14 +1,14 @@
-"""Whether a mask lies where the picture's edges are, and if not, where it would.
+"""Whether a mask lies where the image's edges are, and if not, where it would.
 
-Label edges fall on picture edges more often than elsewhere. Both are drawn on a grid of 64 × 64
+Label edges fall on image edges more often than elsewhere. Both are drawn on a grid of 64 × 64
 cells and correlated at every shift (by FFT, around the borders); the score of a position is its
 correlation in units of the deviation over all shifts, so that 0 is chance. Genuine data has mean
-scores of 2.5 (street scenes) to 6 (single objects), masks of other pictures 0 to 1.5.
+scores of 2.5 (street scenes) to 6 (single objects), masks of other images 0 to 1.5.
 
-What it sees: masks that are mirrored, turned, of a neighbouring picture, or shifted by more than
-a 64th of the picture, where that holds for most of the data, or in a single file where it is
+What it sees: masks that are mirrored, turned, of a neighbouring image, or shifted by more than
+a 64th of the image, where that holds for most of the data, or in a single file where it is
 glaring. What it cannot see: smaller shifts, single files without clear edges, and masks swapped
-among the frames of one video, which fit each other's pictures as well as their own.
+among the frames of one video, which fit each other's images as well as their own.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 GRID = 64
-LEAST_SIDE_PX = 24
+MIN_SIDE_PX = 24
 
 Grid = npt.NDArray[np.float32]
 
@@ -33,15 +33,15 @@ TURNS = {
 
 @dataclass(frozen=True)
 class Fit:
-    """Scores of a mask on its picture; 0 is chance.
+    """Scores of a mask on its image; 0 is chance.
 
     Attributes:
         own: As it is.
         others: By what was done to the mask: one of `TURNS`, or `next` and `previous` for the
-            masks of the pictures after and before this one.
+            masks of the images after and before this one.
         best_shift: (down, right) in grid cells, where the score is highest.
         best: The score there.
-        stored: On the picture as its pixels are stored, without the turn that EXIF asks for;
+        stored: On the image as its pixels are stored, without the turn that EXIF asks for;
             None where it asks for none.
     """
 
@@ -52,15 +52,15 @@ class Fit:
     stored: float | None = None
 
 
-def compute_picture_edges(grey: Image.Image) -> Grid | None:
-    """Return how steep a grey picture is on the grid, None where it is flat or tiny.
+def compute_image_edges(grey: Image.Image) -> Grid | None:
+    """Return how steep a grey image is on the grid, None where it is flat or tiny.
 
     The strongest twentieth is cut, so that one hard edge does not outweigh all others.
 
     Shapes:
         returns: float32 (64, 64), mean 0, norm 1
     """
-    if min(grey.size) < LEAST_SIDE_PX:
+    if min(grey.size) < MIN_SIDE_PX:
         return None
     values = np.asarray(grey.resize((GRID, GRID), Image.Resampling.BOX), np.float32)
     down, right = np.zeros_like(values), np.zeros_like(values)
@@ -77,7 +77,7 @@ def compute_label_edges(indices: npt.NDArray[np.integer]) -> Grid | None:
         indices: integer (H, W)
         returns: float32 (64, 64), mean 0, norm 1
     """
-    if min(indices.shape) < LEAST_SIDE_PX:
+    if min(indices.shape) < MIN_SIDE_PX:
         return None
     edges = np.zeros(indices.shape, np.uint8)
     edges[:, 1:] = indices[:, 1:] != indices[:, :-1]
@@ -88,24 +88,24 @@ def compute_label_edges(indices: npt.NDArray[np.integer]) -> Grid | None:
 
 
 def compute_fit(
-    picture: Grid, mask: Grid, neighbors: dict[str, Grid], stored: Grid | None = None
+    image: Grid, mask: Grid, neighbors: dict[str, Grid], stored: Grid | None = None
 ) -> Fit:
-    """Score a mask on its picture as it is, turned, shifted, and against neighbouring masks.
+    """Score a mask on its image as it is, turned, shifted, and against neighbouring masks.
 
     Args:
-        picture: From `compute_picture_edges`.
+        image: From `compute_image_edges`.
         mask: From `compute_label_edges`.
-        neighbors: Masks of other pictures by what to call them.
-        stored: Edges of the picture without its EXIF turn.
+        neighbors: Masks of other images by what to call them.
+        stored: Edges of the image without its EXIF turn.
     """
-    spectrum = np.fft.rfft2(picture)
-    scores = np.fft.irfft2(spectrum * np.conj(np.fft.rfft2(mask)), s=picture.shape)
+    spectrum = np.fft.rfft2(image)
+    scores = np.fft.irfft2(spectrum * np.conj(np.fft.rfft2(mask)), s=image.shape)
     deviation = float(scores.std())
     down, right = np.unravel_index(int(scores.argmax()), scores.shape)
     others = {name: turn(mask) for name, turn in TURNS.items()} | neighbors
     return Fit(
         own=float(scores[0, 0]) / deviation,
-        others={name: float(np.vdot(picture, other)) / deviation for name, other in others.items()},
+        others={name: float(np.vdot(image, other)) / deviation for name, other in others.items()},
         best_shift=(_center(int(down)), _center(int(right))),
         best=float(scores.max()) / deviation,
         stored=None if stored is None else float(np.vdot(stored, mask)) / deviation,

@@ -1,4 +1,4 @@
-"""Checks of how the pictures look: alike, blank, too small, off their masks."""
+"""Checks of how the images look: alike, blank, too small, off their masks."""
 
 from collections import Counter, defaultdict
 
@@ -10,16 +10,16 @@ from atrous.doctor.fit import GRID, TURNS, Fit
 from atrous.doctor.prints import find_near_pairs, group_pairs
 from atrous.doctor.survey import Survey
 
-_LEAST_FITS = 20
-_LEAST_BEST = 0.5
-_LEAST_GAIN = 0.8
-_LEAST_SHARE = 0.75
+_MIN_FITS = 20
+_MIN_BEST = 0.5
+_MIN_GAIN = 0.8
+_MIN_SHARE = 0.75
 _GLARING_GAIN = 4.5
 _EXCHANGED_GAIN = 3.0
 
 _HOW = {
-    "next": "on the picture before theirs: pictures and masks are off by one",
-    "previous": "on the picture after theirs: pictures and masks are off by one",
+    "next": "on the image before theirs: images and masks are off by one",
+    "previous": "on the image after theirs: images and masks are off by one",
 }
 
 
@@ -45,7 +45,7 @@ def check_duplicates(survey: Survey) -> list[Finding]:
 
 
 def check_near_duplicates(survey: Survey) -> list[Finding]:
-    """Find pictures that look the same though their files differ."""
+    """Find images that look the same though their files differ."""
     chosen = [
         (index, pair.image)
         for index, pair in enumerate(survey.pairs)
@@ -65,8 +65,8 @@ def check_near_duplicates(survey: Survey) -> list[Finding]:
     ]
 
 
-def check_constant_pictures(survey: Survey) -> list[Finding]:
-    """Find pictures in which there is nothing to be seen."""
+def check_constant_images(survey: Survey) -> list[Finding]:
+    """Find images in which there is nothing to be seen."""
     files = [
         survey.found_image(index)
         for index, pair in enumerate(survey.pairs)
@@ -74,13 +74,11 @@ def check_constant_pictures(survey: Survey) -> list[Finding]:
     ]
     if not files:
         return []
-    return [
-        build_finding("constant-picture", f"{len(files)} of {len(survey.pairs)} pictures.", files)
-    ]
+    return [build_finding("constant-image", f"{len(files)} of {len(survey.pairs)} images.", files)]
 
 
 def check_sizes_for_crop(survey: Survey) -> list[Finding]:
-    """Find pictures that are far smaller or far larger than the training crop."""
+    """Find images that are far smaller or far larger than the training crop."""
     crop = survey.crop_px
     small, large = [], []
     for index, pair in enumerate(survey.pairs):
@@ -95,7 +93,7 @@ def check_sizes_for_crop(survey: Survey) -> list[Finding]:
     return [
         build_finding(
             code,
-            f"{len(files)} of {len(survey.pairs)} pictures, for a crop of {crop} × {crop}.",
+            f"{len(files)} of {len(survey.pairs)} images, for a crop of {crop} × {crop}.",
             files,
         )
         for code, files in (("small-for-crop", small), ("large-for-crop", large))
@@ -104,12 +102,12 @@ def check_sizes_for_crop(survey: Survey) -> list[Finding]:
 
 
 def check_alignment(survey: Survey) -> list[Finding]:
-    """Find masks that are off their pictures, all of a split or single ones; see `doctor.fit`.
+    """Find masks that are off their images, all of a split or single ones; see `doctor.fit`.
 
     All are off if by one and the same change the score rises by 0.8 on average and in three
     quarters of the pairs, or if fewer than half of the masks fit better than turned ones would.
     A single mask is off if it fits no better than by chance and 4.5 better mirrored or turned; two
-    neighbours are exchanged if each fits the other's picture 3 better than its own.
+    neighbours are exchanged if each fits the other's image 3 better than its own.
     """
     fits = {
         index: pair.fit
@@ -120,7 +118,7 @@ def check_alignment(survey: Survey) -> list[Finding]:
     details: dict[int, str] = {}
     for split, members in survey.members.items():
         inside = {index: fits[index] for index in members if index in fits}
-        if len(inside) >= _LEAST_FITS and (reason := _find_common_fault(list(inside.values()))):
+        if len(inside) >= _MIN_FITS and (reason := _find_common_fault(list(inside.values()))):
             parts.append(f"'{split}': most {reason}")
             details |= dict.fromkeys(sorted(inside, key=lambda index: inside[index].own), "")
     if not parts:
@@ -159,22 +157,22 @@ def _find_common_fault(fits: list[Fit]) -> str | None:
     for how in fits[0].others.keys() | {"next", "previous"}:
         other = np.array([fit.others.get(how, np.nan) for fit in fits])
         gain = (other - own)[~np.isnan(other)]
-        is_enough = len(gain) >= _LEAST_FITS / 2
-        if is_enough and gain.mean() > _LEAST_GAIN and (gain > 0).mean() > _LEAST_SHARE:
+        is_enough = len(gain) >= _MIN_FITS / 2
+        if is_enough and gain.mean() > _MIN_GAIN and (gain > 0).mean() > _MIN_SHARE:
             return f"would fit better {_HOW.get(how, how)}"
     shift, times = Counter(fit.best_shift for fit in fits).most_common(1)[0]
     gain = np.array([fit.best - fit.own for fit in fits if fit.best_shift == shift])
-    if max(map(abs, shift)) > 1 and times > 0.5 * len(fits) and gain.mean() > _LEAST_GAIN:
+    if max(map(abs, shift)) > 1 and times > 0.5 * len(fits) and gain.mean() > _MIN_GAIN:
         down, right = (round(100 * cells / GRID) for cells in shift)
         return f"would fit better moved by {down} % of the height and {right} % of the width"
     best_turned = np.array([max(fit.others[how] for how in TURNS) for fit in fits])
-    if (own > best_turned).mean() < _LEAST_BEST:
-        return "fit their pictures no better than turned or mirrored ones would"
+    if (own > best_turned).mean() < _MIN_BEST:
+        return "fit their images no better than turned or mirrored ones would"
     return None
 
 
 def _choose_anchors(survey: Survey, group: list[int]) -> set[int]:
-    """Return one picture of each split, so that a group of n needs about n pairs, not n²."""
+    """Return one image of each split, so that a group of n needs about n pairs, not n²."""
     return {
         next(index for index in group if index in members)
         for members in map(set, survey.members.values())
@@ -192,7 +190,7 @@ def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> l
         if groups:
             total = sum(map(len, groups))
             parts.append(
-                f"'{split}': {total} of {len(members)} pictures in {len(groups)} groups, the "
+                f"'{split}': {total} of {len(members)} images in {len(groups)} groups, the "
                 f"largest of {len(groups[0])}"
             )
         partner = _find_partners(inside)
@@ -207,7 +205,7 @@ def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> l
 
 
 def _find_partners(pairs: list[tuple[int, int]]) -> dict[int, int]:
-    """Return for each picture one that it is like itself, not by way of others: an earlier one."""
+    """Return for each image one that it is like itself, not by way of others: an earlier one."""
     partner: dict[int, int] = {}
     for first, second in sorted(pairs):
         partner.setdefault(first, second)
@@ -230,7 +228,7 @@ def _report_across(
                 if scored in members and other in trained - members:
                     like.setdefault(scored, other)
         if like:
-            parts.append(f"{len(like)} of {len(members)} pictures of '{split}'")
+            parts.append(f"{len(like)} of {len(members)} images of '{split}'")
         for scored, other in sorted(like.items()):
             path = survey.relative(survey.pairs[other].image_path)
             files[scored] = survey.found_image(scored, f"{what} {path}", other)

@@ -1,4 +1,4 @@
-"""Pictures and masks that belong together though their names differ by a usual ending."""
+"""Images and masks that belong together though their names differ by a usual ending."""
 
 import re
 from pathlib import Path
@@ -22,10 +22,10 @@ def compute_key(stem: str) -> str:
 
 
 def find_matches(files: SplitFiles, layout: Layout) -> dict[str, tuple[Path, Path]]:
-    """Return stem → (picture, mask) of the files without partner that fit by `compute_key`.
+    """Return stem → (image, mask) of the files without partner that fit by `compute_key`.
 
-    Only where one picture and one mask have the key. In VOC's layout the stem is the one in the
-    split list; elsewhere the picture's.
+    Only where one image and one mask have the key. In VOC's layout the stem is the one in the
+    split list; elsewhere the image's.
     """
     images = {name: files.images[name] for name in files.without_mask if name in files.images}
     masks = {name: files.masks[name] for name in files.without_image if name in files.masks}

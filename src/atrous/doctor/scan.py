@@ -21,13 +21,13 @@ from atrous.data.sample import (
     reduce_to_8_bits,
     turn_upright,
 )
-from atrous.doctor.facts import MOST_COLORS, ImageFacts, MaskFacts, PairFacts
+from atrous.doctor.facts import MAX_COLORS, ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.fit import (
     GRID,
     Grid,
     compute_fit,
+    compute_image_edges,
     compute_label_edges,
-    compute_picture_edges,
 )
 from atrous.doctor.prints import compute_print
 from atrous.errors import DataError
@@ -36,13 +36,13 @@ CHUNK = 16
 """Pairs that one process reads at a time; neighbours in it are held against each other."""
 
 _FLAT = 1.0
-"""Standard deviation of brightness, of 255, below which a picture counts as constant."""
+"""Standard deviation of brightness, of 255, below which an image counts as constant."""
 
 _Read = TypeVar("_Read")
 
 
 class PairPaths(NamedTuple):
-    """A picture and its mask to be read."""
+    """An image and its mask to be read."""
 
     name: str
     image_path: Path
@@ -86,7 +86,7 @@ def scan_pairs(
                 progress(len(facts), len(pairs))
     except (BrokenProcessPool, MemoryError) as error:
         raise DataError(
-            f"A process that reads pictures died after {len(facts)} of {len(pairs)} pairs, as a "
+            f"A process that reads images died after {len(facts)} of {len(pairs)} pairs, as a "
             "rule for want of memory. Try again with --workers 1; the file that does it is near "
             f"{chunks[len(facts) // CHUNK][0].image_path}."
         ) from error
@@ -94,7 +94,7 @@ def scan_pairs(
 
 
 def scan_chunk(pairs: Sequence[PairPaths]) -> list[PairFacts]:
-    """Read some pairs, and score each mask on its picture and on its neighbours'."""
+    """Read some pairs, and score each mask on its image and on its neighbours'."""
     read: list[tuple[_ReadImage | str, _ReadMask | str]] = []
     for pair in pairs:
         read.append((_try(_read_image, pair.image_path), _try(_read_mask, pair.mask_path)))
@@ -152,16 +152,16 @@ def _try(read: Callable[[Path], _Read], path: Path) -> _Read | str:
 
 
 def _read_image(path: Path) -> _ReadImage:
-    """Read a picture, JPEGs at a fraction of their size: all of the file is still decoded."""
+    """Read an image, JPEGs at a fraction of their size: all of the file is still decoded."""
     content = path.read_bytes()
-    with Image.open(BytesIO(content)) as picture:
-        orientation = read_orientation(picture)
-        width, height = picture.size
-        lossy = picture.format in ("JPEG", "MPO", "WEBP")
+    with Image.open(BytesIO(content)) as image:
+        orientation = read_orientation(image)
+        width, height = image.size
+        lossy = image.format in ("JPEG", "MPO", "WEBP")
         if lossy:
-            picture.draft("L", (GRID, GRID))
-        picture.load()
-        shallow = reduce_to_8_bits(picture, path)
+            image.draft("L", (GRID, GRID))
+        image.load()
+        shallow = reduce_to_8_bits(image, path)
         num_values = None if lossy else _count_values(shallow)
         stored = shallow.convert("L")
     if max(stored.size) > 4 * GRID:
@@ -177,37 +177,37 @@ def _read_image(path: Path) -> _ReadImage:
         print=shape,
         thumbnail=thumbnail,
     )
-    stored_edges = None if orientation == 1 else compute_picture_edges(stored)
-    return _ReadImage(facts, compute_picture_edges(grey), stored_edges)
+    stored_edges = None if orientation == 1 else compute_image_edges(stored)
+    return _ReadImage(facts, compute_image_edges(grey), stored_edges)
 
 
-def _count_values(picture: Image.Image) -> int | None:
-    colors = picture.getcolors(MOST_COLORS)
+def _count_values(image: Image.Image) -> int | None:
+    colors = image.getcolors(MAX_COLORS)
     return None if colors is None else len(colors)
 
 
 def _read_mask(path: Path) -> _ReadMask:
-    with Image.open(path) as picture:
-        picture.load()
-    hw = picture.height, picture.width
-    is_jpeg = picture.format in ("JPEG", "MPO")
-    if not holds_indices(picture):
-        if picture.mode == "F":
-            reduce_to_8_bits(picture, path)
-        counts: Any = picture.convert("RGB").getcolors(MOST_COLORS)
+    with Image.open(path) as image:
+        image.load()
+    hw = image.height, image.width
+    is_jpeg = image.format in ("JPEG", "MPO")
+    if not holds_indices(image):
+        if image.mode == "F":
+            reduce_to_8_bits(image, path)
+        counts: Any = image.convert("RGB").getcolors(MAX_COLORS)
         colors = None if counts is None else {color: count for count, color in counts}
-        return _ReadMask(MaskFacts(hw, picture.mode, is_jpeg, None, colors), None)
-    indices = np.asarray(picture)
+        return _ReadMask(MaskFacts(hw, image.mode, is_jpeg, None, colors), None)
+    indices = np.asarray(image)
     if indices.dtype == bool:
         indices = indices.astype(np.uint8)
     num_ramps, num_jumps = _count_ramps(indices)
     facts = MaskFacts(
         hw=hw,
-        mode=picture.mode,
+        mode=image.mode,
         is_jpeg=is_jpeg,
-        values=_count_indices(picture, indices),
+        values=_count_indices(image, indices),
         colors=None,
-        palette=_read_palette(picture),
+        palette=_read_palette(image),
         num_ramps=num_ramps,
         num_jumps=num_jumps,
         digest=hashlib.blake2b(indices.tobytes(), digest_size=16).digest(),
@@ -215,18 +215,18 @@ def _read_mask(path: Path) -> _ReadMask:
     return _ReadMask(facts, compute_label_edges(indices))
 
 
-def _count_indices(picture: Image.Image, indices: npt.NDArray[np.integer]) -> dict[int, int]:
-    if picture.mode in ("L", "P"):
-        return {value: count for value, count in enumerate(picture.histogram()) if count}
+def _count_indices(image: Image.Image, indices: npt.NDArray[np.integer]) -> dict[int, int]:
+    if image.mode in ("L", "P"):
+        return {value: count for value, count in enumerate(image.histogram()) if count}
     values, counts = np.unique(indices, return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def _read_palette(picture: Image.Image) -> dict[int, tuple[int, int, int]]:
-    numbers = picture.getpalette("RGB") if picture.mode == "P" else None
+def _read_palette(image: Image.Image) -> dict[int, tuple[int, int, int]]:
+    numbers = image.getpalette("RGB") if image.mode == "P" else None
     if numbers is None:
         return {}
-    counts = picture.histogram()
+    counts = image.histogram()
     colors = zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True)
     return {index: color for index, color in enumerate(colors) if counts[index]}
 

@@ -11,18 +11,18 @@ from atrous.doctor.prints import compute_likeness
 from atrous.doctor.survey import Survey
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
-_LEAST_SCORED = 10
-_LEAST_LIKENESS = 0.5
-_LEAST_DEVIATIONS = 3.0
+_MIN_SCORED = 10
+_MIN_LIKENESS = 0.5
+_MIN_DEVIATIONS = 3.0
 
 
 def check_shared_series(survey: Survey) -> list[Finding]:
     """Find numbered series, such as frames of one video, of which both kinds of split have a part.
 
     Numbers alone do not make a video. So it is held against looks: where order means nothing, the
-    training picture with the nearest number is as often among the likelier half as not. A series is
+    training image with the nearest number is as often among the likelier half as not. A series is
     reported if it is that clearly more often (by 3 standard deviations of chance) and the two are
-    typically alike (correlation of 0.5). In CamVid that is 82 of 101 pictures, in VOC every second.
+    typically alike (correlation of 0.5). In CamVid that is 82 of 101 images, in VOC every second.
     """
     findings = []
     trained = _group_by_series(survey, survey.train_splits)
@@ -31,7 +31,7 @@ def check_shared_series(survey: Survey) -> list[Finding]:
         files: list[FoundFile] = []
         for series, scored in _group_by_series(survey, [split]).items():
             neighbours = trained.get(series, {})
-            if len(scored) < _LEAST_SCORED or len(neighbours) < _LEAST_SCORED:
+            if len(scored) < _MIN_SCORED or len(neighbours) < _MIN_SCORED:
                 continue
             nearest = _find_nearest(survey, scored, neighbours)
             if nearest:
@@ -45,7 +45,7 @@ def check_shared_series(survey: Survey) -> list[Finding]:
 
 
 def _group_by_series(survey: Survey, splits: list[str]) -> dict[str, dict[int, int]]:
-    """Return series → number → pair, of the pictures whose names end in a number."""
+    """Return series → number → pair, of the images whose names end in a number."""
     series: dict[str, dict[int, int]] = defaultdict(dict)
     for index in survey.list_members(splits):
         image = survey.pairs[index].image
@@ -58,7 +58,7 @@ def _group_by_series(survey: Survey, splits: list[str]) -> dict[str, dict[int, i
 def _find_nearest(
     survey: Survey, scored: dict[int, int], neighbours: dict[int, int]
 ) -> list[FoundFile]:
-    """Return each scored picture with its neighbour by number, or nothing if it is no video."""
+    """Return each scored image with its neighbour by number, or nothing if it is no video."""
     numbers = np.array(sorted(neighbours))
     likeness = compute_likeness(
         _list_thumbnails(survey, list(scored.values())),
@@ -68,7 +68,7 @@ def _find_nearest(
     found = likeness[np.arange(len(nearest)), nearest]
     num_liker = int((found > np.median(likeness, axis=1)).sum())
     deviations = (num_liker - len(found) / 2) / (np.sqrt(len(found)) / 2)
-    if deviations < _LEAST_DEVIATIONS or np.median(found) < _LEAST_LIKENESS:
+    if deviations < _MIN_DEVIATIONS or np.median(found) < _MIN_LIKENESS:
         return []
     others = [neighbours[number] for number in numbers[nearest].tolist()]
     return [
