@@ -78,9 +78,9 @@ def truncated(path: Path) -> None:
     ("make", "message"),
     [
         (lambda path: None, "There is no file"),
-        (lambda path: path.write_text("not a picture"), "no known picture format"),
-        (lambda path: path.write_bytes(b""), "no known picture format"),
-        (truncated, "Cannot read .* as a picture"),
+        (lambda path: path.write_text("not a picture"), "it is a text file"),
+        (lambda path: path.write_bytes(b""), "it is an empty file"),
+        (truncated, "Cannot read .* as an image"),
     ],
 )
 @pytest.mark.parametrize("name", ["bad.jpg", "bad.png"])

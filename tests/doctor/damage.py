@@ -43,6 +43,21 @@ def truncate(path: Path, share: float = 0.6) -> None:
     path.write_bytes(content[: int(share * len(content))])
 
 
+def cut_pixels(path: Path) -> None:
+    """Take a piece out of a JPEG's pixels; it still decodes."""
+    content = path.read_bytes()
+    middle = (content.index(b"\xff\xda") + len(content)) // 2
+    path.write_bytes(content[:middle] + content[middle + 300 :])
+
+
+def store_12_bits(path: Path) -> None:
+    """Save an image as grey of 12 bits in a 16-bit PNG."""
+    with Image.open(path) as image:
+        grey = np.asarray(image.convert("L")).astype(np.uint16)
+    path.unlink()
+    Image.fromarray(16 * grey).save(path.with_suffix(".png"))
+
+
 def tag(path: Path, orientation: int, *, store_turned: bool = True) -> None:
     """Give a picture an EXIF orientation; stored so that it looks as before, or as it is."""
     back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]

@@ -1,7 +1,7 @@
 """The doctor as a whole: figures, folders that cannot be used, the command, the real sets."""
 
 import json
-import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from PIL import Image
 from atrous.cli.main import run
 from atrous.data import compute_class_weights, compute_mask_statistics, open_dataset
 from atrous.data.shapes import write_shapes
-from atrous.doctor import KINDS, check_dataset
+from atrous.doctor import check_dataset
+from atrous.doctor.kinds import format_table
 from atrous.errors import ConfigError, DataError
+from atrous.recipe import DataRecipe
 from atrous.training import train
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +43,7 @@ def test_the_figures_are_those_that_training_counts(make_clean, check):
     count = check(root).splits["train"]
     statistics = compute_mask_statistics(open_dataset(root, "train"))
     assert [entry.pixels for entry in count.classes] == statistics.pixels
-    assert count.void_share == statistics.num_void / (24 * 112 * 96)
+    assert count.ignored_share == statistics.num_void / (24 * 112 * 96)
     assert [entry.num_images for entry in count.classes] == [24, 24, 24, 23]
     for method in ("inverse", "median_frequency"):
         weights = compute_class_weights(statistics, method)
@@ -64,7 +66,7 @@ def test_workers_change_nothing(make_clean):
 
 def test_shapes_are_clean(tmp_path):
     write_shapes(tmp_path, num_train=80, num_val=30, size_px=128, seed=1)
-    report = check_dataset(tmp_path, workers=1)
+    report = check_dataset(tmp_path, workers=1, crop_px=128)
     assert report.findings == []
     assert report.exit_code == 0
 
@@ -112,7 +114,7 @@ def test_one_picture_and_nothing_else(tmp_path, check):
         (tmp_path / "train" / folder).mkdir(parents=True)
         Image.new("L", (1, 1), value).save(tmp_path / "train" / folder / "a.png")
     codes = {finding.code for finding in check(tmp_path).findings}
-    assert codes == {"single-class", "constant-image", "small-for-crop"}
+    assert codes == {"refused-split", "single-class", "constant-image", "small-for-crop"}
 
 
 def test_the_command(make_clean, atrous, tmp_path):
@@ -150,17 +152,34 @@ def test_the_command_refuses_bad_places_before_it_reads(make_clean, atrous, tmp_
 
 
 def test_the_document_is_in_step_with_the_code():
-    rows = re.findall(
-        r"^\| `(\S+)` \| (\w+) \| (.*?) \| (.*?) \|$", (ROOT / "docs/doctor.md").read_text(), re.M
-    )
-    assert {code: (level, meaning, fix) for code, level, meaning, fix in rows} == {
-        code: (
-            kind.level,
-            f"{kind.title}. {kind.why}",
-            kind.fix + (f" `--fix` {kind.repaired}." if kind.repaired else ""),
-        )
-        for code, kind in KINDS.items()
-    }
+    document = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
+    assert format_table() in document, "run: python docs/update_findings.py"
+
+
+def test_advice_on_splits_can_be_followed(make_clean, atrous, tmp_path):
+    root = make_clean()
+    (root / "val").rename(root / "valid")
+    code, out, _ = atrous("check", root, "--workers", 1, "--crop", 96)
+    assert (code, "(refused-split)" in out) == (1, True)
+    with pytest.raises(DataError, match="no split 'val'"):
+        train(make_recipe(root), tmp_path / "run")
+    arguments = ("--crop", 96, "--val-split", "valid")
+    assert atrous("check", root, "--workers", 1, *arguments)[0] == 0
+
+
+def test_the_default_crop_is_that_of_training(make_clean):
+    assert check_dataset(make_clean(), workers=1).survey.crop_px == DataRecipe().crop
+
+
+def test_hundreds_of_splits_are_not_hundreds_of_tables(make_clean, atrous):
+    root = make_clean()
+    for number in range(30):
+        shutil.copytree(root / "val", root / f"sample{number}")
+    shutil.rmtree(root / "train")
+    _, out, _ = atrous("check", root, "--workers", 1)
+    assert out.count("class in ") == 4
+    assert "27 further splits" in out
+    assert len(out.splitlines()) < 120
 
 
 def make_binary(root):

@@ -13,15 +13,18 @@ from damage import (
     change_masks,
     color_masks,
     copy_pair,
+    cut_pixels,
     interpolate,
     masks,
     shrink_a_little,
     sort_palette,
+    store_12_bits,
     swap,
     tag,
     truncate,
 )
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 import atrous.doctor.prints as prints
 from atrous.doctor import KINDS
@@ -56,6 +59,22 @@ def damage_files(root):
     (root / "val/images/p31.jpg").write_text("no picture")
     (root / "val/masks/p30.png").write_bytes(b"")
     return {"unreadable": ["p01.jpg", "p02.png", "p30.png", "p31.jpg"]}
+
+
+def damage_split_names(root):
+    (root / "val").rename(root / "validation")
+    return {"refused-split": []}
+
+
+def damage_jpeg_data(root):
+    cut_pixels(root / "train/images/p15.jpg")
+    return {"damaged-jpeg": ["p15.jpg"]}
+
+
+def damage_levels(root):
+    for name in ("p16", "p17"):
+        store_12_bits(root / f"train/images/{name}.jpg")
+    return {"nearly-black": ["p16.png", "p17.png"]}
 
 
 def damage_places(root):
@@ -245,6 +264,106 @@ def test_nearest_neighbour_is_no_interpolation_and_bilinear_is(make_clean, check
         root.rename(root.with_name(resample.name))
 
 
+def draw_cracks(mask):
+    thin = np.zeros_like(mask)
+    for index, step in ((1, 7), (2, 11), (3, 13)):
+        thin[np.arange(0, 96 * step, step) % 96, np.arange(96)] = index
+    return thin
+
+
+def draw_outlines(mask):
+    """Ignore the classes: 2 or 3 inside, and 1 in a line of one pixel around it."""
+    inside = np.where(mask > 0, 2 + mask % 2, 0).astype(np.uint8)
+    padded = np.pad(mask > 0, 1)
+    is_deep = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.where((mask > 0) & ~is_deep, 1, inside)
+
+
+@pytest.mark.parametrize("draw", [draw_cracks, draw_outlines])
+def test_thin_structures_are_no_interpolation(make_clean, check, draw):
+    root = make_clean()
+    change_masks(root, draw)
+    assert "interpolated" not in get_found(check(root))
+
+
+def test_12_bit_images_beside_coloured_labels_are_not_swapped(make_clean, check):
+    root = make_clean()
+    for path in sorted(root.glob("train/images/*")):
+        store_12_bits(path)
+    change_masks(root, lambda mask: np.arange(mask.size).reshape(mask.shape).astype(np.uint8))
+    found = get_found(check(root))
+    assert "swapped" not in found
+    assert len(found["nearly-black"]) == 24
+
+
+def write_bands(path):
+    """Write a TIFF of five 16-bit bands, which Pillow neither writes nor reads."""
+    tags = {256: 4, 257: 4, 258: (16,) * 5, 259: 1, 262: 1, 273: 8, 277: 5, 278: 4, 279: 160}
+    directory = ImageFileDirectory_v2(b"II*\0\x08\0\0\0")
+    for number, value in tags.items():
+        directory[number] = value
+    path.write_bytes(b"II*\0\x08\0\0\0" + directory.tobytes(8) + bytes(160))
+
+
+@pytest.mark.parametrize(
+    ("write", "detail"),
+    [
+        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "Git LFS"),
+        (lambda path: path.write_text("\n<!DOCTYPE html><p>Sign in</p>"), "an HTML page"),
+        (lambda path: path.write_bytes(b""), "an empty file"),
+        (lambda path: path.write_bytes(bytes(999)), "filled with zeros"),
+        (write_bands, "a TIFF of 5 bands of 16-bit whole numbers"),
+        (lambda path: path.write_bytes(bytes(range(1, 99))), "in no known image format"),
+    ],
+)
+def test_files_that_are_no_images_are_called_what_they_are(make_clean, check, write, detail):
+    root = make_clean()
+    path = root / "train/images/p01.jpg"
+    write(path)
+    (finding,) = check(root).findings
+    assert finding.code == "unreadable"
+    assert detail in finding.files[0].detail
+
+
+def test_a_png_that_lost_its_line_ends_is_called_that(make_clean, check):
+    root = make_clean()
+    path = root / "train/masks/p01.png"
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n"))
+    (finding,) = check(root).findings
+    assert "a PNG that has lost its CR bytes" in finding.files[0].detail
+
+
+def test_a_folder_per_image_is_no_split(make_clean, check):
+    root = make_clean()
+    for path in sorted(root.glob("train/images/*")):
+        for kind, file in (("images", path), ("masks", root / f"train/masks/{path.stem}.png")):
+            (root / path.stem / kind).mkdir(parents=True)
+            file.rename(root / path.stem / kind / file.name)
+    shutil.rmtree(root / "train")
+    shutil.rmtree(root / "val")
+    finding = check(root).findings[0]
+    assert finding.code == "refused-split"
+    assert "no split 'train', 'val'; there are 24: 'p00', 'p01'," in finding.summary
+
+
+def test_the_splits_of_training_can_be_named(make_clean, check):
+    root = make_clean()
+    (root / "train").rename(root / "a")
+    (root / "val").rename(root / "b")
+    assert get_found(check(root)) == {"refused-split": []}
+    report = check(root, train_split="a", val_split="b")
+    assert report.findings == []
+    assert (report.survey.train_splits, report.survey.held_out_splits) == (["a"], ["b"])
+
+
+def test_a_split_whose_pixels_are_all_ignored(make_clean, check):
+    root = make_clean()
+    change_masks(root, lambda mask: np.full_like(mask, 255), "val")
+    finding = check(root).findings[0]
+    assert finding.code == "refused-split"
+    assert "All pixels of 'val' are ignored" in finding.summary
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_binary_masks(make_clean, check, mixed):
     root = make_clean(classes_file=False)
@@ -384,8 +503,13 @@ def test_thousands_of_like_prints_take_no_time():
     assert [len(group) for group in prints.group_pairs(found)] == [3000]
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_a_video_across_splits_is_told_by_numbers_and_looks(make_clean, check, shuffled):
+@pytest.mark.parametrize(
+    ("shuffled", "prefix", "name"),
+    [(False, "clip_", "'clip'"), (False, "", "Names that are numbers"), (True, "clip_", None)],
+)
+def test_a_video_across_splits_is_told_by_numbers_and_looks(
+    make_clean, check, shuffled, prefix, name
+):
     root = make_clean()
     rng = np.random.default_rng(1)
     cells = Image.fromarray(rng.integers(0, 256, (6, 60), np.uint8))
@@ -398,13 +522,13 @@ def test_a_video_across_splits_is_told_by_numbers_and_looks(make_clean, check, s
         split = "val" if number % 5 == 2 else "train"
         frame = street[:, 8 * place : 8 * place + 112]
         Image.fromarray(np.stack([frame] * 3, axis=2)).save(
-            root / f"{split}/images/clip_{number:03}.jpg"
+            root / f"{split}/images/{prefix}{number:03}.jpg"
         )
         mask = np.zeros(frame.shape, np.uint8)
         mask[number % 50 : number % 50 + 30] = 1 + number % 3
-        Image.fromarray(mask).save(root / f"{split}/masks/clip_{number:03}.png")
+        Image.fromarray(mask).save(root / f"{split}/masks/{prefix}{number:03}.png")
     found = {finding.code: finding for finding in check(root).findings}
     assert ("series-across" in found) == (not shuffled)
     if not shuffled:
-        assert found["series-across"].summary == "'clip': 12 of 'val', 48 trained on."
+        assert found["series-across"].summary == f"{name}: 12 of 'val', 48 trained on."
         assert len(found["series-across"].files) == 12

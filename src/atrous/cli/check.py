@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
 _MAX_FILES = 5
 _MAX_CLASSES = 30
+_MAX_TABLES = 4
 
 
 def run_check(
     data: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
     *,
     data_format: Annotated[str, typer.Option("--format", help="auto, voc or pairs.")] = "auto",
-    ignore_index: Annotated[int | None, typer.Option(help="Mask value of no class.")] = None,
-    crop: Annotated[int, typer.Option(min=1, help="Crop that training will use, in pixels.")] = 256,
+    ignore_index: Annotated[
+        int | None, typer.Option(help="Mask value of ignored pixels, besides 255.")
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(min=1, help="Crop that training will use, in pixels; by default its own."),
+    ] = None,
+    train_split: Annotated[str, typer.Option(help="Split that training will use.")] = "train",
+    val_split: Annotated[str, typer.Option(help="Split that training will validate on.")] = "val",
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write the findings here; - prints them.")
     ] = None,
@@ -56,6 +64,8 @@ def run_check(
             format=data_format,
             ignore_index=ignore_index,
             crop_px=crop,
+            train_split=train_split,
+            val_split=val_split,
             workers=workers,
             progress=on_progress,
         )
@@ -77,8 +87,10 @@ def run_check(
 
 def print_report(report: "CheckReport") -> None:
     """Print the findings, errors first, then how often each class occurs in training."""
+    from atrous.data.sample import shorten
+
     console = Console()
-    splits = ", ".join(f"{name} {count.num_images}" for name, count in report.splits.items())
+    splits = shorten([f"{name} {count.num_images}" for name, count in report.splits.items()])
     console.print(
         f"{escape(str(report.survey.root))}: {report.num_pairs} pairs ({escape(splits)}), "
         f"{report.survey.layout} layout, {len(report.survey.classes)} classes, "
@@ -107,7 +119,8 @@ def _print_finding(finding: "Finding", console: Console) -> None:
 
 
 def _print_classes(report: "CheckReport", console: Console) -> None:
-    for split in report.survey.train_splits or list(report.splits):
+    splits = report.survey.train_splits or list(report.splits)
+    for split in splits[:_MAX_TABLES]:
         count = report.splits[split]
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column(f"\nclass in {escape(split)}")
@@ -127,7 +140,11 @@ def _print_classes(report: "CheckReport", console: Console) -> None:
         left = len(count.classes) - _MAX_CLASSES
         more = f"{left} further classes are in --json and --html. " if left > 0 else ""
         ratio = "" if count.imbalance is None else f", imbalance {count.imbalance:,.0f} : 1"
-        console.print(f"{more}Void {100 * count.void_share:.1f} %{ratio}", highlight=False)
+        console.print(f"{more}Ignored {100 * count.ignored_share:.1f} %{ratio}", highlight=False)
+    if len(splits) > _MAX_TABLES:
+        console.print(
+            f"\n{len(splits) - _MAX_TABLES:,} further splits are in --json.", highlight=False
+        )
 
 
 def _print_repair(repaired: "RepairReport", console: Console) -> None:
@@ -144,7 +161,7 @@ def _print_repair(repaired: "RepairReport", console: Console) -> None:
         console.print(f"  [dim]· and {len(repaired.left_out) - _MAX_FILES:,} more[/]")
     if repaired.remaining:
         codes = ", ".join(repaired.remaining)
-        console.print(f"Only you can mend: {codes}.", highlight=False)
+        console.print(f"Only a person can mend: {codes}.", highlight=False)
 
 
 @contextmanager

@@ -152,6 +152,16 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
     for source, message in report.failed:
         where = "" if source in message else f"{source}: "
         errors.print(f"[yellow]Skipped:[/] {escape(where + message)}", highlight=False)
+    if report.nearly_black:
+        from atrous.data.sample import shorten
+
+        errors.print(
+            f"[yellow]Nearly black:[/] {len(report.nearly_black)} of {report.num_frames} images "
+            "use at most 16 of 256 levels, so the prediction may mean nothing: "
+            f"{escape(shorten(report.nearly_black, 3))}. Of 16 bits per channel the high byte is "
+            "kept; scale 12-bit data by 16, as for training.",
+            highlight=False,
+        )
     if report.failed and not report.num_frames and not report.resumed:
         raise ConfigError(f"Nothing that was given could be used; {out} holds no new prediction.")
     resumed = f", {len(report.resumed)} done before" if report.resumed else ""

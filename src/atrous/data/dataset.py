@@ -91,15 +91,7 @@ def open_dataset(
         raise ConfigError(f"ignore_index must be a mask value from 0 to 255, not {ignore_index}.")
     root = Path(root)
     layout, folder = find_layout(root, format)
-    splits = _list_splits(layout, folder)
-    if split not in splits:
-        raise DataError(f"There is no split '{split}' in {folder}.{did_you_mean(split, splits)}")
-    if layout == "voc":
-        files = voc.list_voc_files(folder, split)
-    else:
-        files = pairs.list_pairs_files(folder, split)
-    if not files:
-        raise DataError(f"The split '{split}' of {folder} is empty: no pictures were found for it.")
+    files = list_split_files(layout, folder, split)
     if layout == "voc":
         classes, default_ignore_index = voc.read_voc_classes(folder, root)
     else:
@@ -134,6 +126,26 @@ def find_split_files(root: Path | str, *, format: str = "auto") -> dict[str, Spl
     layout, folder = find_layout(Path(root), format)
     find = voc.find_voc_files if layout == "voc" else pairs.find_pairs_files
     return {split: find(folder, split) for split in _list_splits(layout, folder)}
+
+
+def list_split_files(layout: Layout, folder: Path, split: str) -> dict[str, tuple[Path, Path]]:
+    """Return stem → (image, mask) of a split that can be used.
+
+    Args:
+        layout, folder: From `find_layout`.
+        split: Name of the split.
+
+    Raises:
+        DataError: There is no such split, it is empty, or an image or mask is missing.
+    """
+    splits = _list_splits(layout, folder)
+    if split not in splits:
+        raise DataError(f"There is no split '{split}' in {folder}.{did_you_mean(split, splits)}")
+    list_files = voc.list_voc_files if layout == "voc" else pairs.list_pairs_files
+    files = list_files(folder, split)
+    if not files:
+        raise DataError(f"The split '{split}' of {folder} is empty: no images were found for it.")
+    return files
 
 
 def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:

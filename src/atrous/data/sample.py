@@ -11,11 +11,13 @@ from PIL import Image, UnidentifiedImageError
 from torchvision import tv_tensors
 
 from atrous.classes import VOID
+from atrous.data.file_kinds import describe_file
 from atrous.errors import DataError
 
 MAX_PIXELS = 500_000_000
 """Pictures of more pixels are refused unless asked for: a small file can claim to be huge."""
 
+_MAX_BLACK = 15
 _STRIP_PIXELS = 2**24
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -111,6 +113,11 @@ def reduce_to_8_bits(picture: Image.Image, path: Path | str) -> Image.Image:
             "Save it with 8 or 16 bits per channel."
         )
     return picture
+
+
+def is_nearly_black(pixels: np.ndarray | torch.Tensor) -> bool:
+    """Tell whether uint8 pixels use the lowest 16 levels only, as 12 bits in a 16-bit file do."""
+    return int(pixels.max()) <= _MAX_BLACK
 
 
 def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> tv_tensors.Mask:
@@ -238,7 +245,7 @@ def _load(
         try:
             picture.load()
         except UNREADABLE as error:
-            raise describe_unreadable(name, error) from error
+            raise describe_unreadable(name, error, source) from error
         return picture
 
 
@@ -251,17 +258,33 @@ def _open(
         try:
             return Image.open(source, formats=formats)
         except UNREADABLE as error:
-            raise describe_unreadable(name, error) from error
+            raise describe_unreadable(name, error, source) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def describe_unreadable(path: Path | str, error: Exception) -> DataError:
-    """Say what is wrong with a file that made PIL raise one of `UNREADABLE`."""
+def describe_unreadable(
+    path: Path | str, error: Exception, source: Path | BinaryIO | None = None
+) -> DataError:
+    """Say what is wrong with a file that made PIL raise one of `UNREADABLE`.
+
+    Args:
+        path: What to call the file.
+        error: As PIL raised it.
+        source: The file, where `path` is not its place on disk.
+    """
     if isinstance(error, FileNotFoundError):
         return DataError(f"There is no file {path}.")
-    reason = "no known picture format" if isinstance(error, UnidentifiedImageError) else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return DataError(f"Cannot read {path}: {error.strerror}. Check its permissions and disk.")
+    reason, remedy = str(error), "Copy or export it again"
+    if isinstance(error, UnidentifiedImageError):
+        kind, remedy = describe_file(source or Path(path)) or (
+            "in no known image format",
+            "Export it as PNG, or as JPEG if it is no mask",
+        )
+        reason = f"it is {kind}"
     return DataError(
-        f"Cannot read {path} as a picture: {reason}. Fetch or export it again, or remove it; from "
-        "a data set, together with its partner and its name in split lists."
+        f"Cannot read {path} as an image: {reason}. {remedy}, or remove it; from a dataset, "
+        "together with its partner and its name in split lists."
     )

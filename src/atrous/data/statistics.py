@@ -167,7 +167,8 @@ def _raise_problems(
         )
     if unusable:
         raise DataError(
-            f"{len(unusable)} {total} cannot be used: {shorten(list(unusable), 5)}. "
+            f"{len(unusable)} of the {len(dataset)} pairs of image and mask of split "
+            f"'{dataset.split}' cannot be used: {shorten(list(unusable), 5)}. "
             f"The first: {next(iter(unusable.values()))} {_point_to_doctor(dataset)}"
         )
 

@@ -1,7 +1,8 @@
 """What is wrong with a dataset, and its repair."""
 
 from atrous.doctor.doctor import CheckReport, check_dataset
-from atrous.doctor.findings import KINDS, Finding
+from atrous.doctor.findings import Finding
+from atrous.doctor.kinds import KINDS
 from atrous.doctor.repair import RepairReport, repair_dataset
 
 __all__ = [

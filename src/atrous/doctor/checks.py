@@ -2,15 +2,25 @@
 
 from collections.abc import Callable
 
-from atrous.doctor import class_checks, file_checks, look_checks, mask_checks, series_checks
-from atrous.doctor.findings import LEVELS, Finding
+from atrous.doctor import (
+    class_checks,
+    file_checks,
+    look_checks,
+    mask_checks,
+    series_checks,
+    split_checks,
+)
+from atrous.doctor.findings import Finding
+from atrous.doctor.kinds import LEVELS
 from atrous.doctor.survey import Survey
 
 CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
-    file_checks.check_unpaired,
-    file_checks.check_same_stem,
-    file_checks.check_listed_twice,
+    split_checks.check_refused_splits,
+    split_checks.check_unpaired,
+    split_checks.check_same_stem,
+    split_checks.check_listed_twice,
     file_checks.check_unreadable,
+    file_checks.check_damaged_jpegs,
     file_checks.check_swapped,
     file_checks.check_sizes,
     file_checks.check_orientation,
@@ -24,15 +34,16 @@ CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
     class_checks.check_single_class,
     mask_checks.check_void,
     class_checks.check_absent_classes,
-    file_checks.check_split_overlap,
+    split_checks.check_split_overlap,
     look_checks.check_duplicates,
     look_checks.check_near_duplicates,
     series_checks.check_shared_series,
     look_checks.check_alignment,
     look_checks.check_constant_images,
+    look_checks.check_nearly_black,
     look_checks.check_sizes_for_crop,
     class_checks.check_imbalance,
-    file_checks.check_unlabelled,
+    split_checks.check_unlabelled,
 )
 
 

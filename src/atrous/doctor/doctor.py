@@ -14,13 +14,16 @@ from atrous.data.dataset import Layout, find_layout, find_split_files
 from atrous.data.voc import read_voc_classes
 from atrous.doctor.checks import run_checks
 from atrous.doctor.class_checks import compute_imbalance
-from atrous.doctor.findings import LEVELS, Finding
+from atrous.doctor.findings import Finding
+from atrous.doctor.kinds import LEVELS
 from atrous.doctor.renames import find_matches
 from atrous.doctor.scan import PairPaths, scan_pairs
 from atrous.doctor.survey import Survey
 from atrous.errors import ConfigError, DataError
+from atrous.recipe import DataRecipe
 
-DEFAULT_CROP_PX = 256
+_TRAINING = DataRecipe()
+"""What training uses where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ class SplitCount:
 
     Attributes:
         num_images: Pairs in it.
-        void_share: Of all pixels.
+        ignored_share: Ignored pixels, of all.
         imbalance: Most over fewest pixels of the classes that occur, None below two.
         classes: One entry per class.
     """
 
     num_images: int
-    void_share: float
+    ignored_share: float
     imbalance: float | None
     classes: list[ClassCount]
 
@@ -120,7 +123,9 @@ def check_dataset(
     *,
     format: str = "auto",
     ignore_index: int | None = None,
-    crop_px: int = DEFAULT_CROP_PX,
+    crop_px: int | None = None,
+    train_split: str = _TRAINING.train_split,
+    val_split: str = _TRAINING.val_split,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
@@ -129,8 +134,10 @@ def check_dataset(
     Args:
         root: Folder of the dataset, of a layout that `open_dataset` knows.
         format: `voc`, `pairs`, or `auto` to tell from what is there.
-        ignore_index: Mask value of void, over the one in `classes.toml` (default 255).
-        crop_px: Side of the crop that training will use.
+        ignore_index: Mask value of ignored pixels, over the one in `classes.toml` (default 255).
+        crop_px: Side of the crop that training will use; None for its default.
+        train_split: Split that training will use.
+        val_split: Split that training will validate on.
         workers: Processes; None for one per core.
         progress: Called with how many pairs are done and how many there are.
 
@@ -147,6 +154,8 @@ def check_dataset(
     start_s = time.monotonic()
     if ignore_index is not None and not 0 <= ignore_index <= 255:
         raise ConfigError(f"ignore_index must be a mask value from 0 to 255, not {ignore_index}.")
+    crop_px = _TRAINING.crop if crop_px is None else crop_px
+    assert crop_px is not None
     if crop_px < 1 or (workers is not None and workers < 1):
         raise ConfigError("The crop and the number of workers must be at least 1.")
     root = Path(root)
@@ -174,12 +183,15 @@ def check_dataset(
         has_table=has_table,
         ignore_index=own_ignore_index if ignore_index is None else ignore_index,
         crop_px=crop_px,
+        train_split=train_split,
+        val_split=val_split,
     )
     return CheckReport(survey, run_checks(survey), time.monotonic() - start_s)
 
 
 def _read_classes(root: Path, folder: Path, layout: Layout) -> tuple[Classes | None, bool, int]:
-    """Return the classes if they are given, whether with colours of their own, and void."""
+    """Return the classes if they are given, whether with colours of their own, and the
+    ignore index."""
     if layout == "voc":
         classes, ignore_index = read_voc_classes(folder, root)
     elif (folder / FILENAME).is_file():
@@ -207,7 +219,7 @@ def _count_split(survey: Survey, split: str) -> SplitCount:
         median = compute_class_weights(statistics, "median_frequency") or zeros
     return SplitCount(
         num_images=len(chosen),
-        void_share=statistics.num_void / max(total + statistics.num_void, 1),
+        ignored_share=statistics.num_void / max(total + statistics.num_void, 1),
         imbalance=compute_imbalance(statistics.pixels),
         classes=[
             ClassCount(

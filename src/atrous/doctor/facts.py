@@ -17,8 +17,11 @@ class ImageFacts:
     Attributes:
         hw: Height and width once it is upright.
         orientation: Of EXIF, 1 to 8; 1 is upright.
-        num_values: Different colours if there are at most 256 and the file has no loss, else None.
-        is_constant: Every pixel is (nearly) as bright as the others.
+        num_values: Different colours, or levels of 16 bits, if there are at most 256 and the file
+            has no loss, else None.
+        is_constant: Every pixel is (nearly) as bright as the others once it is read.
+        darkness: How bright an image is that is nearly black once it is read, else None.
+        damage: What the decoder of a JPEG warns of, None for nothing.
         digest: Of the file's bytes.
         print: 32 bytes that are nearly the same for images that look the same.
         thumbnail: 16 × 16 grey values.
@@ -28,6 +31,8 @@ class ImageFacts:
     orientation: int
     num_values: int | None
     is_constant: bool
+    darkness: str | None
+    damage: str | None
     digest: bytes
     print: bytes
     thumbnail: bytes
@@ -45,7 +50,7 @@ class MaskFacts:
         colors: Colour → pixels; None in a mask of indices, or of more than 256 colours.
         palette: Index → colour of the indices that occur, in a palette mask.
         num_ramps: Edge pixels whose value lies between those on both sides.
-        num_jumps: Edges with two equal pixels on either side, 2 or more apart.
+        num_edges: Edge pixels, of ramps and of steps.
         digest: Of the pixels' numbers, None in a mask of colours.
     """
 
@@ -56,7 +61,7 @@ class MaskFacts:
     colors: dict[Color, int] | None
     palette: dict[int, Color] = field(default_factory=dict)
     num_ramps: int = 0
-    num_jumps: int = 0
+    num_edges: int = 0
     digest: bytes | None = None
 
 

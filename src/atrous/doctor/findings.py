@@ -1,33 +1,14 @@
-"""What can be found: each kind with its level, what it means and what to do."""
+"""What was found in a dataset: kinds of findings with their files."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Level = Literal["error", "warning", "note"]
-LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+from atrous.doctor.kinds import KINDS, Kind, Level
 
 MAX_FILES = 1000
 """Files that a report lists for one finding; the number of all is given beside them."""
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of finding.
-
-    Attributes:
-        level: `error` would crash or corrupt training, `warning` makes results worse or untrue,
-            `note` is good to know.
-        title: What is the matter.
-        why: Why it matters.
-        fix: What to do.
-        repaired: What `--fix` does about it; '' for nothing.
-    """
-
-    level: Level
-    title: str
-    why: str
-    fix: str
-    repaired: str = ""
+_MAX_PARTS = 6
 
 
 @dataclass(frozen=True)
@@ -98,223 +79,13 @@ def build_finding(
     return Finding(code, summary, tuple(files[:MAX_FILES]), len(files), data)
 
 
-KINDS: dict[str, Kind] = {
-    "unpaired": Kind(
-        "error",
-        "Images without a mask, or masks without an image",
-        "Training refuses a split in which anything is missing.",
-        "Add what is missing, or remove its partner (and the name in the split list).",
-        "renames a mask whose name differs by a known ending such as _mask; leaves the others out",
-    ),
-    "same-stem": Kind(
-        "error",
-        "Two files of one stem in a folder",
-        "An image and its mask are matched by stem, so it is open which of the two is meant.",
-        "Rename or remove one of them.",
-        "keeps the first by name",
-    ),
-    "listed-twice": Kind(
-        "error",
-        "Names that a split list has twice",
-        "They would be trained on or scored twice; training refuses the list.",
-        "Remove the second line.",
-        "lists each name once",
-    ),
-    "unlabelled-split": Kind(
-        "note",
-        "A split without any mask",
-        "It can be predicted, but neither trained on nor scored.",
-        "Nothing, if it is a test set whose labels are kept back.",
-        "leaves it out",
-    ),
-    "unreadable": Kind(
-        "error",
-        "Files that cannot be read",
-        "Training would stop at them, perhaps hours after its start.",
-        "Fetch or export them again, or remove them with their partners.",
-        "leaves them out",
-    ),
-    "swapped": Kind(
-        "error",
-        "Images and masks have changed places",
-        "What lies in the folder of masks looks like photographs, and the other way round.",
-        "Exchange the contents of the two folders.",
-    ),
-    "size-mismatch": Kind(
-        "error",
-        "Mask and image differ in size",
-        "No pixel of such a mask can be trusted to belong to its image; training refuses them.",
-        "Export the mask from this very image, or resize it with nearest neighbour.",
-        "leaves them out",
-    ),
-    "exif-rotation": Kind(
-        "error",
-        "The image is turned by EXIF, its mask is not",
-        "Cameras store how they were held; programs that heed it turn the image, and the mask "
-        "drawn on the pixels as stored no longer fits.",
-        "Turn both files upright and drop the EXIF orientation.",
-        "turns image and mask upright",
-    ),
-    "exif-unclear": Kind(
-        "note",
-        "The image is turned by EXIF, and the mask's size does not say whether it is too",
-        "If the mask was drawn on the pixels as stored, it does not fit the image that atrous "
-        "reads, which is upright.",
-        "Look at the examples: mask and image are shown as training would see them.",
-        "turns the image upright and leaves the mask as it is",
-    ),
-    "color-masks": Kind(
-        "error",
-        "Masks of colours where class indices are needed",
-        "A colour is no class number; training refuses them.",
-        "Give every pixel the index of its colour, and list the classes in classes.toml.",
-        "writes indices by the colour table, and classes.toml",
-    ),
-    "palette-order": Kind(
-        "error",
-        "Palette masks whose colours are classes, but whose indices are not",
-        "Training reads indices. Here the same index means different classes from file to file, "
-        "or others than the class list says: a drawing program has sorted the palette anew.",
-        "Give every pixel the index that its colour has in the class list.",
-        "writes indices by the colours",
-    ),
-    "jpeg-masks": Kind(
-        "error",
-        "Masks saved as JPEG",
-        "JPEG changes values, so every edge carries wrong classes; training refuses them.",
-        "Export the masks again as PNG from where they were drawn.",
-        "leaves them out: what was lost cannot be told",
-    ),
-    "binary-masks": Kind(
-        "error",
-        "Masks of 0 and 255, where 255 counts as void",
-        "The whole foreground would be ignored, and the model would learn background only.",
-        "Write 1 instead of 255.",
-        "writes 1 instead of 255",
-    ),
-    "values": Kind(
-        "error",
-        "Mask values that are no class",
-        "Training refuses them; other programs crash on the GPU or train on the wrong class.",
-        "Correct the masks, list all classes in classes.toml, or set ignore_index to the value "
-        "that marks pixels without a class.",
-    ),
-    "value-gaps": Kind(
-        "warning",
-        "Class numbers with wide gaps",
-        "Without classes.toml the classes are numbered up to the largest value, so the model "
-        "gets outputs for numbers that never occur; grey masks made for looking at are like this.",
-        "Renumber the classes from 0 without gaps, or list them in classes.toml.",
-    ),
-    "interpolated": Kind(
-        "error",
-        "Masks resized with interpolation",
-        "Between two regions lie values that are neither: other classes, or none, along every "
-        "edge.",
-        "Resize the original masks again with nearest neighbour.",
-    ),
-    "all-void": Kind(
-        "warning",
-        "Masks that are void everywhere",
-        "There is nothing to learn from or to score in them; they cost time.",
-        "Remove the pairs, or look whether void is the value that was meant (ignore_index).",
-    ),
-    "single-class": Kind(
-        "warning",
-        "Only one class in all masks",
-        "A model that always gives this class is perfect here: there is nothing to learn.",
-        "Look at the masks; if there should be more classes, they were lost on the way.",
-    ),
-    "class-only-in-val": Kind(
-        "warning",
-        "Classes to be scored that training never shows",
-        "Their IoU will be 0 and pulls the mean down.",
-        "Move images with these classes to the training split, or leave the classes out.",
-    ),
-    "class-not-in-val": Kind(
-        "note",
-        "Classes that are trained on and never scored",
-        "Nothing will be known about how well they are recognised.",
-        "Move some images with these classes to the validation split.",
-    ),
-    "class-unused": Kind(
-        "note",
-        "Classes of the list that occur nowhere",
-        "The model gets outputs that are never right; they are left out of the mean.",
-        "Nothing, if the list belongs to a larger dataset of which this is a part.",
-    ),
-    "imbalance": Kind(
-        "note",
-        "Classes of very different frequency",
-        "Without weights, the loss hardly notices the rarest ones.",
-        "Try train.class_weights = median_frequency, and look at the scores per class.",
-    ),
-    "split-overlap": Kind(
-        "warning",
-        "Names that are in both a training and a validation list",
-        "Scores on images that were trained on are too good to be true.",
-        "Take them off one of the lists.",
-    ),
-    "duplicates": Kind(
-        "note",
-        "The same image more than once in a split",
-        "It counts more than the others.",
-        "Keep one of each.",
-    ),
-    "duplicates-across": Kind(
-        "warning",
-        "The same image in training and in validation",
-        "Scores on images that were trained on are too good to be true.",
-        "Remove them from one of the splits.",
-    ),
-    "near-duplicates": Kind(
-        "note",
-        "Images of a split that look nearly the same",
-        "Frames of one video or copies in another size: the split holds less than its number says.",
-        "Nothing, if it is a video; else keep one of each.",
-    ),
-    "near-duplicates-across": Kind(
-        "warning",
-        "Images of validation that look nearly like one of training",
-        "Scores on them say little about new images.",
-        "Split by video, place or person instead of by image.",
-    ),
-    "series-across": Kind(
-        "warning",
-        "A numbered series of like images runs through training and validation",
-        "It is probably one video: scores on its other frames flatter, and tell little about new "
-        "places.",
-        "Split by video, place or person instead of by image, or say so beside the score.",
-    ),
-    "label-conflict": Kind(
-        "warning",
-        "The same image with different masks",
-        "Training pulls both ways, and a score depends on which one is asked.",
-        "Decide which mask is right.",
-    ),
-    "constant-image": Kind(
-        "warning",
-        "Images of a single brightness",
-        "Nothing can be seen in them: blank frames, or exports that failed.",
-        "Look at them; remove the pairs, or export them again.",
-    ),
-    "small-for-crop": Kind(
-        "warning",
-        "Images smaller than half of the crop",
-        "Most of each training crop would be padding.",
-        "Train with a smaller --crop.",
-    ),
-    "large-for-crop": Kind(
-        "note",
-        "Images more than eight times as large as the crop",
-        "A crop shows little of such an image, and things look larger than the model can see.",
-        "Train with a larger --crop, or shrink the dataset (masks with nearest neighbour).",
-    ),
-    "misaligned": Kind(
-        "warning",
-        "Masks that probably do not lie on their images",
-        "Label edges fall on image edges no better than by chance, or better after a turn, a "
-        "shift or an exchange of masks.",
-        "Look at the examples, and at how images and masks were exported and named.",
-    ),
-}
+def build_findings(code: str, summary: str, files: list[FoundFile], **data: Any) -> list[Finding]:
+    """Return the finding of some files, or nothing where there are none."""
+    return [build_finding(code, summary, files, **data)] if files else []
+
+
+def join_parts(parts: list[str]) -> str:
+    """Return a summary of what was found in each split, of which there may be hundreds."""
+    listed = "; ".join(parts[:_MAX_PARTS])
+    more = len(parts) - _MAX_PARTS
+    return f"{listed}; and {more:,} more of this kind." if more > 0 else f"{listed}."

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from atrous.doctor.file_checks import is_mismatched, is_turned
-from atrous.doctor.findings import Finding, FoundFile, build_finding
+from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
 from atrous.doctor.fit import GRID, TURNS, Fit
 from atrous.doctor.prints import find_near_pairs, group_pairs
 from atrous.doctor.survey import Survey
@@ -70,11 +70,19 @@ def check_constant_images(survey: Survey) -> list[Finding]:
     files = [
         survey.found_image(index)
         for index, pair in enumerate(survey.pairs)
-        if pair.image is not None and pair.image.is_constant
+        if pair.image is not None and pair.image.is_constant and pair.image.darkness is None
     ]
-    if not files:
-        return []
-    return [build_finding("constant-image", f"{len(files)} of {len(survey.pairs)} images.", files)]
+    return build_findings("constant-image", f"{len(files)} of {len(survey.pairs)} images.", files)
+
+
+def check_nearly_black(survey: Survey) -> list[Finding]:
+    """Find images of which 8 bits keep next to nothing."""
+    files = [
+        survey.found_image(index, pair.image.darkness)
+        for index, pair in enumerate(survey.pairs)
+        if pair.image is not None and pair.image.darkness is not None
+    ]
+    return build_findings("nearly-black", f"{len(files)} of {len(survey.pairs)} images.", files)
 
 
 def check_sizes_for_crop(survey: Survey) -> list[Finding]:
@@ -90,14 +98,10 @@ def check_sizes_for_crop(survey: Survey) -> list[Finding]:
             small.append(found)
         elif min(height, width) > 8 * crop:
             large.append(found)
+    of_all = f"of {len(survey.pairs)} images, for a crop of {crop} × {crop}."
     return [
-        build_finding(
-            code,
-            f"{len(files)} of {len(survey.pairs)} images, for a crop of {crop} × {crop}.",
-            files,
-        )
-        for code, files in (("small-for-crop", small), ("large-for-crop", large))
-        if files
+        *build_findings("small-for-crop", f"{len(small)} {of_all}", small),
+        *build_findings("large-for-crop", f"{len(large)} {of_all}", large),
     ]
 
 
@@ -124,10 +128,8 @@ def check_alignment(survey: Survey) -> list[Finding]:
     if not parts:
         details = _find_single_faults(survey, fits)
         parts = [f"{len(details)} of {len(fits)} masks"]
-    if not details:
-        return []
     files = [survey.found_mask(index, detail) for index, detail in details.items()]
-    return [build_finding("misaligned", "; ".join(parts) + ".", files)]
+    return build_findings("misaligned", join_parts(parts), files)
 
 
 def _find_single_faults(survey: Survey, fits: dict[int, Fit]) -> dict[int, str]:
@@ -199,9 +201,7 @@ def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> l
                 other = partner[index]
                 path = survey.relative(survey.pairs[other].image_path)
                 files[index] = survey.found_image(index, f"like {path}", other)
-    if not parts:
-        return []
-    return [build_finding(code, "; ".join(parts) + ".", list(files.values()))]
+    return build_findings(code, join_parts(parts), list(files.values()))
 
 
 def _find_partners(pairs: list[tuple[int, int]]) -> dict[int, int]:
@@ -232,9 +232,7 @@ def _report_across(
         for scored, other in sorted(like.items()):
             path = survey.relative(survey.pairs[other].image_path)
             files[scored] = survey.found_image(scored, f"{what} {path}", other)
-    if not parts:
-        return []
-    return [build_finding(code, "; ".join(parts) + ".", list(files.values()))]
+    return build_findings(code, join_parts(parts), list(files.values()))
 
 
 def _report_conflicts(survey: Survey, groups: list[list[int]]) -> list[Finding]:
@@ -247,6 +245,4 @@ def _report_conflicts(survey: Survey, groups: list[list[int]]) -> list[Finding]:
             files += [
                 survey.found_mask(index, f"differs from {first}", group[0]) for index in group[1:]
             ]
-    if not files:
-        return []
-    return [build_finding("label-conflict", f"{len(files)} of {len(survey.pairs)} masks.", files)]
+    return build_findings("label-conflict", f"{len(files)} of {len(survey.pairs)} masks.", files)

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from atrous.classes import VOID, Classes, build_classes
 from atrous.data.classes_file import FILENAME, format_classes
-from atrous.data.sample import read_indices, read_orientation, turn_upright
+from atrous.data.sample import read_indices, read_orientation, shorten, turn_upright
 from atrous.data.voc import find_split_list
 from atrous.doctor.doctor import CheckReport
 from atrous.doctor.facts import PairFacts
@@ -90,16 +91,25 @@ def repair_dataset(
             whole = Path(scratch) / "whole"
             _write_copy(survey, plan, whole, result, progress)
             if not result.num_written:
-                raise DataError(
-                    f"Nothing of {survey.root} can be mended: all of its pairs are damaged. "
-                    "The report says how; nothing was written."
-                )
+                raise DataError(_describe_nothing_left(survey, result))
             whole.rename(folder)
     except OSError as error:
         raise DataError(
             f"The corrected copy cannot be written to {folder}: {error}. Nothing was left there."
         ) from error
     return result
+
+
+def _describe_nothing_left(survey: Survey, result: RepairReport) -> str:
+    reasons = Counter(reason for _, reason in result.left_out).most_common()
+    listed = shorten([f"{times} × {reason}" for reason, times in reasons])
+    found = f"none of its {len(survey.pairs)} pairs can be taken over ({listed})"
+    if not survey.pairs:
+        found = "no image has a mask of its name"
+    return (
+        f"The corrected copy of {survey.root} would be empty: {found}. Nothing was written. Mend "
+        "what the report names, and try again."
+    )
 
 
 def check_place(root: Path, folder: Path) -> None:

@@ -17,6 +17,7 @@ from atrous.data.sample import (
     UNREADABLE,
     describe_unreadable,
     holds_indices,
+    is_nearly_black,
     read_orientation,
     reduce_to_8_bits,
     turn_upright,
@@ -29,6 +30,7 @@ from atrous.doctor.fit import (
     compute_image_edges,
     compute_label_edges,
 )
+from atrous.doctor.jpeg_damage import find_jpeg_damage
 from atrous.doctor.prints import compute_print
 from atrous.errors import DataError
 
@@ -37,6 +39,9 @@ CHUNK = 16
 
 _FLAT = 1.0
 """Standard deviation of brightness, of 255, below which an image counts as constant."""
+
+_MAX_MIDDLE_SHARE = 0.9
+"""Of ramps with the same middle value: more are outlines, which have a class of their own."""
 
 _Read = TypeVar("_Read")
 
@@ -157,13 +162,15 @@ def _read_image(path: Path) -> _ReadImage:
     with Image.open(BytesIO(content)) as image:
         orientation = read_orientation(image)
         width, height = image.size
-        lossy = image.format in ("JPEG", "MPO", "WEBP")
+        is_jpeg = image.format in ("JPEG", "MPO")
+        lossy = is_jpeg or image.format == "WEBP"
         if lossy:
             image.draft("L", (GRID, GRID))
         image.load()
         shallow = reduce_to_8_bits(image, path)
-        num_values = None if lossy else _count_values(shallow)
+        num_values = None if lossy else _count_values(image)
         stored = shallow.convert("L")
+        darkness = _describe_darkness(image, shallow)
     if max(stored.size) > 4 * GRID:
         stored = stored.reduce(max(1, min(stored.size) // (2 * GRID)))
     grey = turn_upright(stored, orientation)
@@ -173,6 +180,8 @@ def _read_image(path: Path) -> _ReadImage:
         orientation=orientation,
         num_values=num_values,
         is_constant=float(np.asarray(stored).std()) < _FLAT,
+        darkness=darkness,
+        damage=find_jpeg_damage(content) if is_jpeg else None,
         digest=hashlib.blake2b(content, digest_size=16).digest(),
         print=shape,
         thumbnail=thumbnail,
@@ -182,8 +191,22 @@ def _read_image(path: Path) -> _ReadImage:
 
 
 def _count_values(image: Image.Image) -> int | None:
+    if image.mode.startswith("I"):
+        number = len(np.unique(np.asarray(image)))
+        return number if number <= MAX_COLORS else None
     colors = image.getcolors(MAX_COLORS)
     return None if colors is None else len(colors)
+
+
+def _describe_darkness(image: Image.Image, shallow: Image.Image) -> str | None:
+    """Say how bright the brightest pixel of an image is that 8 bits leave nearly black."""
+    if not is_nearly_black(np.asarray(shallow.convert("RGB"))):
+        return None
+    is_deep = image.mode.startswith("I")
+    values = np.asarray(image if is_deep else shallow.convert("RGB"))
+    if values.std() < _FLAT:
+        return None
+    return f"brightest value {values.max()} of {65535 if is_deep else 255}"
 
 
 def _read_mask(path: Path) -> _ReadMask:
@@ -200,7 +223,7 @@ def _read_mask(path: Path) -> _ReadMask:
     indices = np.asarray(image)
     if indices.dtype == bool:
         indices = indices.astype(np.uint8)
-    num_ramps, num_jumps = _count_ramps(indices)
+    num_ramps, num_edges = _count_ramps(indices)
     facts = MaskFacts(
         hw=hw,
         mode=image.mode,
@@ -209,7 +232,7 @@ def _read_mask(path: Path) -> _ReadMask:
         colors=None,
         palette=_read_palette(image),
         num_ramps=num_ramps,
-        num_jumps=num_jumps,
+        num_edges=num_edges,
         digest=hashlib.blake2b(indices.tobytes(), digest_size=16).digest(),
     )
     return _ReadMask(facts, compute_label_edges(indices))
@@ -232,20 +255,19 @@ def _read_palette(image: Image.Image) -> dict[int, tuple[int, int, int]]:
 
 
 def _count_ramps(indices: npt.NDArray[np.integer]) -> tuple[int, int]:
-    """Count the pixels that lie between both neighbours in value, and the clean jumps.
+    """Count the edge pixels that lie between both neighbours in value, and all edge pixels.
 
-    Interpolation turns the edge 3 3 9 9 into a ramp, 3 5 7 9. A jump has two equal pixels on each
-    side, and values at least 2 apart, so that something could lie between.
+    Interpolation turns the edge 3 3 9 9 into a ramp, 3 5 7 9. Outlines are like ramps, such as 1
+    between 0 and 2, but all have the same value in the middle: they are not counted.
     """
-    num_ramps = num_jumps = 0
+    middles, num_edges = [], 0
     for plane in (indices, indices.T):
-        rows, columns = np.nonzero(plane[:, 1:-2] != plane[:, 2:-1])
-        before, left, right, after = (
-            plane[rows, columns + place].astype(np.int64) for place in range(4)
-        )
-        step = right - left
-        num_ramps += int(np.count_nonzero(step * (after - right) > 0))
-        num_jumps += int(
-            np.count_nonzero((before == left) & (right == after) & (np.abs(step) >= 2))
-        )
-    return num_ramps, num_jumps
+        rows, columns = np.nonzero(plane[:, :-2] != plane[:, 1:-1])
+        left, middle, right = (plane[rows, columns + place].astype(np.int64) for place in range(3))
+        middles.append(middle[(middle - left) * (right - middle) > 0])
+        num_edges += len(rows)
+    _, counts = np.unique(np.concatenate(middles), return_counts=True)
+    num_ramps = int(counts.sum())
+    if num_ramps and counts.max() >= _MAX_MIDDLE_SHARE * num_ramps:
+        return 0, num_edges
+    return num_ramps, num_edges

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.doctor.findings import Finding, FoundFile, build_finding
+from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
 from atrous.doctor.prints import compute_likeness
 from atrous.doctor.survey import Survey
 
@@ -35,12 +35,10 @@ def check_shared_series(survey: Survey) -> list[Finding]:
                 continue
             nearest = _find_nearest(survey, scored, neighbours)
             if nearest:
-                parts.append(
-                    f"'{series}': {len(scored)} of '{split}', {len(neighbours)} trained on"
-                )
+                name = f"'{series}'" if series else "Names that are numbers"
+                parts.append(f"{name}: {len(scored)} of '{split}', {len(neighbours)} trained on")
                 files += nearest
-        if parts:
-            findings.append(build_finding("series-across", "; ".join(parts) + ".", files))
+        findings += build_findings("series-across", join_parts(parts), files)
     return findings
 
 

@@ -32,6 +32,7 @@ class Survey:
         has_table: The colours of the classes were chosen for them, not filled in.
         ignore_index: Mask value of void, besides 255.
         crop_px: Side of the training crop.
+        train_split, val_split: What training would use, whether it is there or not.
     """
 
     root: Path
@@ -45,16 +46,28 @@ class Survey:
     has_table: bool
     ignore_index: int
     crop_px: int
+    train_split: str
+    val_split: str
 
     @property
     def train_splits(self) -> list[str]:
-        """Splits to train on by their names: train, trainaug, training; not trainval."""
-        return [split for split in self.splits if split.startswith("train") and "val" not in split]
+        """The split to train on, and others by their names: trainaug, training; not trainval."""
+        return [
+            split
+            for split in self.splits
+            if split == self.train_split
+            or (split.startswith("train") and "val" not in split and split != self.val_split)
+        ]
 
     @property
     def held_out_splits(self) -> list[str]:
-        """Splits to be scored by their names: val, validation, dev, test."""
-        return [split for split in self.splits if split.startswith(("val", "dev", "test", "eval"))]
+        """The split to validate on, and others by their names: validation, dev, test."""
+        return [
+            split
+            for split in self.splits
+            if split == self.val_split
+            or (split.startswith(("val", "dev", "test", "eval")) and split != self.train_split)
+        ]
 
     @cached_property
     def classes(self) -> Classes:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atrous.data import read_image
-from atrous.data.sample import read_image_size
+from atrous.data.sample import is_nearly_black, read_image_size
 from atrous.errors import AtrousError, DataError
 from atrous.inference.clips import ClipRecorder
 from atrous.inference.engine import Engine
@@ -42,6 +42,7 @@ class PredictionJob:
         digest: Stands for the weights and options.
         progress: Called after each picture and frame.
         failed: Sources that could not be used, and why.
+        nearly_black: Images of which 8 bits keep at most 16 levels.
         num_frames: Pictures and frames that were segmented.
     """
 
@@ -52,6 +53,7 @@ class PredictionJob:
     digest: str
     progress: Progress | None = None
     failed: list[tuple[str, str]] = field(default_factory=list)
+    nearly_black: list[str] = field(default_factory=list)
     num_frames: int = 0
     _num_done: int = 0
     _num_all: int | None = None
@@ -91,6 +93,8 @@ class PredictionJob:
                 except DataError as error:
                     self.failed.append((picture.source, str(error)))
                 else:
+                    if is_nearly_black(image):
+                        self.nearly_black.append(picture.source)
                     writer.submit(self._write_picture, picture, image, prediction)
                     self.num_frames += 1
                     if image.shape[-1] * image.shape[-2] > ONE_AT_A_TIME_PIXELS:

@@ -31,12 +31,14 @@ class PredictionReport:
         failed: What could not be used, and why.
         resumed: What was done before and so left out.
         num_frames: Pictures and frames that were segmented.
+        nearly_black: Images of which 8 bits keep at most 16 of 256 levels.
     """
 
     written: list[Path]
     failed: list[tuple[str, str]]
     resumed: list[str]
     num_frames: int
+    nearly_black: list[str]
 
 
 def predict(
@@ -132,7 +134,11 @@ def predict(
         for name in manifest.records[options.name_stem(source)].files
     ]
     return PredictionReport(
-        written, job.failed, [source.source for source in resumed], job.num_frames
+        written,
+        job.failed,
+        [source.source for source in resumed],
+        job.num_frames,
+        job.nearly_black,
     )
 
 

@@ -13,13 +13,15 @@ from atrous.doctor.examples import render_examples
 from atrous.doctor.survey import Survey
 from atrous.report.page import render_page
 
-MOST_LISTED = 200
+MAX_LISTED = 200
+MAX_SPLITS = 20
 
 
 def render_check_page(report: CheckReport) -> str:
-    """Return one HTML file with everything in it, the pictures too."""
+    """Return one HTML file with everything in it, the images too."""
     survey = report.survey
     found = {finding.code for finding in report.findings}
+    splits = list(report.splits.items())
     return render_page(
         "check.html",
         name=Path(survey.root).resolve().name,
@@ -29,12 +31,13 @@ def render_check_page(report: CheckReport) -> str:
             ("Layout", survey.layout),
             ("Pairs", f"{report.num_pairs:,}"),
             ("Classes", len(survey.classes)),
-            ("Void", survey.ignore_index),
+            ("Ignore index", survey.ignore_index),
             ("Crop", f"{survey.crop_px} × {survey.crop_px}"),
             ("Time", f"{report.seconds:.0f} s"),
         ],
         findings=[_describe(finding, survey) for finding in report.findings],
-        splits=[_describe_split(name, count) for name, count in report.splits.items()],
+        splits=[_describe_split(name, count) for name, count in splits[:MAX_SPLITS]],
+        num_more_splits=max(0, len(splits) - MAX_SPLITS),
         absent=[kind.title for code, kind in KINDS.items() if code not in found],
     )
 
@@ -44,7 +47,7 @@ def _describe(finding: Finding, survey: Survey) -> dict[str, Any]:
     return finding.to_json() | {
         "repaired": finding.kind.repaired,
         "files": [
-            {"path": file.path, "detail": file.detail} for file in finding.files[:MOST_LISTED]
+            {"path": file.path, "detail": file.detail} for file in finding.files[:MAX_LISTED]
         ],
         "examples": None if examples is None else _encode(examples),
         "size": None if examples is None else examples.size,
@@ -52,14 +55,14 @@ def _describe(finding: Finding, survey: Survey) -> dict[str, Any]:
     }
 
 
-def _encode(picture: Image.Image) -> str:
+def _encode(image: Image.Image) -> str:
     content = BytesIO()
-    picture.save(content, "JPEG", quality=85, subsampling=0)
+    image.save(content, "JPEG", quality=85, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def _describe_split(name: str, count: SplitCount) -> dict[str, Any]:
-    summary = f"{count.num_images:,} pairs, {100 * count.void_share:.1f} % of the pixels void"
+    summary = f"{count.num_images:,} pairs, {100 * count.ignored_share:.1f} % of the pixels ignored"
     if count.imbalance is not None:
         summary += f"; the most frequent class has {count.imbalance:,.0f} times the pixels "
         summary += "of the rarest that occurs"

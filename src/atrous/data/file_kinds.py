@@ -1,0 +1,91 @@
+"""What a file is that no image reader can open: told by how it begins."""
+
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import TiffImagePlugin
+
+_HEAD_BYTES = 4096
+_TIFF = (b"II*\0", b"MM\0*")
+_SAMPLES, _BITS, _FORMAT = 277, 258, 339
+_FORMAT_NAMES = {1: "whole numbers", 2: "signed numbers", 3: "floating point", 5: "complex numbers"}
+
+_CONVERT = "Convert it to PNG, or to JPEG if it is no mask"
+_BINARY = "Copy it again in binary mode; in Git, mark the files as binary in .gitattributes"
+
+_KINDS = (
+    (rb"\Z", "an empty file of 0 bytes", "Copy it again from where it came"),
+    (rb"\0+\Z", "filled with zeros", "Copy it again from where it came"),
+    (
+        rb"version https://git-lfs",
+        "a Git LFS pointer, which stands for the image",
+        "Run `git lfs pull` in its repository",
+    ),
+    (
+        rb"(?i)(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?<(!doctype html|html|head|body)",
+        "an HTML page, which servers send in place of a file that is gone or needs a login",
+        "Download the image itself",
+    ),
+    (
+        rb"\x89PNG\n\x1a?\n",
+        "a PNG that has lost its CR bytes, as in a transfer as text",
+        _BINARY,
+    ),
+    (
+        rb"\x89PNG\r\r\n|[\x09?]PNG|\xef\xbf\xbdPNG|\xc2\x89PNG",
+        "a PNG whose bytes were changed, as in a transfer as text",
+        _BINARY,
+    ),
+    (rb"\xef\xbf\xbd\xef\xbf\xbd", "a file whose bytes were changed as if it were text", _BINARY),
+    (rb".{4}ftyp(heic|heix|hevc|mif1|msf1)", "a HEIC image", _CONVERT),
+    (rb".{4}ftypavif", "an AVIF image", _CONVERT),
+    (rb".{4}ftyp|\x1aE\xdf\xa3", "a video", "Take single frames from it"),
+    (rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg", "an SVG drawing", _CONVERT),
+    (rb"%PDF", "a PDF document", _CONVERT),
+    (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf'|Rar!", "an archive", "Unpack it"),
+    (rb"\x93NUMPY", "a NumPy array", _CONVERT),
+    (rb"SIMPLE  =|\x89HDF|.{128}DICM", "a scientific data file", _CONVERT),
+    (rb"\s*[\x20-\x7e\s]{8,}\Z", "a text file", "Put the image in its place"),
+)
+
+
+def describe_file(source: Path | BinaryIO) -> tuple[str, str] | None:
+    """Return what a file is that is no readable image, and what to do; None where nothing tells.
+
+    Args:
+        source: Path, or a file object that can seek.
+    """
+    try:
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                return _describe(file)
+        source.seek(0)
+        return _describe(source)
+    except OSError:
+        return None
+
+
+def _describe(file: BinaryIO) -> tuple[str, str] | None:
+    head = file.read(_HEAD_BYTES)
+    if head.startswith(_TIFF):
+        return _describe_tiff(file, head)
+    for pattern, what, remedy in _KINDS:
+        if re.match(pattern, head, re.DOTALL):
+            return what, remedy
+    return None
+
+
+def _describe_tiff(file: BinaryIO, head: bytes) -> tuple[str, str] | None:
+    """Name the bands and numbers of a TIFF."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head[:8])
+        file.seek(tags.next)
+        tags.load(file)
+        num_bands, bits = tags.get(_SAMPLES, 1), tags.get(_BITS, (1,))[0]
+        numbers = _FORMAT_NAMES.get(tags.get(_FORMAT, (1,))[0], "numbers of an unknown kind")
+    except Exception:  # the parser raises what it likes on damaged tags
+        return None
+    bands = "1 band" if num_bands == 1 else f"{num_bands} bands"
+    remedy = "Write the 3 bands to be shown as red, green and blue, or a single one, with 8 or 16 "
+    return f"a TIFF of {bands} of {bits}-bit {numbers}", remedy + "bits each"

@@ -1,0 +1,120 @@
+"""Checks of the splits: can training use them, and does every file have its partner."""
+
+from atrous.data.dataset import list_split_files
+from atrous.data.sample import shorten
+from atrous.data.split_files import SplitFiles
+from atrous.doctor.findings import Finding, FoundFile, build_finding, build_findings, join_parts
+from atrous.doctor.survey import Survey
+from atrous.errors import DataError
+
+
+def check_refused_splits(survey: Survey) -> list[Finding]:
+    """Find that the split to train on or to validate on cannot be used."""
+    needed = (survey.train_split, survey.val_split)
+    parts = []
+    if missing := [split for split in needed if split not in survey.splits]:
+        parts.append(
+            f"There is no split {_quote(missing)}; there are {len(survey.splits):,}: "
+            f"{_quote(list(survey.splits))}"
+        )
+    for split in needed:
+        found = survey.splits.get(split)
+        if found is None or _is_incomplete(found):
+            continue  # has a finding of its own
+        try:
+            list_split_files(survey.layout, survey.folder, split)
+        except DataError as error:
+            parts.append(str(error).rstrip("."))
+        else:
+            if _is_ignored(survey, split):
+                parts.append(f"All pixels of '{split}' are ignored: none has a class")
+    return [build_finding("refused-split", join_parts(parts))] if parts else []
+
+
+def _is_incomplete(found: SplitFiles) -> bool:
+    return any((found.without_mask, found.without_image, found.same_stem, found.listed_twice))
+
+
+def _is_ignored(survey: Survey, split: str) -> bool:
+    masks = dict(survey.index_masks)
+    return all(
+        index in masks
+        and not survey.list_classes(masks[index])
+        and not survey.list_wrong_values(masks[index])
+        for index in survey.members[split]
+    )
+
+
+def check_unpaired(survey: Survey) -> list[Finding]:
+    """Find images without a mask and masks without an image."""
+    files = []
+    parts = []
+    for split, found in survey.splits.items():
+        if _is_unlabelled(survey, split):
+            continue
+        matches = {path: pair for pair in survey.matches[split].values() for path in pair}
+        for names, what, folder, has in (
+            (found.without_mask, "mask", found.mask_folder, found.images),
+            (found.without_image, "image", found.image_folder, found.masks),
+        ):
+            if names:
+                parts.append(f"{len(names)} of '{split}' without a {what}")
+            for name in names:
+                path = has.get(name, folder / name)
+                detail = f"no {what} of this name"
+                if path in matches:
+                    other = matches[path][what == "mask"]
+                    detail += f"; {survey.relative(other)} seems to be it"
+                files.append(FoundFile(survey.relative(path), detail))
+    num_matched = sum(map(len, survey.matches.values()))
+    return build_findings("unpaired", join_parts(parts), files, num_matched=num_matched)
+
+
+def check_unlabelled(survey: Survey) -> list[Finding]:
+    """Find test splits that have no mask at all."""
+    splits = [split for split in survey.splits if _is_unlabelled(survey, split)]
+    if not splits:
+        return []
+    total = sum(len(survey.splits[split].names) for split in splits)
+    return [build_finding("unlabelled-split", f"{_quote(splits)}: {total} images.")]
+
+
+def check_same_stem(survey: Survey) -> list[Finding]:
+    """Find files of one folder that share a stem."""
+    files = [
+        FoundFile(survey.relative(second), f"beside {first.name}")
+        for found in survey.splits.values()
+        for first, second in found.same_stem
+    ]
+    return build_findings("same-stem", f"Files with the stem of another: {len(files)}.", files)
+
+
+def check_listed_twice(survey: Survey) -> list[Finding]:
+    """Find names that a split list has more than once."""
+    twice = {split: found.listed_twice for split, found in survey.splits.items()}
+    files = [FoundFile(name, f"in '{split}'") for split, names in twice.items() for name in names]
+    return build_findings("listed-twice", f"Names listed twice: {len(files)}.", files)
+
+
+def check_split_overlap(survey: Survey) -> list[Finding]:
+    """Find names that are both trained on and scored."""
+    trained = {index: split for split in survey.train_splits for index in survey.members[split]}
+    files, splits = [], set()
+    for split in survey.held_out_splits:
+        for index in survey.members[split]:
+            if index in trained:
+                splits.add((trained[index], split))
+                detail = f"in '{trained[index]}' and '{split}'"
+                files.append(survey.found_image(index, detail))
+    lists = shorten([f"'{first}' and '{second}'" for first, second in sorted(splits)])
+    return build_findings("split-overlap", f"Names that are in {lists}: {len(files)}.", files)
+
+
+def _is_unlabelled(survey: Survey, split: str) -> bool:
+    found = survey.splits[split]
+    is_needed = split in (survey.train_split, survey.val_split)
+    return split.startswith("test") and bool(found.images) and not found.masks and not is_needed
+
+
+def _quote(names: list[str]) -> str:
+    return shorten([f"'{name}'" for name in names], 5)
