@@ -50,11 +50,11 @@ def test_bad_values_are_told_once_for_all_masks(tmp_path):
 
 def test_sizes_that_differ_and_unreadable_masks_are_told(tmp_path):
     dataset = make_dataset(tmp_path, [np.zeros((4, 3))] * 5)
-    with pytest.raises(DataError, match=r"5 of the 5 masks .* 0.png, 1.png") as caught:
+    with pytest.raises(DataError, match=r"5 of the 5 pairs .* 0.png, 1.png") as caught:
         compute_mask_statistics(dataset)
     assert "0.jpg is 3 × 2 pixels" in str(caught.value)
     dataset.mask_paths[0].write_text("no picture")
-    with pytest.raises(DataError, match=r"Cannot read .*0.png as a picture"):
+    with pytest.raises(DataError, match=r"Cannot read .*0.png as an image"):
         compute_mask_statistics(dataset)
 
 

@@ -86,6 +86,16 @@ def test_folders_suffixes_broken_files_and_progress(color_model, tmp_path):
     assert list_files(tmp_path / "out") == names
 
 
+def test_images_of_which_8_bits_keep_nothing_are_named(color_model, tmp_path):
+    save_stripes(tmp_path / "good.png")
+    pixels = np.random.default_rng(0).integers(0, 4096, (40, 48)).astype(np.uint16)
+    for name, factor in (("dark", 1), ("scaled", 16)):
+        Image.fromarray(pixels * factor).save(tmp_path / f"{name}.png")
+    paths = [tmp_path / f"{name}.png" for name in ("good", "dark", "scaled")]
+    report = predict(color_model, paths, tmp_path / "out")
+    assert report.nearly_black == [str(tmp_path / "dark.png")]
+
+
 def test_pictures_are_turned_upright(color_model, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise
@@ -323,8 +333,8 @@ def test_a_stream_gives_the_same_mask_as_a_file(color_model, tmp_path):
 @pytest.mark.parametrize(
     ("content", "kind", "error", "message"),
     [
-        (b"", "mask", DataError, "Cannot read stdin as a picture"),
-        (b"words", "mask", DataError, "Cannot read stdin as a picture"),
+        (b"", "mask", DataError, "Cannot read stdin as an image"),
+        (b"words", "mask", DataError, "Cannot read stdin as an image"),
         (b"", "shares", ConfigError, "no file of one picture"),
         (b"", "maks", ConfigError, "Did you mean 'mask'"),
     ],

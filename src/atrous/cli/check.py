@@ -124,7 +124,7 @@ def _print_classes(report: "CheckReport", console: Console) -> None:
         count = report.splits[split]
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column(f"\nclass in {escape(split)}")
-        for heading in ("\npictures", "\npixels", "\nshare", "weight\ninverse", "median\nfreq."):
+        for heading in ("\nimages", "\npixels", "\nshare", "weight\ninverse", "median\nfreq."):
             table.add_column(heading, justify="right")
         for entry in count.classes[:_MAX_CLASSES]:
             table.add_row(
@@ -161,7 +161,7 @@ def _print_repair(repaired: "RepairReport", console: Console) -> None:
         console.print(f"  [dim]· and {len(repaired.left_out) - _MAX_FILES:,} more[/]")
     if repaired.remaining:
         codes = ", ".join(repaired.remaining)
-        console.print(f"Only a person can mend: {codes}.", highlight=False)
+        console.print(f"Not mended by --fix: {codes}.", highlight=False)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import BinaryIO
 from PIL import TiffImagePlugin
 
 _HEAD_BYTES = 4096
-_TIFF = (b"II*\0", b"MM\0*")
+_TIFF_HEADER_BYTES = {b"II*\0": 8, b"MM\0*": 8, b"II+\0": 16, b"MM\0+": 16}
 _SAMPLES, _BITS, _FORMAT = 277, 258, 339
 _FORMAT_NAMES = {1: "whole numbers", 2: "signed numbers", 3: "floating point", 5: "complex numbers"}
 
@@ -68,7 +68,7 @@ def describe_file(source: Path | BinaryIO) -> tuple[str, str] | None:
 
 def _describe(file: BinaryIO) -> tuple[str, str] | None:
     head = file.read(_HEAD_BYTES)
-    if head.startswith(_TIFF):
+    if head[:4] in _TIFF_HEADER_BYTES:
         return _describe_tiff(file, head)
     for pattern, what, remedy in _KINDS:
         if re.match(pattern, head, re.DOTALL):
@@ -79,7 +79,7 @@ def _describe(file: BinaryIO) -> tuple[str, str] | None:
 def _describe_tiff(file: BinaryIO, head: bytes) -> tuple[str, str] | None:
     """Name the bands and numbers of a TIFF."""
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(head[:8])
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head[: _TIFF_HEADER_BYTES[head[:4]]])
         file.seek(tags.next)
         tags.load(file)
         num_bands, bits = tags.get(_SAMPLES, 1), tags.get(_BITS, (1,))[0]

@@ -32,8 +32,10 @@ KINDS: dict[str, Kind] = {
         "error",
         "A split that training needs and cannot use",
         "`atrous train` refuses to start: it trains on one split and validates on another.",
-        "Name the splits train and val, or name yours: `atrous train DATA --set "
-        "data.train_split=NAME --set data.val_split=NAME`, and --train-split and --val-split here.",
+        "Where a name is missing, name the splits train and val, or name yours: `atrous train DATA "
+        "--set data.train_split=NAME --set data.val_split=NAME`, and --train-split and --val-split "
+        "here. Where there is nothing to learn from or to score, add images whose masks have "
+        "classes.",
     ),
     "unpaired": Kind(
         "error",

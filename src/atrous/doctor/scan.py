@@ -200,10 +200,11 @@ def _count_values(image: Image.Image) -> int | None:
 
 def _describe_darkness(image: Image.Image, shallow: Image.Image) -> str | None:
     """Say how bright the brightest pixel of an image is that 8 bits leave nearly black."""
-    if not is_nearly_black(np.asarray(shallow.convert("RGB"))):
+    grey = np.asarray(shallow.convert("L"))  # darker than the brightest channel, and quick
+    if not is_nearly_black(grey) or not is_nearly_black(np.asarray(shallow.convert("RGB"))):
         return None
     is_deep = image.mode.startswith("I")
-    values = np.asarray(image if is_deep else shallow.convert("RGB"))
+    values = np.asarray(image) if is_deep else grey
     if values.std() < _FLAT:
         return None
     return f"brightest value {values.max()} of {65535 if is_deep else 255}"
