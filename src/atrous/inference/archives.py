@@ -2,6 +2,7 @@
 
 import io
 import lzma
+import os
 import sys
 import tarfile
 import threading
@@ -92,7 +93,7 @@ def _list_zip(path: Path) -> Iterator[Member]:
 
 
 def _list_tar(path: Path) -> Iterator[Member]:
-    archive = _open_tar(path)
+    archive = _TarFile.open(path)
     last = -1
     for number, info in enumerate(archive):
         if number >= MAX_MEMBERS or info.offset <= last or info.size < 0:
@@ -105,12 +106,8 @@ def _list_tar(path: Path) -> Iterator[Member]:
             yield Member(info.name, f"{info.size}-{info.mtime}", fetch)
 
 
-def _open_tar(path: Path) -> tarfile.TarFile:
-    return _TarFile.open(path, max_bytes=max(MAX_TAR_BYTES, MAX_TAR_RATIO * path.stat().st_size))
-
-
 def _extract_anew(path: Path, info: tarfile.TarInfo) -> Any:
-    return _open_tar(path).extractfile(info)
+    return _TarFile.open(path).extractfile(info)
 
 
 def _is_picture(name: str) -> bool:
@@ -232,7 +229,8 @@ class MemberFile(io.RawIOBase):
 class _TarFile(tarfile.TarFile):
     """Reads a tar with a limit on the length of its headers and on what it is unpacked to."""
 
-    def __init__(self, name: Any, mode: Any, fileobj: Any, *, max_bytes: int) -> None:
+    def __init__(self, name: Any, mode: Any, fileobj: Any) -> None:
+        max_bytes = max(MAX_TAR_BYTES, MAX_TAR_RATIO * os.path.getsize(name))
         if fileobj is None:  # no decompressor: nothing grows
             fileobj, max_bytes = open(name, "rb"), sys.maxsize  # noqa: SIM115 (read later)
         super().__init__(name, mode, cast(Any, _BoundedReads(fileobj, max_bytes)))

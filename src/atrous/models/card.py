@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from atrous.classes import VOID, Classes
 from atrous.parsing import explain_validation, is_plain_name, parse_json
@@ -78,7 +78,7 @@ class ModelCard:
     mean: Annotated[tuple[_Share, ...], Field(min_length=1)]
     std: Annotated[tuple[_Deviation, ...], Field(min_length=1)]
     size_hw: tuple[Side, Side] | None
-    training: dict[str, JsonValue]
+    training: dict[str, Any]
     temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
