@@ -5,6 +5,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,6 +16,8 @@ from atrous.cli.console import Console
 from atrous.cli.output import STDOUT, write_json
 from atrous.data.classes_file import read_classes_file
 from atrous.errors import AtrousError, CheckpointError, ConfigError, DataError, WeightsError
+from atrous.inference import Views
+from atrous.inference.exported import ExportCard, ExportedEngine
 from atrous.models import ModelCard, build_model, load_model, load_weights
 from atrous.models.weights import init_weights, load_card
 from atrous.parsing import MAX_DEPTH, escape_controls, is_plain_name, parse_json, parse_toml
@@ -252,3 +255,16 @@ def test_json_and_toml_are_parsed_in_one_place():
             text = path.read_text(encoding="utf-8")
             assert "json.load" not in text, path
             assert "tomllib." not in text, path
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 32, 32), (1, 32, 32), (1, 2, 32)])
+def test_an_exported_file_must_give_the_classes_of_its_card(shape):
+    class Fake(ExportedEngine):
+        def run(self, array):
+            return np.zeros(shape, np.float32)
+
+    model = ModelCard.from_json(json.dumps({**GOOD, "size_hw": None}))
+    card = ExportCard(model, "onnx", uint8_input=True, mask_output=False, size_hw=None)
+    engine = Fake(Path("a.onnx"), card, precision="32", views=Views())
+    with pytest.raises(WeightsError, match=r"a\.onnx gives results of the shape"):
+        engine.predict_mask(torch.zeros(3, 32, 32, dtype=torch.uint8))

@@ -149,6 +149,22 @@ def test_what_cannot_be_opened_is_a_clear_error(copied_run, model):
         open_engine(copied_run, "pt2", trust=True)
 
 
+def test_predict_evaluate_and_serve_hand_trust_on(copied_run, data, tmp_path):
+    from atrous.serve import build_service
+
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (64, 64), "orange").save(picture)
+    calls = {
+        "predict": lambda **options: predict(copied_run, picture, tmp_path / "out", **options),
+        "evaluate": lambda **options: evaluate(copied_run, data, **options),
+        "serve": lambda **options: build_service([copied_run], **options).load(),
+    }
+    for call in calls.values():
+        with pytest.raises(ConfigError, match="--trust"):
+            call(engine="pt2")
+        call(engine="pt2", trust=True)
+
+
 def test_no_record_of_a_stranger_opens_a_program_that_is_not_trusted(copied_run, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the file was read")

@@ -159,7 +159,21 @@ class ExportedEngine(ViewEngine):
         return {}
 
     def _compute(self, image: Tensor) -> Array:
-        return self.run(self.prepare(image))[0]
+        return self._take_first(self.run(self.prepare(image)))
+
+    def _take_first(self, results: Array) -> Array:
+        """Return the only result of a batch, which must be for the classes of the card."""
+        shape, num_classes = results.shape[1:], len(self.classes)
+        if self.export.mask_output:
+            fits = len(shape) == 2 and int(results.max(initial=0)) < num_classes
+        else:
+            fits = len(shape) == 3 and shape[0] == num_classes
+        if not fits:
+            raise WeightsError(
+                f"{self.path} gives results of the shape {results.shape}, or classes that do not "
+                f"exist, where its card names {num_classes} classes. Export the run again."
+            )
+        return results[0]
 
     def _forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
@@ -181,7 +195,7 @@ class ExportedEngine(ViewEngine):
         return padded
 
     def _forward_small(self, image: Tensor) -> Tensor:
-        return torch.from_numpy(self.run_small(self.prepare(image))[0]).float()
+        return torch.from_numpy(self._take_first(self.run_small(self.prepare(image)))).float()
 
 
 def import_extra(module: str, extra: str = "export") -> Any:
