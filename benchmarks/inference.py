@@ -127,7 +127,10 @@ def list_engines(folder: Path, name: str) -> dict[str, Callable[[], Segment]]:
         for precision in record.gates:
             engines[f"{record.name} {precision}"] = lambda path=path, precision=precision: (
                 open_export(
-                    path, views=Views(), precision="bf16" if precision == "bf16" else "32"
+                    path,
+                    views=Views(),
+                    precision="bf16" if precision == "bf16" else "32",
+                    trust=True,
                 ).predict_mask
             )
     return engines

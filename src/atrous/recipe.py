@@ -1,6 +1,5 @@
 """A recipe: everything that one training was asked to do, as frozen plain data."""
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,10 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from atrous.durations import parse_duration
 from atrous.errors import ConfigError, did_you_mean
+from atrous.parsing import parse_toml
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
 
 class ModelRecipe(_Section):
@@ -279,10 +281,10 @@ def load_toml(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing or is not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_toml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The recipe {path} cannot be read: {error}.") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"The recipe {path} is not valid TOML: {error}.") from None
 
 
@@ -306,8 +308,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Mapp
                 f"--set takes section.key=value, such as train.lr=1e-3, not '{text}'."
             )
         try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+            parsed = parse_toml(f"value = {value}")["value"]
+        except ValueError:
             parsed = value.strip()
         values = set_key(values, key.strip(), parsed)
     return values

@@ -1,9 +1,10 @@
 """Where things stand in a run folder."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from atrous.parsing import parse_json
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ def load_log(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_record(line: bytes) -> dict[str, Any] | None:
-    """Return the record of one line of a log, or None if the line is torn."""
+    """Return the record of one line of a log, or None if the line is torn or no object."""
     try:
-        return json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
+    return record if isinstance(record, dict) else None

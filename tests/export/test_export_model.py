@@ -33,7 +33,7 @@ def random_image(height, width):
 
 @pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
 def test_an_export_equals_torch_at_any_size(target, exported, model):
-    engine = open_export(exported(target).path, trusted=True)
+    engine = open_export(exported(target).path, trust=True)
     original = TorchEngine(model)
     for size in SIZES:
         image = random_image(*size)
@@ -46,7 +46,7 @@ def test_an_export_equals_torch_at_any_size(target, exported, model):
 @pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
 def test_several_views_go_through_an_export_too(target, exported, model):
     views, image = Views((0.75, 1.0), flip=True, window_px=48), random_image(50, 81)
-    engine = open_export(exported(target).path, views=views, trusted=True)
+    engine = open_export(exported(target).path, views=views, trust=True)
     expected = TorchEngine(model, views=views).compute_logits(image)
     assert torch.allclose(engine.compute_logits(image), expected, atol=1e-4)
 
@@ -56,7 +56,7 @@ def test_the_file_knows_all_that_the_weights_knew_and_nothing_of_this_machine(
     target, exported, model
 ):
     report = exported(target)
-    assert open_export(report.path, trusted=True).card == model.card
+    assert open_export(report.path, trust=True).card == model.card
     source = str(Path(atrous.__file__).parent).encode()
     for file in formats.list_files(report.path):
         assert source not in file.read_bytes()
@@ -191,7 +191,7 @@ def test_a_failed_export_leaves_the_earlier_one(exported, run, data, tmp_path, m
 
 
 def test_not_a_number_never_passes_the_gate(exported, model, data, monkeypatch):
-    engine = open_export(exported("pt2").path, trusted=True)
+    engine = open_export(exported("pt2").path, trust=True)
     run = engine.run
     monkeypatch.setattr(engine, "run", lambda array: np.nan * run(array))
     dataset = open_dataset(data, "val")
@@ -262,7 +262,7 @@ def test_layers_that_int8_breaks_are_put_back_to_float(need, target, data, model
             formats.save_onnx(quantized, path)
         else:
             formats.save_openvino(quantized, card, path)
-        engine = open_export(path, trusted=True)
+        engine = open_export(path, trust=True)
         samples = [pictures.dataset.load(index) for index in pictures.indices]
         masks = [engine.predict_mask(sample.image) for sample in samples]
         pairs = zip(masks, samples, strict=True)

@@ -93,14 +93,16 @@ def test_auto_without_exports_is_torch_and_other_weights_are_not_mixed_up(copied
     assert open_engine(new_run, "auto", device="cpu").name == "torch"
     assert not (new_run / "exports").exists()
     model = load_model(copied_run)
-    assert open_engine(copied_run, "pt2").name == "pt2"
+    assert open_engine(copied_run, "pt2", trust=True).name == "pt2"
     save_weights(copied_run / "best.safetensors", model, model.card)
-    assert open_engine(copied_run, "pt2").name == "pt2", "the same weights, written again"
+    assert open_engine(copied_run, "pt2", trust=True).name == "pt2", (
+        "the same weights, written again"
+    )
     with torch.no_grad():
         model.head.classifier.bias += 1
     save_weights(copied_run / "best.safetensors", model, model.card)
     with pytest.raises(ConfigError, match="made of other weights"):
-        open_engine(copied_run, "pt2")
+        open_engine(copied_run, "pt2", trust=True)
     assert open_engine(copied_run, "auto", device="cpu").name == "torch"
 
 
@@ -123,27 +125,68 @@ def test_what_cannot_be_opened_is_a_clear_error(copied_run, model):
         ((copied_run, "openvino"), ConfigError, r"atrous export .* --to openvino"),
         ((copied_run / "best.safetensors", "onnx"), ConfigError, "has no export onnx"),
         ((model, "onnx"), ConfigError, "own engine"),
-        ((file, "torch"), ConfigError, "can run any code"),
+        ((file, "torch"), ConfigError, "--trust"),
+        ((copied_run, "pt2"), ConfigError, "--trust"),
     ]
     for arguments, kind, message in cases:
         with pytest.raises(kind, match=message):
             open_engine(*arguments)
     with pytest.raises(ConfigError, match="cannot compute in bf16"):
-        open_engine(copied_run, "pt2", precision="bf16")
+        open_engine(copied_run, "pt2", trust=True, precision="bf16")
     with pytest.raises(ConfigError, match="exported without dropout"):
-        open_engine(copied_run, "pt2", views=Views(samples=2))
+        open_engine(copied_run, "pt2", trust=True, views=Views(samples=2))
     with pytest.raises(ConfigError, match="--engine torch"):
         evaluate(copied_run, output_stride=8, engine="pt2")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 255
     file.write_bytes(content)
     with pytest.raises(WeightsError, match="not the file that passed the gate"):
-        open_engine(copied_run, "pt2")
+        open_engine(copied_run, "pt2", trust=True)
     with pytest.raises(WeightsError, match="cannot be read as an exported model"):
-        open_export(file.with_name("none.pt2"), trusted=True)
+        open_export(file.with_name("none.pt2"), trust=True)
     file.unlink()
     with pytest.raises(WeightsError, match="lost its file"):
-        open_engine(copied_run, "pt2")
+        open_engine(copied_run, "pt2", trust=True)
+
+
+def test_predict_evaluate_and_serve_hand_trust_on(copied_run, data, tmp_path):
+    from atrous.serve import build_service
+
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (64, 64), "orange").save(picture)
+    calls = {
+        "predict": lambda **options: predict(copied_run, picture, tmp_path / "out", **options),
+        "evaluate": lambda **options: evaluate(copied_run, data, **options),
+        "serve": lambda **options: build_service([copied_run], **options).load(),
+    }
+    for call in calls.values():
+        with pytest.raises(ConfigError, match="--trust"):
+            call(engine="pt2")
+        call(engine="pt2", trust=True)
+
+
+def test_no_record_of_a_stranger_opens_a_program_that_is_not_trusted(copied_run, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the file was read")
+
+    monkeypatch.setattr(torch.export, "load", refuse)
+    path = copied_run / "exports" / "pt2.json"
+    record = json.loads(path.read_text())
+    for target in ("pt2", "onnx", "onnx-int8", "openvino"):
+        gates = {"int8" if "int8" in target else "32": {"passed": True}}
+        path.write_text(json.dumps({**record, "name": target, "target": target, "gates": gates}))
+        with pytest.raises(ConfigError, match="--trust"):
+            open_engine(copied_run, target)
+        assert open_engine(copied_run, "auto", device="cpu", trust=True).name == "torch"
+    for damage in (
+        {"files": [1]}, {"files": []}, {"sha256": []}, {"gates": 1}, {"size_hw": [0]}, {"more": 1},
+    ):  # fmt: skip
+        path.write_text(json.dumps({**record, **damage}))
+        with pytest.raises(ConfigError, match="has no export pt2"):
+            open_engine(copied_run, "pt2", trust=True)
+    (copied_run / "exports" / "a.json").write_text("[" * 100_000)
+    (copied_run / "exports" / "speed.json").write_text('[{"machine": {}, "seconds": []}]')
+    assert open_engine(copied_run, "auto", device="cpu").name == "torch"
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
@@ -176,9 +219,9 @@ def test_bf16_of_openvino_passes_a_gate_of_its_own(exported, run):
 def test_a_file_for_one_size_needs_views_of_that_size(data, new_run):
     export_model(new_run, "pt2", data=data, size_hw=(64, 64))
     image = torch.zeros(3, 80, 70, dtype=torch.uint8)
-    engine = open_engine(new_run, "pt2-64x64", views=Views(window_px=64))
+    engine = open_engine(new_run, "pt2-64x64", trust=True, views=Views(window_px=64))
     expected = open_engine(new_run, views=Views(window_px=64)).compute_logits(image)
     assert torch.allclose(engine.compute_logits(image), expected, atol=1e-4)
     assert engine.compute_logits(image[:, :50, :40]).shape[-2:] == (50, 40)
     with pytest.raises(ConfigError, match="64 × 64 pixels only"):
-        open_engine(new_run, "pt2-64x64").compute_logits(image)
+        open_engine(new_run, "pt2-64x64", trust=True).compute_logits(image)

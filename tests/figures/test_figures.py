@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from atrous.figures import (
+    TapsPanel,
     build_class_scores,
     build_confusion_map,
     build_loss_figure,
@@ -18,6 +19,7 @@ from atrous.figures import (
     group_records,
     render_inline_svg,
     save_figure,
+    save_taps_figure,
 )
 from atrous.figures.style import CSS_VARIABLES
 
@@ -128,3 +130,19 @@ def test_the_best_class_stands_first_and_the_worst_stay():
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert len(labels) == 40
     assert labels[-1].startswith("class & <0>")
+
+
+def test_a_name_is_text_and_never_a_formula(tmp_path):
+    names = ["$\\frac{$", "$x_1$", "\\$5$", "a^b"]
+    scores = [0.1, 0.2, 0.3, 0.4]
+    for figure in (
+        build_class_scores(names, scores, scores, scores, mean=0.5),
+        build_confusion_map(np.eye(4) * 9, names),
+    ):
+        root = ElementTree.fromstring(render_inline_svg(figure, "").replace("xlink:href", "href"))
+        assert set(names) <= {
+            "".join(text.itertext()) for text in root.iter() if "text" in text.tag
+        }
+        save_figure(figure, tmp_path / "a.png")
+    panel = TapsPanel("$\\frac{$", rate=2, map_hw=(4, 4), valid_taps=4.0, kernel_size=3)
+    save_taps_figure(tmp_path / "taps.png", [panel], title="runs/$x_1$ $\\frac{$")

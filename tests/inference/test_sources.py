@@ -1,13 +1,21 @@
 """What is found where: folders, patterns, archives, and names that stay where they belong."""
 
+import bz2
+import gzip
 import io
+import re
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
+import torch
 from PIL import Image
 
+from atrous.data import read_image
 from atrous.errors import ConfigError, DataError
+from atrous.inference import archives
 from atrous.inference.sources import Clip, clean_name, find_sources
 
 
@@ -110,6 +118,92 @@ def test_a_member_of_many_gigabytes_is_refused_before_it_is_read(tmp_path, monke
     monkeypatch.setattr("atrous.inference.archives.MAX_MEMBER_BYTES", 10)
     with pytest.raises(DataError, match="unpacks to"):
         find_sources([path])[0].fetch()
+
+
+@pytest.fixture
+def budgets(monkeypatch):
+    """Set budgets of `archives` by name."""
+
+    def set_budgets(**values):
+        for name, value in values.items():
+            monkeypatch.setattr(archives, name, value)
+
+    return set_budgets
+
+
+def test_a_member_beyond_the_budget_of_its_pixels_is_skipped_and_named(tmp_path, budgets):
+    budgets(MAX_EXTRA_BYTES=2**16, _CHUNK_BYTES=2**12)
+    path, (header, pixels) = tmp_path / "p.zip", (encode("red"), bytes(2**22))
+    large = struct.pack("<2sIII", b"BM", 0, 0, 54) + struct.pack(
+        "<IiiHHI", 40, 2000, 2000, 1, 24, 0
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (
+            ("a.png", header + pixels),
+            ("b.png", pixels),
+            ("c.bmp", large + bytes(16) + pixels * 4),
+            ("d.png", header),
+        ):
+            archive.writestr(name, content)
+    messages = []
+    tracemalloc.start()
+    for source in find_sources([path]):
+        try:
+            read_image(source.fetch(), name=source.source, max_pixels=2000)
+        except DataError as error:
+            messages.append(str(error))
+    assert tracemalloc.get_traced_memory()[1] < 2**21, "half of the smallest"
+    tracemalloc.stop()
+    assert len(messages) == 3, "d.png is read"
+    for message, words in zip(
+        messages,
+        (r"a\.png in the archive .* unpacks to more than", r"b\.png.* no known", "2000 × 2000"),
+        strict=True,
+    ):
+        assert re.search(words, message)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+def test_members_beyond_the_budget_for_all_are_unpacked_as_they_are_read(tmp_path, budgets, suffix):
+    names = [f"{letter}.png" for letter in "abcd"]
+    path = (pack_zip if suffix == ".zip" else pack_tar)(tmp_path / f"p{suffix}", names)
+    expected = read_image(io.BytesIO(encode()), name="a")
+    budgets(MAX_HELD_BYTES=2 * len(encode()), _CHUNK_BYTES=16)
+    files = [source.fetch() for source in find_sources([path])]
+    assert [type(file) for file in files] == [io.BytesIO] * 2 + [io.BufferedReader] * 2
+    for file in reversed(files):
+        for _ in range(2):
+            assert torch.equal(read_image(file, name="a"), expected)
+    assert files[3].seek(-2, io.SEEK_END) == len(encode()) - 2
+    assert files[3].read() == encode()[-2:]
+    del file, files[:]
+    assert isinstance(find_sources([path])[0].fetch(), io.BytesIO), "no longer counted"
+
+
+def build_header(**values):
+    info = tarfile.TarInfo("a.png")
+    for key, value in values.items():
+        setattr(info, key, value)
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, bytes])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (build_header(type=tarfile.XHDTYPE, size=2**32), "a header of"),
+        (build_header(type=tarfile.GNUTYPE_LONGNAME, size=2**32), "a header of"),
+        (build_header(size=2**40) + bytes(2**10), "unpacks to more than|unexpected end"),
+        (build_header() * 12, "more than 10 members"),
+        (build_header(size=-512), "in circles|negative|corrupt|invalid"),
+    ],
+)
+def test_bombs_in_the_headers_of_a_tar_are_errors(tmp_path, budgets, compress, content, message):
+    budgets(MAX_MEMBERS=10)
+    path = tmp_path / "bomb.tar.gz"
+    path.write_bytes(compress(content))
+    with pytest.raises(DataError, match=rf"(?s)bomb\.tar\.gz.*({message})"):
+        find_sources([path])
 
 
 def test_stamps_change_with_the_content(tmp_path):

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
+from atrous.cli.console import Console
 from atrous.cli.output import STDOUT, write_json
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _print_repair(repaired: "RepairReport", console: Console) -> None:
         highlight=False,
     )
     for path, reason in repaired.left_out[:_MAX_FILES]:
-        console.print(f"  [dim]·[/] {escape(path)}: {reason}", highlight=False)
+        console.print(f"  [dim]·[/] {escape(f'{path}: {reason}')}", highlight=False)
     if len(repaired.left_out) > _MAX_FILES:
         console.print(f"  [dim]· and {len(repaired.left_out) - _MAX_FILES:,} more[/]")
     if repaired.remaining:

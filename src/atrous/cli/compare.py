@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atrous.cli.console import Console
 from atrous.cli.output import write_json
+from atrous.parsing import escape_controls
 
 if TYPE_CHECKING:
     from atrous.evaluation import Comparison
@@ -56,7 +57,7 @@ def run_compare(
             cost=cost,
             size_hw=None if size is None else (size, size),
             device=device,
-            tell=status.update,
+            tell=lambda text: status.update(escape(escape_controls(text))),
         )
     print_comparison(comparison)
     if json_path is not None:
@@ -73,7 +74,7 @@ def print_comparison(comparison: "Comparison") -> None:
     console.print(_build_scores_table(comparison), highlight=False)
     console.print(
         f"Macro means over the classes in the masks of {comparison.num_images} pictures of "
-        f"'{comparison.split}'.",
+        f"'{escape(comparison.split)}'.",
         highlight=False,
     )
     if comparison.cost:

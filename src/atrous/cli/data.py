@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 
+from atrous.cli.console import Console
 from atrous.errors import ConfigError
 
 app = typer.Typer(help="Make data sets: VOC2012 from its archives, or the shapes sample set.")
@@ -23,7 +24,7 @@ def run_shapes(
     from atrous.data.shapes import write_shapes
 
     write_shapes(folder, num_train=num_train, num_val=num_val, size_px=size, seed=seed)
-    Console().print(f"{num_train} + {num_val} pictures in {folder}", highlight=False)
+    Console().print(f"{num_train} + {num_val} pictures in {escape(str(folder))}", highlight=False)
 
 
 @app.command("voc2012")
@@ -51,4 +52,4 @@ def run_voc2012(
         download_voc2012(out)
     else:
         build_voc2012(out, voc_tar=voc_tar, sbd_tar=sbd_tar, verify=verify)
-    Console().print(f"VOC2012 is in {out}", highlight=False)
+    Console().print(f"VOC2012 is in {escape(str(out))}", highlight=False)

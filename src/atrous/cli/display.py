@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from atrous.cli.console import Console
 from atrous.models.fitting import LoadedWeights, group_names
 from atrous.recipe import Recipe
 from atrous.run import RunFolder
@@ -165,11 +165,14 @@ def print_training_result(result: TrainingResult) -> None:
     best = "" if result.best_miou is None else f", best val mIoU {result.best_miou:.4f}"
     console.print(f"Finished: {result.total_steps} steps{best}.", highlight=False)
     table = Table.grid(padding=(0, 2))
-    table.add_row("loss curves", str(result.run / "curves.png"))
-    table.add_row("best weights", str(result.run / "best.safetensors"))
+    folder = escape(str(result.run))
+    table.add_row("loss curves", f"{folder}/curves.png")
+    table.add_row("best weights", f"{folder}/best.safetensors")
     if RunFolder(result.run).features.is_dir():
-        table.add_row("features", f"{RunFolder(result.run).features} (may be deleted now)")
-    table.add_row("next", f"atrous evaluate {result.run}")
+        table.add_row(
+            "features", f"{folder}/{RunFolder(result.run).features.name} (may be deleted now)"
+        )
+    table.add_row("next", f"atrous evaluate {folder}")
     console.print(table, highlight=False)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from atrous.cli.console import Console
 from atrous.cli.output import write_json
 from atrous.errors import ConfigError
 
@@ -51,6 +51,9 @@ def run_evaluate(
     engine: Annotated[
         str, typer.Option(help="torch, an export such as openvino-int8, or auto: the fastest.")
     ] = "torch",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")
+    ] = False,
     conventions: Annotated[
         bool, typer.Option("--conventions", help="Also show what others would report.")
     ] = False,
@@ -87,6 +90,7 @@ def run_evaluate(
             data,
             **options,
             engine=engine,
+            trust=trust,
             output_stride=output_stride,
             boundary=boundary,
             progress=_track(progress, "evaluating"),
@@ -136,7 +140,7 @@ def print_scores(report: "EvaluationReport") -> None:
     console.print(table, highlight=False)
     console.print(
         f"[bold]mIoU {scores.miou:.4f}[/]  pixel accuracy {scores.pixel_accuracy:.4f}  "
-        f"({report.num_images} pictures of '{report.split}', {report.model}, "
+        f"({report.num_images} pictures of '{escape(report.split)}', {report.model}, "
         f"{report.seconds:.0f} s)",
         highlight=False,
     )

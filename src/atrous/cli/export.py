@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from atrous.cli.console import Console
 from atrous.errors import ConfigError
 
 Target = Literal["onnx", "onnx-int8", "openvino", "openvino-int8", "pt2"]

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from atrous.cli.console import Console
 
 if TYPE_CHECKING:
     from atrous.inspect import AtrousConv, Inspection, Part

@@ -3,7 +3,6 @@
 import sys
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from atrous.cli import (
@@ -22,6 +21,7 @@ from atrous.cli import (
     verify_resume,
 )
 from atrous.cli.allocator import keep_freed_memory
+from atrous.cli.console import Console
 from atrous.errors import AtrousError
 
 app = typer.Typer(

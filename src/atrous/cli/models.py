@@ -1,7 +1,8 @@
 """`atrous models`."""
 
-from rich.console import Console
 from rich.table import Table
+
+from atrous.cli.console import Console
 
 
 def run_models() -> None:

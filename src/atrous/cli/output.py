@@ -6,6 +6,7 @@ from typing import Any
 
 from atrous.errors import AtrousError
 from atrous.files import write_atomically
+from atrous.parsing import escape_controls
 
 STDOUT = Path("-")
 
@@ -16,7 +17,7 @@ def write_json(values: dict[str, Any], path: Path) -> None:
     Raises:
         AtrousError: The file cannot be written.
     """
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    text = escape_controls(json.dumps(values, indent=2, ensure_ascii=False)) + "\n"
     if path == STDOUT:
         print(text, end="")
         return

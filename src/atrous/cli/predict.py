@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from atrous.cli.console import Console
 from atrous.cli.evaluate import parse_views
 from atrous.errors import ConfigError
 
@@ -74,6 +74,9 @@ def run_predict(
     engine: Annotated[
         str, typer.Option(help="torch, an export such as openvino-int8, or auto: the fastest.")
     ] = "torch",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")
+    ] = False,
 ) -> None:
     """Segment pictures and videos: NAME.png holds class indices, NAME_overlay.jpg is to look at.
 
@@ -87,6 +90,7 @@ def run_predict(
         "device": device,
         "precision": precision,
         "engine": engine,
+        "trust": trust,
     }
     if "-" in paths and out is None:
         for given, name in ((resume, "--resume"), (frames, "--frames")):

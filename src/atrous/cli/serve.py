@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from atrous.cli.console import Console
 from atrous.errors import ConfigError
 
 TOKEN_VARIABLE = "ATROUS_TOKEN"
@@ -28,6 +28,9 @@ def run_serve(
     engine: Annotated[
         str, typer.Option(help="torch, an export such as openvino-int8, or auto: the fastest.")
     ] = "torch",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")
@@ -87,6 +90,7 @@ def run_serve(
         engine=engine,
         device=device,
         precision=precision,
+        trust=trust,
         views=Views(window_px=window),
         limits=limits,
     )

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atrous.cli.console import Console
 from atrous.cli.output import write_json
 from atrous.errors import ConfigError
 from atrous.recipe import apply_overrides

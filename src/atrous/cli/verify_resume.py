@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from atrous.cli.console import Console
 from atrous.cli.train import assemble_recipe
 
 
@@ -46,7 +47,7 @@ def run_verify_resume(
             out or Path(temporary),
             num_kills=kills,
             seed=seed,
-            tell=lambda message: console.print(f"{message} …", highlight=False),
+            tell=lambda message: console.print(escape(f"{message} …"), highlight=False),
         )
     table = Table("", "uninterrupted", f"killed {len(result.kills)} times", "", box=None)
     for row in result.comparisons:

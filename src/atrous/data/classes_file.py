@@ -1,12 +1,12 @@
 """`classes.toml`: names and colours of the classes, and the mask value for void."""
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from atrous.classes import VOID, Classes, build_classes
 from atrous.errors import DataError, did_you_mean
+from atrous.parsing import is_plain_name, parse_toml
 
 FILENAME = "classes.toml"
 _KEYS = ("ignore_index", "names", "colors")
@@ -22,7 +22,7 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
         DataError: The file is no TOML, or a key is unknown, missing or of a wrong form.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_toml(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"Cannot read {path}: {error}.") from error
     for key in content:
@@ -34,6 +34,11 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
         raise DataError(
             f"{path} needs `names`, a list of 1 to 255 different class names in the order of "
             f'their mask values, such as names = ["road", "car"]; it has {names!r}.'
+        )
+    if strange := [name for name in names if not is_plain_name(name)]:
+        raise DataError(
+            f"The class name {strange[0]!a} in {path} holds a control character or a mark "
+            "that turns text around. Give a name of printable characters in one line."
         )
     if colors is not None and not (isinstance(colors, list) and all(map(_is_color, colors))):
         raise DataError(

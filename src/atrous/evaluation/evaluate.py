@@ -104,6 +104,7 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "32",
     engine: str = "torch",
+    trust: bool = False,
     workers: int = 0,
     boundary: bool = False,
     progress: Callable[[int, int], object] | None = None,
@@ -130,6 +131,7 @@ def evaluate(
         precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
         engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
             of them; see `open_engine`.
+        trust: Whether a .pt2 export may be opened, which can run any code when it is read.
         workers: Processes that read ahead.
         boundary: Also score edges and, by size, objects, which costs time for each picture.
         progress: Called after each picture with the number of pictures done and of all.
@@ -148,7 +150,9 @@ def evaluate(
                 "is. Use --engine torch with --output-stride."
             )
         source = set_output_stride(load_model(path, device=resolve_device(device)), output_stride)
-    opened = open_engine(source, engine, views=views, device=device, precision=precision)
+    opened = open_engine(
+        source, engine, views=views, device=device, precision=precision, trust=trust
+    )
     dataset = open_run_data(path, data, split, format, ignore_index)
     measures = _Measures(dataset, opened.card.temperature, boundary, progress)
     evaluation = evaluate_engine(opened, dataset, workers=workers, on_image=measures)

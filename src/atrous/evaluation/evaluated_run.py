@@ -1,6 +1,5 @@
 """Evaluations as run folders keep them, and whether they can be held against each other."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from atrous.evaluation.counts import CountArray
 from atrous.evaluation.image_counts import ImageCounts, load_image_counts
 from atrous.evaluation.metrics import compute_miou
 from atrous.inference import Views
+from atrous.parsing import parse_json
 from atrous.recipe import Recipe, load_recipe
 from atrous.run import RunFolder
 
@@ -200,7 +200,7 @@ def _load(folder: Path, name: str, split: str) -> EvaluatedRun:
             f"`atrous evaluate {folder} --split {split}`."
         )
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = parse_json(path.read_text(encoding="utf-8"))
         class_names = tuple(str(row["name"]) for row in report["per_class"])
         images = load_image_counts(home / f"{split}-counts.jsonl", len(class_names))
         order = sorted(range(len(images.names)), key=images.names.__getitem__)
@@ -230,7 +230,7 @@ _FACTS = ("data", "data_fingerprint", "convention", "model", "output_stride", "p
 
 def _load_total_steps(folder: Path) -> int | None:
     path = RunFolder(folder).plan
-    return json.loads(path.read_text(encoding="utf-8"))["total_steps"] if path.is_file() else None
+    return parse_json(path.read_text(encoding="utf-8"))["total_steps"] if path.is_file() else None
 
 
 def _check_whole(run: EvaluatedRun, path: Path, miou: float) -> None:

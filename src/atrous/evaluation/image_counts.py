@@ -9,6 +9,7 @@ import numpy as np
 from atrous.errors import DataError
 from atrous.evaluation.counts import CountArray
 from atrous.evaluation.metrics import FloatArray, compute_miou
+from atrous.parsing import parse_json
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def load_image_counts(path: Path, num_classes: int) -> ImageCounts:
         DataError: The file is missing, or not such a file.
     """
     try:
-        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        lines = [parse_json(line) for line in path.read_bytes().splitlines()]
         counts = np.zeros((len(lines), num_classes, 3), dtype=np.int64)
         for image, line in enumerate(lines):
             for index, errors in line["counts"].items():

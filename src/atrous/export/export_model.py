@@ -202,7 +202,7 @@ def _write(
 
 def _gate(job: _Job, path: Path) -> dict[str, GateResult]:
     original = TorchEngine(job.model, views=job.views)
-    engine = open_export(path, views=job.views, trusted=True)
+    engine = open_export(path, views=job.views, trust=True)
     engines: dict[str, ExportedEngine] = {engine.precision: engine}
     if job.card.target == "openvino" and resolve_precision("auto", engine.device) == "bf16":
         engines["bf16"] = open_export(path, views=job.views, precision="bf16")
@@ -238,7 +238,7 @@ def _explain_failure(
 
 
 def _name_layer(job: _Job, path: Path, program: ExportedProgram) -> str:
-    engine = open_export(path, trusted=True)
+    engine = open_export(path, trust=True)
     height, width = job.card.size_hw or (256, 256)
     image = job.gate_data.load(0).image.as_subclass(torch.Tensor)
     image = torch.nn.functional.interpolate(image[None].float(), (height, width))[0].byte()

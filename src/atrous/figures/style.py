@@ -18,6 +18,7 @@ WIDTH_IN = 4.6
 STYLE: Any = {
     "font.size": 10.0,
     "text.color": INK,
+    "text.parse_math": False,  # names of classes and runs are text as they are
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,

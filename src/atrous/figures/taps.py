@@ -20,7 +20,7 @@ VALID, OUTSIDE = "#2f6db3", "#d95f0e"
 MOST_COLUMNS = 5
 _COLUMN_IN, _PANEL_IN = 1.75, 1.75
 _FINEST_GRID = 48
-_STYLE: Any = {"font.size": 9.0, "svg.hashsalt": "atrous"}
+_STYLE: Any = {"font.size": 9.0, "text.parse_math": False, "svg.hashsalt": "atrous"}
 _METADATA: dict[str, Any] = {
     ".png": {"Software": None},
     ".svg": {"Date": None},

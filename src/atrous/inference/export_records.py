@@ -3,12 +3,17 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from atrous.errors import WeightsError
 from atrous.files import write_atomically
+from atrous.models.card import check_name, read_strictly
+from atrous.parsing import parse_json
 from atrous.run import RunFolder
 
 SPEED_FILE = "speed.json"
@@ -33,9 +38,9 @@ class ExportRecord:
         versions: Of the packages that made it.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(check_name)]
     target: str
-    files: tuple[str, ...]
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
     sha256: tuple[str, ...]
     weights_sha256: str
     size_hw: tuple[int, int] | None
@@ -44,6 +49,8 @@ class ExportRecord:
     gates: dict[str, dict[str, Any]]
     data: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     def passed(self, precision: str) -> bool:
         """Say whether the gate of a precision was passed."""
@@ -66,15 +73,10 @@ def load_records(run: RunFolder) -> dict[str, ExportRecord]:
     for path in sorted(run.exports.glob("*.json")):
         if path.name == SPEED_FILE:
             continue
-        try:
-            values = json.loads(path.read_bytes())
-            for key in ("files", "sha256"):
-                values[key] = tuple(values[key])
-            values["size_hw"] = values["size_hw"] and tuple(values["size_hw"])
-            record = ExportRecord(**values)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        records[record.name] = record
+        with suppress(OSError, ValueError):
+            record = read_strictly(TypeAdapter(ExportRecord), parse_json(path.read_bytes()))
+            if len(record.files) == len(record.sha256):
+                records[record.name] = record
     return records
 
 

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,6 +19,9 @@ from atrous.errors import ConfigError, WeightsError
 from atrous.inference.engine import ViewEngine
 from atrous.inference.views import Views
 from atrous.models import ModelCard
+from atrous.models.card import Side, check_name, read_strictly
+from atrous.models.weights import check_model
+from atrous.parsing import parse_json
 
 METADATA_KEY = "atrous"
 INPUT_NAME = "image"
@@ -41,10 +45,12 @@ class ExportCard:
     """
 
     model: ModelCard
-    target: str
+    target: Annotated[str, AfterValidator(check_name)]
     uint8_input: bool
     mask_output: bool
-    size_hw: tuple[int, int] | None
+    size_hw: tuple[Side, Side] | None
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     def to_json(self) -> str:
         """Return the card as JSON: that of the model, and `export` beside it."""
@@ -54,21 +60,23 @@ class ExportCard:
             "mask_output": self.mask_output,
             "size_hw": self.size_hw,
         }
-        return json.dumps({**json.loads(self.model.to_json()), "export": export})
+        return json.dumps({**asdict(self.model), "export": export})
 
     @staticmethod
     def from_json(text: str) -> "ExportCard":
         """Read a card from JSON.
 
         Raises:
-            ValueError, KeyError, TypeError: It is no card.
+            ValueError: It is no card; the message names the keys that are wrong.
+            ConfigError: There is no such model.
         """
-        values = json.loads(text)
-        export = values.pop("export")
-        size_hw = export.pop("size_hw")
-        return ExportCard(
-            ModelCard.from_json(json.dumps(values)), size_hw=size_hw and tuple(size_hw), **export
-        )
+        values = parse_json(text)
+        export = values.pop("export", None) if isinstance(values, dict) else None
+        if not isinstance(export, dict):
+            raise ValueError("export: Field required")
+        card = read_strictly(TypeAdapter(ExportCard), {**export, "model": values})
+        check_model(card.model)
+        return card
 
 
 class ExportedEngine(ViewEngine):
@@ -151,7 +159,21 @@ class ExportedEngine(ViewEngine):
         return {}
 
     def _compute(self, image: Tensor) -> Array:
-        return self.run(self.prepare(image))[0]
+        return self._take_first(self.run(self.prepare(image)))
+
+    def _take_first(self, results: Array) -> Array:
+        """Return the only result of a batch, which must be for the classes of the card."""
+        shape, num_classes = results.shape[1:], len(self.classes)
+        if self.export.mask_output:
+            fits = len(shape) == 2 and int(results.max(initial=0)) < num_classes
+        else:
+            fits = len(shape) == 3 and shape[0] == num_classes
+        if not fits:
+            raise WeightsError(
+                f"{self.path} gives results of the shape {results.shape}, or classes that do not "
+                f"exist, where its card names {num_classes} classes. Export the run again."
+            )
+        return results[0]
 
     def _forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
@@ -173,7 +195,7 @@ class ExportedEngine(ViewEngine):
         return padded
 
     def _forward_small(self, image: Tensor) -> Tensor:
-        return torch.from_numpy(self.run_small(self.prepare(image))[0]).float()
+        return torch.from_numpy(self._take_first(self.run_small(self.prepare(image)))).float()
 
 
 def import_extra(module: str, extra: str = "export") -> Any:
@@ -205,7 +227,7 @@ def parse_export_card(path: Path, text: str | None) -> ExportCard:
         )
     try:
         return ExportCard.from_json(text)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, ConfigError) as error:
         raise unreadable_export(path, error) from error
 
 

@@ -12,17 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from atrous.errors import AtrousError
 from atrous.files import write_atomically
 from atrous.inference.engine import Engine
 from atrous.inference.export_records import SPEED_FILE
+from atrous.models.card import read_strictly
+from atrous.parsing import parse_json
 from atrous.run import RunFolder
 
 PICTURE_HW = (513, 513)
 NUM_ROUNDS = 5
 
 Openers = dict[str, Callable[[], Engine]]
+
+
+class _Entry(TypedDict):
+    machine: dict[str, Any]
+    seconds: dict[str, float | None]
 
 
 def choose_fastest(run: RunFolder, openers: Openers) -> Engine:
@@ -42,9 +51,9 @@ def choose_fastest(run: RunFolder, openers: Openers) -> Engine:
     if len(openers) == 1:
         return next(iter(openers.values()))()
     machine = describe_machine()
-    entries = [entry for entry in _load(run) if isinstance(entry, dict)]
-    known = next((entry for entry in entries if entry.get("machine") == machine), None)
-    seconds: dict[str, float | None] = dict(known["seconds"]) if known else {}
+    entries = _load(run)
+    known = next((entry for entry in entries if entry["machine"] == machine), None)
+    seconds = dict(known["seconds"]) if known else {}
     if not set(openers) <= set(seconds):
         seconds = measure_engines(openers)
         others = [entry for entry in entries if entry.get("machine") != machine]
@@ -100,14 +109,14 @@ def _find_processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _load(run: RunFolder) -> list[Any]:
+def _load(run: RunFolder) -> list[_Entry]:
     with suppress(OSError, ValueError):
-        entries = json.loads((run.exports / SPEED_FILE).read_bytes())
-        return entries if isinstance(entries, list) else []
+        entries = parse_json((run.exports / SPEED_FILE).read_bytes())
+        return read_strictly(TypeAdapter(list[_Entry]), entries)
     return []
 
 
-def _save(run: RunFolder, entries: list[Any]) -> None:
+def _save(run: RunFolder, entries: list[_Entry]) -> None:
     text = json.dumps(entries, indent=2) + "\n"
     with suppress(OSError):
         write_atomically(run.exports / SPEED_FILE, lambda file: file.write(text.encode()))

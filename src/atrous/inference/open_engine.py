@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from atrous.errors import ConfigError, did_you_mean
+from atrous.errors import ConfigError, WeightsError, did_you_mean
 from atrous.inference.engine import Engine, Precision, TorchEngine, ViewEngine, resolve_device
 from atrous.inference.export_records import (
     ExportRecord,
@@ -33,6 +33,7 @@ def open_engine(
     views: Views = Views(),  # noqa: B008 (immutable)
     device: str = "auto",
     precision: Precision = "32",
+    trust: bool = False,
 ) -> Engine:
     """Make what runs a model.
 
@@ -42,16 +43,19 @@ def open_engine(
         mask = engine.predict_mask(image)
 
     Args:
-        run_or_model: Run folder, weights file, exported file (.onnx or .xml) or model.
+        run_or_model: Run folder, weights file, exported file (.onnx, .xml or .pt2) or model.
         engine: `torch`; an export of the run that passed its gate, such as `openvino-int8`; or
             `auto` for the fastest of all these on this machine, measured once and remembered in
             the run folder.
         views: Scales, mirror images and windows to look through.
         device: For torch; exports run on the CPU. On a GPU, `auto` is torch.
         precision: For torch and `openvino`; `auto` chooses among all that passed their gate.
+        trust: Whether a .pt2 file may be opened, which can run any code when it is read. `auto`
+            never chooses one.
 
     Raises:
-        ConfigError: There is no such engine or export, or a package is missing.
+        ConfigError: There is no such engine or export, a package is missing, or a .pt2 file is
+            not trusted.
         WeightsError: The weights or the exported file cannot be used.
     """
     if isinstance(run_or_model, Segmenter):
@@ -60,7 +64,7 @@ def open_engine(
     path = Path(run_or_model)
     if path.suffix in _SUFFIXES:
         _refuse_other_engines(engine, f"The exported file {path}", "auto")
-        return open_export(path, views=views, precision=precision)
+        return open_export(path, views=views, precision=precision, trust=trust)
     open_torch = partial(_open_torch, path, views=views, device=device, precision=precision)
     if engine == "torch":
         return open_torch()
@@ -68,7 +72,7 @@ def open_engine(
     run = RunFolder(path)
     records = load_records(run) if path.is_dir() else {}
     if engine != "auto":
-        return _open_record(run, _find_record(path, records, engine), views, precision)
+        return _open_record(run, _find_record(path, records, engine), views, precision, trust)
     if torch_device.type != "cpu":
         return open_torch()
     candidates: dict[str, Callable[[], Engine]] = {f"torch {precision}": open_torch}
@@ -86,7 +90,7 @@ def open_export(
     *,
     views: Views = Views(),  # noqa: B008 (immutable)
     precision: Precision = "32",
-    trusted: bool = False,
+    trust: bool = False,
 ) -> ExportedEngine:
     """Open an exported file.
 
@@ -94,13 +98,16 @@ def open_export(
         path: A .onnx, .xml or .pt2 file.
         views: Scales, mirror images and windows to look through.
         precision: For OpenVINO files that are not int8.
-        trusted: Whether a .pt2 file may be opened, which can run any code when it is read.
+        trust: Whether a .pt2 file may be opened, which can run any code when it is read.
 
     Raises:
         ConfigError: A package is missing, or a .pt2 file is not trusted.
         WeightsError: The file cannot be used.
     """
-    kind = _SUFFIXES[path.suffix]
+    kind = _SUFFIXES.get(path.suffix)
+    if kind is None:
+        known = ", ".join(_SUFFIXES)
+        raise WeightsError(f"{path} is no exported file: those end in {known}. Export it again.")
     if kind == "onnx":
         from atrous.inference.onnx_engine import OnnxEngine
 
@@ -109,11 +116,11 @@ def open_export(
         from atrous.inference.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(path, views=views, precision=precision)
-    if not trusted:
+    if not trust:
         raise ConfigError(
-            f"{path} is a program of torch.export, which can run any code when it is read, so it "
-            "is not opened by its path. Give the run folder that it was exported from, with "
-            "--engine pt2."
+            f"{path} is a program of torch.export, which can run any code when it is read. If it "
+            "comes from you or from somebody you trust, add --trust (in Python, trust=True); "
+            "otherwise use --engine torch, or an export to onnx or openvino."
         )
     from atrous.inference.pt2_engine import Pt2Engine
 
@@ -126,7 +133,7 @@ def _open_torch(path: Path, *, views: Views, device: str, precision: Precision) 
 
 
 def _open_record(
-    run: RunFolder, record: ExportRecord, views: Views, precision: str
+    run: RunFolder, record: ExportRecord, views: Views, precision: str, trust: bool = False
 ) -> ExportedEngine:
     file = find_files(run, record)[0]
     if "int8" not in record.target and record.target == "openvino":
@@ -139,7 +146,7 @@ def _open_record(
                 "can. Use --precision 32, or another engine."
             )
         _check_gate(run, record, "int8" if "int8" in record.target else "32")
-        engine = open_export(file, views=views, trusted=True)
+        engine = open_export(file, views=views, trust=trust)
     engine.card = replace(engine.card, temperature=_read_temperature(run, engine))
     engine.name = record.name
     return engine

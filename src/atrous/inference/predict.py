@@ -52,6 +52,7 @@ def predict(
     device: str = "auto",
     precision: Precision = "32",
     engine: str = "torch",
+    trust: bool = False,
     resume: bool = False,
     frames: bool = False,
     full_names: bool = False,
@@ -84,6 +85,7 @@ def predict(
         precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
         engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
             of them; see `open_engine`.
+        trust: Whether a .pt2 export may be opened, which can run any code when it is read.
         resume: Leave out what is there already, made of the same content in the same way.
         frames: Write the frames of a video as pictures, not as videos.
         full_names: Keep folders and suffix of the path as given: `photos/a.jpg.png`.
@@ -110,7 +112,9 @@ def predict(
     check_names(sources, out, options)
     if any(isinstance(source, Clip) for source in sources):
         import_av()
-    runner = open_engine(run_or_model, engine, views=views, device=device, precision=precision)
+    runner = open_engine(
+        run_or_model, engine, views=views, device=device, precision=precision, trust=trust
+    )
     if options.needs_logits:
         runner.require_logits()
     digest = compute_digest(runner, unsure_below, frames)
@@ -153,6 +157,7 @@ def predict_stream(
     device: str = "auto",
     precision: Precision = "32",
     engine: str = "torch",
+    trust: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Segment one picture from one file object into another; nothing is written on an error.
@@ -173,7 +178,9 @@ def predict_stream(
     if kind not in FILES:
         raise ConfigError(f"'{kind}' is no file of one picture. Choose from: {', '.join(FILES)}.")
     image = read_image(BytesIO(source.read()), name="stdin", max_pixels=max_pixels)
-    runner = open_engine(run_or_model, engine, views=views, device=device, precision=precision)
+    runner = open_engine(
+        run_or_model, engine, views=views, device=device, precision=precision, trust=trust
+    )
     prediction = compute_prediction(
         runner,
         image,

@@ -2,14 +2,62 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from atrous.classes import Classes
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from atrous.classes import VOID, Classes
+from atrous.parsing import explain_validation, is_plain_name, parse_json
+
+Read = TypeVar("Read")
+
+MIN_SIDE_PX, MAX_SIDE_PX = 32, 16384
+
+Side = Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Deviation = Annotated[float, Field(ge=1e-6, le=1e6)]
+
+
+def check_name(name: str) -> str:
+    """Return a name that is fit for a terminal.
+
+    Raises:
+        ValueError: It is empty, or has control characters.
+    """
+    if not name or not is_plain_name(name):
+        raise ValueError("a name must be printable characters in one line")
+    return name
+
+
+def _check_option(value: Any) -> Any:
+    """Refuse what no option of a model can be, before anything large is built of it."""
+    parts = value if isinstance(value, list) else [value]
+    is_plain = all(part is None or isinstance(part, bool | int | float | str) for part in parts)
+    if not is_plain or len(parts) > 64:
+        raise ValueError("an option is a number, a text, true, false or null, or a few of these")
+    if any(isinstance(part, int | float) and not abs(part) <= 2**16 for part in parts):
+        raise ValueError("an option must be a number up to 65536")
+    return value
+
+
+def _check_classes(classes: Classes) -> Classes:
+    names, colors = classes.names, classes.colors
+    if not 1 <= len(names) == len(set(names)) <= VOID:
+        raise ValueError("there must be 1 to 255 different names")
+    for name in names:
+        check_name(name)
+    if len(colors) != len(names):
+        raise ValueError(f"there are {len(names)} names but {len(colors)} colors")
+    if any(not 0 <= channel <= 255 for color in colors for channel in color):
+        raise ValueError("a color is red, green and blue, each 0 to 255")
+    return classes
 
 
 @dataclass(frozen=True)
 class ModelCard:
     """Enough to build a model again, feed it pictures and name what it finds.
+
+    What the annotations ask for beside the types holds of a card that was read from a file.
 
     Attributes:
         name: Name of the variant.
@@ -24,14 +72,16 @@ class ModelCard:
             `atrous evaluate --fit-temperature` found another.
     """
 
-    name: str
-    options: dict[str, Any]
-    classes: Classes
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size_hw: tuple[int, int] | None
+    name: Annotated[str, AfterValidator(check_name)]
+    options: dict[str, Annotated[Any, AfterValidator(_check_option)]]
+    classes: Annotated[Classes, AfterValidator(_check_classes)]
+    mean: Annotated[tuple[_Share, ...], Field(min_length=1)]
+    std: Annotated[tuple[_Deviation, ...], Field(min_length=1)]
+    size_hw: tuple[Side, Side] | None
     training: dict[str, Any]
-    temperature: float = 1.0
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
+
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     def to_json(self) -> str:
         """Return the card as JSON."""
@@ -42,15 +92,18 @@ class ModelCard:
         """Read a card from JSON.
 
         Raises:
-            ValueError, KeyError, TypeError: It is no card.
+            ValueError: It is no card; the message names the keys that are wrong.
         """
-        values = json.loads(text)
-        names, colors = values.pop("classes").values()
-        size_hw = values.pop("size_hw")
-        return ModelCard(
-            classes=Classes(tuple(names), tuple(tuple(color) for color in colors)),
-            mean=tuple(values.pop("mean")),
-            std=tuple(values.pop("std")),
-            size_hw=size_hw and tuple(size_hw),
-            **values,
-        )
+        return read_strictly(TypeAdapter(ModelCard), parse_json(text))
+
+
+def read_strictly(kind: TypeAdapter[Read], values: Any) -> Read:
+    """Return an object of a class from plain values, where no type stands in for another.
+
+    Raises:
+        ValueError: The values do not fit; the message names the keys.
+    """
+    try:
+        return kind.validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise ValueError(explain_validation(error)) from None

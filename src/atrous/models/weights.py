@@ -11,10 +11,11 @@ from safetensors.torch import save
 from torch import Tensor
 from torchvision.models import get_model_weights
 
-from atrous.errors import ConfigError, WeightsError
+from atrous.errors import AtrousError, ConfigError, WeightsError
 from atrous.files import write_atomically
 from atrous.models.card import ModelCard
 from atrous.models.fitting import LoadedWeights, fit_tensors
+from atrous.models.options import complete_options
 from atrous.models.segmenter import Segmenter
 from atrous.models.zoo import build_model, find_variant, scale_rates
 
@@ -67,12 +68,16 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
             f"{path} does not say which model it belongs to: it was not written by atrous. Build "
             "the model with build_model, then load the file with load_weights."
         )
-    with torch.device("meta"):
-        model = build_model(card.name, **card.options)
-    model.to_empty(device=device)
     try:
+        with torch.device("meta"):
+            model = build_model(card.name, **card.options)
+        for key, tensor in model.state_dict().items():  # before memory is taken for them
+            if key in tensors and tensors[key].shape != tensor.shape:
+                sizes = f"{tuple(tensors[key].shape)}, not {tuple(tensor.shape)}"
+                raise ValueError(f"{key} is of size {sizes}, as its card says")
+        model.to_empty(device=device)
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (AtrousError, RuntimeError, ValueError, TypeError) as error:
         raise _damaged(path, error) from error
     model.card = card
     return model.eval()
@@ -86,9 +91,43 @@ def load_card(path: Path) -> ModelCard | None:
     """
     try:
         with safe_open(path, "pt") as file:
-            return _read_card(file.metadata())
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
+    return None if text is None else parse_card(path, text)
+
+
+def parse_card(path: Path, text: str) -> ModelCard:
+    """Read the card of a file, and check that there can be such a model.
+
+    Raises:
+        WeightsError: It cannot be used; the message names the file and the keys.
+    """
+    try:
+        card = ModelCard.from_json(text)
+        check_model(card)
+    except (ValueError, ConfigError) as error:
+        raise WeightsError(
+            f"{path} says things of its model that cannot be used: {error} Fetch the file again, "
+            "or use another weights file."
+        ) from error
+    return card
+
+
+def check_model(card: ModelCard) -> None:
+    """Check that a card is that of a model that can be built, for its classes and channels.
+
+    Raises:
+        ConfigError: There is no such model or option.
+        ValueError: Two numbers of the card contradict each other.
+    """
+    options = complete_options(card.name, find_variant(card.name).options, card.options)
+    num_classes, in_channels = options["num_classes"], options["in_channels"]
+    if len(card.classes) != num_classes:
+        raise ValueError(f"`classes` holds {len(card.classes)}, but num_classes is {num_classes}.")
+    for key, channels in (("mean", card.mean), ("std", card.std)):
+        if len(channels) not in (3, in_channels):  # red, green and blue, or one for each
+            raise ValueError(f"`{key}` holds {len(channels)}, but in_channels is {in_channels}.")
 
 
 def find_weights(run_or_file: Path) -> Path:
@@ -187,9 +226,10 @@ def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
             f"{' and '.join(_WITHOUT_IMAGENET)}."
         )
     try:
-        return published.get_state_dict(progress=True, check_hash=True)
+        # The cache may hold a file that somebody else put there: its hash is not checked again.
+        return published.get_state_dict(progress=True, check_hash=True, weights_only=True)
     # A broken download raises RuntimeError (the hash), no network a URLError, which is an OSError.
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(
             f"The {init} weights for {name} could not be fetched from {published.url} ({error}). "
@@ -221,19 +261,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            card = _read_card(file.metadata())
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
-    return tensors, card
-
-
-def _read_card(metadata: dict[str, str] | None) -> ModelCard | None:
-    text = (metadata or {}).get(METADATA_KEY)
-    return None if text is None else ModelCard.from_json(text)
+    return tensors, load_card(path)
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:
-    reason = str(error).split("\n", maxsplit=1)[0]
+    reason = " ".join(str(error).split())[:200]
     return WeightsError(
         f"{path} cannot be read as weights: it is damaged, cut short or of another kind "
         f"({reason}). Expected a .safetensors file, or a state dict written by torch.save; copy or "

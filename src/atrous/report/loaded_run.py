@@ -1,6 +1,5 @@
 """What a run folder holds, read for a report: whatever is there, with errors for what is broken."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,6 +10,7 @@ from atrous.errors import ConfigError
 from atrous.figures import group_records
 from atrous.figures.panels import Records
 from atrous.models.zoo import find_variant
+from atrous.parsing import parse_json
 from atrous.recipe import Recipe, load_recipe
 from atrous.run import RunFolder, load_log
 
@@ -148,7 +148,7 @@ def _load_scores(path: Path) -> dict[str, Any]:
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} cannot be read as JSON: {error}. "

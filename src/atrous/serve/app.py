@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from atrous.errors import AtrousError, did_you_mean
+from atrous.parsing import escape_controls
 from atrous.serve.answers import MEDIA_TYPES, Kind, build_answer, choose_kind, describe_classes
 from atrous.serve.body import read_picture
 from atrous.serve.layers import Meter, TokenGuard
@@ -242,7 +243,7 @@ def _add_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(AtrousError)
     async def fail_at_work(request: Request, error: AtrousError) -> Response:
-        logger.error("A picture could not be segmented: %s", error)
+        logger.error("A picture could not be segmented: %s", escape_controls(str(error)))
         return await fail(request, error)
 
     def describe() -> dict[str, Any]:

@@ -232,6 +232,7 @@ def build_service(
     engine: str = "torch",
     device: str = "auto",
     precision: Precision = "32",
+    trust: bool = False,
     views: Views = Views(),  # noqa: B008 (immutable)
     limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> Service:
@@ -243,6 +244,7 @@ def build_service(
         engine: For all of them; see `open_engine`.
         device: Of the models, for torch.
         precision: `32`, `bf16` or `auto`.
+        trust: Whether .pt2 exports may be opened, which can run any code when they are read.
         views: Scales, mirror images and windows to look through.
         limits: What is taken.
 
@@ -264,10 +266,12 @@ def build_service(
             f"Two models are called '{min(twice)}'. Give each a name of its own, in the same "
             "order, with --name."
         )
+    open_path = partial(
+        open_engine, engine=engine, views=views, device=device, precision=precision, trust=trust
+    )
     sources = []
     for name, path in zip(called, paths, strict=True):
-        opener = partial(open_engine, path, engine, views=views, device=device, precision=precision)
-        sources.append(_build_source(name, path, opener))
+        sources.append(_build_source(name, path, partial(open_path, path)))
     return Service(sources, limits)
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from atrous.errors import CheckpointError
 from atrous.files import sync_folder
+from atrous.parsing import parse_json
 
 _STATE, _MANIFEST, _PREFIX = "state.pt", "manifest.json", "step-"
 
@@ -84,7 +86,7 @@ def load_newest_checkpoint(
                     f"The checkpoint {other} is damaged ({message}). It is set aside as "
                     f"{aside.name}; {path.name}, the whole one before it, is used."
                 )
-            return path, torch.load(path / _STATE, map_location="cpu", weights_only=True)
+            return path, _load_state(path / _STATE)
         damaged[path] = reason
     if paths:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in damaged.items())
@@ -134,10 +136,20 @@ def compute_state_sha256(state: Any) -> str:
     return digest.hexdigest()
 
 
+def _load_state(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"The training state {path} is whole, but cannot be read: it was not written by atrous "
+            f"({' '.join(str(error).split())[:200]}). Start again in a new run folder."
+        ) from error
+
+
 def _find_damage(path: Path) -> str | None:
     """Return what is wrong with a checkpoint, or None if it is as it was written."""
     try:
-        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((path / _MANIFEST).read_text(encoding="utf-8"))
         whole = compute_file_sha256(path / _STATE) == manifest["sha256"]
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from atrous.files import sync_folder, write_atomically
+from atrous.parsing import parse_json
 
 _NOTE_EVERY_S = 10.0
 
@@ -179,7 +180,7 @@ class FeatureFile:
     def _count(self) -> int:
         """Return how many records of the part are safely on disk."""
         try:
-            noted = int(json.loads(self._note.read_text(encoding="utf-8"))["num_records"])
+            noted = int(parse_json(self._note.read_text(encoding="utf-8"))["num_records"])
             return min(noted, self._part.stat().st_size // self.layout.record_bytes)
         except (OSError, ValueError, KeyError, TypeError):
             return 0

@@ -11,6 +11,7 @@ from atrous.data.statistics import MaskStatistics, compute_class_weights
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError, DataError
 from atrous.files import write_atomically
+from atrous.parsing import parse_json
 from atrous.recipe import Recipe
 
 
@@ -63,7 +64,7 @@ class Plan:
             CheckpointError: The file is damaged, or of another version.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_text(encoding="utf-8"))
             speed = values.pop("speed")
             return cls(speed=speed and Speed(**speed), **values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
