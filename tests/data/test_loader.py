@@ -147,7 +147,7 @@ def die(sample, seed):
 
 
 def test_a_worker_that_is_killed_is_told_in_words(dataset):
-    with pytest.raises(DataError, match=r"reads pictures ahead was killed.* use fewer workers"):
+    with pytest.raises(DataError, match=r"reads images ahead was killed.* use fewer workers"):
         list(
             build_train_loader(
                 dataset, die, batch_size=2, seed=0, start_batch=0, num_batches=2, workers=1

@@ -133,6 +133,21 @@ def check_foreground(dataset: SegmentationDataset, statistics: MaskStatistics) -
         )
 
 
+def check_labelled(dataset: SegmentationDataset, statistics: MaskStatistics) -> None:
+    """Refuse a split of which nothing could be learned or scored: all of its pixels are ignored.
+
+    Raises:
+        DataError: No pixel of the split has a class.
+    """
+    if not any(statistics.pixels):
+        raise DataError(
+            f"Split '{dataset.split}' has no labelled pixel: all {len(dataset)} masks in "
+            f"{dataset.mask_paths[0].parent} hold nothing but ignored pixels "
+            f"({dataset.ignore_index}). Label some of its images, choose another split, or correct "
+            "the ignore index if that value is a class."
+        )
+
+
 def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] | str:
     """Return the histogram of one mask, void at 255; or its wrong values; or what is wrong."""
     image_path, mask_path = dataset.image_paths[index], dataset.mask_paths[index]
