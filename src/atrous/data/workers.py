@@ -1,5 +1,6 @@
 """Processes that load ahead: in order, and gone as soon as nobody takes what they load."""
 
+import atexit
 import multiprocessing
 import os
 import pickle
@@ -25,6 +26,7 @@ Task = TypeVar("Task")
 Item = TypeVar("Item")
 
 _MAX_AHEAD = 2  # tasks that one worker is given before the first of them is taken
+_has_warned = False
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
@@ -103,11 +105,14 @@ class _Workers:
         self._workers: list[tuple[BaseProcess, Connection]] = []
 
     def start(self, load: Callable[[Any], Any], num_workers: int) -> None:
+        atexit.register(self.kill)  # before multiprocessing's own, which waits for children
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             for _ in range(num_workers):
                 pipe, far_end = multiprocessing.Pipe()
-                process = multiprocessing.Process(target=_serve, args=(load, far_end), daemon=True)
+                process = multiprocessing.Process(
+                    target=_serve, args=(load, far_end, pipe), daemon=True
+                )
                 process.start()
                 far_end.close()
                 self._workers.append((process, pipe))
@@ -139,12 +144,13 @@ class _Workers:
             process.kill()
         for process, _ in self._workers:
             process.join()
+        atexit.unregister(self.kill)
 
 
 def _take(process: BaseProcess, pipe: Connection) -> Any:
     """Return what a worker has loaded, or raise what it met."""
     try:
-        item, error, is_shared = pipe.recv()
+        item, error, obstacle = pipe.recv()
     except (EOFError, ConnectionError) as gone:
         raise _describe_killed(process) from gone
     except (OSError, RuntimeError) as failure:  # RuntimeError: torch's own of a mapping
@@ -154,15 +160,22 @@ def _take(process: BaseProcess, pipe: Connection) -> Any:
         ) from failure
     if error is not None:
         raise error
-    if not is_shared:
+    if obstacle is not None:
+        _warn_of_pipes(obstacle)
+    return item
+
+
+def _warn_of_pipes(obstacle: str) -> None:
+    global _has_warned
+    if not _has_warned:
+        _has_warned = True
         warnings.warn(
-            "Shared memory (/dev/shm) has no room for what the worker processes read, so it goes "
-            "through pipes, which is slower. In a container, give it more (docker run "
+            "Shared memory (/dev/shm) cannot hold what the worker processes read, so it goes "
+            f"through pipes, which is slower: {obstacle}. In a container, give it more (docker run "
             "--shm-size=2g), or use fewer workers.",
             AtrousWarning,
             stacklevel=2,
         )
-    return item
 
 
 def _describe_killed(process: BaseProcess) -> DataError:
@@ -173,32 +186,32 @@ def _describe_killed(process: BaseProcess) -> DataError:
     )
 
 
-def _serve(load: Callable[[Any], Any], pipe: Connection) -> None:
-    """Answer tasks with (item, error, whether it lies in shared memory) until nobody asks."""
+def _serve(load: Callable[[Any], Any], pipe: Connection, far_end: Connection) -> None:
+    """Answer tasks with (item, error, why shared memory is not used) until nobody asks."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # where a worker is spawned, not forked
+    far_end.close()  # else the pipe would not end with the parent
     torch.set_num_threads(1)
-    is_shared = True
+    obstacle: str | None = None
     with suppress(EOFError, ConnectionError):
         while True:
             task = pipe.recv()
             try:
-                item = load(task)
-                answer = _share(item) if is_shared else None
-                if answer is None:
-                    is_shared, answer = False, pickle.dumps((item, None, False))
+                answer, obstacle = _pack(load(task), obstacle)
             except Exception as error:
                 if not isinstance(error, AtrousError):
                     error.add_note(f"In a worker process: {traceback.format_exc()}")
-                answer = pickle.dumps((None, error, False))
+                answer = pickle.dumps((None, error, None))
             pipe.send_bytes(answer)
 
 
-def _share(item: Any) -> memoryview | None:
-    """Put the tensors of an item into shared memory, or return None where they do not fit."""
-    try:
-        return ForkingPickler.dumps((item, None, True))
-    except (OSError, RuntimeError) as error:
-        if left_behind := re.search(r"torch_\w+", str(error)):
-            with suppress(OSError):
-                os.unlink(f"/dev/shm/{left_behind[0]}")
-        return None
+def _pack(item: Any, obstacle: str | None) -> tuple[bytes | memoryview, str | None]:
+    """Return an answer, its tensors in shared memory if they can be, and why if they cannot."""
+    if obstacle is None:
+        try:
+            return ForkingPickler.dumps((item, None, None)), None
+        except (OSError, RuntimeError) as error:
+            obstacle = str(error)
+            if left_behind := re.search(r"torch_\w+", obstacle):
+                with suppress(OSError):
+                    os.unlink(f"/dev/shm/{left_behind[0]}")
+    return pickle.dumps((item, None, obstacle)), obstacle
