@@ -3,7 +3,7 @@
 import errno
 import sys
 import warnings
-from typing import Any
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -60,12 +60,19 @@ def print_warnings_as_paragraphs() -> None:
     """From now on show an `AtrousWarning` without the place in the code that gave it."""
     show = warnings.showwarning
 
-    def show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def show_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, AtrousWarning):
             sys.stdout.flush()
             text = f"[yellow]Warning:[/] {escape(str(message))}"
             Console(stderr=True).print(text, highlight=False)
         else:
-            show(message, category, *place)
+            show(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show_warning
