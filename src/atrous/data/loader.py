@@ -91,7 +91,7 @@ def build_train_loader(
         for batch in range(start_batch, start_batch + num_batches)
     )
     load = partial(_load_batch, dataset, transform, seed)
-    pin = _pin if torch.cuda.is_available() else None
+    pin = partial(_pin, torch.cuda.current_device()) if torch.cuda.is_available() else None
     return load_in_order(load, positions, workers=workers, receive=pin)
 
 
@@ -121,6 +121,7 @@ def _load_batch(
     return Batch(rows.permute(0, 3, 1, 2), masks, [sample.name for sample in samples])
 
 
-def _pin(batch: Batch) -> Batch:
+def _pin(device: int, batch: Batch) -> Batch:
     """Copy a batch into page-locked memory, which a GPU reads while both go on computing."""
-    return Batch(batch.image.pin_memory(), batch.mask.pin_memory(), batch.names)
+    with torch.cuda.device(device):
+        return Batch(batch.image.pin_memory(), batch.mask.pin_memory(), batch.names)

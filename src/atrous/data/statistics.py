@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -60,7 +61,9 @@ def compute_mask_statistics(
     def count(index: int) -> np.ndarray | list[int] | str:
         return _count(dataset, index)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ExitStack() as stack:
+        pool = ThreadPoolExecutor(os.cpu_count())
+        stack.callback(pool.shutdown, cancel_futures=True)  # an error waits for no other mask
         for index, result in enumerate(pool.map(count, range(len(dataset)))):
             name = dataset.mask_paths[index].name
             if isinstance(result, str):
