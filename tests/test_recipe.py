@@ -38,6 +38,27 @@ def test_overrides_are_read_as_toml_or_text():
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("train.precision=32", "32"),
+        ('train.precision="32"', "32"),
+        ("train.precision=bf16", "bf16"),
+        ("data.val_split=2012", "2012"),
+        ("data.val_split=2024-01-01", "2024-01-01"),
+        ("data.root=1e3", "1e3"),
+    ],
+)
+def test_a_key_that_takes_text_needs_no_quotes(text, value):
+    section, _, name = text.partition("=")[0].partition(".")
+    recipe = build_recipe(apply_overrides({}, [text]))
+    assert getattr(getattr(recipe, section), name) == value
+
+
+def test_the_precision_of_a_recipe_may_be_a_number():
+    assert build_recipe({"train": {"precision": 32}}).train.precision == "32"
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"train": {"learning_rate": 1}}, "there is no key 'train.learning_rate'. Did you mean"),

@@ -32,6 +32,10 @@ class TrainingError(AtrousError):
     """Training that cannot go on, such as a loss that is not finite."""
 
 
+class AtrousWarning(UserWarning):
+    """Something to know that stops nothing; the command prints it as one paragraph."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the nearest known names, or all of them if few, or ''."""
     known = sorted(known)

@@ -199,6 +199,11 @@ class TrainRecipe(_Section):
     feature_cache: Literal["auto", "off"] = "auto"
     feature_cache_dir: str = ""
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _read_bits(cls, value: Any) -> Any:
+        return "32" if value == 32 else value
+
     @field_validator("duration", "warmup", "validate_every", "save_every")
     @classmethod
     def _check_duration(cls, text: str) -> str:
@@ -296,7 +301,8 @@ def format_recipe(recipe: Recipe) -> str:
 def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Mapping[str, Any]:
     """Return nested values with `section.key=value` texts applied, each value read as TOML.
 
-    A value that is not TOML is taken as a string, so quotes are not needed.
+    Quotes are not needed: a value that is not TOML is a string, and so is any value of a key that
+    takes strings, such as 32 for `train.precision`.
 
     Raises:
         ConfigError: A text has no `=`.
@@ -311,8 +317,16 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Mapp
             parsed = parse_toml(f"value = {value}")["value"]
         except ValueError:
             parsed = value.strip()
+        if _takes_text(key.strip()) and not isinstance(parsed, str):
+            parsed = value.strip()
         values = set_key(values, key.strip(), parsed)
     return values
+
+
+def _takes_text(key: str) -> bool:
+    """Return whether a recipe key holds a string, free or one of a few."""
+    section, _, name = key.partition(".")
+    return isinstance(Recipe().model_dump().get(section, {}).get(name), str)
 
 
 def set_key(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -90,7 +86,6 @@ def test_a_batch_may_be_longer_than_the_data(dataset):
     assert len(batch.names) == 17
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_number_of_workers_changes_no_batch(dataset, workers):
     assert_equal(load(dataset, workers=workers), load(dataset))
@@ -142,19 +137,6 @@ def test_a_bad_file_gives_its_own_message_without_a_traceback(dataset, workers):
         assert str(caught.value) == str(expected.value)
 
 
-def die(sample, seed):
-    os._exit(1)
-
-
-def test_a_worker_that_is_killed_is_told_in_words(dataset):
-    with pytest.raises(DataError, match=r"reads pictures ahead was killed.* use fewer workers"):
-        list(
-            build_train_loader(
-                dataset, die, batch_size=2, seed=0, start_batch=0, num_batches=2, workers=1
-            )
-        )
-
-
 def test_a_negative_number_of_workers(dataset):
     with pytest.raises(ConfigError, match="0 or more, not -1"):
         build_eval_loader(dataset, workers=-1)
@@ -164,31 +146,3 @@ def test_reading_in_this_process_leaves_its_signals(dataset):
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     list(build_eval_loader(dataset, workers=0))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-
-
-def test_signals_to_the_whole_group_leave_the_workers_to_finish(dataset):
-    program = f"""
-        import os, signal
-        from atrous.data import TrainTransform, build_train_loader, open_dataset
-        caught = []
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, frame: caught.append(number))
-        loader = build_train_loader(
-            open_dataset({str(dataset.root)!r}, "train"), TrainTransform(size_hw=(8, 8)),
-            batch_size=2, seed=0, start_batch=0, num_batches=30, workers=2,
-        )
-        for step, batch in enumerate(loader):
-            if step == 2:
-                os.killpg(0, signal.SIGINT)
-                os.killpg(0, signal.SIGTERM)
-        print(step, len(caught))
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        timeout=60,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.stdout.split() == ["29", "2"], done.stderr

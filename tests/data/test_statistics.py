@@ -1,3 +1,6 @@
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from atrous.data import (
     compute_class_weights,
     compute_mask_statistics,
     open_dataset,
+    statistics,
 )
 from atrous.errors import ConfigError, DataError
 
@@ -29,6 +33,25 @@ def make_dataset(folder, masks, image_hw=(2, 3), ignore_index=9) -> Segmentation
         image_paths=images,
         mask_paths=[path.with_suffix(".png") for path in images],
     )
+
+
+def test_an_error_of_whoever_listens_waits_for_no_other_mask(tmp_path, monkeypatch):
+    dataset = make_dataset(tmp_path, [[[0, 0, 0]]])
+    dataset = replace(dataset, names=dataset.names * 999, mask_paths=dataset.mask_paths * 999)
+    counted = []
+
+    def count(dataset, index):
+        counted.append(index)
+        time.sleep(0.005)
+        return np.zeros(256, np.int64)
+
+    def listen(done, total):
+        raise KeyError
+
+    monkeypatch.setattr(statistics, "_count", count)
+    with pytest.raises(KeyError):
+        compute_mask_statistics(dataset, listen)
+    assert len(counted) < 900
 
 
 def test_pixels_are_counted(tmp_path):

@@ -1,6 +1,7 @@
 """Evaluation of a model with known answers, and of run folders."""
 
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -67,6 +68,22 @@ def test_ranks_share_the_pictures_and_their_counts_add_up(color_model, colored_d
     total = parts[0].counts + parts[1].counts
     assert total.confusion.tolist() == whole.confusion.tolist()
     assert total.num_images == 2
+
+
+@pytest.mark.parametrize("failure", ["image", "listener"])
+def test_a_failure_leaves_no_worker_behind(colored_data, color_model, failure):
+    dataset = open_dataset(colored_data, "val")
+    if failure == "image":
+        dataset.image_paths[1].write_text("no image")
+
+    def listen(result):
+        assert len(multiprocessing.active_children()) == 1
+        if failure == "listener":
+            raise DataError("of the listener")
+
+    with pytest.raises(DataError):
+        evaluate_model(color_model, dataset, workers=1, on_image=listen)
+    assert multiprocessing.active_children() == []
 
 
 def test_modules_are_left_in_the_mode_they_were_in(colored_data, color_model):

@@ -127,6 +127,32 @@ def test_dice_of_certain_predictions_is_one_minus_f1():
     )
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 5.0, 0.0, 0.2]])
+def test_the_losses_of_parts_add_up_to_that_of_the_whole(weights):
+    logits, mask = (torch.cat(pair) for pair in zip(make_batch(0), make_batch(1), strict=True))
+    mask[0, 2:] = VOID  # the parts have unequal numbers of labelled pixels, the last has none
+    mask[-1] = VOID
+    criterion = SegmentationLoss(
+        cross_entropy=0.7, focal=1.3, label_smoothing=0.1, auxiliary=0.4, class_weights=weights
+    )
+    whole = logits.clone().requires_grad_()
+    criterion(whole, mask, whole * 2).backward()
+    parts = [part.clone().requires_grad_() for part in logits.split(1)]
+    masks = mask.split(1)
+    shares = criterion.compute_shares([part.to(torch.uint8) for part in masks])
+    for part, truth, share in zip(parts, masks, shares, strict=True):
+        criterion(part, truth, part * 2, share).backward()
+    assert whole.grad[0].any()
+    torch.testing.assert_close(torch.cat([part.grad for part in parts]), whole.grad)
+
+
+def test_a_batch_alone_is_the_whole_and_ignored_pixels_alone_count_nothing():
+    void = torch.full((1, 4, 4), VOID, dtype=torch.uint8)
+    criterion = SegmentationLoss()
+    assert criterion.compute_shares([void]) == [(1.0, 1.0)]
+    assert criterion.compute_shares([void, void]) == [(0.0, 0.0)] * 2
+
+
 def test_terms_add_up_and_the_auxiliary_logits_count_by_their_weight():
     logits, mask = make_batch()
     other, _ = make_batch(1)

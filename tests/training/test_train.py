@@ -1,7 +1,9 @@
 """The training loop from outside: what is in the run folder afterwards."""
 
+import errno
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -14,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from atrous.classes import VOID
 from atrous.data import open_dataset
 from atrous.data.shapes import write_shapes
 from atrous.errors import CheckpointError, ConfigError, DataError, TrainingError, WeightsError
@@ -178,22 +181,25 @@ def test_a_run_goes_on_without_its_initial_weights(finished, make_recipe, tmp_pa
     assert train(recipe, tmp_path / "run").reason == "finished"
 
 
-def test_accumulated_batches_are_one_step_of_their_mean(make_recipe, shapes):
-    # Group norm and no dropout, so that pictures do not depend on their neighbours.
+def test_accumulated_batches_are_one_step_of_one_large_batch(make_recipe, shapes):
+    # Group norm and no dropout, so that images do not depend on their neighbours.
     common = {"model__norm": "group", "model__dropout": 0.0, "train__optimizer": "sgd"}
     common |= {"data__crop": None, "data__size": 64}
-    changes = []
-    for batch_size, accumulate in ((4, 1), (2, 2)):
+    results = []
+    for batch_size, accumulate in ((4, 1), (2, 2), (1, 4)):
         recipe = make_recipe(train__batch_size=batch_size, train__accumulate=accumulate, **common)
         dataset = open_dataset(shapes, "train")
-        learner = Learner(recipe, dataset.classes, None)
-        batches = load_batches(recipe, dataset, first_step=0, num_steps=1)
-        before = learner.model.head.classifier.weight.detach().clone()
-        learner.update(batches, step=0, lr=0.1)
-        changes.append(learner.model.head.classifier.weight.detach() - before)
-    scale = changes[0].abs().max()
-    assert scale > 1e-3
-    assert (changes[0] - changes[1]).abs().max() < 0.1 * scale
+        weights = [float(index % 4) for index in range(len(dataset.classes))]
+        learner = Learner(recipe, dataset.classes, weights)
+        batches = list(load_batches(recipe, dataset, first_step=0, num_steps=1))
+        first = batches[0].mask[0]
+        first[:] = VOID
+        first[:2, :3] = 1  # a scribble: few labelled pixels, which count no more than others
+        loss, grad_norm = learner.update(iter(batches), step=0, lr=0.1)
+        corner = learner.model.head.classifier.weight[:2, 0, 0, 0].tolist()
+        results.append([loss, grad_norm, *corner])
+    assert results[1] == pytest.approx(results[0], rel=1e-3)
+    assert results[2] == pytest.approx(results[0], rel=1e-3)
 
 
 def test_one_picture_per_batch_trains(make_recipe, tmp_path):
@@ -232,8 +238,8 @@ def test_clock_time_becomes_steps_once_and_for_all(make_recipe, tmp_path):
 def test_a_loss_that_is_not_finite_stops_and_tells_the_pictures(make_recipe, tmp_path, monkeypatch):
     original = Learner._accumulate
 
-    def poisoned(self, batch, seed):
-        loss = original(self, batch, seed)
+    def poisoned(self, *arguments):
+        loss = original(self, *arguments)
         self.calls = getattr(self, "calls", 0) + 1
         return math.nan if self.calls == 3 else loss
 
@@ -283,6 +289,41 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     with pytest.raises(error, match=message):
         train(make_recipe(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_a_labelled_pixel_is_refused_before_the_first_step(
+    make_recipe, tmp_path, split
+):
+    write_shapes(tmp_path / "data", num_train=2, num_val=1, size_px=64)
+    for path in open_dataset(tmp_path / "data", split).mask_paths:
+        Image.new("L", (64, 64), VOID).save(path)
+    recipe = make_recipe(data__root=str(tmp_path / "data"))
+    with pytest.raises(DataError, match=f"Split '{split}' has no labelled pixel: all [12] masks"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["train", "validating", "computing_features"])
+def test_what_a_listener_raises_comes_out_as_it_is_and_leaves_no_process(
+    make_recipe, tmp_path, kind
+):
+    raised = OSError(errno.ENOSPC, "of the listener")
+
+    def listen(record):
+        if record["kind"] == kind:
+            assert multiprocessing.active_children()
+            raise raised
+
+    frozen = {"model__freeze": "backbone", "data__crop": None, "data__size": 64}
+    recipe = make_recipe(
+        train__workers=1, train__validate_every="1it", train__ema=0.0,
+        **({**frozen, "data__brightness": 0.0} if kind == "computing_features" else {}),
+    )  # fmt: skip
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        train(recipe, tmp_path / "run", listener=listen)
+    assert caught.value is raised
+    assert multiprocessing.active_children() == []
 
 
 def test_masks_with_wrong_values_are_found_before_training(shapes, make_recipe, tmp_path):

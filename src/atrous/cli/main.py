@@ -3,7 +3,6 @@
 import sys
 
 import typer
-from rich.markup import escape
 
 from atrous.cli import (
     check,
@@ -21,8 +20,7 @@ from atrous.cli import (
     verify_resume,
 )
 from atrous.cli.allocator import keep_freed_memory
-from atrous.cli.console import Console
-from atrous.errors import AtrousError
+from atrous.cli.failures import describe_failure, print_error, print_warnings_as_paragraphs
 
 app = typer.Typer(
     name="atrous",
@@ -48,12 +46,16 @@ app.add_typer(data.app, name="data")
 
 
 def run() -> None:
-    """Run the command; a user's mistake ends it with one paragraph and exit code 2."""
+    """Run the command; a mistake, or a limit of the machine, is one paragraph and exit code 2."""
     keep_freed_memory()
+    print_warnings_as_paragraphs()
     try:
         app()
-    except AtrousError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        message = describe_failure(error)
+        if message is None:
+            raise
+        print_error(message)
+        sys.exit(2)

@@ -11,6 +11,7 @@ from atrous.data.sample import Sample, read_image, read_mask
 from atrous.data.statistics import (
     MaskStatistics,
     check_foreground,
+    check_labelled,
     compute_class_weights,
     compute_mask_statistics,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "build_eval_loader",
     "build_train_loader",
     "check_foreground",
+    "check_labelled",
     "compute_class_weights",
     "compute_mask_statistics",
     "compute_sample_order",

@@ -5,20 +5,17 @@ Position p of the stream is picture `compute_sample_order(n, seed, p // n)[p % n
 any worker.
 """
 
-import signal
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.sample import Sample
-from atrous.errors import ConfigError, DataError
+from atrous.data.workers import load_in_order
 from atrous.seeds import compute_seed
 
 Transform = Callable[[Sample, int], Sample]
@@ -63,8 +60,10 @@ def build_train_loader(
     workers: int,
     rank: int = 0,
     world_size: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Return batches `start_batch` … `start_batch + num_batches - 1`, every one of them full.
+
+    Whoever does not take all of them closes the generator, which ends the worker processes.
 
     Of the stream, batch k holds `batch_size * world_size` positions, of which this rank takes
     the `rank`-th part. Starting anywhere takes the same time, and the number of workers changes
@@ -82,102 +81,47 @@ def build_train_loader(
         world_size: Processes that share each batch.
 
     Raises:
-        DataError: While iterating, a file cannot be used; the message is that of the reader.
+        ConfigError: The number of workers is negative.
+        DataError: While iterating, a file cannot be used, or a worker process was killed.
     """
-    positions = [
+    positions = (
         range(
             (batch * world_size + rank) * batch_size, (batch * world_size + rank + 1) * batch_size
         )
         for batch in range(start_batch, start_batch + num_batches)
-    ]
-    stream = _Stream(dataset, transform, seed)
-    return _iterate(stream, workers=workers, batch_sampler=positions, collate_fn=_collate)
+    )
+    load = partial(_load_batch, dataset, transform, seed)
+    pin = partial(_pin, torch.cuda.current_device()) if torch.cuda.is_available() else None
+    return load_in_order(load, positions, workers=workers, receive=pin)
 
 
 def build_eval_loader(
     dataset: SegmentationDataset, *, workers: int, rank: int = 0, world_size: int = 1
-) -> Iterator[Sample]:
+) -> Generator[Sample]:
     """Return the samples in order, at their own sizes: those at rank, rank + world_size, …
 
+    Whoever does not take all of them closes the generator, which ends the worker processes.
+
     Raises:
-        DataError: While iterating, a file cannot be used; the message is that of the reader.
+        ConfigError: The number of workers is negative.
+        DataError: While iterating, a file cannot be used, or a worker process was killed.
     """
-    indices = range(rank, len(dataset), world_size)
-    return _iterate(_Pictures(dataset), workers=workers, sampler=indices, batch_size=None)
+    return load_in_order(dataset.load, range(rank, len(dataset), world_size), workers=workers)
 
 
-# A DataError that a worker raises would reach the parent with a traceback in its message, so
-# workers hand it over like a sample.
+def _load_batch(
+    dataset: SegmentationDataset, transform: Transform, seed: int, positions: range
+) -> Batch:
+    samples = []
+    for position in positions:
+        epoch, index = stream_position(position, len(dataset), seed)
+        samples.append(transform(dataset.load(index), compute_seed(seed, epoch, index)))
+    rows = torch.stack([sample.image.as_subclass(Tensor).permute(1, 2, 0) for sample in samples])
+    masks = torch.stack([sample.mask.as_subclass(Tensor) for sample in samples])
+    return Batch(rows.permute(0, 3, 1, 2), masks, [sample.name for sample in samples])
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    dataset: SegmentationDataset
-
-    def __getitem__(self, index: int) -> Sample | DataError:
-        try:
-            return self.dataset.load(index)
-        except DataError as error:
-            return error
-
-
-@dataclass(frozen=True)
-class _Stream:
-    dataset: SegmentationDataset
-    transform: Transform
-    seed: int
-
-    def __getitem__(self, position: int) -> Sample | DataError:
-        epoch, index = stream_position(position, len(self.dataset), self.seed)
-        try:
-            sample = self.dataset.load(index)
-        except DataError as error:
-            return error
-        return self.transform(sample, compute_seed(self.seed, epoch, index))
-
-
-def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
-    good = []
-    for sample in samples:
-        if isinstance(sample, DataError):
-            return sample
-        good.append(sample)
-    rows = torch.stack([sample.image.as_subclass(Tensor).permute(1, 2, 0) for sample in good])
-    masks = torch.stack([sample.mask.as_subclass(Tensor) for sample in good])
-    return Batch(rows.permute(0, 3, 1, 2), masks, [sample.name for sample in good])
-
-
-def _iterate(source: Any, *, workers: int, **options: Any) -> Iterator[Any]:
-    if workers < 0:
-        raise ConfigError(f"The number of workers must be 0 or more, not {workers}.")
-    loader: Iterable[Any] = DataLoader(
-        source,
-        num_workers=workers,
-        worker_init_fn=_ignore_signals,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # else each loader would advance the global random state
-        **options,
-    )
-    return _raise_errors(loader)
-
-
-def _raise_errors(loader: Iterable[Any]) -> Iterator[Any]:
-    try:
-        for item in loader:
-            if isinstance(item, DataError):
-                raise item
-            yield item
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise DataError(
-            f"A process that reads pictures ahead was killed: {error}. Mostly there is too little "
-            "memory, or too little shared memory (/dev/shm) in a container: use fewer workers, "
-            "or give the container more."
-        ) from error
-
-
-def _ignore_signals(worker: int) -> None:
-    """Leave Ctrl-C, and a SIGTERM to the whole process group, to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _pin(device: int, batch: Batch) -> Batch:
+    """Copy a batch into page-locked memory, which a GPU reads while both go on computing."""
+    with torch.cuda.device(device):
+        return Batch(batch.image.pin_memory(), batch.mask.pin_memory(), batch.names)

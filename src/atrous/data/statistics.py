@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -60,7 +61,9 @@ def compute_mask_statistics(
     def count(index: int) -> np.ndarray | list[int] | str:
         return _count(dataset, index)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ExitStack() as stack:
+        pool = ThreadPoolExecutor(os.cpu_count())
+        stack.callback(pool.shutdown, cancel_futures=True)  # an error waits for no other mask
         for index, result in enumerate(pool.map(count, range(len(dataset)))):
             name = dataset.mask_paths[index].name
             if isinstance(result, str):
@@ -130,6 +133,21 @@ def check_foreground(dataset: SegmentationDataset, statistics: MaskStatistics) -
             f"{dataset.mask_paths[0].parent} hold 0 and 255 only, and 255 is void: only class 0 "
             "would be left to learn. If 255 marks the foreground, write 1 instead: "
             f"`atrous check {dataset.root} --fix DIR` does."
+        )
+
+
+def check_labelled(dataset: SegmentationDataset, statistics: MaskStatistics) -> None:
+    """Refuse a split of which nothing could be learned or scored: all of its pixels are ignored.
+
+    Raises:
+        DataError: No pixel of the split has a class.
+    """
+    if not any(statistics.pixels):
+        raise DataError(
+            f"Split '{dataset.split}' has no labelled pixel: all {len(dataset)} masks in "
+            f"{dataset.mask_paths[0].parent} hold nothing but ignored pixels "
+            f"({dataset.ignore_index}). Label some of its images, choose another split, or correct "
+            "the ignore index if that value is a class."
         )
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -127,19 +128,20 @@ def evaluate_engine(
     check_classes(engine.card, dataset)
     counts, loss_sum, num_labelled = Counts(len(dataset.classes)), 0.0, 0
     start_s = time.perf_counter()
-    samples = build_eval_loader(dataset, workers=workers, rank=rank, world_size=world_size)
-    for sample in samples:
-        logits = engine.compute_logits(sample.image)
-        check_finite(logits, sample.name)
-        prediction = compute_mask(logits)
-        image_counts = counts.update(prediction, sample.mask)
-        # Each labelled pixel is either a hit or a miss of its own class.
-        num_pixels = int(image_counts[:, [0, 2]].sum())
-        if criterion is not None and num_pixels:
-            loss_sum += num_pixels * _compute_loss(criterion, logits, sample.mask)
-            num_labelled += num_pixels
-        if on_image is not None:
-            on_image(ImageResult(sample.name, logits, prediction, sample.mask, image_counts))
+    loader = build_eval_loader(dataset, workers=workers, rank=rank, world_size=world_size)
+    with closing(loader) as samples:
+        for sample in samples:
+            logits = engine.compute_logits(sample.image)
+            check_finite(logits, sample.name)
+            prediction = compute_mask(logits)
+            image_counts = counts.update(prediction, sample.mask)
+            # Each labelled pixel is either a hit or a miss of its own class.
+            num_pixels = int(image_counts[:, [0, 2]].sum())
+            if criterion is not None and num_pixels:
+                loss_sum += num_pixels * _compute_loss(criterion, logits, sample.mask)
+                num_labelled += num_pixels
+            if on_image is not None:
+                on_image(ImageResult(sample.name, logits, prediction, sample.mask, image_counts))
     loss = None if criterion is None else loss_sum / max(num_labelled, 1)
     return Evaluation(counts, loss, time.perf_counter() - start_s)
 
@@ -172,7 +174,8 @@ def check_finite(logits: Tensor, name: str) -> None:
         raise WeightsError(
             f"The model's logits for picture {name} are not finite numbers, so nothing can be "
             "scored. The weights are damaged or the training diverged: take an earlier "
-            "checkpoint, or try --precision 32."
+            "checkpoint, or compute in float32: --precision 32, in a training "
+            "--set train.precision=32."
         )
 
 

@@ -1,6 +1,6 @@
 """The training batches of a recipe, from any step on."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from atrous.data import Batch, SegmentationDataset, TrainTransform, build_train_loader
 from atrous.recipe import DataRecipe, Recipe
@@ -8,8 +8,10 @@ from atrous.recipe import DataRecipe, Recipe
 
 def load_batches(
     recipe: Recipe, dataset: SegmentationDataset, *, first_step: int, num_steps: int
-) -> Iterator[Batch]:
-    """Yield the batches of `num_steps` optimizer steps, `train.accumulate` for each.
+) -> Generator[Batch]:
+    """Return the batches of `num_steps` optimizer steps, `train.accumulate` for each.
+
+    Whoever does not take all of them closes the generator, which ends the worker processes.
 
     Args:
         recipe: Says how pictures are changed, and how many make a batch.
@@ -18,16 +20,14 @@ def load_batches(
         num_steps: For how many steps to read.
     """
     settings = recipe.train
-    return iter(
-        build_train_loader(
-            dataset,
-            build_transform(recipe.data),
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            start_batch=first_step * settings.accumulate,
-            num_batches=num_steps * settings.accumulate,
-            workers=settings.workers,
-        )
+    return build_train_loader(
+        dataset,
+        build_transform(recipe.data),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        start_batch=first_step * settings.accumulate,
+        num_batches=num_steps * settings.accumulate,
+        workers=settings.workers,
     )
 
 

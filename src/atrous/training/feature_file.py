@@ -5,8 +5,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -125,7 +125,7 @@ class FeatureFile:
 
     def write(
         self,
-        compute_records: Callable[[int], Iterable[Tensor]],
+        compute_records: Callable[[int], Generator[Tensor]],
         *,
         should_stop: Callable[[], bool],
         on_progress: Callable[[int], None],
@@ -149,16 +149,17 @@ class FeatureFile:
             with open(self._part, "ab") as file:
                 file.truncate(count * self.layout.record_bytes)
                 noted_s = time.monotonic()
-                for records in compute_records(count):
-                    file.write(records.numpy().data)
-                    count += len(records)
-                    on_progress(count)
-                    stopping = should_stop() and count < self.num_pictures
-                    if stopping or time.monotonic() - noted_s > _NOTE_EVERY_S:
-                        self._write_note(file, count)
-                        noted_s = time.monotonic()
-                    if stopping:
-                        return
+                with closing(compute_records(count)) as parts:
+                    for records in parts:
+                        file.write(records.numpy().data)
+                        count += len(records)
+                        on_progress(count)
+                        stopping = should_stop() and count < self.num_pictures
+                        if stopping or time.monotonic() - noted_s > _NOTE_EVERY_S:
+                            self._write_note(file, count)
+                            noted_s = time.monotonic()
+                        if stopping:
+                            return
                 self._write_note(file, count)
             os.replace(self._part, self.path)
             self._note.unlink()

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -123,8 +124,6 @@ class FeatureCache:
                 self.file.path.with_suffix(".json"), lambda file: file.write(text.encode())
             )
             self.file.write(self._compute_records, should_stop=should_stop, on_progress=on_progress)
-        except BrokenPipeError:  # of whoever listens
-            raise
         except OSError as error:
             raise ConfigError(
                 f"The features cannot be written to {self.folder}: {error}. Make room or name "
@@ -132,7 +131,7 @@ class FeatureCache:
                 "--feature-cache off."
             ) from error
 
-    def load_batches(self, *, first_step: int, num_steps: int) -> Iterator[FeatureBatch]:
+    def load_batches(self, *, first_step: int, num_steps: int) -> Generator[FeatureBatch]:
         """Yield the same samples as `load_batches` does, with features in place of pictures."""
         settings, num_samples = self.recipe.train, len(self.dataset)
         transform = build_transform(self.recipe.data)
@@ -153,7 +152,7 @@ class FeatureCache:
             features, mask = self.file.read(pictures, mirrored)
             yield FeatureBatch(features, mask, [self.dataset.names[index] for index in pictures])
 
-    def _compute_records(self, first: int) -> Iterator[Tensor]:
+    def _compute_records(self, first: int) -> Generator[Tensor]:
         dataset, layout = self.dataset, self.file.layout
         rest = replace(
             dataset,
@@ -165,16 +164,17 @@ class FeatureCache:
         batch_size = self.recipe.train.batch_size
         images: list[Tensor] = []
         masks: list[Tensor] = []
-        for sample in build_eval_loader(rest, workers=self.recipe.train.workers):
-            resized = resize(sample, 0)
-            images.append(resized.image.as_subclass(Tensor))
-            masks.append(resized.mask.as_subclass(Tensor))
-            if len(images) == batch_size or first + len(images) == len(dataset):
-                first += len(images)
-                image = torch.stack(images)
-                seen = (image, image.flip(-1))[: layout.num_copies]
-                yield layout.pack([self.compute(copy) for copy in seen], torch.stack(masks))
-                images, masks = [], []
+        with closing(build_eval_loader(rest, workers=self.recipe.train.workers)) as samples:
+            for sample in samples:
+                resized = resize(sample, 0)
+                images.append(resized.image.as_subclass(Tensor))
+                masks.append(resized.mask.as_subclass(Tensor))
+                if len(images) == batch_size or first + len(images) == len(dataset):
+                    first += len(images)
+                    image = torch.stack(images)
+                    seen = (image, image.flip(-1))[: layout.num_copies]
+                    yield layout.pack([self.compute(copy) for copy in seen], torch.stack(masks))
+                    images, masks = [], []
 
 
 def measure_layout(recipe: Recipe, learner: "Learner") -> FeatureLayout:

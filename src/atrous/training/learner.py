@@ -21,7 +21,7 @@ from atrous.recipe import Recipe, TrainRecipe
 from atrous.seeds import compute_seed
 from atrous.training.features import FeatureBatch, uses_feature_cache
 from atrous.training.freeze import FrozenPart
-from atrous.training.losses import SegmentationLoss
+from atrous.training.losses import SegmentationLoss, Share
 from atrous.training.schedules import compute_ema_decay
 
 
@@ -110,6 +110,8 @@ class Learner:
     ) -> tuple[float, float]:
         """Do one optimizer step over `accumulate` batches and return loss and gradient norm.
 
+        The batches count by their labelled pixels, so that the loss is that of one large batch.
+
         Args:
             batches: Where the next batches come from.
             step: Steps finished before this one.
@@ -125,14 +127,14 @@ class Learner:
                 norm.eval()
         if self.frozen is not None:
             self.frozen.set_eval()
-        num_batches = self.settings.accumulate
-        names: list[str] = []
+        parts = [next(batches) for _ in range(self.settings.accumulate)]
+        names = [name for batch in parts for name in batch.names]
+        shares = self.criterion.compute_shares([batch.mask for batch in parts])
         total = 0.0
-        for part in range(num_batches):
-            batch = next(batches)
-            names += batch.names
-            with self.fabric.no_backward_sync(self._wrapped, enabled=part + 1 < num_batches):
-                total += self._accumulate(batch, compute_seed(self.settings.seed, step, part))
+        for part, (batch, share) in enumerate(zip(parts, shares, strict=True)):
+            seed = compute_seed(self.settings.seed, step, part)
+            with self.fabric.no_backward_sync(self._wrapped, enabled=part + 1 < len(parts)):
+                total += self._accumulate(batch, share, seed)
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         grad_norm = torch.nn.utils.get_total_norm(grads, foreach=True)
         if not math.isfinite(total) or not math.isfinite(grad_norm.item()):
@@ -164,7 +166,7 @@ class Learner:
         with torch.inference_mode(), self.fabric.autocast():
             return self.cut.compute_features(self._prepare(image))
 
-    def _accumulate(self, batch: Batch | FeatureBatch, seed: int) -> float:
+    def _accumulate(self, batch: Batch | FeatureBatch, share: Share, seed: int) -> float:
         torch.manual_seed(seed)
         mask = batch.mask.to(self.fabric.device, non_blocking=True).long()
         if isinstance(batch, FeatureBatch):
@@ -173,7 +175,7 @@ class Learner:
             image = self._prepare(batch.image)
             with self.fabric.autocast():  # Fabric itself does this for `forward` alone
                 logits, auxiliary_logits = self._wrapped.compute_training_logits(image)
-        loss = self.criterion(logits, mask, auxiliary_logits) / self.settings.accumulate
+        loss = self.criterion(logits, mask, auxiliary_logits, share)
         self.fabric.backward(loss)
         return loss.item()
 

@@ -4,8 +4,8 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -74,7 +74,7 @@ class TrainingLoop:
         Args:
             features: What takes the place of the pictures, if it is kept.
         """
-        batches: Batches
+        batches: Generator[Batch] | Generator[FeatureBatch]
         num_steps = self.plan.total_steps - self.step
         if features is None:
             batches = load_batches(
@@ -82,13 +82,13 @@ class TrainingLoop:
             )
         else:
             batches = features.load_batches(first_step=self.step, num_steps=num_steps)
-        with RunLog(self.run.log, num_bytes=self.log_bytes) as self.log:
+        with closing(batches), RunLog(self.run.log, num_bytes=self.log_bytes) as self.log:
             self._record("session", event="start", step=self.step, **_describe_machine())
             self._warn_of_batch_norm()
             try:
                 reason = self._run_steps(batches)
             except BaseException as error:
-                with suppress(OSError):  # a full disk must not hide the error itself
+                with suppress(Exception):  # a full disk must not hide the error itself
                     reason = type(error).__name__
                     self._record("session", event="end", step=self.step, reason=reason)
                 raise

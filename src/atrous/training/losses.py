@@ -1,6 +1,8 @@
 """Losses over logits and masks; void pixels never count."""
 
 from collections.abc import Sequence
+from operator import mul, truediv
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +75,18 @@ def _lovasz_one_class(probs: Tensor, is_class: Tensor) -> Tensor:
     return torch.dot(errors, gradient.detach())
 
 
+class Share(NamedTuple):
+    """What one batch counts in the larger batch that it is a part of.
+
+    Attributes:
+        weighted: Its part of the class weights of all labelled pixels: that of cross entropy.
+        labelled: Its part of the labelled pixels: that of the other terms.
+    """
+
+    weighted: float = 1.0
+    labelled: float = 1.0
+
+
 class SegmentationLoss(nn.Module):
     """The weighted sum of the chosen terms, for the main and the auxiliary logits.
 
@@ -110,28 +124,57 @@ class SegmentationLoss(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights)
 
+    def compute_shares(self, masks: Sequence[Tensor]) -> list[Share]:
+        """Return what each of several batches counts in the one that they make together.
+
+        Shapes:
+            masks: uint8 (batch, H, W) each, void = 255
+        """
+        if len(masks) == 1:
+            return [Share()]
+        sums = []
+        for mask in masks:
+            pixels = torch.bincount(mask.flatten(), minlength=VOID + 1)[:VOID].tolist()
+            weights = [1.0] * VOID if self.class_weights is None else self.class_weights.tolist()
+            sums.append((sum(map(mul, pixels, weights)), sum(pixels)))
+        totals = [sum(column) or 1.0 for column in zip(*sums, strict=True)]
+        return [Share(*map(truediv, each, totals)) for each in sums]
+
     def forward(
-        self, logits: Tensor, mask: Tensor, auxiliary_logits: Tensor | None = None
+        self,
+        logits: Tensor,
+        mask: Tensor,
+        auxiliary_logits: Tensor | None = None,
+        share: Share = Share(),  # noqa: B008 (immutable)
     ) -> Tensor:
-        """Compute the loss in float32, whatever the precision of the logits."""
-        loss = self._compute_sum(logits.float(), mask)
+        """Compute the loss in float32, whatever the precision of the logits.
+
+        Args:
+            logits: Of the classifier.
+            mask: The ground truth.
+            auxiliary_logits: Of the auxiliary head, if there is one.
+            share: What this batch counts in a larger one; the losses of its parts add up to that
+                of the whole, exactly so for cross entropy and focal.
+        """
+        loss = self._compute_sum(logits.float(), mask, share)
         if auxiliary_logits is not None:
-            loss = loss + self.auxiliary * self._compute_sum(auxiliary_logits.float(), mask)
+            loss = loss + self.auxiliary * self._compute_sum(auxiliary_logits.float(), mask, share)
         return loss
 
-    def _compute_sum(self, logits: Tensor, mask: Tensor) -> Tensor:
+    def _compute_sum(self, logits: Tensor, mask: Tensor, share: Share) -> Tensor:
         terms = []
         if self.cross_entropy:
-            terms.append(self.cross_entropy * self._compute_cross_entropy(logits, mask))
+            factor = share.weighted * self.cross_entropy
+            terms.append(factor * self._compute_cross_entropy(logits, mask))
         if self.focal:
             focal = compute_focal_loss(
                 logits, mask, gamma=self.focal_gamma, weight=self.class_weights
             )
-            terms.append(self.focal * focal)
+            terms.append(share.labelled * self.focal * focal)
         if self.dice:
-            terms.append(self.dice * compute_dice_loss(logits, mask))
+            terms.append(share.labelled * self.dice * compute_dice_loss(logits, mask))
         if self.lovasz:
-            terms.append(self.lovasz * compute_lovasz_loss(logits, mask))
+            terms.append(share.labelled * self.lovasz * compute_lovasz_loss(logits, mask))
         return torch.stack(terms).sum()
 
     def _compute_cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:

@@ -1,16 +1,19 @@
 """One session of a run: what has to be right before it, the loop, what is drawn after it."""
 
+import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from atrous.data import (
     SegmentationDataset,
     check_foreground,
+    check_labelled,
     compute_mask_statistics,
     open_dataset,
 )
@@ -78,6 +81,7 @@ def train(
         DataError: The pictures cannot be used, or are not those that the run began with.
         CheckpointError: No checkpoint of the run is whole, or one cannot be saved.
         TrainingError: The loss is no longer a finite number, or a frozen part has changed.
+        Exception: Whatever the listener raises, as it is.
 
     Example:
         >>> from atrous import train
@@ -87,7 +91,7 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
     budget = None if stop_after is None else parse_duration(stop_after)
     run = RunFolder(Path(out))
-    listener = listener or (lambda record: None)
+    listener = _set_apart(listener) if listener else lambda record: None
     if not recipe.data.root:
         raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
     recipe = _settle_recipe(recipe, run)
@@ -105,13 +109,33 @@ def train(
     try:
         with StopRequest(budget) as stop, _lock(run):
             return _run_session(recipe, run, train_set, val_set, stop, listener)
-    except BrokenPipeError:  # of whoever listens, not of the run folder
-        raise
+    except ListenerError as error:
+        raise error.raised from None
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise  # nothing is wrong with the run folder
         raise CheckpointError(
             f"The run folder {run.path} cannot be written: {error}. What was saved before is still "
             "good: mend the cause, and start the same command again to go on from there."
         ) from error
+
+
+class ListenerError(Exception):
+    """Carries what a listener raised past those who would take it for their own failure."""
+
+    def __init__(self, raised: Exception) -> None:
+        super().__init__()
+        self.raised = raised
+
+
+def _set_apart(listener: Listener) -> Listener:
+    def listen(record: dict[str, Any]) -> None:
+        try:
+            listener(record)
+        except Exception as error:
+            raise ListenerError(error) from error
+
+    return listen
 
 
 def _run_session(
@@ -219,7 +243,8 @@ def _make_plan(
 
     statistics = compute_mask_statistics(train_set, on_progress)
     check_foreground(train_set, statistics)
-    compute_mask_statistics(val_set, on_progress)
+    check_labelled(train_set, statistics)
+    check_labelled(val_set, compute_mask_statistics(val_set, on_progress))
 
     def measure(class_weights: list[float] | None) -> Speed:
         listener({"kind": "measuring"})

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from atrous.data import Batch, SegmentationDataset
 from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
@@ -28,13 +28,16 @@ def measure_speed(
 
 
 def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
-    batches: Iterator[Batch | FeatureBatch]
-    if learner.cut is None:
-        num_steps = _WARMUP_STEPS + _MOST_STEPS
-        batches = load_batches(recipe, dataset, first_step=0, num_steps=num_steps)
-    else:
+    if learner.cut is not None:
         layout = measure_layout(recipe, learner)
-        batches = itertools.repeat(make_random_batch(layout, recipe.train.batch_size))
+        repeated = itertools.repeat(make_random_batch(layout, recipe.train.batch_size))
+        return _time_steps(learner, repeated)
+    num_steps = _WARMUP_STEPS + _MOST_STEPS
+    with closing(load_batches(recipe, dataset, first_step=0, num_steps=num_steps)) as batches:
+        return _time_steps(learner, batches)
+
+
+def _time_steps(learner: Learner, batches: Iterator[Batch | FeatureBatch]) -> float:
     for step in range(_WARMUP_STEPS):
         learner.update(batches, step=step, lr=0.0)
     started_s, elapsed_s, num_steps = time.perf_counter(), 0.0, 0

@@ -1,0 +1,78 @@
+"""What the command says of a failure, as one paragraph."""
+
+import errno
+import sys
+import warnings
+from typing import TextIO
+
+from rich.markup import escape
+
+from atrous.cli.console import Console
+from atrous.errors import AtrousError, AtrousWarning
+
+_NO_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "allocate memory",
+    "alloc_failed",
+    "bad_alloc",
+    "unable to mmap",
+    "can't start new thread",
+)
+"""How torch, CUDA, the loader of libraries and Python say so, in lower case."""
+
+
+def describe_failure(error: BaseException) -> str | None:
+    """Return the paragraph for an error that is no bug, or None.
+
+    Besides an `AtrousError`, these are the machine's limits: memory, open files, disk space.
+    """
+    if isinstance(error, AtrousError):
+        return str(error)
+    text = (str(error) or type(error).__name__).splitlines()[0][:300]
+    number = error.errno if isinstance(error, OSError) else None
+    if (
+        isinstance(error, MemoryError)
+        or number == errno.ENOMEM
+        or any(sign in text.lower() for sign in _NO_MEMORY)
+    ):
+        return (
+            f"There is not enough memory: {text}. Compute with less at a time: when training, a "
+            "smaller --batch-size (with --accumulate for the same step), --crop or --size, or "
+            "fewer --workers; when evaluating or predicting, --window 512."
+        )
+    if number in (errno.EMFILE, errno.ENFILE) or "too many open files" in text.lower():
+        return (
+            f"Too many files are open at once: {text}. Use fewer --workers, or raise the limit "
+            "with `ulimit -n`."
+        )
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full: {text}. Make room, and start the same command again."
+    return None
+
+
+def print_error(message: str) -> None:
+    """Print the paragraph of an error to stderr."""
+    Console(stderr=True).print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+
+
+def print_warnings_as_paragraphs() -> None:
+    """From now on show an `AtrousWarning` without the place in the code that gave it."""
+    show = warnings.showwarning
+
+    def show_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, AtrousWarning):
+            sys.stdout.flush()
+            text = f"[yellow]Warning:[/] {escape(str(message))}"
+            Console(stderr=True).print(text, highlight=False)
+        else:
+            show(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show_warning
