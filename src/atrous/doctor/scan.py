@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +16,7 @@ from PIL import Image
 
 from atrous.data.sample import (
     UNREADABLE,
+    describe_float_mask,
     describe_unreadable,
     holds_indices,
     read_orientation,
@@ -29,6 +31,7 @@ from atrous.doctor.fit import (
     compute_label_edges,
     compute_picture_edges,
 )
+from atrous.doctor.object_ids import find_scattered
 from atrous.doctor.prints import compute_print
 from atrous.errors import DataError
 
@@ -191,12 +194,16 @@ def _read_mask(path: Path) -> _ReadMask:
         picture.load()
     hw = picture.height, picture.width
     is_jpeg = picture.format in ("JPEG", "MPO")
+    if picture.mode == "F":
+        raise DataError(describe_float_mask(path))
     if not holds_indices(picture):
-        if picture.mode == "F":
-            reduce_to_8_bits(picture, path)
         counts: Any = picture.convert("RGB").getcolors(MOST_COLORS)
         colors = None if counts is None else {color: count for count, color in counts}
-        return _ReadMask(MaskFacts(hw, picture.mode, is_jpeg, None, colors), None)
+        facts = MaskFacts(hw, picture.mode, is_jpeg, None, colors)
+        if facts.grey_values is not None:
+            grey = np.asarray(picture.convert("RGB").getchannel(0))
+            facts = replace(facts, scattered=find_scattered(grey))
+        return _ReadMask(facts, None)
     indices = np.asarray(picture)
     if indices.dtype == bool:
         indices = indices.astype(np.uint8)
@@ -210,6 +217,7 @@ def _read_mask(path: Path) -> _ReadMask:
         palette=_read_palette(picture),
         num_ramps=num_ramps,
         num_jumps=num_jumps,
+        scattered=find_scattered(indices),
         digest=hashlib.blake2b(indices.tobytes(), digest_size=16).digest(),
     )
     return _ReadMask(facts, compute_label_edges(indices))
