@@ -1,5 +1,6 @@
 """Checks of the files themselves: are they there, can they be read, do they go together."""
 
+from atrous.data.pairs import describe_overlooked
 from atrous.data.sample import shorten
 from atrous.doctor.facts import PairFacts
 from atrous.doctor.findings import Finding, FoundFile, build_finding
@@ -14,7 +15,7 @@ _CLEARLY = 1.5
 def check_unpaired(survey: Survey) -> list[Finding]:
     """Find pictures without a mask and masks without a picture."""
     files = []
-    parts = []
+    parts, overlooked = [], {}
     for split, found in survey.splits.items():
         if _is_unlabelled(survey, split):
             continue
@@ -25,6 +26,7 @@ def check_unpaired(survey: Survey) -> list[Finding]:
         ):
             if names:
                 parts.append(f"{len(names)} of '{split}' without a {what}")
+                overlooked[describe_overlooked(folder)] = True
             for name in names:
                 path = has.get(name, folder / name)
                 detail = f"no {what} of this name"
@@ -35,7 +37,8 @@ def check_unpaired(survey: Survey) -> list[Finding]:
     if not files:
         return []
     num_matched = sum(map(len, survey.matches.values()))
-    return [build_finding("unpaired", "; ".join(parts) + ".", files, num_matched=num_matched)]
+    summary = "; ".join(parts) + "." + "".join(overlooked)
+    return [build_finding("unpaired", summary, files, num_matched=num_matched)]
 
 
 def check_unlabelled(survey: Survey) -> list[Finding]:

@@ -210,9 +210,9 @@ def check_interpolated(survey: Survey) -> list[Finding]:
 
 def check_values(survey: Survey) -> list[Finding]:
     """Find masks with values that are neither a class nor ignored."""
-    files, values = [], set()
+    files, values, binary = [], set(), list_binary_masks(survey)
     for index, mask in survey.index_masks:
-        wrong = survey.list_wrong_values(mask)
+        wrong = [] if index in binary else survey.list_wrong_values(mask)
         if wrong and not is_interpolated(mask) and not is_swapped(survey.pairs[index]):
             values.update(wrong)
             files.append(survey.found_mask(index, shorten(wrong)))
