@@ -96,7 +96,7 @@ class DataRecipe(_Section):
     format: Literal["auto", "voc", "pairs"] = "auto"
     train_split: str = "train"
     val_split: str = "val"
-    ignore_index: int | None = Field(None, ge=0, le=255)
+    ignore_index: int | None = None
     size: int | None = Field(None, ge=32)
     crop: int | None = Field(None, ge=32)
     scale: tuple[float, float] = (0.5, 2.0)

@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ def put(path: Path, pixels: np.ndarray = INDICES) -> None:
     Image.fromarray(pixels).save(path)
 
 
+def put_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 def make_pairs(root: Path, stems: str = "ab", split: str = "train") -> Path:
     for stem in stems:
         put(root / split / "images" / f"{stem}.png", np.zeros((2, 3, 3), np.uint8))
@@ -24,7 +30,7 @@ def make_pairs(root: Path, stems: str = "ab", split: str = "train") -> Path:
     return root
 
 
-def make_voc(devkit: Path, stems: str = "ba", split: str = "train") -> Path:
+def make_voc(devkit: Path, stems: Sequence[str] = "ba", split: str = "train") -> Path:
     for stem in stems:
         put(devkit / "JPEGImages" / f"{stem}.jpg", np.zeros((2, 3, 3), np.uint8))
         put(devkit / "SegmentationClass" / f"{stem}.png")
@@ -36,12 +42,26 @@ def make_voc(devkit: Path, stems: str = "ba", split: str = "train") -> Path:
 
 @pytest.mark.parametrize("below", ["", "VOC2012", "VOCdevkit/VOC2012"])
 def test_a_devkit_is_found_from_each_of_its_folders(tmp_path, below):
-    make_voc(tmp_path / below)
+    make_voc(tmp_path / below, names := ["2008_000002", "2007_000032"])
     dataset = open_dataset(tmp_path, "train")
-    assert (dataset.format, dataset.names) == ("voc", ["b", "a"])
+    assert (dataset.format, dataset.names) == ("voc", names)
     assert dataset.classes.names == tuple(VOC_NAMES)
     assert dataset.classes.colors[1] == voc_color(1)
     assert np.array_equal(dataset.load(0).mask.numpy(), INDICES)
+
+
+@pytest.mark.parametrize("names", ["ab", ["000001", "000002"], ["2021_000001"]])
+def test_data_that_is_not_vocs_has_not_its_class_names(tmp_path, names):
+    make_voc(tmp_path / "VOC2007", names)
+    assert open_dataset(tmp_path, "train").classes.names == ("0", "1", "2")
+
+
+def test_data_of_2007_is_told_by_its_annotations(tmp_path):
+    make_voc(tmp_path / "VOC2007", ["000032"])
+    put_text(
+        tmp_path / "VOC2007/Annotations/000032.xml", "<database>The VOC2007 Database</database>"
+    )
+    assert open_dataset(tmp_path, "train").classes.names == tuple(VOC_NAMES)
 
 
 def test_of_several_years_the_newest_is_taken_unless_one_is_named(tmp_path):
@@ -67,6 +87,12 @@ def test_classes_are_numbered_from_the_masks_of_all_splits(tmp_path):
     make_pairs(tmp_path)
     put(tmp_path / "val" / "images" / "c.png")
     put(tmp_path / "val" / "masks" / "c.png", np.full((2, 3), 5, np.uint8))
+    with pytest.raises(
+        DataError, match=r"Cannot number .*train/masks/a.png: 255, .* foreground of"
+    ):
+        open_dataset(tmp_path, "val", ignore_index=5)
+    for stem in "ab":
+        put(tmp_path / "train" / "masks" / f"{stem}.png", np.minimum(INDICES, 2))
     assert open_dataset(tmp_path, "train").classes.names == ("0", "1", "2", "3", "4", "5")
     dataset = open_dataset(tmp_path, "val", ignore_index=5)
     assert (len(dataset.classes), dataset.ignore_index) == (3, 5)
@@ -82,6 +108,8 @@ def test_classes_toml_beside_the_data(tmp_path, make):
     dataset = open_dataset(tmp_path, "train")
     assert dataset.classes.names == ("sky", "sea")
     assert dataset.classes.colors == ((1, 2, 3), (4, 5, 6))
+    for path in dataset.mask_paths:
+        put(path, np.minimum(INDICES, 2))
     assert dataset.load(0).mask.unique().tolist() == [0, 1, 255]
     assert open_dataset(tmp_path, "train", ignore_index=7).ignore_index == 7
 
@@ -128,6 +156,20 @@ def list_twice(root: Path) -> None:
     (root / "ImageSets/Segmentation/train.txt").write_text("a\nb\na\n")
 
 
+def save_masks_as_gif(root: Path) -> None:
+    make_pairs(root)
+    for path in (root / "train/masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.gif"))
+
+
+def sort_into_folders(root: Path) -> None:
+    make_pairs(root)
+    for folder in ("images", "masks"):
+        (root / "train" / folder).rename(root / "berlin")
+        (root / "train" / folder).mkdir()
+        (root / "berlin").rename(root / "train" / folder / "berlin")
+
+
 def leave_only_void(root: Path) -> None:
     make_pairs(root, "a")
     put(root / "train/masks/a.png", np.full((2, 3), 255, np.uint8))
@@ -155,6 +197,8 @@ def leave_only_void(root: Path) -> None:
         (leave_out_of_voc("JPEGImages"), "train", "1 of the 3 names in .* have no picture .* b"),
         (leave_out_of_voc("SegmentationClass"), "train", "1 of the 3 names .* have no mask .* b"),
         (list_twice, "train", "names 1 pictures twice: a"),
+        (save_masks_as_gif, "train", "have no mask .*train/masks holds 2 .gif files"),
+        (sort_into_folders, "train", "empty: .*train/images holds the sub-folders berlin"),
         (leave_only_void, "train", "Cannot number the classes"),
     ],
 )
@@ -176,8 +220,6 @@ def test_options_out_of_range(tmp_path):
     make_pairs(tmp_path)
     with pytest.raises(ConfigError, match="Did you mean 'pairs'"):
         open_dataset(tmp_path, "train", format="pair")
-    with pytest.raises(ConfigError, match="0 to 255, not -100"):
-        open_dataset(tmp_path, "train", ignore_index=-100)
     with pytest.raises(DataError, match="no layout that can be read"):
         open_dataset(tmp_path, "train", format="voc")
 
@@ -195,7 +237,7 @@ def test_options_out_of_range(tmp_path):
         ('names = ["a", "b"]\ncolors = [[0, 0, 0]]', "2 names but 1 colors"),
         ('names = ["a"]\ncolors = [[0, 0, 256]]', "must be a list of .red, green, blue"),
         ('names = ["a"]\ncolors = [[0, 0]]', "must be a list of .red, green, blue"),
-        ('names = ["a"]\nignore_index = -1', "`ignore_index` in .* it is -1"),
+        ('names = ["a"]\nignore_index = "1"', "`ignore_index` in .* it is '1'"),
         ('names = ["a"]\nignore_index = true', "`ignore_index` in .* it is True"),
     ],
 )

@@ -62,9 +62,23 @@ def test_masks_of_1_and_16_bits(tmp_path):
     assert read_mask(sixteen, num_classes=4).tolist() == [[3, VOID]]
 
 
-def test_ignore_index_becomes_void_and_255_always_is(tmp_path):
-    path = save(tmp_path / "mask.png", np.array([[0, 11, 255, 10]], dtype=np.uint8))
-    assert read_mask(path, num_classes=11, ignore_index=11).tolist() == [[0, VOID, VOID, 10]]
+@pytest.mark.parametrize(
+    ("name", "kind", "ignore_index"),
+    [
+        ("mask.png", np.uint8, 11),
+        ("mask.png", np.uint16, 65535),
+        ("mask.tif", np.int32, -1),
+        ("mask.tif", np.int32, 70000),
+    ],
+)
+def test_the_ignore_index_and_no_other_value_is_ignored(tmp_path, name, kind, ignore_index):
+    path = save(tmp_path / name, np.array([[0, ignore_index, 10]], kind))
+    assert read_mask(path, num_classes=11, ignore_index=ignore_index).tolist() == [[0, VOID, 10]]
+    save(path, np.array([[0, ignore_index, 255]], kind))
+    with pytest.raises(DataError, match="no class: 255, where 0 to 10 are classes"):
+        read_mask(path, num_classes=11, ignore_index=ignore_index)
+    with pytest.raises(DataError, match=f"data.ignore_index={ignore_index}`"):
+        read_mask(path, num_classes=11)
 
 
 def truncated(path: Path) -> None:
@@ -96,11 +110,16 @@ def test_unreadable_files_are_named(tmp_path, make, message, name):
 @pytest.mark.parametrize(
     ("name", "pixels", "message"),
     [
+        ("float.tif", np.zeros((2, 2), np.float32), "mask .* holds floating point numbers"),
         ("rgb.png", np.zeros((2, 2, 3), np.uint8), "RGB mask where indices were expected"),
         ("rgba.png", np.zeros((2, 2, 4), np.uint8), "RGB mask where indices were expected"),
         ("lossy.jpg", np.zeros((2, 2), np.uint8), "JPEG, which changes pixel values"),
-        ("high.png", np.array([[0, 3, 7, 7]], np.uint8), "the values 3, 7, but .* 3 classes"),
-        ("deep.png", np.array([[0, 900]], np.uint16), "the value 900, but"),
+        (
+            "high.png",
+            np.array([[0, 3, 7, 7]], np.uint8),
+            "no class: 3, 7, where 0 to 2 are classes",
+        ),
+        ("deep.png", np.array([[0, 900]], np.uint16), "no class: 900, .* data.ignore_index=900"),
     ],
 )
 def test_wrong_masks_say_what_is_wrong(tmp_path, name, pixels, message):

@@ -55,7 +55,7 @@ def test_an_error_of_whoever_listens_waits_for_no_other_mask(tmp_path, monkeypat
 
 
 def test_pixels_are_counted(tmp_path):
-    dataset = make_dataset(tmp_path, [[[0, 0, 0], [0, 1, 9]], [[0, 0, 255], [0, 0, 0]]])
+    dataset = make_dataset(tmp_path, [[[0, 0, 0], [0, 1, 9]], [[0, 0, 9], [0, 0, 0]]])
     seen = []
     statistics = compute_mask_statistics(dataset, lambda done, total: seen.append((done, total)))
     assert statistics == MaskStatistics([9, 1, 0], [10, 5, 0], num_void=2)
@@ -63,11 +63,13 @@ def test_pixels_are_counted(tmp_path):
 
 
 def test_bad_values_are_told_once_for_all_masks(tmp_path):
-    good, bad = [[0, 1, 2], [9, 9, 255]], [[0, 3, 77], [0, 0, 0]]
+    good, bad = [[0, 1, 2], [9, 9, 9]], [[0, 3, 77], [255, 0, 0]]
     dataset = make_dataset(tmp_path, [good, bad, good, bad, bad])
-    with pytest.raises(DataError, match=r"3 of the 5 masks .* 3, 77, where 0 to 2 and 9") as caught:
+    with pytest.raises(
+        DataError, match=r"3 of the 5 masks .* 3, 77, 255, where 0 to 2 are"
+    ) as caught:
         compute_mask_statistics(dataset)
-    assert "First files: 1.png, 3.png, 4.png." in str(caught.value)
+    assert "(1.png, 3.png, 4.png)" in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
 

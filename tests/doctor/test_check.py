@@ -104,7 +104,7 @@ def test_folders_that_cannot_be_used(tmp_path, atrous, make, message):
 
 def test_options_out_of_range(make_clean):
     root = make_clean()
-    for options in ({"ignore_index": 256}, {"crop_px": 0}, {"workers": 0}, {"format": "coco"}):
+    for options in ({"crop_px": 0}, {"workers": 0}, {"format": "coco"}):
         with pytest.raises(ConfigError):
             check_dataset(root, **options)
 

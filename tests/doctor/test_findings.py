@@ -240,6 +240,7 @@ def test_a_clean_set_gives_nothing(make_clean, check, layout):
 
 def test_every_kind_has_its_damage(make_clean, check):
     covered = {"binary-masks", "value-gaps", "single-class", "large-for-crop", "series-across"}
+    covered.add("object-ids")
     for number, damage in enumerate(DAMAGES):
         root = make_clean("voc" if damage in IN_VOC else "pairs")
         covered |= set(damage(root))

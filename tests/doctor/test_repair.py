@@ -103,7 +103,7 @@ def test_colours_beside_indices_without_a_class_list_are_left_out(make_clean, me
     with Image.open(masks(root)[0]) as mask:
         mask.convert("RGB").save(masks(root)[0])
     result, _ = mend(root)
-    assert result.left_out == [("train/masks/p00.png", "colours without a table")]
+    assert result.left_out == [("train/masks/p00.png", "colours that no table explains")]
     assert result.num_written == 31
 
 

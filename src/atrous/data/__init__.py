@@ -7,7 +7,8 @@ from atrous.data.loader import (
     build_train_loader,
     compute_sample_order,
 )
-from atrous.data.sample import Sample, read_image, read_mask
+from atrous.data.mask_values import read_mask
+from atrous.data.sample import Sample, read_image
 from atrous.data.statistics import (
     MaskStatistics,
     check_foreground,

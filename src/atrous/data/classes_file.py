@@ -1,4 +1,4 @@
-"""`classes.toml`: names and colours of the classes, and the mask value for void."""
+"""`classes.toml`: names and colours of the classes, and the mask value of ignored pixels."""
 
 import json
 from pathlib import Path
@@ -51,9 +51,10 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
             "or leave `colors` out."
         )
     ignore_index = content.get("ignore_index", VOID)
-    if not _is_byte(ignore_index):
+    if type(ignore_index) is not int:
         raise DataError(
-            f"`ignore_index` in {path} must be a mask value from 0 to 255; it is {ignore_index!r}."
+            f"`ignore_index` in {path} must be a whole number, the mask value of the pixels to "
+            f"ignore; it is {ignore_index!r}."
         )
     return build_classes(names, colors), ignore_index
 

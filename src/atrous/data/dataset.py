@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from atrous.classes import Classes
+from atrous.classes import VOC_NAMES, VOID, Classes, build_classes
 from atrous.data import pairs, voc
-from atrous.data.sample import Sample, check_same_size, read_image, read_mask
+from atrous.data.classes_file import FILENAME, read_classes_file
+from atrous.data.mask_values import number_classes, read_mask
+from atrous.data.sample import Sample, check_same_size, read_image
 from atrous.data.split_files import SplitFiles
 from atrous.errors import ConfigError, DataError, did_you_mean
 
@@ -29,7 +31,7 @@ class SegmentationDataset:
         split: Name of the split, such as `train`.
         format: Layout on disk.
         classes: Names and colours in the order of the mask values.
-        ignore_index: Mask value of void in the files (in memory void is 255).
+        ignore_index: Mask value of ignored pixels in the files (in memory they are 255).
         names: Stems, in the order of the split.
         image_paths: One picture per name.
         mask_paths: One mask per name.
@@ -81,31 +83,45 @@ def open_dataset(
         root: Folder of the data set: a VOC devkit (see `voc.find_devkit`) or paired folders.
         split: Name of the split, such as `train`.
         format: `voc`, `pairs`, or `auto` to tell from what is there.
-        ignore_index: Mask value of void, over the one in `classes.toml` (default 255).
+        ignore_index: Mask value of ignored pixels, over the one in `classes.toml` (default 255).
 
     Raises:
         DataError: The folder, split, a picture or a mask is missing, or the layout is unknown.
-        ConfigError: `format` is unknown or `ignore_index` is not 0-255.
+        ConfigError: `format` is unknown.
     """
-    if ignore_index is not None and not 0 <= ignore_index <= 255:
-        raise ConfigError(f"ignore_index must be a mask value from 0 to 255, not {ignore_index}.")
     root = Path(root)
     layout, folder = find_layout(root, format)
     files = list_split_files(layout, folder, split)
-    if layout == "voc":
-        classes, default_ignore_index = voc.read_voc_classes(folder, root)
-    else:
-        classes, default_ignore_index = pairs.read_pairs_classes(folder, ignore_index)
+    classes, own_ignore_index = read_given_classes(root, layout, folder) or (None, VOID)
+    ignore_index = own_ignore_index if ignore_index is None else ignore_index
+    if classes is None:
+        classes = number_classes(_list_masks(layout, folder), ignore_index)
     return SegmentationDataset(
         root=root,
         split=split,
         format=layout,
         classes=classes,
-        ignore_index=default_ignore_index if ignore_index is None else ignore_index,
+        ignore_index=ignore_index,
         names=list(files),
         image_paths=[image_path for image_path, _ in files.values()],
         mask_paths=[mask_path for _, mask_path in files.values()],
     )
+
+
+def read_given_classes(root: Path, layout: Layout, folder: Path) -> tuple[Classes, int] | None:
+    """Return the classes and ignore index that a data set states; None where only masks tell.
+
+    They stand in a `classes.toml` in either folder; VOC's own data has VOC's classes.
+
+    Raises:
+        DataError: `classes.toml` or a split list cannot be read.
+    """
+    for place in (folder, root):
+        if (place / FILENAME).is_file():
+            return read_classes_file(place / FILENAME)
+    if layout == "voc" and voc.has_voc_names(folder):
+        return build_classes(VOC_NAMES), VOID
+    return None
 
 
 def list_splits(root: Path | str, *, format: str = "auto") -> list[str]:
@@ -123,9 +139,7 @@ def find_split_files(root: Path | str, *, format: str = "auto") -> dict[str, Spl
     Raises:
         DataError: The folder is missing or of no known layout, or a split list is unreadable.
     """
-    layout, folder = find_layout(Path(root), format)
-    find = voc.find_voc_files if layout == "voc" else pairs.find_pairs_files
-    return {split: find(folder, split) for split in _list_splits(layout, folder)}
+    return _find_all_files(*find_layout(Path(root), format))
 
 
 def list_split_files(layout: Layout, folder: Path, split: str) -> dict[str, tuple[Path, Path]]:
@@ -144,7 +158,11 @@ def list_split_files(layout: Layout, folder: Path, split: str) -> dict[str, tupl
     list_files = voc.list_voc_files if layout == "voc" else pairs.list_pairs_files
     files = list_files(folder, split)
     if not files:
-        raise DataError(f"The split '{split}' of {folder} is empty: no images were found for it.")
+        found = _find_all_files(layout, folder)[split]
+        raise DataError(
+            f"The split '{split}' of {folder} is empty: no images were found for it."
+            f"{pairs.describe_overlooked(found.image_folder, found.mask_folder)}"
+        )
     return files
 
 
@@ -170,3 +188,14 @@ def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
 
 def _list_splits(layout: Layout, folder: Path) -> list[str]:
     return voc.list_voc_splits(folder) if layout == "voc" else pairs.list_pairs_splits(folder)
+
+
+def _find_all_files(layout: Layout, folder: Path) -> dict[str, SplitFiles]:
+    find = voc.find_voc_files if layout == "voc" else pairs.find_pairs_files
+    return {split: find(folder, split) for split in _list_splits(layout, folder)}
+
+
+def _list_masks(layout: Layout, folder: Path) -> list[Path]:
+    """Return the masks of all splits, each once, sorted."""
+    all_files = _find_all_files(layout, folder).values()
+    return sorted({path for files in all_files for path in files.masks.values()})

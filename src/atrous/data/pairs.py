@@ -5,21 +5,15 @@
 <root>/classes.toml             optional: names, colors, ignore_index
 """
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
-from atrous.classes import VOID, Classes, build_classes
-from atrous.data.classes_file import FILENAME, read_classes_file
-from atrous.data.sample import read_indices, shorten
+from atrous.data.sample import shorten
 from atrous.data.split_files import SplitFiles
 from atrous.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+_CLUTTER = ("", ".db", ".ini")
 
 
 def list_image_files(folder: Path) -> list[Path]:
@@ -75,44 +69,28 @@ def list_pairs_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
                 f"{len(alone)} {what}s of split '{split}' have no {partner} of the same stem in "
                 f"{folder}: {shorten(alone)}. Add the {partner}s or remove the {what}s. "
                 f"`atrous check {root}` shows which may belong together."
+                f"{describe_overlooked(folder)}"
             )
     return files.pairs
 
 
-def read_pairs_classes(root: Path, ignore_index: int | None) -> tuple[Classes, int]:
-    """Return classes and ignore index from `classes.toml`; else as many as the masks use.
-
-    Without the file the classes are named by their numbers, up to the largest value in the masks
-    of all splits that is neither 255 nor `ignore_index`.
-    """
-    if (root / FILENAME).is_file():
-        return read_classes_file(root / FILENAME)
-    ignore_index = VOID if ignore_index is None else ignore_index
-    masks = [
-        path
-        for split in list_pairs_splits(root)
-        for path in list_image_files(root / split / "masks")
-    ]
-    stamps = tuple((path, path.stat().st_mtime_ns) for path in masks)
-    num_classes = _find_num_classes(stamps, ignore_index)
-    return build_classes([str(index) for index in range(num_classes)]), ignore_index
-
-
-@lru_cache(maxsize=8)
-def _find_num_classes(stamps: Sequence[tuple[Path, int]], ignore_index: int) -> int:
-    def largest_class(path: Path) -> int:
-        values = np.unique(read_indices(path)).tolist()
-        return max((value for value in values if value not in (ignore_index, VOID)), default=-1)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        largest = max(pool.map(largest_class, (path for path, _ in stamps)), default=-1)
-    if not 0 <= largest < VOID:
-        raise DataError(
-            f"Cannot number the classes: the largest class index in {len(stamps)} masks, such as "
-            f"{stamps[0][0]}, is {largest}, where 0 to 254 was expected. Look at the masks, or "
-            f"list the classes in {FILENAME} beside them."
-        )
-    return largest + 1
+def describe_overlooked(*folders: Path) -> str:
+    """Say which files and sub-folders of some folders are not read, '' where there are none."""
+    parts = []
+    for folder in folders:
+        others = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
+        suffixes = Counter(path.suffix.lower() for path in others if path.is_file())
+        for suffix in suffixes.keys() - {*IMAGE_SUFFIXES, *_CLUTTER}:
+            parts.append(
+                f" {folder} holds {suffixes[suffix]} {suffix} files, which are not read: convert "
+                "them to PNG."
+            )
+        if inside := [path.name for path in others if path.is_dir()]:
+            parts.append(
+                f" {folder} holds the sub-folders {shorten(inside)}, which are not searched: move "
+                f"their files into {folder} itself."
+            )
+    return "".join(parts)
 
 
 def _index_by_stem(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, Path]]]:

@@ -10,7 +10,6 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision import tv_tensors
 
-from atrous.classes import VOID
 from atrous.data.file_kinds import describe_file
 from atrous.errors import DataError
 
@@ -120,38 +119,11 @@ def is_nearly_black(pixels: np.ndarray | torch.Tensor) -> bool:
     return int(pixels.max()) <= _MAX_BLACK
 
 
-def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> tv_tensors.Mask:
-    """Read a mask of class indices; palette masks keep their indices.
-
-    Args:
-        path: Palette or grey picture without loss (PNG, TIFF, BMP), one number per pixel.
-        num_classes: Values from 0 to this, exclusive, are classes.
-        ignore_index: Value in the file of pixels without a class, besides 255.
-
-    Shapes:
-        returns: uint8 (H, W), with void as `VOID`
-
-    Raises:
-        DataError: The file cannot be read, has colours or loss, or a value that is no class.
-    """
-    indices = read_indices(path)
-    if wrong := find_wrong_values(indices, num_classes, ignore_index):
-        raise DataError(
-            f"The mask {path} has the value{'s' * (len(wrong) > 1)} {shorten(wrong)}, but this "
-            f"data set has {num_classes} classes, 0 to {num_classes - 1}, and {ignore_index} for "
-            "void. Correct the mask, list all classes in classes.toml, or set ignore_index to "
-            "the value that marks pixels without a class."
-        )
-    if ignore_index != VOID:
-        indices[indices == ignore_index] = VOID
-    return tv_tensors.Mask(torch.from_numpy(indices.astype(np.uint8, copy=False)))
-
-
 def read_indices(path: Path) -> np.ndarray:
     """Read the numbers of a mask file as they are, as a writable integer array (H, W).
 
     Raises:
-        DataError: The file cannot be read, holds colours, or is a JPEG.
+        DataError: The file cannot be read, holds colours or floating point, or is a JPEG.
     """
     picture = _load(path)
     if picture.format == "JPEG":
@@ -159,12 +131,14 @@ def read_indices(path: Path) -> np.ndarray:
             f"The mask {path} is a JPEG, which changes pixel values, so its class indices cannot "
             "be trusted. Export the masks again as PNG."
         )
+    if picture.mode == "F":
+        raise DataError(describe_float_mask(path))
     if not holds_indices(picture):
         raise DataError(
             f"RGB mask where indices were expected: {path} has mode {picture.mode}. A mask holds "
-            "one class index per pixel (0, 1, 2, …; 255 for void) as a grey or palette PNG. "
+            "one class index per pixel (0, 1, 2, …) as a grey or palette PNG. "
             "Convert it: give each colour the index of its class; `atrous check DATA --fix DIR` "
-            "does so."
+            "does so where the colours are known."
         )
     indices = np.array(picture)
     return indices.astype(np.uint8) if indices.dtype == bool else indices
@@ -187,10 +161,12 @@ def turn_upright(picture: Image.Image, orientation: int) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def find_wrong_values(indices: np.ndarray, num_classes: int, ignore_index: int) -> list[int]:
-    """Return the sorted values that are neither a class, nor `ignore_index`, nor `VOID`."""
-    suspects = indices[(indices >= num_classes) | (indices < 0)]
-    return [int(v) for v in np.unique(suspects) if v not in (ignore_index, VOID)]
+def describe_float_mask(path: Path) -> str:
+    """Say what is wrong with a mask of floating point numbers."""
+    return (
+        f"The mask {path} holds floating point numbers where class indices were expected. Save "
+        "it as whole numbers of 8 bits, for example with NumPy's `mask.astype('uint8')`, as PNG."
+    )
 
 
 def check_same_size(

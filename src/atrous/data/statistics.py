@@ -12,13 +12,8 @@ import numpy as np
 
 from atrous.classes import VOID
 from atrous.data.dataset import SegmentationDataset
-from atrous.data.sample import (
-    check_same_size,
-    find_wrong_values,
-    read_image,
-    read_indices,
-    shorten,
-)
+from atrous.data.mask_values import describe_wrong_values, find_wrong_values, mark_ignored
+from atrous.data.sample import check_same_size, read_image, read_indices, shorten
 from atrous.errors import ConfigError, DataError, did_you_mean
 
 WeightMethod = Literal["none", "inverse", "median_frequency"]
@@ -152,7 +147,7 @@ def check_labelled(dataset: SegmentationDataset, statistics: MaskStatistics) -> 
 
 
 def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] | str:
-    """Return the histogram of one mask, void at 255; or its wrong values; or what is wrong."""
+    """Return the histogram of one mask, ignored at 255; or its wrong values; or what is wrong."""
     image_path, mask_path = dataset.image_paths[index], dataset.mask_paths[index]
     try:
         indices = read_indices(mask_path)
@@ -162,11 +157,7 @@ def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] |
         return str(error)
     if values := find_wrong_values(indices, len(dataset.classes), dataset.ignore_index):
         return values
-    histogram = np.bincount(indices.ravel(), minlength=VOID + 1)
-    if dataset.ignore_index != VOID:
-        histogram[VOID] += histogram[dataset.ignore_index]
-        histogram[dataset.ignore_index] = 0
-    return histogram
+    return np.bincount(mark_ignored(indices, dataset.ignore_index).ravel(), minlength=VOID + 1)
 
 
 def _raise_problems(
@@ -177,11 +168,9 @@ def _raise_problems(
     if wrong:
         values = sorted({value for found in wrong.values() for value in found})
         raise DataError(
-            f"{len(wrong)} {total} have values that are no class: {shorten(values)}, "
-            f"where 0 to {len(dataset.classes) - 1} and {dataset.ignore_index} (void) were "
-            f"expected. First files: {shorten(list(wrong), 5)}. Correct the masks, list all "
-            "classes in classes.toml, or set ignore_index to the value that marks pixels "
-            f"without a class. {_point_to_doctor(dataset)}"
+            f"{len(wrong)} {total} ({shorten(list(wrong), 5)}) have values that are no class: "
+            f"{describe_wrong_values(values, len(dataset.classes), dataset.ignore_index)} "
+            f"{_point_to_doctor(dataset)}"
         )
     if unusable:
         raise DataError(

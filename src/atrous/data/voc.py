@@ -7,15 +7,17 @@
 Source: Everingham et al. 2015, "The PASCAL Visual Object Classes Challenge: A Retrospective".
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from atrous.classes import VOC_NAMES, VOID, Classes, build_classes
-from atrous.data.classes_file import FILENAME, read_classes_file
+from atrous.data.pairs import describe_overlooked
 from atrous.data.sample import shorten
 from atrous.data.split_files import SplitFiles
 from atrous.errors import DataError
+
+_VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}")
 
 
 def find_devkit(root: Path) -> Path | None:
@@ -82,17 +84,25 @@ def list_voc_files(devkit: Path, split: str) -> dict[str, tuple[Path, Path]]:
             raise DataError(
                 f"{len(missing)} of the {len(files.names)} names in {split_list} have no {what} in "
                 f"{folder}: {shorten(missing)}. Add the {suffix} files, or take the names off the "
-                "list."
+                f"list.{describe_overlooked(folder)}"
             )
     return files.pairs
 
 
-def read_voc_classes(devkit: Path, root: Path) -> tuple[Classes, int]:
-    """Return classes and ignore index from a `classes.toml` in either folder, else VOC's own."""
-    for folder in (devkit, root):
-        if (folder / FILENAME).is_file():
-            return read_classes_file(folder / FILENAME)
-    return build_classes(VOC_NAMES), VOID
+def has_voc_names(devkit: Path) -> bool:
+    """Tell whether most listed names are VOC's own, so that its 21 classes are meant.
+
+    Names of 2008 and later have the year in front; those of 2007 are bare numbers, as in many
+    other data sets, so that an annotation file has to say that they are VOC's.
+    """
+    names = [
+        name for split in list_voc_splits(devkit) for name in find_voc_files(devkit, split).names
+    ]
+    num_own = sum(_VOC_NAME.fullmatch(name) is not None for name in names)
+    if 2 * num_own > len(names):
+        return True
+    annotation = devkit / "Annotations" / f"{names[0] if names else ''}.xml"
+    return annotation.is_file() and b"VOC2007" in annotation.read_bytes()
 
 
 def _find_listed(folder: Path, suffix: str, listed: Iterable[str]) -> dict[str, Path]:

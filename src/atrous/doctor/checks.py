@@ -29,6 +29,7 @@ CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
     mask_checks.check_jpeg_masks,
     mask_checks.check_binary_masks,
     mask_checks.check_interpolated,
+    mask_checks.check_object_ids,
     mask_checks.check_values,
     class_checks.check_value_gaps,
     class_checks.check_single_class,

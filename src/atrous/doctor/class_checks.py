@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from atrous.data.sample import shorten
 from atrous.doctor.findings import Finding, FoundFile, build_finding
 from atrous.doctor.mask_checks import is_interpolated, list_binary_masks
+from atrous.doctor.palettes import has_wide_gaps
 from atrous.doctor.survey import Survey
 
 _MOST_IMBALANCE = 200
-_SPARSE = 2
 
 
 def check_value_gaps(survey: Survey) -> list[Finding]:
@@ -31,7 +31,7 @@ def check_single_class(survey: Survey) -> list[Finding]:
 def check_absent_classes(survey: Survey) -> list[Finding]:
     """Find classes that are in training only, in validation only, or nowhere."""
     used = _list_used(survey, survey.splits)
-    if not used or list_binary_masks(survey):
+    if not used or list_binary_masks(survey) or survey.id_masks:
         return []
     if _is_sparse(survey, used):
         return []
@@ -61,7 +61,7 @@ def check_absent_classes(survey: Survey) -> list[Finding]:
 def check_imbalance(survey: Survey) -> list[Finding]:
     """Find training splits in which one class has far more pixels than another."""
     parts = []
-    for split in survey.train_splits:
+    for split in survey.train_splits if not survey.id_masks else ():
         pixels = survey.count_pixels([split]).pixels
         ratio = compute_imbalance(pixels)
         if ratio is not None and ratio >= _MOST_IMBALANCE:
@@ -94,7 +94,7 @@ def _list_used(survey: Survey, splits: Iterable[str]) -> list[int]:
 
 
 def _is_sparse(survey: Survey, used: list[int]) -> bool:
-    return survey.given is None and bool(used) and used[-1] >= _SPARSE * len(used) + 1
+    return survey.given is None and has_wide_gaps(set(used))
 
 
 def _list_masks_with(survey: Survey, classes: set[int]) -> list[FoundFile]:

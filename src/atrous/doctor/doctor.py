@@ -9,9 +9,8 @@ from typing import Any
 
 from atrous.classes import VOC_NAMES, VOID, Classes, build_classes
 from atrous.data import compute_class_weights
-from atrous.data.classes_file import FILENAME, read_classes_file
-from atrous.data.dataset import Layout, find_layout, find_split_files
-from atrous.data.voc import read_voc_classes
+from atrous.data.dataset import Layout, find_layout, find_split_files, read_given_classes
+from atrous.data.pairs import describe_overlooked
 from atrous.doctor.checks import run_checks
 from atrous.doctor.class_checks import compute_imbalance
 from atrous.doctor.findings import Finding
@@ -152,8 +151,6 @@ def check_dataset(
         >>> print(report.exit_code, [finding.code for finding in report.findings])
     """
     start_s = time.monotonic()
-    if ignore_index is not None and not 0 <= ignore_index <= 255:
-        raise ConfigError(f"ignore_index must be a mask value from 0 to 255, not {ignore_index}.")
     crop_px = _TRAINING.crop if crop_px is None else crop_px
     assert crop_px is not None
     if crop_px < 1 or (workers is not None and workers < 1):
@@ -169,7 +166,11 @@ def check_dataset(
         paths = [PairPaths(name, *whole[name]) for name in sorted(whole)]
         members[split] = [places.setdefault(pair, len(places)) for pair in paths]
     if not any(files.names for files in splits.values()):
-        raise DataError(f"{folder} holds no images: all of its splits are empty.")
+        folders = [place for s in splits.values() for place in (s.image_folder, s.mask_folder)]
+        raise DataError(
+            f"{folder} holds no images: all of its splits are empty."
+            f"{describe_overlooked(*dict.fromkeys(folders))}"
+        )
     given, has_table, own_ignore_index = _read_classes(root, folder, layout)
     survey = Survey(
         root=root,
@@ -190,14 +191,11 @@ def check_dataset(
 
 
 def _read_classes(root: Path, folder: Path, layout: Layout) -> tuple[Classes | None, bool, int]:
-    """Return the classes if they are given, whether with colours of their own, and the
-    ignore index."""
-    if layout == "voc":
-        classes, ignore_index = read_voc_classes(folder, root)
-    elif (folder / FILENAME).is_file():
-        classes, ignore_index = read_classes_file(folder / FILENAME)
-    else:
+    """Return the classes if they are given, whether with own colours, and the ignore index."""
+    given = read_given_classes(root, layout, folder)
+    if given is None:
         return None, False, VOID
+    classes, ignore_index = given
     filled_in = build_classes(classes.names)
     return classes, classes != filled_in or classes.names == VOC_NAMES, ignore_index
 

@@ -51,6 +51,7 @@ class MaskFacts:
         palette: Index → colour of the indices that occur, in a palette mask.
         num_ramps: Edge pixels whose value lies between those on both sides.
         num_edges: Edge pixels, of ramps and of steps.
+        scattered: Values besides 0, of index or grey, that do not lie in one piece.
         digest: Of the pixels' numbers, None in a mask of colours.
     """
 
@@ -62,7 +63,15 @@ class MaskFacts:
     palette: dict[int, Color] = field(default_factory=dict)
     num_ramps: int = 0
     num_edges: int = 0
+    scattered: frozenset[int] = frozenset()
     digest: bytes | None = None
+
+    @property
+    def grey_values(self) -> dict[int, int] | None:
+        """Grey value → pixels of a mask of colours that are all grey; None in any other."""
+        if self.colors is None or any(r != g or g != b for r, g, b in self.colors):
+            return None
+        return {color[0]: count for color, count in self.colors.items()}
 
 
 @dataclass(frozen=True)

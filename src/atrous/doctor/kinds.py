@@ -137,8 +137,8 @@ KINDS: dict[str, Kind] = {
     ),
     "binary-masks": Kind(
         "error",
-        "Masks of 0 and 255, where 255 is ignored",
-        "The whole foreground would be ignored, and the model would learn background only.",
+        "Masks of 0 and 255, where 255 is no class",
+        "The whole foreground would be ignored, or refused where another value is ignored.",
         "Write 1 instead of 255.",
         "writes 1 instead of 255",
     ),
@@ -146,8 +146,16 @@ KINDS: dict[str, Kind] = {
         "error",
         "Mask values that are no class",
         "Training refuses them; other programs crash on the GPU or train on the wrong class.",
-        "Correct the masks, or list all classes in classes.toml. If the value marks pixels to be "
-        "ignored and is from 0 to 255, set ignore_index to it.",
+        "Correct the masks, list all classes in classes.toml, or set ignore_index to the one value "
+        "that marks ignored pixels.",
+    ),
+    "object-ids": Kind(
+        "error",
+        "Masks that number objects instead of classes",
+        "Every object has a value of its own, as instance and panoptic ids are: the same value is "
+        "something else in the next file, and no class can be learned from it.",
+        "Write the index of each object's class, from the annotations beside the masks; where "
+        "there is one kind of object, 1 for all of them.",
     ),
     "value-gaps": Kind(
         "warning",

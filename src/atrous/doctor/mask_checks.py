@@ -3,11 +3,18 @@
 from collections import Counter, defaultdict
 
 from atrous.classes import VOID, Color, voc_color
+from atrous.data.mask_values import describe_wrong_values
 from atrous.data.sample import shorten
 from atrous.doctor.facts import MaskFacts
 from atrous.doctor.file_checks import is_swapped
 from atrous.doctor.findings import Finding, build_finding
-from atrous.doctor.palettes import BLACK, ColorTable, build_table, match_table
+from atrous.doctor.palettes import (
+    BLACK,
+    ColorTable,
+    build_grey_table,
+    build_table,
+    match_table,
+)
 from atrous.doctor.survey import Survey
 
 _LEAST_RAMPS = 16
@@ -26,9 +33,10 @@ def check_color_masks(survey: Survey) -> list[Finding]:
     share = f"{len(files)} of {len(survey.pairs)} masks"
     table = find_color_table(survey)
     if table is None:
-        summary = f"{share}, with too many colours for a table: blurred or compressed."
-        return [build_finding("color-masks", summary, files, table=None)]
-    used = _add_colors([mask for _, mask in list_color_masks(survey)])
+        return [
+            build_finding("color-masks", f"{share}; {_explain_colors(survey)}", files, table=None)
+        ]
+    used = {color for _, mask in list_color_masks(survey) for color in mask.colors or {}}
     colors = {
         format_color(color): index
         for color, index in sorted(table.indices.items(), key=lambda item: item[1])
@@ -37,6 +45,19 @@ def check_color_masks(survey: Survey) -> list[Finding]:
     listed = shorten([f"{color} = {index}" for color, index in colors.items()], _MOST_LISTED)
     summary = f"{share}; the colours are those of {table.name}: {listed}."
     return [build_finding("color-masks", summary, files, table=table.name, colors=colors)]
+
+
+def _explain_colors(survey: Survey) -> str:
+    """Say why no table has the colours of the masks, and what is needed."""
+    masks = [mask for _, mask in list_color_masks(survey)]
+    if any(mask.colors is None for mask in masks):
+        return "too many colours for a table: blurred or compressed."
+    number = len({color for mask in masks for color in mask.colors or {}})
+    return (
+        f"no table explains their {number} colours. If they are classes, list them with their "
+        "colours in classes.toml; if they number objects, as instance and panoptic ids do, write "
+        "the class of each object instead, from the annotations beside the masks."
+    )
 
 
 def list_color_masks(survey: Survey) -> list[tuple[int, MaskFacts]]:
@@ -54,7 +75,20 @@ def list_color_masks(survey: Survey) -> list[tuple[int, MaskFacts]]:
 def find_color_table(survey: Survey) -> ColorTable | None:
     """Return the table of the masks of colours, None if there is none that fits."""
     masks = [mask for _, mask in list_color_masks(survey) if mask.colors is not None]
-    return match_table(_add_colors(masks), build_given_table(survey)) if masks else None
+    given = build_given_table(survey)
+    greys = {value for mask in masks for value in mask.grey_values or {}}
+    is_given = given is not None and all((v, v, v) in given.indices for v in greys)
+    if greys and all(mask.grey_values is not None for mask in masks) and not is_given:
+        if survey.id_masks:
+            return None
+        used = {value for _, mask in survey.index_masks for value in survey.list_classes(mask)}
+        is_binary = bool(list_binary_masks(survey))
+        table = build_grey_table(
+            greys, used - {VOID}, survey.ignore_index, survey.given, is_binary=is_binary
+        )
+        if table is not None or survey.index_masks:
+            return table
+    return match_table([mask.colors or {} for mask in masks], given) if masks else None
 
 
 def build_given_table(survey: Survey) -> ColorTable | None:
@@ -82,12 +116,13 @@ def check_palette_order(survey: Survey) -> list[Finding]:
 
 def find_palette_table(survey: Survey) -> ColorTable | None:
     """Return the table of the palette masks whose indices are out of order."""
-    masks = [mask for _, mask in list_disordered_masks(survey)]
-    colors: Counter[Color] = Counter()
-    for mask in masks:
+    masks = []
+    for _, mask in list_disordered_masks(survey):
+        colors: Counter[Color] = Counter()
         for value, color in mask.palette.items():
             colors[color] += (mask.values or {})[value]
-    return match_table(colors, build_given_table(survey)) if masks else None
+        masks.append(colors)
+    return match_table(masks, build_given_table(survey)) if masks else None
 
 
 def list_disordered_masks(survey: Survey) -> list[tuple[int, MaskFacts]]:
@@ -128,8 +163,10 @@ def check_jpeg_masks(survey: Survey) -> list[Finding]:
 
 
 def check_binary_masks(survey: Survey) -> list[Finding]:
-    """Find 0/255 masks, in which 255 is the foreground and not void."""
-    files = [survey.found_mask(index) for index in list_binary_masks(survey)]
+    """Find 0/255 masks, in which 255 is the foreground."""
+    with_colors = {index for index, _ in survey.grey_masks}
+    binary = [index for index in list_binary_masks(survey) if index not in with_colors]
+    files = [survey.found_mask(index) for index in binary]
     if not files:
         return []
     summary = f"{len(files)} of {len(survey.pairs)} masks, with 255 for the foreground."
@@ -137,12 +174,15 @@ def check_binary_masks(survey: Survey) -> list[Finding]:
 
 
 def list_binary_masks(survey: Survey) -> list[int]:
-    """Return the pairs whose 255 means the foreground.
+    """Return the pairs whose 255 means the foreground, of indices or of grey colours.
 
-    It does where no mask has any value but 0, 1 and 255, some have both 0 and 255, and none has 1
-    and 255: void is nowhere beside the foreground, so it is the foreground.
+    It does where no mask has any value but 0, 1, 255 and another ignore index, some have both 0 and
+    255, and none has 1 and 255: 255 is nowhere beside the foreground, so it is the foreground.
     """
-    kinds = {index: set(mask.values or {}) for index, mask in survey.index_masks}
+    kinds = {
+        index: set(mask.values or mask.grey_values or {}) - ({survey.ignore_index} - {0, 1, VOID})
+        for index, mask in [*survey.index_masks, *survey.grey_masks]
+    }
     if any(not values <= {0, 1, VOID} or {1, VOID} <= values for values in kinds.values()):
         return []
     if {0, VOID} not in kinds.values():
@@ -168,30 +208,43 @@ def check_interpolated(survey: Survey) -> list[Finding]:
 
 
 def check_values(survey: Survey) -> list[Finding]:
-    """Find masks with values that are neither a class nor void."""
-    files, values = [], set()
+    """Find masks with values that are neither a class nor ignored."""
+    files, values, binary = [], set(), list_binary_masks(survey)
     for index, mask in survey.index_masks:
-        wrong = survey.list_wrong_values(mask)
+        wrong = [] if index in binary else survey.list_wrong_values(mask)
         if wrong and not is_interpolated(mask) and not is_swapped(survey.pairs[index]):
             values.update(wrong)
             files.append(survey.found_mask(index, shorten(wrong)))
     if not files:
         return []
-    last, void = len(survey.classes) - 1, survey.ignore_index
-    summary = f"{len(files)} of {len(survey.pairs)} masks: {shorten(sorted(values))}, where 0 to "
-    summary += f"{last} are classes and {void} is void."
+    told = describe_wrong_values(sorted(values), len(survey.classes), survey.ignore_index)
+    summary = f"{len(files)} of {len(survey.pairs)} masks: {told}"
     return [build_finding("values", summary, files, values=sorted(values))]
+
+
+def check_object_ids(survey: Survey) -> list[Finding]:
+    """Find masks that number objects, not classes."""
+    files = []
+    for index in survey.id_masks:
+        mask = survey.pairs[index].mask
+        assert mask is not None
+        values = (mask.values or mask.grey_values or {}).keys() - {0, survey.ignore_index}
+        files.append(survey.found_mask(index, f"{len(values)} values"))
+    if not files:
+        return []
+    summary = f"{len(files)} of {len(survey.pairs)} masks: each value lies in one piece, and how "
+    summary += "many there are differs from file to file."
+    return [build_finding("object-ids", summary, files)]
 
 
 def check_void(survey: Survey) -> list[Finding]:
     """Find masks without any class."""
     if list_binary_masks(survey):
         return []
-    void = {survey.ignore_index, VOID}
     files = [
         survey.found_mask(index)
         for index, mask in survey.index_masks
-        if set(mask.values or {}) <= void
+        if set(mask.values or {}) <= {survey.ignore_index}
     ]
     if not files:
         return []
@@ -201,10 +254,3 @@ def check_void(survey: Survey) -> list[Finding]:
 def format_color(color: Color) -> str:
     """Write a colour as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-def _add_colors(masks: list[MaskFacts]) -> Counter[Color]:
-    total: Counter[Color] = Counter()
-    for mask in masks:
-        total.update(mask.colors or {})
-    return total

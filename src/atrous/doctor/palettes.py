@@ -1,16 +1,18 @@
 """Colour tables of well-known data sets, and which of them a set of colours belongs to."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 from atrous.classes import VOC_NAMES, VOID, Classes, Color, build_classes, voc_color
+from atrous.doctor.object_ids import are_object_colors
 
 BLACK = (0, 0, 0)
 
 _MOST_OWN_COLORS = 64
 _LEAST_COVERED = 0.999
 _LEAST_MATCHED = 3
+_SPARSE = 2
 _SPECK = 1e-4
 """Share of all pixels below which a colour counts as a stray."""
 
@@ -28,6 +30,11 @@ class ColorTable:
     name: str
     indices: dict[Color, int]
     classes: Classes
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether it tells the class from a grey value."""
+        return all(r == g == b for r, g, b in self.indices)
 
 
 def build_table(name: str, classes: Classes, void: tuple[Color, ...] = ()) -> ColorTable:
@@ -89,53 +96,103 @@ KNOWN_TABLES = (
 )
 
 
-def match_table(colors: Counter[Color], given: ColorTable | None) -> ColorTable | None:
+def match_table(
+    masks: Sequence[Mapping[Color, int]], given: ColorTable | None
+) -> ColorTable | None:
     """Find the colour table of some masks.
 
     The given table is tried first, then the known ones, which need three colours besides black
     to be recognised. A table fits if it has the colours of 99.9 % of the pixels; the rest becomes
-    void. Else up to 64 colours are numbered, black first. Grey is read as the index itself, but
-    for black and white, which are 0 and 1.
+    void. The first colours of VOC's palette are used for all kinds of classes, so these are only
+    numbered. Else up to 64 colours are numbered, black first, unless they number objects.
 
     Args:
-        colors: Colour → pixels over all masks.
+        masks: Per mask, colour → pixels.
         given: The table of the data set's own classes.
 
     Returns:
-        The table, or None where there are too many colours for one.
+        The table, or None where none explains the colours.
     """
+    colors: Counter[Color] = Counter()
+    for mask in masks:
+        colors.update(mask)
     total = colors.total()
-    if given is not None and _count_covered(colors, given) >= _LEAST_COVERED * total:
+    if given is not None and _count(colors, given.indices) >= _LEAST_COVERED * total:
         return given
-    for table in KNOWN_TABLES:
-        matched = sum(color in table.indices for color in colors if color != BLACK)
-        if matched >= _LEAST_MATCHED and _count_covered(colors, table) >= _LEAST_COVERED * total:
-            return table
     own = sorted(color for color, count in colors.items() if count > _SPECK * total)
-    if len(own) <= _MOST_OWN_COLORS and _count(colors, own) >= _LEAST_COVERED * total:
-        return _build_grey(own) or _build_own(own)
-    return None
+    are_objects = are_object_colors([mask.keys() & set(own) - {BLACK} for mask in masks])
+    for table in KNOWN_TABLES:
+        matched = {color for color in colors if color in table.indices and color != BLACK}
+        covered = _count(colors, table.indices)
+        if len(matched) >= _LEAST_MATCHED and covered >= _LEAST_COVERED * total:
+            indices = {table.indices[color] for color in matched} - {VOID}
+            if table is not VOC_TABLE or not _are_first(indices):
+                return table
+            return None if are_objects else _number_voc(len(indices) + 1)
+    is_small = len(own) <= _MOST_OWN_COLORS and _count(colors, own) >= _LEAST_COVERED * total
+    return _build_own(own) if is_small and not are_objects else None
 
 
-def _build_grey(colors: list[Color]) -> ColorTable | None:
-    values = [color[0] for color in colors if color[0] == color[1] == color[2]]
-    if len(values) < len(colors):
-        return None
-    if values == [0, 255]:
+def build_grey_table(
+    greys: Set[int],
+    used: Set[int],
+    ignore_index: int,
+    given: Classes | None,
+    *,
+    is_binary: bool,
+) -> ColorTable | None:
+    """Make the table of masks whose colours are the grey values of class indices.
+
+    Args:
+        greys: Values in these masks.
+        used: Classes in the masks of indices beside them.
+        ignore_index: Mask value of ignored pixels.
+        given: The data set's own classes.
+        is_binary: 255 stands for the foreground; see `mask_checks.list_binary_masks`.
+
+    Returns:
+        The table, None where the values are not those of the classes: beyond the given ones, or
+        with wide gaps.
+    """
+    if is_binary:
         names = ["background", "foreground"]
-        return build_table("black and white", build_classes(names, [BLACK, (255, 255, 255)]))
-    largest = max((value for value in values if value < VOID), default=0)
-    classes = build_classes([str(index) for index in range(largest + 1)])
-    return ColorTable("grey values", {(value,) * 3: value for value in values}, classes)
+        classes = given or build_classes(names, [BLACK, (255, 255, 255)])
+        values = {value: value for value in greys} | {VOID: 1}
+    else:
+        labels = (greys - {ignore_index}) | used
+        num_classes = len(given) if given else max(labels, default=0) + 1
+        limit = VOID if used or given else _MOST_OWN_COLORS
+        if max(labels, default=0) >= num_classes or num_classes > limit:
+            return None
+        if given is None and has_wide_gaps(labels):
+            return None
+        classes = given or build_classes([str(index) for index in range(num_classes)])
+        values = {value: value for value in greys}
+    if ignore_index in values and not (is_binary and ignore_index == VOID):
+        values[ignore_index] = VOID
+    indices = {(value, value, value): index for value, index in values.items()}
+    return ColorTable("black and white" if is_binary else "grey values", indices, classes)
+
+
+def has_wide_gaps(labels: Set[int]) -> bool:
+    """Tell whether class numbers jump so that they are hardly class numbers."""
+    return bool(labels) and max(labels) >= _SPARSE * len(labels) + 1
+
+
+def _are_first(indices: Set[int]) -> bool:
+    """Tell whether class indices are 1, 2, … without a gap, and not all of VOC's."""
+    return indices == set(range(1, len(indices) + 1)) and len(indices) + 1 < len(VOC_NAMES)
+
+
+def _number_voc(num_classes: int) -> ColorTable:
+    classes = build_classes([str(index) for index in range(num_classes)])
+    table = build_table("PASCAL VOC's palette", classes, (voc_color(VOID),))
+    return replace(table, indices=VOC_TABLE.indices | table.indices)
 
 
 def _build_own(colors: list[Color]) -> ColorTable:
     names = ["#{:02x}{:02x}{:02x}".format(*color) for color in colors]
     return build_table("a table of their own", build_classes(names, colors))
-
-
-def _count_covered(colors: Counter[Color], table: ColorTable) -> int:
-    return _count(colors, table.indices)
 
 
 def _count(colors: Counter[Color], chosen: Mapping[Color, int] | list[Color]) -> int:

@@ -60,6 +60,7 @@ class _Plan:
     tables: dict[int, ColorTable]
     binary: set[int]
     classes: Classes | None
+    ignore_index: int
 
 
 def repair_dataset(
@@ -136,22 +137,29 @@ def _make_plan(survey: Survey) -> _Plan:
         (disordered, find_palette_table(survey)),
         (colored, find_color_table(survey)),
     ):
-        if table is None or (num_plain and survey.given is None):
+        if table is None or (num_plain and survey.given is None and not table.is_grey):
             continue  # which index a colour has among the other masks is anybody's guess
         tables |= {index: table for index, mask in chosen if mask.colors or mask.palette}
         if survey.given is None or survey.given.names != table.classes.names:
             classes = table.classes
-    binary = set(list_binary_masks(survey))
+    binary = set(list_binary_masks(survey)) - tables.keys()
     if binary and survey.given is None and classes is None:
         classes = build_classes(["background", "foreground"])
-    return _Plan(tables, binary, classes)
+    ignore_index, can_be_saved = survey.ignore_index, 0 <= survey.ignore_index < 2**16
+    if classes is not None and not num_plain:
+        if not can_be_saved or ignore_index < len(classes):
+            ignore_index = VOID
+    elif not can_be_saved:
+        tables = {}
+    return _Plan(tables, binary, classes, ignore_index)
 
 
 def _list_remaining(report: CheckReport) -> list[str]:
     return [
         finding.code
         for finding in report.findings
-        if finding.level != "note" and not finding.kind.repaired
+        if finding.level != "note"
+        and (not finding.kind.repaired or finding.data.get("table", "") is None)
     ]
 
 
@@ -206,7 +214,7 @@ def _find_reason_to_leave_out(survey: Survey, plan: _Plan, index: int) -> str | 
     if pair.mask.is_jpeg:
         return "a JPEG"
     if pair.mask.values is None and index not in plan.tables:
-        return "colours without a table"
+        return "colours that no table explains"
     return None
 
 
@@ -251,7 +259,13 @@ def _write_upright(pair: PairFacts, path: Path) -> None:
 
 def _write_mask(plan: _Plan, index: int, pair: PairFacts, path: Path, *, turn: bool) -> None:
     table = plan.tables.get(index)
-    indices = read_indices(pair.mask_path) if table is None else _convert(pair, table)
+    if table is None:
+        indices = read_indices(pair.mask_path)
+    else:
+        indices = _convert(pair, table)
+        if plan.ignore_index != VOID:
+            kind = np.uint8 if plan.ignore_index < VOID else np.uint16
+            indices = np.where(indices == VOID, plan.ignore_index, indices).astype(kind)
     if index in plan.binary:
         indices[indices == VOID] = 1
     mask = Image.fromarray(indices)
@@ -282,7 +296,9 @@ def _write_split_list(copy: Path, split: str, names: list[str]) -> None:
 
 def _write_classes(survey: Survey, plan: _Plan, copy: Path) -> None:
     if plan.classes is not None:
-        (copy / FILENAME).write_text(format_classes(plan.classes), encoding="utf-8")
+        (copy / FILENAME).write_text(
+            format_classes(plan.classes, plan.ignore_index), encoding="utf-8"
+        )
         return
     for folder in (survey.folder, survey.root):
         if (folder / FILENAME).is_file():

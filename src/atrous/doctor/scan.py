@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +16,7 @@ from PIL import Image
 
 from atrous.data.sample import (
     UNREADABLE,
+    describe_float_mask,
     describe_unreadable,
     holds_indices,
     is_nearly_black,
@@ -31,6 +33,7 @@ from atrous.doctor.fit import (
     compute_label_edges,
 )
 from atrous.doctor.jpeg_damage import find_jpeg_damage
+from atrous.doctor.object_ids import find_scattered
 from atrous.doctor.prints import compute_print
 from atrous.errors import DataError
 
@@ -215,12 +218,16 @@ def _read_mask(path: Path) -> _ReadMask:
         image.load()
     hw = image.height, image.width
     is_jpeg = image.format in ("JPEG", "MPO")
+    if image.mode == "F":
+        raise DataError(describe_float_mask(path))
     if not holds_indices(image):
-        if image.mode == "F":
-            reduce_to_8_bits(image, path)
         counts: Any = image.convert("RGB").getcolors(MAX_COLORS)
         colors = None if counts is None else {color: count for count, color in counts}
-        return _ReadMask(MaskFacts(hw, image.mode, is_jpeg, None, colors), None)
+        facts = MaskFacts(hw, image.mode, is_jpeg, None, colors)
+        if facts.grey_values is not None:
+            grey = np.asarray(image.convert("RGB").getchannel(0))
+            facts = replace(facts, scattered=find_scattered(grey))
+        return _ReadMask(facts, None)
     indices = np.asarray(image)
     if indices.dtype == bool:
         indices = indices.astype(np.uint8)
@@ -234,6 +241,7 @@ def _read_mask(path: Path) -> _ReadMask:
         palette=_read_palette(image),
         num_ramps=num_ramps,
         num_edges=num_edges,
+        scattered=find_scattered(indices),
         digest=hashlib.blake2b(indices.tobytes(), digest_size=16).digest(),
     )
     return _ReadMask(facts, compute_label_edges(indices))

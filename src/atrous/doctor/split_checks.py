@@ -1,6 +1,7 @@
 """Checks of the splits: can training use them, and does every file have its partner."""
 
 from atrous.data.dataset import list_split_files
+from atrous.data.pairs import describe_overlooked
 from atrous.data.sample import shorten
 from atrous.data.split_files import SplitFiles
 from atrous.doctor.findings import Finding, FoundFile, build_finding, build_findings, join_parts
@@ -48,7 +49,7 @@ def _is_ignored(survey: Survey, split: str) -> bool:
 def check_unpaired(survey: Survey) -> list[Finding]:
     """Find images without a mask and masks without an image."""
     files = []
-    parts = []
+    parts, overlooked = [], {}
     for split, found in survey.splits.items():
         if _is_unlabelled(survey, split):
             continue
@@ -58,7 +59,8 @@ def check_unpaired(survey: Survey) -> list[Finding]:
             (found.without_image, "image", found.image_folder, found.masks),
         ):
             if names:
-                parts.append(f"{len(names)} of '{split}' without a {what}")
+                parts.append(f"{len(names)} of '{split}' without a{'n' * (what == 'image')} {what}")
+                overlooked[describe_overlooked(folder)] = True
             for name in names:
                 path = has.get(name, folder / name)
                 detail = f"no {what} of this name"
@@ -67,7 +69,8 @@ def check_unpaired(survey: Survey) -> list[Finding]:
                     detail += f"; {survey.relative(other)} seems to be it"
                 files.append(FoundFile(survey.relative(path), detail))
     num_matched = sum(map(len, survey.matches.values()))
-    return build_findings("unpaired", join_parts(parts), files, num_matched=num_matched)
+    summary = join_parts(parts) + "".join(overlooked)
+    return build_findings("unpaired", summary, files, num_matched=num_matched)
 
 
 def check_unlabelled(survey: Survey) -> list[Finding]:

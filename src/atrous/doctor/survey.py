@@ -14,6 +14,7 @@ from atrous.data.dataset import Layout
 from atrous.data.split_files import SplitFiles
 from atrous.doctor.facts import MaskFacts, PairFacts
 from atrous.doctor.findings import FoundFile
+from atrous.doctor.object_ids import are_object_ids
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Survey:
         members: Split → indices into `pairs`.
         given: Classes of the layout or of `classes.toml`; None where masks alone tell.
         has_table: The colours of the classes were chosen for them, not filled in.
-        ignore_index: Mask value of void, besides 255.
+        ignore_index: Mask value of ignored pixels.
         crop_px: Side of the training crop.
         train_split, val_split: What training would use, whether it is there or not.
     """
@@ -91,16 +92,33 @@ class Survey:
             if pair.mask is not None and pair.mask.values is not None and not pair.mask.is_jpeg
         ]
 
+    @cached_property
+    def grey_masks(self) -> list[tuple[int, MaskFacts]]:
+        """(pair, mask) of the masks of colours without loss whose colours are all grey."""
+        return [
+            (index, pair.mask)
+            for index, pair in enumerate(self.pairs)
+            if pair.mask is not None and pair.mask.grey_values and not pair.mask.is_jpeg
+        ]
+
+    @cached_property
+    def id_masks(self) -> list[int]:
+        """Pairs whose masks number objects, not classes; see `object_ids`."""
+        masks = {
+            index: (set(values) - {0, self.ignore_index}, mask.scattered)
+            for index, mask in [*self.index_masks, *self.grey_masks]
+            if (values := mask.values or mask.grey_values)
+        }
+        return sorted(masks) if are_object_ids(list(masks.values())) else []
+
     def list_classes(self, mask: MaskFacts) -> list[int]:
-        """Return the values of a mask that can be class indices: not void, not above 254."""
-        void = (self.ignore_index, VOID)
-        return [value for value in mask.values or {} if 0 <= value < VOID and value not in void]
+        """Return the values of a mask that can be class indices: not ignored, not above 254."""
+        return [v for v in mask.values or {} if 0 <= v < VOID and v != self.ignore_index]
 
     def list_wrong_values(self, mask: MaskFacts) -> list[int]:
-        """Return the sorted values of a mask that are neither a class nor void."""
-        void = (self.ignore_index, VOID)
+        """Return the sorted values of a mask that are neither a class nor ignored."""
         last = len(self.classes) - 1
-        return sorted(v for v in mask.values or {} if not 0 <= v <= last and v not in void)
+        return sorted(v for v in mask.values or {} if not 0 <= v <= last and v != self.ignore_index)
 
     def list_members(self, splits: Iterable[str]) -> list[int]:
         """Return the pairs of some splits, each once, in order."""
@@ -115,7 +133,7 @@ class Survey:
         for index, mask in self.index_masks:
             if index in chosen:
                 counts = self._count_classes(mask)
-                num_void += sum((mask.values or {}).values()) - counts.total()
+                num_void += (mask.values or {}).get(self.ignore_index, 0)
                 for value, count in counts.items():
                     pixels[value] += count
                     where_present[value] += counts.total()

@@ -1,0 +1,105 @@
+"""Masks that hold a number per object, as instance and panoptic ids are, not one per class.
+
+The numbers of objects start anew in every file, or never come twice, and each of them lies in one
+piece. A class has the same number in every file, and as a rule many pieces.
+"""
+
+from collections import Counter
+from collections.abc import Sequence, Set
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from atrous.classes import VOID
+
+_GRID_PX = 512
+_MAX_VALUES = 256
+_MAX_OVERLAP = 8
+"""Bounding boxes cover the image so often at most; those of scattered values soon do."""
+
+_MAX_SCATTERED = 0.1
+_MIN_IN_ORDER = 0.9
+_MIN_OBJECTS = 4
+_MANY_OBJECTS = 20
+_MIN_COLORS = 4
+_MIN_NEXT = 3
+
+
+def find_scattered(indices: npt.NDArray[np.integer]) -> frozenset[int]:
+    """Return the values besides 0 whose pixels do not lie in one piece.
+
+    Large masks are looked at on a grid of at most 512 × 512, and of many values the first 256.
+    """
+    step = -(-max(indices.shape) // _GRID_PX)
+    small = indices[::step, ::step]
+    values, places = np.unique(small, return_inverse=True)
+    boxes = ndimage.find_objects(places.reshape(small.shape) + 1)
+    chosen = [pair for pair in zip(values.tolist(), boxes, strict=True) if pair[0]][:_MAX_VALUES]
+    scattered, area = set(), 0
+    for value, box in chosen:
+        piece = small[box] == value
+        area += piece.size
+        if area > _MAX_OVERLAP * small.size:
+            return frozenset(value for value, _ in chosen)
+        if ndimage.label(piece, np.ones((3, 3)))[1] > 1:
+            scattered.add(value)
+    return frozenset(scattered)
+
+
+def are_object_ids(masks: Sequence[tuple[Set[int], Set[int]]]) -> bool:
+    """Tell whether the values of masks number objects.
+
+    They do if nearly all lie in one piece and each file begins with 1 anew, or if most of many
+    values occur in one file only.
+
+    Args:
+        masks: Per mask, its values besides 0 and the ignore index, and the scattered among them.
+    """
+    masks = [(values, scattered) for values, scattered in masks if values]
+    num_values = sum(len(values) for values, _ in masks)
+    num_scattered = sum(len(values & scattered) for values, scattered in masks)
+    if not masks or num_scattered > _MAX_SCATTERED * num_values:
+        return False
+    sizes = {len(values) for values, _ in masks}
+    num_in_order = sum(  # from 1 on, perhaps without 255
+        max(values) - len(values) <= (max(values) > VOID) for values, _ in masks
+    )
+    is_varied = len(sizes) > (2 if max(sizes) < _MANY_OBJECTS else 1)
+    if num_in_order >= _MIN_IN_ORDER * len(masks) and max(sizes) >= _MIN_OBJECTS and is_varied:
+        return True
+    num_unique, num_distinct = _count_unique([values for values, _ in masks])
+    return len(masks) > 2 and num_distinct >= _MANY_OBJECTS and num_unique > 0.5 * num_distinct
+
+
+def are_object_colors(masks: Sequence[Set[tuple[int, int, int]]]) -> bool:
+    """Tell whether colours number objects: no table of classes explains them.
+
+    They do if most occur in one file only, if many are consecutive numbers of 24 bits, or if each
+    file has the first of one series.
+
+    Args:
+        masks: Per mask, its colours besides black.
+    """
+    num_unique, num_distinct = _count_unique(masks)
+    if num_distinct < _MIN_COLORS:
+        return False
+    if len(masks) > 1 and num_unique > 0.5 * num_distinct:
+        return True
+    colors = set().union(*masks)
+    for weights in ((1, 256, 65536), (65536, 256, 1)):
+        numbers = {sum(w * c for w, c in zip(weights, color, strict=True)) for color in colors}
+        num_next = sum(number + 1 in numbers for number in numbers)
+        if num_next >= max(_MIN_NEXT, 0.3 * len(numbers)):
+            return True
+    ordered = sorted(masks, key=len)
+    is_chain = all(a <= b for a, b in pairwise(ordered))
+    return is_chain and num_distinct >= 2 * _MIN_OBJECTS and len({len(m) for m in masks}) >= 3
+
+
+def _count_unique(masks: Sequence[Set[Any]]) -> tuple[int, int]:
+    """Return how many values occur in one mask only, and how many there are."""
+    times = Counter(value for values in masks for value in values)
+    return sum(count == 1 for count in times.values()), len(times)
