@@ -157,10 +157,10 @@ def check_dataset(
         paths = [PairPaths(name, *whole[name]) for name in sorted(whole)]
         members[split] = [places.setdefault(pair, len(places)) for pair in paths]
     if not any(files.names for files in splits.values()):
-        places = [place for s in splits.values() for place in (s.image_folder, s.mask_folder)]
+        folders = [place for s in splits.values() for place in (s.image_folder, s.mask_folder)]
         raise DataError(
             f"{folder} holds no pictures: all of its splits are empty."
-            f"{describe_overlooked(*dict.fromkeys(places))}"
+            f"{describe_overlooked(*folders)}"
         )
     given, has_table, own_ignore_index = _read_classes(root, folder, layout)
     survey = Survey(
