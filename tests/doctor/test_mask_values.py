@@ -1,15 +1,20 @@
 """What mask values mean: foreground 255, grey in colour files, objects that are numbered."""
 
+import re
+
 import numpy as np
 import pytest
 from damage import change_mask, change_masks, masks
 from PIL import Image
+from typer.testing import CliRunner
 
 from atrous.classes import VOC_NAMES, voc_color
+from atrous.cli.main import app
 from atrous.data import check_foreground, compute_mask_statistics, open_dataset
 from atrous.doctor import repair_dataset
 from atrous.doctor.object_ids import are_object_colors, are_object_ids, find_scattered
 from atrous.errors import DataError
+from atrous.recipe import build_recipe
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def test_255_is_a_wrong_value_where_another_is_ignored(make_clean, check, find):
     assert found["values"].data["values"] == [255]
     assert "--ignore-index 255" in found["values"].summary
     count = check(root, ignore_index=9).splits["train"]
-    assert (count.void_share, count.classes[3].num_images) == (0, 23)
+    assert (count.ignored_share, count.classes[3].num_images) == (0, 23)
 
 
 @pytest.mark.parametrize("ignore_index", [65535, -1, 70000])
@@ -76,8 +81,14 @@ def test_ignored_values_of_16_bits_and_more(make_clean, find, ignore_index):
             path.with_suffix(".tif")
         )
         path.unlink()
-    assert find(root)["values"].data["values"] == [ignore_index]
-    assert set(find(root, ignore_index=ignore_index)) == {"class-unused"}
+    found = find(root)["values"]
+    assert found.data["values"] == [ignore_index]
+    advised = re.search(r"`(--ignore-index \S+)` in `atrous check`", found.summary)[1].split()
+    arguments = ["check", str(root), "--crop", "96", "--workers", "1", *advised]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    key, value = re.search(r"`--set data.(\w+)=(\S+)` in `atrous train`", found.summary).groups()
+    recipe = build_recipe({"data": {"root": str(root), "crop": 48, key: int(value)}})
+    assert recipe.data.ignore_index == ignore_index
     dataset = open_dataset(root, "train", ignore_index=ignore_index)
     assert compute_mask_statistics(dataset).num_void > 0
 

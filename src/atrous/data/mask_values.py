@@ -71,13 +71,14 @@ def advise_on_wrong_values(values: list[int]) -> str:
         advice.append(
             f"If {value} marks pixels to ignore, make it the ignore index: `--set "
             f"data.ignore_index={value}` in `atrous train`, `--ignore-index {value}` in `atrous "
-            f"check` and `evaluate`, or ignore_index = {value} in a classes.toml; one value only "
-            "can be ignored."
+            f"check` and `evaluate`, or `ignore_index = {value}` beside the names in classes.toml."
         )
+    else:
+        advice.append("Only one value can mark pixels to ignore, the ignore index.")
     if all(0 <= value < VOID for value in values):
         advice.append("If all are classes, list them in classes.toml.")
     else:
-        advice.append(f"If it is a class, renumber it: class indices go from 0 to {VOID - 1}.")
+        advice.append(f"Class indices go from 0 to {VOID - 1}: renumber what is a class.")
     if len(values) >= _MANY_VALUES:
         advice.append(
             "If each object has a number of its own (instance or panoptic ids), write the index "

@@ -17,6 +17,8 @@ def check_value_gaps(survey: Survey) -> list[Finding]:
     if not _is_sparse(survey, used):
         return []
     summary = f"{len(used)} values occur, {shorten(used, 12)}; that makes {used[-1] + 1} classes."
+    if any(survey.ignore_index in (mask.values or {}) for _, mask in survey.index_masks):
+        summary += f" {survey.ignore_index} occurs too and is ignored."
     return [build_finding("value-gaps", summary, values=used)]
 
 
