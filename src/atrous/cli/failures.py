@@ -17,6 +17,7 @@ _NO_MEMORY = (
     "alloc_failed",
     "bad_alloc",
     "unable to mmap",
+    "failed to map segment",
     "can't start new thread",
 )
 """How torch, CUDA, the loader of libraries and Python say so, in lower case."""
