@@ -32,6 +32,10 @@ class TrainingError(AtrousError):
     """Training that cannot go on, such as a loss that is not finite."""
 
 
+class AtrousWarning(UserWarning):
+    """Something outside the program that it can go on with, though perhaps not as was meant."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the nearest known names, or all of them if few, or ''."""
     known = sorted(known)

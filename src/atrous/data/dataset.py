@@ -8,7 +8,7 @@ from typing import Literal
 from atrous.classes import Classes
 from atrous.data import pairs, voc
 from atrous.data.sample import Sample, check_same_size, read_image, read_mask
-from atrous.data.split_files import SplitFiles
+from atrous.data.split_files import SplitFiles, check_present
 from atrous.errors import ConfigError, DataError, did_you_mean
 
 Layout = Literal["voc", "pairs"]
@@ -68,7 +68,7 @@ class SegmentationDataset:
             self.names, self.image_paths, self.mask_paths, strict=True
         ):
             sizes = image_path.stat().st_size, mask_path.stat().st_size
-            digest.update(f"{name} {sizes[0]} {sizes[1]}\n".encode())
+            digest.update(f"{name} {sizes[0]} {sizes[1]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
@@ -100,6 +100,7 @@ def open_dataset(
         files = pairs.list_pairs_files(folder, split)
     if not files:
         raise DataError(f"The split '{split}' of {folder} is empty: no pictures were found for it.")
+    check_present(split, (path for pair in files.values() for path in pair))
     if layout == "voc":
         classes, default_ignore_index = voc.read_voc_classes(folder, root)
     else:

@@ -1,4 +1,4 @@
-"""The layout of paired folders: a picture and its mask share a file stem.
+"""The layout of paired folders: an image and its mask share a file stem, however it is encoded.
 
 <root>/train/images/0001.jpg    jpg, jpeg, png, webp, tif, tiff or bmp
 <root>/train/masks/0001.png     one class index per pixel
@@ -16,7 +16,7 @@ import numpy as np
 from atrous.classes import VOID, Classes, build_classes
 from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.sample import read_indices, shorten
-from atrous.data.split_files import SplitFiles
+from atrous.data.split_files import SplitFiles, normalize_name
 from atrous.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -93,7 +93,7 @@ def read_pairs_classes(root: Path, ignore_index: int | None) -> tuple[Classes, i
         for split in list_pairs_splits(root)
         for path in list_image_files(root / split / "masks")
     ]
-    stamps = tuple((path, path.stat().st_mtime_ns) for path in masks)
+    stamps = tuple((path, path.stat().st_mtime_ns if path.exists() else 0) for path in masks)
     num_classes = _find_num_classes(stamps, ignore_index)
     return build_classes([str(index) for index in range(num_classes)]), ignore_index
 
@@ -119,7 +119,7 @@ def _index_by_stem(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, Path
     files: dict[str, Path] = {}
     same_stem = []
     for path in list_image_files(folder):
-        first = files.setdefault(path.stem, path)
+        first = files.setdefault(normalize_name(path.stem), path)
         if first is not path:
             same_stem.append((first, path))
     return files, same_stem

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atrous.data import read_image
-from atrous.data.sample import read_image_size
+from atrous.data.image_file import read_image_size
 from atrous.errors import AtrousError, DataError
 from atrous.inference.clips import ClipRecorder
 from atrous.inference.engine import Engine

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from atrous.data.sample import MAX_PIXELS
+from atrous.data.image_file import MAX_PIXELS
 from atrous.errors import ConfigError
 from atrous.inference.outputs import check_kinds, name_files
 from atrous.inference.sources import Picture, Source

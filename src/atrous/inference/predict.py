@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from atrous.data import read_image
-from atrous.data.sample import MAX_PIXELS
+from atrous.data.image_file import MAX_PIXELS
 from atrous.errors import ConfigError
 from atrous.inference.engine import Precision
 from atrous.inference.job import PredictionJob, Progress

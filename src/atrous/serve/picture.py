@@ -5,7 +5,8 @@ from io import BytesIO
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from atrous.data.sample import read_image, read_image_size
+from atrous.data.image_file import read_image_size
+from atrous.data.sample import read_image
 from atrous.errors import DataError
 from atrous.serve.limits import DECODING_BYTES, Limits
 from atrous.serve.memory import Hold
