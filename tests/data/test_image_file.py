@@ -100,7 +100,9 @@ def test_an_orientation_that_means_nothing_is_none(tmp_path, value):
 
 
 def save_pages(path: Path, num_pages: int = 3, **options) -> None:
-    first, *others = (Image.fromarray(np.full((6, 4, 3), 60 * n, np.uint8)) for n in range(num_pages))
+    first, *others = (
+        Image.fromarray(np.full((6, 4, 3), 60 * n, np.uint8)) for n in range(num_pages)
+    )
     first.save(path, save_all=True, append_images=others, **options)
 
 
@@ -138,7 +140,7 @@ def test_links_to_nothing_and_folders_are_said_to_be_so(tmp_path):
     with pytest.raises(DataError, match=r"no file .*a.png. It is a link, and what it points to is"):
         read_image(tmp_path / "a.png")
     (tmp_path / "b.png").mkdir()
-    with pytest.raises(DataError, match="b.png as a picture: it is no plain file"):
+    with pytest.raises(DataError, match=r"b.png as a picture: it is no plain file"):
         read_image(tmp_path / "b.png")
 
 

@@ -36,6 +36,7 @@ class DecodedImage(NamedTuple):
     Attributes:
         picture: Upright, in the mode of the file.
         format: Of the file, as Pillow calls it.
+        stated_hw: Height and width of the upright image at full size.
         orientation: That the file had, 1 to 8.
         has_more_pages: Whether the file holds more than the image that was asked for by default.
         has_damaged_exif: Whether the orientation is 1 for want of a better one.
@@ -43,6 +44,7 @@ class DecodedImage(NamedTuple):
 
     picture: Image.Image
     format: str | None
+    stated_hw: tuple[int, int]
     orientation: int
     has_more_pages: bool
     has_damaged_exif: bool
@@ -58,8 +60,8 @@ class DecodedImage(NamedTuple):
             )
         if self.has_more_pages:
             warnings.warn(
-                f"{name} holds more than one page or frame: only the first is read. Save the others "
-                "as files of their own to use them; `atrous predict` takes each.",
+                f"{name} holds more than one page or frame: only the first is read. Save the "
+                "others as files of their own to use them; `atrous predict` takes each.",
                 AtrousWarning,
                 stacklevel=3,
             )
@@ -72,7 +74,7 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     formats: Sequence[str] | None = None,
     page: int | None = None,
-    grey_side_px: int | None = None,
+    draft: tuple[str, int] | None = None,
 ) -> DecodedImage:
     """Decode an image file and turn it upright: all that reads pixels comes through here.
 
@@ -82,7 +84,7 @@ def decode_image(
         max_pixels: More are refused before they are decoded.
         formats: The only ones that are tried, as Pillow calls them; None for all.
         page: One of `list_pages`; by default the first.
-        grey_side_px: A JPEG may be decoded as grey, at a fraction of its size that is no smaller.
+        draft: Mode and side in pixels to which a JPEG may be reduced while it is decoded.
 
     Raises:
         DataError: The file is missing, truncated, no image, or too large.
@@ -98,22 +100,22 @@ def decode_image(
                 f"{max_pixels / 1e6:,.0f} million are taken. If it is what it should be, make it "
                 "smaller, or raise the limit where there is an option for it."
             )
-        if grey_side_px is not None:
-            picture.draft("L", (grey_side_px, grey_side_px))
-        # Pillow itself turns a TIFF while it decodes it, and then forgets that it had to.
-        if turns_itself := picture.format == "TIFF":
-            orientation = find_orientation(picture)
-            picture.filename = ""  # else it is mapped into memory, with height and width exchanged
-        try:
-            picture.load()
-        except UNREADABLE as error:
-            raise describe_unreadable(name, error) from error
-        if not turns_itself:
-            orientation = find_orientation(picture)
-        upright = picture if turns_itself else turn_upright(picture, orientation or 1)
-        return DecodedImage(
-            upright, picture.format, orientation or 1, has_more_pages, orientation is None
-        )
+        width, height = picture.size
+        if draft is not None:
+            picture.draft(draft[0], (draft[1], draft[1]))
+        upright, orientation = _load_upright(picture, name)
+    if picture.format == "TIFF":
+        width, height = upright.size
+    elif (orientation or 1) >= 5:
+        width, height = height, width
+    return DecodedImage(
+        upright,
+        picture.format,
+        (height, width),
+        orientation or 1,
+        has_more_pages,
+        orientation is None,
+    )
 
 
 def read_image_size(
@@ -178,6 +180,22 @@ def describe_unreadable(path: Path | str, error: Exception) -> DataError:
         f"Cannot read {path} as a picture: {reason}. Fetch or export it again, or remove it; from "
         "a data set, together with its partner and its name in split lists."
     )
+
+
+def _load_upright(picture: Image.Image, name: str) -> tuple[Image.Image, int | None]:
+    # Pillow itself turns a TIFF while it decodes it, and then forgets that it had to.
+    turns_itself = picture.format == "TIFF"
+    orientation = find_orientation(picture) if turns_itself else None
+    if turns_itself:
+        picture.filename = ""  # else it is mapped into memory, with height and width exchanged
+    try:
+        picture.load()
+    except UNREADABLE as error:
+        raise describe_unreadable(name, error) from error
+    if turns_itself:
+        return picture, orientation
+    orientation = find_orientation(picture)
+    return turn_upright(picture, orientation or 1), orientation
 
 
 def _has_more_pages(picture: Image.Image, source: Path | BinaryIO, name: str) -> bool:

@@ -11,6 +11,7 @@ CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
     file_checks.check_same_stem,
     file_checks.check_listed_twice,
     file_checks.check_unreadable,
+    file_checks.check_notes,
     file_checks.check_swapped,
     file_checks.check_sizes,
     file_checks.check_orientation,

@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from atrous.classes import Classes
-from atrous.data.sample import UNREADABLE, holds_indices, read_orientation, turn_upright
+from atrous.data.image_file import decode_image
+from atrous.data.sample import holds_indices, reduce_to_8_bits
 from atrous.doctor.findings import Finding, FoundFile
 from atrous.doctor.survey import Survey
+from atrous.errors import DataError
 
 MOST_EXAMPLES = 6
 
@@ -96,22 +98,21 @@ def _list_tiles(code: str, file: FoundFile, survey: Survey) -> list[Image.Image 
 
 def _open_image(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as picture:
-            picture.draft("RGB", (2 * _TILE_HW[1], 2 * _TILE_HW[0]))
-            return turn_upright(picture.convert("RGB"), read_orientation(picture))
-    except UNREADABLE:
+        picture = decode_image(path, draft=("RGB", 2 * max(_TILE_HW))).picture
+        return reduce_to_8_bits(picture, path).convert("RGB")
+    except DataError:
         return None
 
 
 def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
     """Read a mask as it looks in the colours of its classes, values that are none in VOC's."""
     try:
-        with Image.open(path) as picture:
-            if not holds_indices(picture):
-                return picture.convert("RGB")
-            indices = np.asarray(picture).astype(np.int64).clip(0, 255).astype(np.uint8)
-    except UNREADABLE:
+        picture = decode_image(path).picture
+    except DataError:
         return None
+    if not holds_indices(picture):
+        return picture.convert("RGB")
+    indices = np.asarray(picture).astype(np.int64).clip(0, 255).astype(np.uint8)
     mask = Image.fromarray(indices)
     mask.putpalette(classes.palette)
     return mask.convert("RGB")
@@ -119,8 +120,7 @@ def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
 
 def _zoom(path: Path, mask: Image.Image) -> Image.Image:
     """Enlarge the piece of a mask in which the most values lie between their neighbours."""
-    with Image.open(path) as picture:
-        indices = np.asarray(picture).astype(np.int64)
+    indices = np.asarray(decode_image(path).picture).astype(np.int64)
     between = (indices[:, 1:-1] - indices[:, :-2]) * (indices[:, 2:] - indices[:, 1:-1]) > 0
     rows, columns = np.nonzero(between)
     middle = len(rows) // 2

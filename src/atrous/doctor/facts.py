@@ -22,6 +22,7 @@ class ImageFacts:
         digest: Of the file's bytes.
         print: 32 bytes that are nearly the same for pictures that look the same.
         thumbnail: 16 × 16 grey values.
+        notes: Codes of findings about the file alone: `damaged-exif`, `pages`.
     """
 
     hw: tuple[int, int]
@@ -31,6 +32,7 @@ class ImageFacts:
     digest: bytes
     print: bytes
     thumbnail: bytes
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class MaskFacts:
         num_ramps: Edge pixels whose value lies between those on both sides.
         num_jumps: Edges with two equal pixels on either side, 2 or more apart.
         digest: Of the pixels' numbers, None in a mask of colours.
+        notes: As of an image.
     """
 
     hw: tuple[int, int]
@@ -58,6 +61,7 @@ class MaskFacts:
     num_ramps: int = 0
     num_jumps: int = 0
     digest: bytes | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

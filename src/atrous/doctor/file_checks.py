@@ -84,6 +84,21 @@ def check_unreadable(survey: Survey) -> list[Finding]:
     return [build_finding("unreadable", f"{len(files)} of {2 * len(survey.pairs)} files.", files)]
 
 
+def check_notes(survey: Survey) -> list[Finding]:
+    """Find files that can be read, though not in whole."""
+    files: dict[str, list[FoundFile]] = {"damaged-exif": [], "pages": []}
+    for index, pair in enumerate(survey.pairs):
+        for path, facts in ((pair.image_path, pair.image), (pair.mask_path, pair.mask)):
+            for code in facts.notes if facts is not None else ():
+                files[code].append(FoundFile(survey.relative(path), pair=index))
+    total = 2 * len(survey.pairs)
+    return [
+        build_finding(code, f"{len(found)} of {total} files.", found)
+        for code, found in files.items()
+        if found
+    ]
+
+
 def is_swapped(pair: PairFacts) -> bool:
     """Tell whether the mask looks like a photograph, and the picture like a mask."""
     image, mask = pair.image, pair.mask

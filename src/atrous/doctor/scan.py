@@ -13,14 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from atrous.data.sample import (
-    UNREADABLE,
-    describe_unreadable,
-    holds_indices,
-    read_orientation,
-    reduce_to_8_bits,
-    turn_upright,
-)
+from atrous.data.image_file import UNREADABLE, DecodedImage, decode_image, describe_unreadable
+from atrous.data.orientation import turn_back
+from atrous.data.sample import holds_indices, reduce_to_8_bits
 from atrous.doctor.facts import MOST_COLORS, ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.fit import (
     GRID,
@@ -154,31 +149,33 @@ def _try(read: Callable[[Path], _Read], path: Path) -> _Read | str:
 def _read_image(path: Path) -> _ReadImage:
     """Read a picture, JPEGs at a fraction of their size: all of the file is still decoded."""
     content = path.read_bytes()
-    with Image.open(BytesIO(content)) as picture:
-        orientation = read_orientation(picture)
-        width, height = picture.size
-        lossy = picture.format in ("JPEG", "MPO", "WEBP")
-        if lossy:
-            picture.draft("L", (GRID, GRID))
-        picture.load()
-        shallow = reduce_to_8_bits(picture, path)
-        num_values = None if lossy else _count_values(shallow)
-        stored = shallow.convert("L")
-    if max(stored.size) > 4 * GRID:
-        stored = stored.reduce(max(1, min(stored.size) // (2 * GRID)))
-    grey = turn_upright(stored, orientation)
+    decoded = decode_image(BytesIO(content), str(path), draft=("L", GRID))
+    height, width = decoded.stated_hw
+    lossy = decoded.format in ("JPEG", "MPO", "WEBP")
+    shallow = reduce_to_8_bits(decoded.picture, path)
+    num_values = None if lossy else _count_values(shallow)
+    grey = shallow.convert("L")
+    if max(grey.size) > 4 * GRID:
+        grey = grey.reduce(max(1, min(grey.size) // (2 * GRID)))
     shape, thumbnail = compute_print(grey)
     facts = ImageFacts(
-        hw=(width, height) if orientation >= 5 else (height, width),
-        orientation=orientation,
+        hw=(height, width),
+        orientation=decoded.orientation,
         num_values=num_values,
-        is_constant=float(np.asarray(stored).std()) < _FLAT,
+        is_constant=float(np.asarray(grey).std()) < _FLAT,
         digest=hashlib.blake2b(content, digest_size=16).digest(),
         print=shape,
         thumbnail=thumbnail,
+        notes=_list_notes(decoded),
     )
-    stored_edges = None if orientation == 1 else compute_picture_edges(stored)
+    stored = turn_back(grey, decoded.orientation)
+    stored_edges = None if decoded.orientation == 1 else compute_picture_edges(stored)
     return _ReadImage(facts, compute_picture_edges(grey), stored_edges)
+
+
+def _list_notes(decoded: DecodedImage) -> tuple[str, ...]:
+    notes = {"damaged-exif": decoded.has_damaged_exif, "pages": decoded.has_more_pages}
+    return tuple(code for code, holds in notes.items() if holds)
 
 
 def _count_values(picture: Image.Image) -> int | None:
@@ -187,16 +184,18 @@ def _count_values(picture: Image.Image) -> int | None:
 
 
 def _read_mask(path: Path) -> _ReadMask:
-    with Image.open(path) as picture:
-        picture.load()
+    decoded = decode_image(path)
+    picture = decoded.picture
     hw = picture.height, picture.width
-    is_jpeg = picture.format in ("JPEG", "MPO")
+    is_jpeg = decoded.format in ("JPEG", "MPO")
+    notes = _list_notes(decoded)
     if not holds_indices(picture):
         if picture.mode == "F":
             reduce_to_8_bits(picture, path)
         counts: Any = picture.convert("RGB").getcolors(MOST_COLORS)
         colors = None if counts is None else {color: count for count, color in counts}
-        return _ReadMask(MaskFacts(hw, picture.mode, is_jpeg, None, colors), None)
+        facts = MaskFacts(hw, picture.mode, is_jpeg, None, colors, notes=notes)
+        return _ReadMask(facts, None)
     indices = np.asarray(picture)
     if indices.dtype == bool:
         indices = indices.astype(np.uint8)
@@ -211,6 +210,7 @@ def _read_mask(path: Path) -> _ReadMask:
         num_ramps=num_ramps,
         num_jumps=num_jumps,
         digest=hashlib.blake2b(indices.tobytes(), digest_size=16).digest(),
+        notes=notes,
     )
     return _ReadMask(facts, compute_label_edges(indices))
 
