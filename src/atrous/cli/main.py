@@ -22,6 +22,7 @@ from atrous.cli import (
     verify_resume,
 )
 from atrous.cli.allocator import keep_freed_memory
+from atrous.cli.notices import prepare_output
 from atrous.errors import AtrousError
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ app.add_typer(data.app, name="data")
 def run() -> None:
     """Run the command; a user's mistake ends it with one paragraph and exit code 2."""
     keep_freed_memory()
+    prepare_output()
     try:
         app()
     except AtrousError as error:

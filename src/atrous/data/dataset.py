@@ -157,5 +157,13 @@ def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
     raise DataError(f"{root} has no layout that can be read; it holds {found}. {_LAYOUTS}")
 
 
+def find_owner(folder: Path) -> Path | None:
+    """Return the folder of a dataset's images or masks that a folder is or lies in, if any."""
+    for place in (folder, *folder.parents):
+        if (pairs.is_part(place) or voc.is_part(place)) and pairs.list_image_files(place):
+            return place
+    return None
+
+
 def _list_splits(layout: Layout, folder: Path) -> list[str]:
     return voc.list_voc_splits(folder) if layout == "voc" else pairs.list_pairs_splits(folder)

@@ -49,22 +49,25 @@ class DecodedImage(NamedTuple):
     has_more_pages: bool
     has_damaged_exif: bool
 
-    def warn(self, name: Path | str) -> None:
+    def list_warnings(self, name: Path | str) -> list[str]:
         """Say what of the file is not used."""
+        texts = []
         if self.has_damaged_exif:
-            warnings.warn(
-                f"The EXIF block of {name} is damaged: the image is taken as it is stored, as with "
-                "EXIF orientation 1.",
-                AtrousWarning,
-                stacklevel=3,
+            texts.append(
+                f"The image {name} has a damaged EXIF block: it is taken as it is stored, as with "
+                "orientation 1."
             )
         if self.has_more_pages:
-            warnings.warn(
-                f"{name} holds more than one page or frame: only the first is read. Save the "
-                "others as files of their own to use them; `atrous predict` takes each.",
-                AtrousWarning,
-                stacklevel=3,
+            texts.append(
+                f"The image {name} holds more than one page or frame: only the first is read. Save "
+                "the others as files of their own to use them; `atrous predict` takes each."
             )
+        return texts
+
+
+def warn(text: str) -> None:
+    """Warn of a file that is used in part."""
+    warnings.warn(text, AtrousWarning, stacklevel=3)
 
 
 def decode_image(

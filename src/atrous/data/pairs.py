@@ -38,6 +38,12 @@ def list_pairs_splits(root: Path) -> list[str]:
     )
 
 
+def is_part(folder: Path) -> bool:
+    """Tell whether a folder holds the images or masks of a split."""
+    other = {"images": "masks", "masks": "images"}.get(folder.name)
+    return other is not None and (folder.parent / other).is_dir()
+
+
 def find_pairs_files(root: Path, split: str) -> SplitFiles:
     """Find the pictures and masks of a split, whether each has a partner or not."""
     image_folder, mask_folder = root / split / "images", root / split / "masks"

@@ -1,5 +1,6 @@
 """Reading a picture and its mask from disk, with errors that name the file."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +11,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from atrous.classes import VOID
-from atrous.data.image_file import MAX_PIXELS, decode_image
+from atrous.data.image_file import MAX_PIXELS, decode_image, warn
 from atrous.errors import DataError
 
 _STRIP_PIXELS = 2**24
@@ -38,6 +39,7 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] | None = None,
     page: int | None = None,
+    warn: Callable[[str], object] = warn,
 ) -> tv_tensors.Image:
     """Read any usual picture file as RGB, turned upright as its EXIF orientation says.
 
@@ -50,6 +52,7 @@ def read_image(
         max_pixels: A picture of more pixels is refused before it is decoded.
         formats: The only ones that are tried, as Pillow calls them; None for all.
         page: One of `list_pages`; by default the first, with a warning where there are more.
+        warn: Called with what of the file is not used; by default this is an `AtrousWarning`.
 
     Shapes:
         returns: uint8 (3, H, W)
@@ -59,7 +62,8 @@ def read_image(
     """
     path = name or str(source)
     decoded = decode_image(source, path, max_pixels=max_pixels, formats=formats, page=page)
-    decoded.warn(path)
+    for text in decoded.list_warnings(path):
+        warn(text)
     picture = reduce_to_8_bits(decoded.picture, path)
     # Rows of RGB triples seen as (3, H, W): the layout that uint8 resizing is fastest on.
     pixels = np.empty((picture.height, picture.width, 3), np.uint8)
@@ -122,7 +126,8 @@ def read_indices(path: Path) -> np.ndarray:
         DataError: The file cannot be read, holds colours, or is a JPEG.
     """
     decoded = decode_image(path)
-    decoded.warn(path)
+    for text in decoded.list_warnings(path):
+        warn(text)
     picture = decoded.picture
     if decoded.format in ("JPEG", "MPO"):
         raise DataError(

@@ -40,6 +40,12 @@ def find_devkit(root: Path) -> Path | None:
     return None
 
 
+def is_part(folder: Path) -> bool:
+    """Tell whether a folder holds the images or masks of a devkit."""
+    names = ("JPEGImages", "SegmentationClass", "SegmentationObject")
+    return folder.name in names and find_devkit(folder.parent) == folder.parent
+
+
 def list_voc_splits(devkit: Path) -> list[str]:
     """Return the names of the split lists, sorted."""
     lists = (devkit / "ImageSets" / "Segmentation").glob("*.txt")

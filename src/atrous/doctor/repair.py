@@ -273,7 +273,7 @@ def _write_split_list(copy: Path, split: str, names: list[str]) -> None:
     if names:
         path = find_split_list(copy, split)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(names) + "\n", encoding="utf-8")
+        path.write_text("\n".join(names) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
 def _write_classes(survey: Survey, plan: _Plan, copy: Path) -> None:
