@@ -13,6 +13,7 @@ FLOORS = {
     "classes": 1,
     "durations": 2,
     "files": 1,
+    "fonts": 1,
     "seeds": 1,
     "run": 2,
     "recipe": 3,

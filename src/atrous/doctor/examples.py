@@ -1,11 +1,9 @@
 """One picture of examples for a finding: what a person should look at."""
 
-from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from atrous.classes import Classes
 from atrous.data.image_file import decode_image
@@ -13,6 +11,7 @@ from atrous.data.sample import holds_indices, reduce_to_8_bits
 from atrous.doctor.findings import Finding, FoundFile
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
+from atrous.fonts import load_font
 
 MOST_EXAMPLES = 6
 
@@ -72,7 +71,8 @@ def _render_example(code: str, file: FoundFile, survey: Survey) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     for line, text in enumerate((Path(file.path).name, file.detail)):
         corner = (0, height + 3 + line * (_TEXT_PX + 3))
-        draw.text(corner, _shorten(text, canvas.width), fill=_INK, font=_font())
+        shown = _shorten(text, canvas.width)
+        draw.text(corner, shown, fill=_INK, font=load_font(shown, _TEXT_PX))
     return canvas
 
 
@@ -137,7 +137,8 @@ def _fit_tile(tile: Image.Image | None) -> Image.Image:
     canvas = Image.new("RGB", (width, height), "#dddddd")
     if tile is None:
         text = ImageDraw.Draw(canvas)
-        text.text((width // 2, height // 2), "cannot be read", fill=_INK, font=_font(), anchor="mm")
+        words, font = "cannot be read", load_font("", _TEXT_PX)
+        text.text((width // 2, height // 2), words, fill=_INK, font=font, anchor="mm")
         return canvas
     scale = min(width / tile.width, height / tile.height)
     size = max(1, round(tile.width * scale)), max(1, round(tile.height * scale))
@@ -148,17 +149,10 @@ def _fit_tile(tile: Image.Image | None) -> Image.Image:
 
 def _shorten(text: str, width_px: int) -> str:
     """Cut a line to a width, with … in its middle, because names differ at their ends."""
-    font = _font()
+    font = load_font(text, _TEXT_PX)
     if font.getlength(text) <= width_px:
         return text
     keep = len(text)
     while keep > 2 and font.getlength(f"{text[: keep // 2]}…{text[-(keep // 2) :]}") > width_px:
         keep -= 1
     return f"{text[: keep // 2]}…{text[-(keep // 2) :]}"
-
-
-@lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(
-        Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), _TEXT_PX
-    )
