@@ -6,10 +6,8 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from atrous.classes import build_classes
-from atrous.errors import AtrousWarning
 from atrous.figures.confusion import build_confusion_map
 from atrous.fonts import DEFAULT_FONT, MAX_SPELLED, find_font, list_families, spell
-from atrous.inference import predict
 from atrous.inference.render import render_overlay
 
 NAMES = "背景", "物体"
@@ -21,7 +19,9 @@ def build_font(path, letters: str) -> None:
     glyphs = [f"g{ord(letter)}" for letter in letters]
     builder = FontBuilder(1000)
     builder.setupGlyphOrder([".notdef", *glyphs])
-    builder.setupCharacterMap({ord(letter): name for letter, name in zip(letters, glyphs)})
+    builder.setupCharacterMap(
+        {ord(letter): name for letter, name in zip(letters, glyphs, strict=True)}
+    )
     shapes = {".notdef": TTGlyphPen(None).glyph()}
     for number, name in enumerate(glyphs, start=2):
         pen = TTGlyphPen(None)
@@ -31,7 +31,7 @@ def build_font(path, letters: str) -> None:
         pen.closePath()
         shapes[name] = pen.glyph()
     builder.setupGlyf(shapes)
-    builder.setupHorizontalMetrics({name: (1000, 0) for name in shapes})
+    builder.setupHorizontalMetrics(dict.fromkeys(shapes, (1000, 0)))
     builder.setupHorizontalHeader(ascent=800, descent=-200)
     builder.setupNameTable({"familyName": FAMILY, "styleName": "Regular"})
     builder.setupOS2()

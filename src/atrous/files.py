@@ -41,6 +41,15 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def is_utf8(name: Path | str) -> bool:
+    """Return whether a file name is UTF-8, so that every library can open it and write it down."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside a folder survive a power cut."""
     _sync(folder)

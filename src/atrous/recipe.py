@@ -10,10 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from atrous.durations import parse_duration
 from atrous.errors import ConfigError, did_you_mean
+from atrous.files import is_utf8
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _check_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and not is_utf8(value):
+            raise ValueError(
+                f"{value!r} is no UTF-8, so it cannot be kept. Rename it, or link to it."
+            )
+        return value
 
 
 class ModelRecipe(_Section):
