@@ -3,11 +3,11 @@
 import struct
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from atrous.data.orientation import find_orientation, turn_upright
 from atrous.errors import AtrousWarning, DataError
@@ -75,7 +75,7 @@ def decode_image(
     name: str | None = None,
     *,
     max_pixels: int = MAX_PIXELS,
-    formats: Sequence[str] | None = None,
+    formats: tuple[str, ...] | None = None,
     page: int | None = None,
     draft: tuple[str, int] | None = None,
 ) -> DecodedImage:
@@ -153,8 +153,8 @@ def list_pages(source: Path | BinaryIO) -> list[int]:
 
 
 def open_image(
-    source: Path | BinaryIO, name: str, formats: Sequence[str] | None = None
-) -> Image.Image:
+    source: Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None
+) -> ImageFile.ImageFile:
     """Read the header only, without Pillow's own limit, of which one half is but a warning.
 
     Raises:
@@ -185,7 +185,7 @@ def describe_unreadable(path: Path | str, error: Exception) -> DataError:
     )
 
 
-def _load_upright(picture: Image.Image, name: str) -> tuple[Image.Image, int | None]:
+def _load_upright(picture: ImageFile.ImageFile, name: str) -> tuple[Image.Image, int | None]:
     # Pillow itself turns a TIFF while it decodes it, and then forgets that it had to.
     turns_itself = picture.format == "TIFF"
     orientation = find_orientation(picture) if turns_itself else None
