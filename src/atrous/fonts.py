@@ -2,10 +2,14 @@
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 
 DEFAULT_FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
@@ -42,7 +46,7 @@ def find_font(text: str) -> Path | None:
         ),
     )
     fonts = dict.fromkeys(Path(entry.fname) for entry in entries)
-    return next((font for font in fonts if _has_glyphs(font, letters)), None)
+    return next((font for font in fonts if _has_glyphs(font, letters) and _can_draw(font)), None)
 
 
 def load_font(text: str, size_px: int) -> ImageFont.FreeTypeFont:
@@ -53,7 +57,7 @@ def load_font(text: str, size_px: int) -> ImageFont.FreeTypeFont:
 def list_families(texts: Iterable[str]) -> list[str]:
     """Return the families, for `font.family` of matplotlib, that have the letters of all texts."""
     found = dict.fromkeys(map(find_font, texts))
-    others = [_open(font) for font in found if font not in (None, DEFAULT_FONT)]
+    others = [FT2Font(str(font)) for font in found if font not in (None, DEFAULT_FONT)]
     return [_DEFAULT_FAMILY, *(font.family_name for font in others)]
 
 
@@ -86,19 +90,21 @@ def _leaves_ink(letter: str) -> bool:
 
 
 def _has_glyphs(path: Path, letters: set[int]) -> bool:
-    if not letters:
-        return True
-    if _PLACEHOLDERS in path.name.casefold():
-        return False
+    return not letters or bool(np.isin(list(letters), _list_letters(path)).all())
+
+
+@lru_cache(maxsize=4096)
+def _list_letters(path: Path) -> npt.NDArray[np.int64]:
+    """Return the code points that a font has glyphs for; none where it cannot be read."""
+    charmap: dict[int, int] = {}
+    if _PLACEHOLDERS not in path.name.casefold():
+        with suppress(OSError, RuntimeError, ValueError):
+            charmap = dict(FT2Font(str(path)).get_charmap())
+    return np.fromiter(charmap, np.int64)
+
+
+def _can_draw(path: Path) -> bool:
     try:
-        font = _open(path)
-        return all(map(font.get_char_index, letters)) and bool(ImageFont.truetype(path, 12))
-    except (OSError, RuntimeError, ValueError):
-        return False  # damaged, or of bitmaps of one size
-
-
-@lru_cache(maxsize=8)
-def _open(path: Path) -> "matplotlib.ft2font.FT2Font":
-    from matplotlib.ft2font import FT2Font
-
-    return FT2Font(str(path))
+        return bool(ImageFont.truetype(path, 12))
+    except OSError:
+        return False  # of bitmaps of one size, such as emoji

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from atrous.data.dataset import Layout
 from atrous.data.pairs import list_image_files
-from atrous.data.split_files import SplitFiles
+from atrous.data.split_files import SplitFiles, normalize_name
 
 _WORD = (
     r"masks?|labels?|labelids|labeltrainids|segmentation|seg|gt|gtfine|gtcoarse|annotations?|anno"
@@ -18,7 +18,7 @@ _BEGINNING = re.compile(rf"^(?:(?:{_WORD})[-_. ])+")
 
 def compute_key(stem: str) -> str:
     """Return what is left of a stem without case and words such as _mask, _gt or img_."""
-    stem = stem.casefold()
+    stem = normalize_name(stem).casefold()
     return _BEGINNING.sub("", _ENDING.sub("", stem)) or stem
 
 
@@ -32,7 +32,7 @@ def find_matches(files: SplitFiles, layout: Layout) -> dict[str, tuple[Path, Pat
     masks = {name: files.masks[name] for name in files.without_image if name in files.masks}
     if layout == "pairs":
         return {
-            image.stem: (image, mask)
+            normalize_name(image.stem): (image, mask)
             for image, mask in _match(list(images.values()), list(masks.values()))
         }
     names = {path: name for name, path in (images | masks).items()}

@@ -140,9 +140,8 @@ def _match(pattern: str) -> Iterator[Source]:
     files = [
         path
         for path in paths
-        if (path.is_file() or path.is_symlink())
-        and not path.is_dir()
-        and (path.suffix.lower() in known or is_archive(path))
+        if (path.is_file() and (path.suffix.lower() in known or is_archive(path)))
+        or (path.is_symlink() and not path.exists() and path.suffix.lower() in known)
     ]
     if not files:
         raise ConfigError(
