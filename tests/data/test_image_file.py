@@ -93,6 +93,17 @@ def test_a_damaged_exif_block_is_orientation_1_and_warned_of_once(tmp_path, form
     assert len([w for w in caught if w.category is AtrousWarning]) == 1
 
 
+def test_a_png_whose_exif_block_has_a_wrong_checksum_is_read(tmp_path):
+    path = tmp_path / "a.png"
+    save_oriented(path, "PNG", 6)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"eXIf") + 20] ^= 255
+    path.write_bytes(content)
+    for source in (path, io.BytesIO(content)):
+        with pytest.warns(AtrousWarning, match="damaged EXIF block"):
+            assert np.array_equal(read_image(source)[0].numpy(), STORED)
+
+
 @pytest.mark.parametrize("value", [0, 9, 65535])
 def test_an_orientation_that_means_nothing_is_none(tmp_path, value):
     save_oriented(tmp_path / "a.png", "PNG", value)

@@ -3,7 +3,9 @@
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,6 +21,7 @@ MAX_PAGES = 10_000
 """Further pages of a TIFF are not looked for: each takes a few bytes of a file and much time."""
 
 _ANIMATED = ("GIF", "WEBP", "PNG")
+_PNG = b"\x89PNG\r\n\x1a\n"
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
 
 UNREADABLE = (
@@ -165,7 +168,7 @@ def open_image(
         try:
             if isinstance(source, Path) and source.exists() and not source.is_file():
                 raise OSError("it is no plain file")
-            return Image.open(source, formats=formats)
+            return _open_mended(source, formats)
         except UNREADABLE as error:
             raise describe_unreadable(name, error) from error
         finally:
@@ -183,6 +186,36 @@ def describe_unreadable(path: Path | str, error: Exception) -> DataError:
         f"Cannot read {path} as a picture: {reason}. Fetch or export it again, or remove it; from "
         "a data set, together with its partner and its name in split lists."
     )
+
+
+def _open_mended(source: Path | BinaryIO, formats: tuple[str, ...] | None) -> ImageFile.ImageFile:
+    """Open an image; a PNG also where the checksum of its EXIF block is wrong."""
+    try:
+        return Image.open(source, formats=formats)
+    except UnidentifiedImageError:
+        content = source.read_bytes() if isinstance(source, Path) else _read_again(source)
+        mended = _spoil_wrong_exif(content)
+        if mended == content:
+            raise
+        return Image.open(BytesIO(mended), formats=formats)
+
+
+def _read_again(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _spoil_wrong_exif(content: bytes) -> bytes:
+    """Replace EXIF blocks of a PNG that do not fit their checksums by one that means nothing."""
+    place, chunks = len(_PNG), [content[: len(_PNG)]]
+    while content.startswith(_PNG) and place + 12 <= len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        chunk = content[place:end]
+        if chunk[4:8] == b"eXIf" and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            chunk = b"\0\0\0\1eXIf?" + zlib.crc32(b"eXIf?").to_bytes(4, "big")
+        chunks.append(chunk)
+        place = end
+    return b"".join(chunks) + content[place:]
 
 
 def _load_upright(picture: ImageFile.ImageFile, name: str) -> tuple[Image.Image, int | None]:
