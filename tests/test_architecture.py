@@ -13,6 +13,7 @@ FLOORS = {
     "classes": 1,
     "durations": 2,
     "files": 1,
+    "fonts": 1,
     "parsing": 1,
     "seeds": 1,
     "run": 2,

@@ -1,10 +1,14 @@
 """Files that are either whole or not there."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_LONG_NAME = 200
+"""Bytes of a file name to which nothing can be added for certain; most systems take 255."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -25,7 +29,8 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         OSError: The file cannot be put there; if the block raises, `path` is as it was, and
             nothing is left beside it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    stem = path.name if len(os.fsencode(path.name)) < _LONG_NAME else _shorten(path.name)
+    temporary = path.with_name(f".{stem}.{os.getpid()}.tmp")
     try:
         yield temporary
         _sync(temporary)
@@ -36,9 +41,22 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def is_utf8(name: Path | str) -> bool:
+    """Return whether a file name is UTF-8, so that every library can open it and write it down."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside a folder survive a power cut."""
     _sync(folder)
+
+
+def _shorten(name: str) -> str:
+    return hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
 
 
 def _sync(path: Path) -> None:

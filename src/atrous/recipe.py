@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from atrous.durations import parse_duration
 from atrous.errors import ConfigError, did_you_mean
+from atrous.files import is_utf8
 from atrous.parsing import parse_toml
 
 
@@ -16,6 +17,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
+
+    @field_validator("*")
+    @classmethod
+    def _check_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and not is_utf8(value):
+            raise ValueError(
+                f"{value!r} is no UTF-8, so it cannot be kept. Rename it, or link to it."
+            )
+        return value
 
 
 class ModelRecipe(_Section):

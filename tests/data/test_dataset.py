@@ -1,6 +1,8 @@
+import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from atrous.classes import VOC_NAMES, voc_color
 from atrous.data import list_splits, open_dataset
+from atrous.data.dataset import find_owner
 from atrous.errors import ConfigError, DataError
 
 INDICES = np.array([[0, 1, 1], [2, 255, 0]], dtype=np.uint8)
@@ -23,14 +26,14 @@ def put_text(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def make_pairs(root: Path, stems: str = "ab", split: str = "train") -> Path:
+def make_pairs(root: Path, stems: Iterable[str] = "ab", split: str = "train") -> Path:
     for stem in stems:
         put(root / split / "images" / f"{stem}.png", np.zeros((2, 3, 3), np.uint8))
         put(root / split / "masks" / f"{stem}.png")
     return root
 
 
-def make_voc(devkit: Path, stems: Sequence[str] = "ba", split: str = "train") -> Path:
+def make_voc(devkit: Path, stems: Iterable[str] = "ba", split: str = "train") -> Path:
     for stem in stems:
         put(devkit / "JPEGImages" / f"{stem}.jpg", np.zeros((2, 3, 3), np.uint8))
         put(devkit / "SegmentationClass" / f"{stem}.png")
@@ -214,6 +217,97 @@ def test_a_picture_and_mask_of_different_size(tmp_path):
     put(tmp_path / "train/masks/a.png", np.zeros((4, 5), np.uint8))
     with pytest.raises(DataError, match=r"a.png is 3 × 2 .*masks/a.png is 5 × 4"):
         open_dataset(tmp_path, "train").load(0)
+
+
+@pytest.mark.parametrize("split_list", ["{}", '"{}"', "{}  1", "{} -1", '"{}" 0', "{}\r"])
+@pytest.mark.parametrize("name", ["street scene 1", "img (2)", "north/a/0", "größe", "a.b"])
+def test_names_in_voc_lists_are_whole_lines(tmp_path, name, split_list):
+    for stem in (name, name.split()[0], name.split("/")[-1]):  # the others are not on the list
+        put(tmp_path / "JPEGImages" / f"{stem}.JPG", np.zeros((2, 3, 3), np.uint8))
+        put(tmp_path / "SegmentationClass" / f"{stem}.png")
+    path = tmp_path / "ImageSets/Segmentation/train.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(split_list.format(name) + "\n\n", newline="")
+    dataset = open_dataset(tmp_path, "train")
+    assert dataset.names == [name]
+    assert dataset.image_paths == [tmp_path / "JPEGImages" / f"{name}.JPG"]
+    assert dataset.mask_paths == [tmp_path / "SegmentationClass" / f"{name}.png"]
+
+
+def test_of_several_suffixes_vocs_own_is_taken_and_lists_stay_inside(tmp_path):
+    make_voc(tmp_path / "voc", "a")
+    for path in ("voc/JPEGImages/a.bmp", "voc/JPEGImages/b.png", "x.jpg", "voc/x.png"):
+        put(tmp_path / path)
+    put(tmp_path / "voc/SegmentationClass/b.png")
+    split_list = tmp_path / "voc/ImageSets/Segmentation/train.txt"
+    split_list.write_text("a\nb\n")
+    paths = open_dataset(tmp_path / "voc", "train").image_paths
+    assert [path.name for path in paths] == ["a.jpg", "b.png"]
+    split_list.write_text("a\n../../x\n")
+    with pytest.raises(DataError, match=r"1 of the 2 names .* have no picture .*: ../../x"):
+        open_dataset(tmp_path / "voc", "train")
+
+
+@pytest.mark.parametrize("make", [make_pairs, make_voc])
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_names_pair_up_however_unicode_writes_them(tmp_path, make, forms):
+    name = normalize("NFC", "größe")
+    make(tmp_path, [normalize("NFD", name)])
+    for path in [path for path in tmp_path.rglob("gr*") if path.is_file()]:
+        is_mask = path.parent.name in ("masks", "SegmentationClass")
+        path.rename(path.with_name(normalize(forms[is_mask], path.name)))
+    dataset = open_dataset(tmp_path, "train")
+    assert dataset.names == [name]
+    assert dataset.load(0).image.shape == (3, 2, 3)
+
+
+@pytest.mark.parametrize("make", [make_pairs, make_voc])
+def test_names_that_are_no_utf8_are_names(tmp_path, make):
+    name = os.fsdecode(b"stra\xdfe")
+    make(tmp_path, "ab")
+    for path in [*tmp_path.rglob("a.*")]:
+        path.rename(path.with_name(name + path.suffix))
+    for path in tmp_path.rglob("train.txt"):
+        path.write_bytes(b"b\r\nstra\xdfe\r\n")
+    dataset = open_dataset(tmp_path, "train")
+    assert dataset.names == ["b", name]
+    assert dataset.load(1).name == name
+    assert dataset.fingerprint() == open_dataset(tmp_path, "train").fingerprint()
+
+
+def test_a_list_that_is_no_text_is_refused(tmp_path):
+    make_voc(tmp_path)
+    path = tmp_path / "ImageSets/Segmentation/train.txt"
+    path.write_bytes("a\nb\n".encode("utf-16"))
+    with pytest.raises(DataError, match=r"split list .*train.txt: .* Write it as text in UTF-8"):
+        open_dataset(tmp_path, "train")
+
+
+@pytest.mark.parametrize("make", [make_pairs, make_voc])
+@pytest.mark.parametrize("kind", ["[iJ]*mages", "[mS]*as*s"])
+def test_links_to_nothing_are_a_clear_error(tmp_path, make, kind):
+    make(tmp_path)
+    path = next(path for path in tmp_path.rglob("b.*") if path.match(f"{kind}/*"))
+    path.unlink()
+    path.symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"1 files of split 'train' are links, and .*/b\."):
+        open_dataset(tmp_path, "train")
+
+
+def test_folders_of_a_dataset_are_known(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    make_voc(tmp_path / "voc")
+    (tmp_path / "new/images").mkdir(parents=True)
+    for folder, owner in (
+        ("pairs/train/masks", "pairs/train/masks"),
+        ("pairs/train/images/sub", "pairs/train/images"),
+        ("voc/SegmentationClass", "voc/SegmentationClass"),
+        ("voc/JPEGImages", "voc/JPEGImages"),
+        ("pairs/train", None),
+        ("voc", None),
+        ("new/masks", None),
+    ):
+        assert find_owner(tmp_path / folder) == (owner and tmp_path / owner)
 
 
 def test_options_out_of_range(tmp_path):

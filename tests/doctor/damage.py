@@ -66,7 +66,17 @@ def tag(path: Path, orientation: int, *, store_turned: bool = True) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = picture.transpose(back) if store_turned else picture
-    stored.save(path, quality=92, exif=exif)
+    stored.save(path, quality=92, exif=exif, lossless=path.suffix == ".webp")
+
+
+def replace_image(root: Path, name: str, suffix: str) -> Path:
+    """Write an image of the training split in another format, and return its new path."""
+    path = root / f"train/images/{name}{suffix}"
+    with Image.open(path.with_suffix(".jpg")) as picture:
+        picture.load()
+    path.with_suffix(".jpg").unlink()
+    picture.save(path)
+    return path
 
 
 def swap(root: Path) -> None:

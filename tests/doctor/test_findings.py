@@ -16,6 +16,7 @@ from damage import (
     cut_pixels,
     interpolate,
     masks,
+    replace_image,
     shrink_a_little,
     sort_palette,
     store_12_bits,
@@ -101,6 +102,15 @@ def damage_orientation_unclear(root):
     change_mask(root / "train/masks/p08.png", np.zeros_like)
     tag(root / "train/images/p08.jpg", 3, store_turned=False)
     return {"exif-unclear": ["p08.jpg"]}
+
+
+def damage_to_files_read_in_part(root):
+    with Image.open(root / "train/images/p02.jpg") as picture:
+        picture.save(root / "train/images/p02.jpg", quality=92, exif=b"Exif\0\0rubbish")
+    with Image.open(root / "train/masks/p03.png") as mask:
+        mask.save(root / "train/masks/p03.tif", save_all=True, append_images=[mask])
+    (root / "train/masks/p03.png").unlink()
+    return {"damaged-exif": ["p02.jpg"], "pages": ["p03.tif"]}
 
 
 def damage_to_rgba(root):
@@ -229,6 +239,16 @@ def test_what_was_damaged_is_found_and_nothing_else(make_clean, check, damage):
     assert get_found(report) == {code: sorted(names) for code, names in expected.items()}
     levels = {KINDS[code].level for code in expected}
     assert report.exit_code == (1 if levels - {"note"} else 0)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".webp", ".jpg"])
+def test_orientation_is_told_in_every_format(make_clean, check, suffix, orientation):
+    root = make_clean()
+    right, wrong = (replace_image(root, name, suffix) for name in ("p09", "p10"))
+    tag(right, orientation)
+    tag(wrong, orientation, store_turned=False)
+    assert get_found(check(root)) == {"exif-rotation": [wrong.name]}
 
 
 @pytest.mark.parametrize("layout", ["pairs", "voc"])

@@ -194,7 +194,7 @@ def test_colours_of_objects_have_no_table(make_clean, check, tmp_path, paint, nu
     finding = next(found for found in report.findings if found.code == "color-masks")
     assert finding.data["table"] is None
     assert "number objects" in finding.summary
-    with pytest.raises(DataError, match="Nothing of"):
+    with pytest.raises(DataError, match="would be empty"):
         repair_dataset(report, tmp_path / "mended")
 
 

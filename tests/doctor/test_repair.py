@@ -13,6 +13,7 @@ from damage import (
     change_masks,
     color_masks,
     masks,
+    replace_image,
     sort_palette,
     tag,
     truncate,
@@ -126,17 +127,24 @@ def test_binary_masks_become_0_and_1(make_clean, mend):
     assert open_dataset(result.folder, "val").classes.names == ("background", "foreground")
 
 
-def test_orientation_is_applied_to_both(make_clean, mend):
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".webp", ".jpg"])
+def test_orientation_is_applied_to_both(make_clean, mend, suffix):
     root = make_clean()
-    before = read(root, "p06")
-    tag(root / "train/images/p06.jpg", 6, store_turned=False)
+    right, wrong = (replace_image(root, name, suffix) for name in ("p05", "p06"))
+    before = [open_dataset(root, "train").load(index) for index in (5, 6)]
+    tag(right, 6)  # the mask was drawn on what one sees
+    tag(wrong, 6, store_turned=False)
     result, left = mend(root)
     assert not left
     assert (result.num_turned, result.num_converted) == (1, 0)
-    with Image.open(result.folder / "train/images/p06.jpg") as picture:
+    with Image.open(result.folder / "train/images" / wrong.name) as picture:
         assert picture.size == (96, 112)
-        assert not picture.getexif()
-    assert np.array_equal(read(result.folder, "p06"), np.rot90(before, -1))
+        assert picture.getexif().get(0x0112, 1) == 1
+    after = [open_dataset(result.folder, "train").load(index) for index in (5, 6)]
+    for old, new, turns in zip(before, after, (0, -1), strict=True):
+        assert np.array_equal(new.mask, np.rot90(old.mask, turns))
+        difference = new.image.numpy().astype(int) - np.rot90(old.image, turns, (1, 2))
+        assert np.abs(difference).mean() < (3 if suffix == ".jpg" else 0.01)
 
 
 @pytest.mark.parametrize("layout", ["pairs", "voc"])

@@ -35,6 +35,22 @@ def test_a_mask_comes_back_however_the_picture_is_sent(serve):
         assert answer.headers["cache-control"] == "no-store"
 
 
+def test_what_of_a_file_is_not_used_is_said_in_a_header(serve):
+    client, pages = serve().client, BytesIO()
+    Image.fromarray(PIXELS).save(
+        pages, "TIFF", save_all=True, append_images=[Image.fromarray(255 - PIXELS)]
+    )
+    for content, words in (
+        (PNG, None),
+        (pages.getvalue(), "only the first is read"),
+        (encode(PIXELS, exif=b"Exif\0\0rubbish"), "damaged EXIF block"),
+    ):
+        answer = client.post("/v1/segment", content=content)
+        assert np.array_equal(decode(answer), MASK)
+        assert (words or "") in answer.headers.get("atrous-warning", "")
+        assert ("atrous-warning" in answer.headers) == (words is not None)
+
+
 def test_the_mask_has_the_colours_of_the_classes(serve):
     picture = Image.open(BytesIO(serve().client.post("/v1/segment", content=PNG).content))
     assert picture.mode == "P"

@@ -1,14 +1,11 @@
 """What the command says of a failure, as one paragraph."""
 
 import errno
-import sys
-import warnings
-from typing import TextIO
 
 from rich.markup import escape
 
 from atrous.cli.console import Console
-from atrous.errors import AtrousError, AtrousWarning
+from atrous.errors import AtrousError
 
 _NO_MEMORY = (
     "out of memory",
@@ -55,25 +52,3 @@ def describe_failure(error: BaseException) -> str | None:
 def print_error(message: str) -> None:
     """Print the paragraph of an error to stderr."""
     Console(stderr=True).print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
-
-
-def print_warnings_as_paragraphs() -> None:
-    """From now on show an `AtrousWarning` without the place in the code that gave it."""
-    show = warnings.showwarning
-
-    def show_warning(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if issubclass(category, AtrousWarning):
-            sys.stdout.flush()
-            text = f"[yellow]Warning:[/] {escape(str(message))}"
-            Console(stderr=True).print(text, highlight=False)
-        else:
-            show(message, category, filename, lineno, file, line)
-
-    warnings.showwarning = show_warning

@@ -20,7 +20,8 @@ from atrous.cli import (
     verify_resume,
 )
 from atrous.cli.allocator import keep_freed_memory
-from atrous.cli.failures import describe_failure, print_error, print_warnings_as_paragraphs
+from atrous.cli.failures import describe_failure, print_error
+from atrous.cli.notices import prepare_output
 
 app = typer.Typer(
     name="atrous",
@@ -48,7 +49,7 @@ app.add_typer(data.app, name="data")
 def run() -> None:
     """Run the command; a mistake, or a limit of the machine, is one paragraph and exit code 2."""
     keep_freed_memory()
-    print_warnings_as_paragraphs()
+    prepare_output()
     try:
         app()
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ def write_json(values: dict[str, Any], path: Path) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
     except OSError as error:
         raise AtrousError(
             f"{path} cannot be written: {error.strerror or error}. Free space, or name another "

@@ -10,7 +10,7 @@ from atrous.data import pairs, voc
 from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.mask_values import number_classes, read_mask
 from atrous.data.sample import Sample, check_same_size, read_image
-from atrous.data.split_files import SplitFiles
+from atrous.data.split_files import SplitFiles, check_present
 from atrous.errors import ConfigError, DataError, did_you_mean
 
 Layout = Literal["voc", "pairs"]
@@ -70,7 +70,7 @@ class SegmentationDataset:
             self.names, self.image_paths, self.mask_paths, strict=True
         ):
             sizes = image_path.stat().st_size, mask_path.stat().st_size
-            digest.update(f"{name} {sizes[0]} {sizes[1]}\n".encode())
+            digest.update(f"{name} {sizes[0]} {sizes[1]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
@@ -92,6 +92,7 @@ def open_dataset(
     root = Path(root)
     layout, folder = find_layout(root, format)
     files = list_split_files(layout, folder, split)
+    check_present(split, (path for pair in files.values() for path in pair))
     classes, own_ignore_index = read_given_classes(root, layout, folder) or (None, VOID)
     ignore_index = own_ignore_index if ignore_index is None else ignore_index
     if classes is None:
@@ -184,6 +185,14 @@ def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
         return "pairs", root
     found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
     raise DataError(f"{root} has no layout that can be read; it holds {found}. {_LAYOUTS}")
+
+
+def find_owner(folder: Path) -> Path | None:
+    """Return the folder of a dataset's images or masks that a folder is or lies in, if any."""
+    for place in (folder, *folder.parents):
+        if (pairs.is_part(place) or voc.is_part(place)) and pairs.list_image_files(place):
+            return place
+    return None
 
 
 def _list_splits(layout: Layout, folder: Path) -> list[str]:

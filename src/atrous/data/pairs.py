@@ -1,4 +1,4 @@
-"""The layout of paired folders: a picture and its mask share a file stem.
+"""The layout of paired folders: an image and its mask share a file stem, however it is encoded.
 
 <root>/train/images/0001.jpg    jpg, jpeg, png, webp, tif, tiff or bmp
 <root>/train/masks/0001.png     one class index per pixel
@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from atrous.data.sample import shorten
-from atrous.data.split_files import SplitFiles
+from atrous.data.split_files import SplitFiles, normalize_name
 from atrous.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -30,6 +30,12 @@ def list_pairs_splits(root: Path) -> list[str]:
     return sorted(
         {path.parent.name for sub in ("images", "masks") for path in root.glob(f"*/{sub}")}
     )
+
+
+def is_part(folder: Path) -> bool:
+    """Tell whether a folder holds the images or masks of a split."""
+    other = {"images": "masks", "masks": "images"}.get(folder.name)
+    return other is not None and (folder.parent / other).is_dir()
 
 
 def find_pairs_files(root: Path, split: str) -> SplitFiles:
@@ -97,7 +103,7 @@ def _index_by_stem(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, Path
     files: dict[str, Path] = {}
     same_stem = []
     for path in list_image_files(folder):
-        first = files.setdefault(path.stem, path)
+        first = files.setdefault(normalize_name(path.stem), path)
         if first is not path:
             same_stem.append((first, path))
     return files, same_stem

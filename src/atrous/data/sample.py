@@ -1,33 +1,20 @@
 """Reading a picture and its mask from disk, with errors that name the file."""
 
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torchvision import tv_tensors
 
-from atrous.data.file_kinds import describe_file
+from atrous.data.image_file import MAX_PIXELS, decode_image, warn
 from atrous.errors import DataError
-
-MAX_PIXELS = 500_000_000
-"""Pictures of more pixels are refused unless asked for: a small file can claim to be huge."""
 
 _MAX_BLACK = 15
 _STRIP_PIXELS = 2**24
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass
@@ -51,17 +38,21 @@ def read_image(
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] | None = None,
+    page: int | None = None,
+    warn: Callable[[str], object] = warn,
 ) -> tv_tensors.Image:
     """Read any usual picture file as RGB, turned upright as its EXIF orientation says.
 
     Grey and palette pictures become RGB, CMYK is converted, alpha is dropped, and of 16-bit
-    channels the high byte is kept. Of several pictures in one file, the first is taken.
+    channels the high byte is kept. A damaged EXIF block is warned of and counts as none.
 
     Args:
         source: Path, or a file object that can seek.
         name: What to call it in messages; by default, its path.
         max_pixels: A picture of more pixels is refused before it is decoded.
         formats: The only ones that are tried, as Pillow calls them; None for all.
+        page: One of `list_pages`; by default the first, with a warning where there are more.
+        warn: Called with what of the file is not used; by default this is an `AtrousWarning`.
 
     Shapes:
         returns: uint8 (3, H, W)
@@ -70,8 +61,10 @@ def read_image(
         DataError: The file is missing, truncated, no picture, too large, or of floating point.
     """
     path = name or str(source)
-    picture = _load(source, path, max_pixels, formats)
-    picture = reduce_to_8_bits(turn_upright(picture, read_orientation(picture)), path)
+    decoded = decode_image(source, path, max_pixels=max_pixels, formats=formats, page=page)
+    for text in decoded.list_warnings(path):
+        warn(text)
+    picture = reduce_to_8_bits(decoded.picture, path)
     # Rows of RGB triples seen as (3, H, W): the layout that uint8 resizing is fastest on.
     pixels = np.empty((picture.height, picture.width, 3), np.uint8)
     num_rows = max(1, _STRIP_PIXELS // max(1, picture.width))
@@ -80,21 +73,6 @@ def read_image(
         strip = picture.crop((0, top, picture.width, bottom))
         pixels[top:bottom] = np.asarray(strip.convert("RGB"))
     return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
-
-
-def read_image_size(
-    source: Path | BinaryIO,
-    *,
-    name: str | None = None,
-    formats: tuple[str, ...] | None = None,
-) -> tuple[int, int]:
-    """Return the height and width that a picture file states, before it is turned upright.
-
-    Raises:
-        DataError: The file is missing or no picture.
-    """
-    with _open(source, name or str(source), formats) as picture:
-        return picture.height, picture.width
 
 
 def reduce_to_8_bits(picture: Image.Image, path: Path | str) -> Image.Image:
@@ -125,8 +103,11 @@ def read_indices(path: Path) -> np.ndarray:
     Raises:
         DataError: The file cannot be read, holds colours or floating point, or is a JPEG.
     """
-    picture = _load(path)
-    if picture.format == "JPEG":
+    decoded = decode_image(path)
+    for text in decoded.list_warnings(path):
+        warn(text)
+    picture = decoded.picture
+    if decoded.format in ("JPEG", "MPO"):
         raise DataError(
             f"The mask {path} is a JPEG, which changes pixel values, so its class indices cannot "
             "be trusted. Export the masks again as PNG."
@@ -147,18 +128,6 @@ def read_indices(path: Path) -> np.ndarray:
 def holds_indices(picture: Image.Image) -> bool:
     """Tell whether a picture has one whole number per pixel, as a mask must."""
     return picture.mode in ("P", "L", "1", "I") or picture.mode.startswith("I;16")
-
-
-def read_orientation(picture: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, with 1 where there is none that means anything."""
-    orientation = picture.getexif().get(_ORIENTATION, 1)
-    return orientation if orientation in range(1, 9) else 1
-
-
-def turn_upright(picture: Image.Image, orientation: int) -> Image.Image:
-    """Return a picture turned and mirrored as an EXIF orientation asks."""
-    turn = _TURNS.get(orientation)
-    return picture if turn is None else picture.transpose(turn)
 
 
 def describe_float_mask(path: Path) -> str:
@@ -188,79 +157,9 @@ def check_same_size(
 
 
 def _is_on_its_side(path: Path) -> bool:
-    with Image.open(path) as picture:
-        return read_orientation(picture) >= 5
+    return decode_image(path).orientation >= 5
 
 
 def shorten(items: list[Any], most: int = 10) -> str:
     """Return the first items separated by commas, with `…` where some are left out."""
     return ", ".join(str(item) for item in items[:most]) + (", …" if len(items) > most else "")
-
-
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What PIL raises for files that it cannot read."""
-
-_OPENING = threading.Lock()
-
-
-def _load(
-    source: Path | BinaryIO,
-    name: str | None = None,
-    max_pixels: int = MAX_PIXELS,
-    formats: tuple[str, ...] | None = None,
-) -> Image.Image:
-    name = name or str(source)
-    with _open(source, name, formats) as picture:
-        if picture.width * picture.height > max_pixels:
-            raise DataError(
-                f"The picture {name} states {picture.width} × {picture.height} pixels, "
-                f"{picture.width * picture.height / 1e6:,.0f} million, where at most "
-                f"{max_pixels / 1e6:,.0f} million are taken. If it is what it should be, make it "
-                "smaller, or raise the limit where there is an option for it."
-            )
-        try:
-            picture.load()
-        except UNREADABLE as error:
-            raise describe_unreadable(name, error, source) from error
-        return picture
-
-
-def _open(
-    source: Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None
-) -> Image.Image:
-    """Read the header only, without Pillow's own limit, of which one half is but a warning."""
-    with _OPENING:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(source, formats=formats)
-        except UNREADABLE as error:
-            raise describe_unreadable(name, error, source) from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def describe_unreadable(
-    path: Path | str, error: Exception, source: Path | BinaryIO | None = None
-) -> DataError:
-    """Say what is wrong with a file that made PIL raise one of `UNREADABLE`.
-
-    Args:
-        path: What to call the file.
-        error: As PIL raised it.
-        source: The file, where `path` is not its place on disk.
-    """
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"There is no file {path}.")
-    if isinstance(error, OSError) and error.strerror:
-        return DataError(f"Cannot read {path}: {error.strerror}. Check its permissions and disk.")
-    reason, remedy = str(error), "Copy or export it again"
-    if isinstance(error, UnidentifiedImageError):
-        kind, remedy = describe_file(source or Path(path)) or (
-            "in no known image format",
-            "Export it as PNG, or as JPEG if it is no mask",
-        )
-        reason = f"it is {kind}"
-    return DataError(
-        f"Cannot read {path} as an image: {reason}. {remedy}, or remove it; from a dataset, "
-        "together with its partner and its name in split lists."
-    )

@@ -1,7 +1,11 @@
 """What lies on disk for one split, before anybody asks whether it goes together."""
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from atrous.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -9,7 +13,8 @@ class SplitFiles:
     """The files of one split as they are found, paired or not.
 
     Attributes:
-        names: Stems in the order of the split, each once; those without a partner too.
+        names: Stems as `normalize_name` writes them, in the order of the split, each once; those
+            without a partner too.
         images: Stem → picture, for the stems that have one.
         masks: Stem → mask, for the stems that have one.
         image_folder: Where the pictures lie, or would.
@@ -44,3 +49,18 @@ class SplitFiles:
     def without_image(self) -> list[str]:
         """Stems that have no picture, in the order of the split."""
         return [name for name in self.names if name not in self.images]
+
+
+def normalize_name(name: str) -> str:
+    """Return a file name in Unicode's form NFC: macOS and some archives take letters apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def check_present(split: str, paths: Iterable[Path]) -> None:
+    """Raise DataError unless every listed file of a split is there: a link can point to nothing."""
+    if gone := [path for path in paths if not path.exists()]:
+        raise DataError(
+            f"{len(gone)} files of split '{split}' are links, and what they point to is gone; the "
+            f"first is {gone[0]}. Put the files back, or remove the links together with their "
+            "partners and their names in split lists."
+        )

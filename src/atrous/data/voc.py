@@ -4,20 +4,26 @@
     VOCdevkit/VOC2012/SegmentationClass/2007_000032.png
     VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt    one stem per line
 
+A stem may have spaces, also within quotation marks, and folders: `north/street 1`. Images and masks
+may have any usual suffix, in upper case too. In lists as in `ImageSets/Main`, -1, 0 or 1 follows
+every name.
+
 Source: Everingham et al. 2015, "The PASCAL Visual Object Classes Challenge: A Retrospective".
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 
-from atrous.data.pairs import describe_overlooked
+from atrous.data.pairs import describe_overlooked, list_image_files
 from atrous.data.sample import shorten
-from atrous.data.split_files import SplitFiles
+from atrous.data.split_files import SplitFiles, normalize_name
 from atrous.errors import DataError
 
 _VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}")
+_WITH_PRESENCE = re.compile(r"(.*\S)\s+(?:-1|0|1)")
+"""A line of `ImageSets/Main`: a name, and whether a class is in the image."""
 
 
 def find_devkit(root: Path) -> Path | None:
@@ -33,9 +39,16 @@ def find_devkit(root: Path) -> Path | None:
     return None
 
 
+def is_part(folder: Path) -> bool:
+    """Tell whether a folder holds the images or masks of a devkit."""
+    names = ("JPEGImages", "SegmentationClass", "SegmentationObject")
+    return folder.name in names and find_devkit(folder.parent) == folder.parent
+
+
 def list_voc_splits(devkit: Path) -> list[str]:
     """Return the names of the split lists, sorted."""
-    return sorted(path.stem for path in (devkit / "ImageSets" / "Segmentation").glob("*.txt"))
+    lists = (devkit / "ImageSets" / "Segmentation").glob("*.txt")
+    return sorted(path.stem for path in lists if not path.name.startswith("."))
 
 
 def find_voc_files(devkit: Path, split: str) -> SplitFiles:
@@ -44,17 +57,20 @@ def find_voc_files(devkit: Path, split: str) -> SplitFiles:
     Raises:
         DataError: The list cannot be read.
     """
-    split_list = find_split_list(devkit, split)
-    try:
-        lines = split_list.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"Cannot read the split list {split_list}: {error}.") from error
-    listed = Counter(line.split()[0] for line in lines if line.strip())
     image_folder, mask_folder = devkit / "JPEGImages", devkit / "SegmentationClass"
+    names = _read_names(find_split_list(devkit, split))
+    images = _find_listed(image_folder, ".jpg", names)
+    masks = _find_listed(mask_folder, ".png", names)
+    columns = [_WITH_PRESENCE.fullmatch(name) for name in names]
+    if not images and not masks and all(columns):
+        names = [_unquote(column[1]) for column in columns if column]
+        images = _find_listed(image_folder, ".jpg", names)
+        masks = _find_listed(mask_folder, ".png", names)
+    listed = Counter(names)
     return SplitFiles(
         names=list(listed),
-        images=_find_listed(image_folder, ".jpg", listed),
-        masks=_find_listed(mask_folder, ".png", listed),
+        images=images,
+        masks=masks,
         image_folder=image_folder,
         mask_folder=mask_folder,
         listed_twice=sorted(name for name, times in listed.items() if times > 1),
@@ -105,6 +121,44 @@ def has_voc_names(devkit: Path) -> bool:
     return annotation.is_file() and b"VOC2007" in annotation.read_bytes()
 
 
-def _find_listed(folder: Path, suffix: str, listed: Iterable[str]) -> dict[str, Path]:
-    present = {path.name for path in folder.glob(f"*{suffix}")}
-    return {name: folder / (name + suffix) for name in listed if name + suffix in present}
+def _read_names(split_list: Path) -> list[str]:
+    try:
+        content = split_list.read_bytes()
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            if b"\0" in content:
+                raise
+            text = content.decode("utf-8", "surrogateescape")  # as names of files come
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"Cannot read the split list {split_list}: {error}. Write it as text in UTF-8, one "
+            "name a line."
+        ) from error
+    lines = (line.strip() for line in text.splitlines())
+    return [_unquote(normalize_name(line)) for line in lines if line]
+
+
+def _unquote(name: str) -> str:
+    is_quoted = len(name) > 2 and name[0] == name[-1] == '"'
+    return name[1:-1] if is_quoted else name
+
+
+def _find_listed(folder: Path, usual_suffix: str, names: Collection[str]) -> dict[str, Path]:
+    """Return name → file of those that are there; of several suffixes, the layout's own."""
+    present: dict[str, Path] = {}
+    for parent in {PurePosixPath(name).parent for name in names}:
+        if parent.is_absolute() or ".." in parent.parts:
+            continue  # outside of the data
+        files = list_image_files(_enter(folder, parent))
+        for path in sorted(files, key=lambda path: path.suffix == usual_suffix):
+            present[str(parent / normalize_name(path.stem))] = path
+    found = {name: present.get(str(PurePosixPath(name))) for name in names}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _enter(folder: Path, parent: PurePosixPath) -> Path:
+    for part in parent.parts:
+        inside = (path for path in folder.glob("*") if normalize_name(path.name) == part)
+        folder = folder / part if (folder / part).is_dir() else next(inside, folder / part)
+    return folder

@@ -21,6 +21,7 @@ CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
     split_checks.check_listed_twice,
     file_checks.check_unreadable,
     file_checks.check_damaged_jpegs,
+    file_checks.check_notes,
     file_checks.check_swapped,
     file_checks.check_sizes,
     file_checks.check_orientation,

@@ -168,8 +168,7 @@ def check_dataset(
     if not any(files.names for files in splits.values()):
         folders = [place for s in splits.values() for place in (s.image_folder, s.mask_folder)]
         raise DataError(
-            f"{folder} holds no images: all of its splits are empty."
-            f"{describe_overlooked(*folders)}"
+            f"{folder} holds no images: all of its splits are empty.{describe_overlooked(*folders)}"
         )
     given, has_table, own_ignore_index = _read_classes(root, folder, layout)
     survey = Survey(

@@ -1,16 +1,17 @@
 """One image of examples for a finding: what a person should look at."""
 
-from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from atrous.classes import Classes
-from atrous.data.sample import UNREADABLE, holds_indices, read_orientation, turn_upright
+from atrous.data.image_file import decode_image
+from atrous.data.sample import holds_indices, reduce_to_8_bits
 from atrous.doctor.findings import Finding, FoundFile
 from atrous.doctor.survey import Survey
+from atrous.errors import DataError
+from atrous.fonts import load_font
 
 MAX_EXAMPLES = 6
 
@@ -70,7 +71,8 @@ def _render_example(code: str, file: FoundFile, survey: Survey) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     for line, text in enumerate((Path(file.path).name, file.detail)):
         corner = (0, height + 3 + line * (_TEXT_PX + 3))
-        draw.text(corner, _shorten(text, canvas.width), fill=_INK, font=_font())
+        shown = _shorten(text, canvas.width)
+        draw.text(corner, shown, fill=_INK, font=load_font(shown, _TEXT_PX))
     return canvas
 
 
@@ -96,22 +98,21 @@ def _list_tiles(code: str, file: FoundFile, survey: Survey) -> list[Image.Image 
 
 def _open_image(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * _TILE_HW[1], 2 * _TILE_HW[0]))
-            return turn_upright(image.convert("RGB"), read_orientation(image))
-    except UNREADABLE:
+        image = decode_image(path, draft=("RGB", 2 * max(_TILE_HW))).picture
+        return reduce_to_8_bits(image, path).convert("RGB")
+    except DataError:
         return None
 
 
 def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
     """Read a mask as it looks in the colours of its classes, values that are none in VOC's."""
     try:
-        with Image.open(path) as image:
-            if not holds_indices(image):
-                return image.convert("RGB")
-            indices = np.asarray(image).astype(np.int64).clip(0, 255).astype(np.uint8)
-    except UNREADABLE:
+        image = decode_image(path).picture
+    except DataError:
         return None
+    if not holds_indices(image):
+        return image.convert("RGB")
+    indices = np.asarray(image).astype(np.int64).clip(0, 255).astype(np.uint8)
     mask = Image.fromarray(indices)
     mask.putpalette(classes.palette)
     return mask.convert("RGB")
@@ -119,8 +120,7 @@ def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
 
 def _zoom(path: Path, mask: Image.Image) -> Image.Image:
     """Enlarge the piece of a mask in which the most values lie between their neighbours."""
-    with Image.open(path) as image:
-        indices = np.asarray(image).astype(np.int64)
+    indices = np.asarray(decode_image(path).picture).astype(np.int64)
     between = (indices[:, 1:-1] - indices[:, :-2]) * (indices[:, 2:] - indices[:, 1:-1]) > 0
     rows, columns = np.nonzero(between)
     middle = len(rows) // 2
@@ -137,7 +137,8 @@ def _fit_tile(tile: Image.Image | None) -> Image.Image:
     canvas = Image.new("RGB", (width, height), "#dddddd")
     if tile is None:
         text = ImageDraw.Draw(canvas)
-        text.text((width // 2, height // 2), "cannot be read", fill=_INK, font=_font(), anchor="mm")
+        words, font = "cannot be read", load_font("", _TEXT_PX)
+        text.text((width // 2, height // 2), words, fill=_INK, font=font, anchor="mm")
         return canvas
     scale = min(width / tile.width, height / tile.height)
     size = max(1, round(tile.width * scale)), max(1, round(tile.height * scale))
@@ -148,17 +149,10 @@ def _fit_tile(tile: Image.Image | None) -> Image.Image:
 
 def _shorten(text: str, width_px: int) -> str:
     """Cut a line to a width, with … in its middle, because names differ at their ends."""
-    font = _font()
+    font = load_font(text, _TEXT_PX)
     if font.getlength(text) <= width_px:
         return text
     keep = len(text)
     while keep > 2 and font.getlength(f"{text[: keep // 2]}…{text[-(keep // 2) :]}") > width_px:
         keep -= 1
     return f"{text[: keep // 2]}…{text[-(keep // 2) :]}"
-
-
-@lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(
-        Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), _TEXT_PX
-    )

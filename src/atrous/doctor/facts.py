@@ -25,6 +25,7 @@ class ImageFacts:
         digest: Of the file's bytes.
         print: 32 bytes that are nearly the same for images that look the same.
         thumbnail: 16 × 16 grey values.
+        notes: Codes of findings about the file alone: `damaged-exif`, `pages`.
     """
 
     hw: tuple[int, int]
@@ -36,6 +37,7 @@ class ImageFacts:
     digest: bytes
     print: bytes
     thumbnail: bytes
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class MaskFacts:
         num_edges: Edge pixels, of ramps and of steps.
         scattered: Values besides 0, of index or grey, that do not lie in one piece.
         digest: Of the pixels' numbers, None in a mask of colours.
+        notes: As of an image.
     """
 
     hw: tuple[int, int]
@@ -65,6 +68,7 @@ class MaskFacts:
     num_edges: int = 0
     scattered: frozenset[int] = frozenset()
     digest: bytes | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def grey_values(self) -> dict[int, int] | None:

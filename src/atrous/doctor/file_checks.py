@@ -34,6 +34,21 @@ def check_damaged_jpegs(survey: Survey) -> list[Finding]:
     return build_findings("damaged-jpeg", f"{len(files)} of {len(survey.pairs)} images.", files)
 
 
+def check_notes(survey: Survey) -> list[Finding]:
+    """Find files that can be read, though not in whole."""
+    files: dict[str, list[FoundFile]] = {"damaged-exif": [], "pages": []}
+    for index, pair in enumerate(survey.pairs):
+        for path, facts in ((pair.image_path, pair.image), (pair.mask_path, pair.mask)):
+            for code in facts.notes if facts is not None else ():
+                files[code].append(FoundFile(survey.relative(path), pair=index))
+    total = 2 * len(survey.pairs)
+    return [
+        finding
+        for code, found in files.items()
+        for finding in build_findings(code, f"{len(found)} of {total} files.", found)
+    ]
+
+
 def is_swapped(pair: PairFacts) -> bool:
     """Tell whether the mask looks like a photograph, and the image like a mask."""
     image, mask = pair.image, pair.mask

@@ -113,6 +113,18 @@ KINDS: dict[str, Kind] = {
         "Look at the examples: mask and image are shown as training would see them.",
         "turns the image upright and leaves the mask as it is",
     ),
+    "damaged-exif": Kind(
+        "warning",
+        "Files whose EXIF block is damaged",
+        "Which way up the image is cannot be told; it is taken as it is stored.",
+        "Look whether the image is upright and fits its mask, and save it without EXIF.",
+    ),
+    "pages": Kind(
+        "warning",
+        "Files with more than one page or frame",
+        "Training and evaluation read the first one only.",
+        "Save every page as a file of its own, or the first alone if that is what is meant.",
+    ),
     "color-masks": Kind(
         "error",
         "Masks of colours where class indices are needed",

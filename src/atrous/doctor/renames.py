@@ -1,11 +1,12 @@
 """Images and masks that belong together though their names differ by a usual ending."""
 
 import re
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from atrous.data.dataset import Layout
 from atrous.data.pairs import list_image_files
-from atrous.data.split_files import SplitFiles
+from atrous.data.split_files import SplitFiles, normalize_name
 
 _WORD = (
     r"masks?|labels?|labelids|labeltrainids|segmentation|seg|gt|gtfine|gtcoarse|annotations?|anno"
@@ -17,7 +18,7 @@ _BEGINNING = re.compile(rf"^(?:(?:{_WORD})[-_. ])+")
 
 def compute_key(stem: str) -> str:
     """Return what is left of a stem without case and words such as _mask, _gt or img_."""
-    stem = stem.casefold()
+    stem = normalize_name(stem).casefold()
     return _BEGINNING.sub("", _ENDING.sub("", stem)) or stem
 
 
@@ -31,26 +32,26 @@ def find_matches(files: SplitFiles, layout: Layout) -> dict[str, tuple[Path, Pat
     masks = {name: files.masks[name] for name in files.without_image if name in files.masks}
     if layout == "pairs":
         return {
-            image.stem: (image, mask)
+            normalize_name(image.stem): (image, mask)
             for image, mask in _match(list(images.values()), list(masks.values()))
         }
-    found = {}
-    spare_images = _list_spare(files.image_folder, files.images, (".jpg", ".jpeg"))
-    spare_masks = _list_spare(files.mask_folder, files.masks, (".png",))
-    for image, mask in _match(list(images.values()), spare_masks):
-        found[image.stem] = (image, mask)
-    for image, mask in _match(spare_images, list(masks.values())):
-        found[mask.stem] = (image, mask)
-    return found
+    names = {path: name for name, path in (images | masks).items()}
+    spare_images = _list_spare(files.image_folder, files.images, masks)
+    spare_masks = _list_spare(files.mask_folder, files.masks, images)
+    return {
+        names[image if image in names else mask]: (image, mask)
+        for image, mask in [
+            *_match(list(images.values()), spare_masks),
+            *_match(spare_images, list(masks.values())),
+        ]
+    }
 
 
-def _list_spare(folder: Path, used: dict[str, Path], suffixes: tuple[str, ...]) -> list[Path]:
+def _list_spare(folder: Path, used: dict[str, Path], alone: Iterable[str]) -> list[Path]:
+    """Return the files that no list names, of the folders in which a partner is looked for."""
     taken = set(used.values())
-    return [
-        path
-        for path in list_image_files(folder)
-        if path not in taken and path.suffix.lower() in suffixes
-    ]
+    places = {folder / PurePosixPath(name).parent for name in alone}
+    return [path for place in places for path in list_image_files(place) if path not in taken]
 
 
 def _match(images: list[Path], masks: list[Path]) -> list[tuple[Path, Path]]:

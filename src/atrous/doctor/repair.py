@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,9 @@ from PIL import Image
 
 from atrous.classes import VOID, Classes, build_classes
 from atrous.data.classes_file import FILENAME, format_classes
-from atrous.data.sample import read_indices, read_orientation, shorten, turn_upright
+from atrous.data.image_file import decode_image
+from atrous.data.orientation import turn_upright
+from atrous.data.sample import read_indices, shorten
 from atrous.data.voc import find_split_list
 from atrous.doctor.doctor import CheckReport
 from atrous.doctor.facts import PairFacts
@@ -28,6 +31,14 @@ from atrous.doctor.mask_checks import (
 from atrous.doctor.palettes import ColorTable
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
+
+_KEPT = ("icc_profile", "transparency")
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True, "exact": True},
+    "TIFF": {"compression": "tiff_adobe_deflate"},
+}
+"""How an image that was turned is written, with as little loss as its format allows."""
 
 
 @dataclass
@@ -220,8 +231,8 @@ def _find_reason_to_leave_out(survey: Survey, plan: _Plan, index: int) -> str | 
 
 def _write_pair(survey: Survey, plan: _Plan, index: int, copy: Path, result: RepairReport) -> None:
     pair = survey.pairs[index]
-    image_path = _place(survey, copy, pair.image_path, pair.name, ".jpg")
-    mask_path = _place(survey, copy, pair.mask_path, pair.name, ".png")
+    image_path = _place(survey, copy, pair.image_path, pair.name)
+    mask_path = _place(survey, copy, pair.mask_path, pair.name)
     turned = is_turned(pair)
     if turned is False:
         shutil.copyfile(pair.image_path, image_path)
@@ -236,25 +247,21 @@ def _write_pair(survey: Survey, plan: _Plan, index: int, copy: Path, result: Rep
     result.num_renamed += pair.image_path.stem != pair.mask_path.stem
 
 
-def _place(survey: Survey, copy: Path, path: Path, name: str, voc_suffix: str) -> Path:
-    suffix = voc_suffix if survey.layout == "voc" else path.suffix
-    place = copy / path.relative_to(survey.folder).with_name(name + suffix)
+def _place(survey: Survey, copy: Path, path: Path, name: str) -> Path:
+    inside = path.relative_to(survey.folder)
+    folder = inside.parts[0] if survey.layout == "voc" else inside.parent
+    place = copy / folder / f"{name}{path.suffix}"  # in VOC's layout a name may have folders
     place.parent.mkdir(parents=True, exist_ok=True)
     return place
 
 
 def _write_upright(pair: PairFacts, path: Path) -> None:
-    with Image.open(pair.image_path) as picture:
-        kind = picture.format
-        upright = turn_upright(picture, read_orientation(picture))
-        options = {"quality": 95, "subsampling": 0} if kind in ("JPEG", "MPO") else {}
-        upright.save(
-            path,
-            "JPEG" if kind == "MPO" else kind,
-            icc_profile=picture.info.get("icc_profile"),
-            exif=b"",
-            **options,
-        )
+    decoded = decode_image(pair.image_path)
+    format = "JPEG" if decoded.format == "MPO" else decoded.format
+    upright = decoded.picture.copy()
+    kept = {key: upright.info[key] for key in _KEPT if key in upright.info}
+    upright.info = {}  # what else is there may state the orientation again
+    upright.save(path, format, **kept, **_SAVE_OPTIONS.get(format or "", {}))
 
 
 def _write_mask(plan: _Plan, index: int, pair: PairFacts, path: Path, *, turn: bool) -> None:
@@ -277,8 +284,7 @@ def _write_mask(plan: _Plan, index: int, pair: PairFacts, path: Path, *, turn: b
 
 def _convert(pair: PairFacts, table: ColorTable) -> npt.NDArray[np.uint8]:
     """Return the index of each pixel's colour, void where the table does not have it."""
-    with Image.open(pair.mask_path) as picture:
-        colors = np.asarray(picture.convert("RGB")).astype(np.uint32)
+    colors = np.asarray(decode_image(pair.mask_path).picture.convert("RGB")).astype(np.uint32)
     keys = colors[..., 0] << 16 | colors[..., 1] << 8 | colors[..., 2]
     known = sorted((r << 16 | g << 8 | b, index) for (r, g, b), index in table.indices.items())
     known_keys = np.array([key for key, _ in known], np.uint32)
@@ -291,7 +297,7 @@ def _write_split_list(copy: Path, split: str, names: list[str]) -> None:
     if names:
         path = find_split_list(copy, split)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(names) + "\n", encoding="utf-8")
+        path.write_text("\n".join(names) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
 def _write_classes(survey: Survey, plan: _Plan, copy: Path) -> None:

@@ -14,15 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from atrous.data.image_file import UNREADABLE, DecodedImage, decode_image, describe_unreadable
+from atrous.data.orientation import turn_back
 from atrous.data.sample import (
-    UNREADABLE,
     describe_float_mask,
-    describe_unreadable,
     holds_indices,
     is_nearly_black,
-    read_orientation,
     reduce_to_8_bits,
-    turn_upright,
 )
 from atrous.doctor.facts import MAX_COLORS, ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.fit import (
@@ -162,35 +160,37 @@ def _try(read: Callable[[Path], _Read], path: Path) -> _Read | str:
 def _read_image(path: Path) -> _ReadImage:
     """Read an image, JPEGs at a fraction of their size: all of the file is still decoded."""
     content = path.read_bytes()
-    with Image.open(BytesIO(content)) as image:
-        orientation = read_orientation(image)
-        width, height = image.size
-        is_jpeg = image.format in ("JPEG", "MPO")
-        lossy = is_jpeg or image.format == "WEBP"
-        if lossy:
-            image.draft("L", (GRID, GRID))
-        image.load()
-        shallow = reduce_to_8_bits(image, path)
-        num_values = None if lossy else _count_values(image)
-        stored = shallow.convert("L")
-        darkness = _describe_darkness(image, shallow)
-    if max(stored.size) > 4 * GRID:
-        stored = stored.reduce(max(1, min(stored.size) // (2 * GRID)))
-    grey = turn_upright(stored, orientation)
+    decoded = decode_image(BytesIO(content), str(path), draft=("L", GRID))
+    height, width = decoded.stated_hw
+    is_jpeg = decoded.format in ("JPEG", "MPO")
+    lossy = is_jpeg or decoded.format == "WEBP"
+    shallow = reduce_to_8_bits(decoded.picture, path)
+    num_values = None if lossy else _count_values(decoded.picture)
+    full = shallow.convert("L")
+    grey = full
+    if max(full.size) > 4 * GRID:
+        grey = full.reduce(max(1, min(full.size) // (2 * GRID)))
     shape, thumbnail = compute_print(grey)
     facts = ImageFacts(
-        hw=(width, height) if orientation >= 5 else (height, width),
-        orientation=orientation,
+        hw=(height, width),
+        orientation=decoded.orientation,
         num_values=num_values,
-        is_constant=float(np.asarray(stored).std()) < _FLAT,
-        darkness=darkness,
+        is_constant=float(np.asarray(full).std()) < _FLAT,
+        darkness=_describe_darkness(decoded.picture, shallow),
         damage=find_jpeg_damage(content) if is_jpeg else None,
         digest=hashlib.blake2b(content, digest_size=16).digest(),
         print=shape,
         thumbnail=thumbnail,
+        notes=_list_notes(decoded),
     )
-    stored_edges = None if orientation == 1 else compute_image_edges(stored)
+    stored = turn_back(grey, decoded.orientation)
+    stored_edges = None if decoded.orientation == 1 else compute_image_edges(stored)
     return _ReadImage(facts, compute_image_edges(grey), stored_edges)
+
+
+def _list_notes(decoded: DecodedImage) -> tuple[str, ...]:
+    notes = {"damaged-exif": decoded.has_damaged_exif, "pages": decoded.has_more_pages}
+    return tuple(code for code, holds in notes.items() if holds)
 
 
 def _count_values(image: Image.Image) -> int | None:
@@ -214,16 +214,17 @@ def _describe_darkness(image: Image.Image, shallow: Image.Image) -> str | None:
 
 
 def _read_mask(path: Path) -> _ReadMask:
-    with Image.open(path) as image:
-        image.load()
+    decoded = decode_image(path)
+    image = decoded.picture
     hw = image.height, image.width
-    is_jpeg = image.format in ("JPEG", "MPO")
+    is_jpeg = decoded.format in ("JPEG", "MPO")
+    notes = _list_notes(decoded)
     if image.mode == "F":
         raise DataError(describe_float_mask(path))
     if not holds_indices(image):
         counts: Any = image.convert("RGB").getcolors(MAX_COLORS)
         colors = None if counts is None else {color: count for count, color in counts}
-        facts = MaskFacts(hw, image.mode, is_jpeg, None, colors)
+        facts = MaskFacts(hw, image.mode, is_jpeg, None, colors, notes=notes)
         if facts.grey_values is not None:
             grey = np.asarray(image.convert("RGB").getchannel(0))
             facts = replace(facts, scattered=find_scattered(grey))
@@ -243,6 +244,7 @@ def _read_mask(path: Path) -> _ReadMask:
         num_edges=num_edges,
         scattered=find_scattered(indices),
         digest=hashlib.blake2b(indices.tobytes(), digest_size=16).digest(),
+        notes=notes,
     )
     return _ReadMask(facts, compute_label_edges(indices))
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from atrous.data import open_dataset
+from atrous.data.image_file import read_image_size
 from atrous.errors import AtrousError, ConfigError, WeightsError
 from atrous.evaluation.bootstrap import (
     FEWEST_IMAGES,
@@ -269,13 +269,7 @@ def _find_usual_size_hw(run: EvaluatedRun) -> tuple[int, int]:
     """Return the commonest size of the first pictures of the split, if they are still there."""
     try:
         dataset = open_dataset(run.data, run.split)
-        sizes = Counter(map(_read_size, dataset.image_paths[:100]))
-    except (AtrousError, OSError):
+        sizes = Counter(map(read_image_size, dataset.image_paths[:100]))
+    except AtrousError:
         return _USUAL_SIZE_HW
-    (width, height), _ = sizes.most_common(1)[0]
-    return height, width
-
-
-def _read_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
+    return sizes.most_common(1)[0][0]

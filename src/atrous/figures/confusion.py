@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from atrous.figures.scores import MOST_CLASSES
 from atrous.figures.style import BLUE, INK, ON_BLUE, STYLE, build_axes, shorten_name
+from atrous.fonts import list_families
 
 _LEAST_SHOWN = 0.005
 _DARK_FROM = 0.6
@@ -35,7 +36,7 @@ def build_confusion_map(confusion: npt.ArrayLike, names: Sequence[str]) -> Figur
     )
     shares = shares[np.ix_(shown, shown)]
     size_in = max(3.2, 1.2 + 0.37 * min(len(shown), _MOST_WITH_NUMBERS))
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"font.family": list_families(names)}):
         figure, axes = build_axes(size_in, width_in=size_in + 0.2)
         for (row, column), share in np.ndenumerate(shares):
             if share >= _LEAST_SHOWN:

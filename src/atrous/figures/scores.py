@@ -8,6 +8,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from atrous.figures.style import BLUE, INK, SOFT, STYLE, build_axes, shorten_name
+from atrous.fonts import list_families
 
 MOST_CLASSES = 40
 """Of more classes, the figures show so many and say which."""
@@ -35,7 +36,7 @@ def build_class_scores(
     best_first = sorted(scored, key=lambda index: -scored[index])
     shown = best_first[-MOST_CLASSES:]
     places = np.arange(len(shown))
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"font.family": list_families(names)}):
         figure, axes = build_axes(1.25 + 0.27 * max(len(shown), 2))
         axes.barh(places, _pick(iou, shown), color=BLUE, height=0.62, label="IoU")
         axes.axvline(mean, color=INK, linestyle=(0, (4, 3)), linewidth=1, zorder=0)

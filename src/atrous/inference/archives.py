@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from weakref import WeakSet
 
 from atrous.data.pairs import IMAGE_SUFFIXES
-from atrous.data.sample import read_image_size
+from atrous.data.image_file import read_image_size
 from atrous.errors import DataError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from atrous.data import read_image
-from atrous.data.sample import is_nearly_black, read_image_size
+from atrous.data.image_file import read_image_size
+from atrous.data.sample import is_nearly_black
 from atrous.errors import AtrousError, DataError
 from atrous.inference.clips import ClipRecorder
 from atrous.inference.engine import Engine
-from atrous.inference.job_options import JobOptions
+from atrous.inference.job_options import JobOptions, check_lengths
 from atrous.inference.manifest import Manifest, Record
 from atrous.inference.outputs import Segmented, compute_shares, save_files
 from atrous.inference.pipeline import WriteBehind, read_ahead
@@ -110,10 +111,15 @@ class PredictionJob:
         try:
             if isinstance(file, DataError):
                 raise file
+            check_lengths(self.out, self.options.name_outputs(picture))
             read = partial(
-                read_image, file, name=picture.source, max_pixels=self.options.max_pixels
+                read_image,
+                file,
+                name=picture.source,
+                max_pixels=self.options.max_pixels,
+                page=picture.page,
             )
-            height, width = read_image_size(file, name=picture.source)
+            height, width = read_image_size(file, name=picture.source, page=picture.page)
             if height * width > ONE_AT_A_TIME_PIXELS:
                 return picture, read
             image = read()
@@ -171,6 +177,7 @@ class PredictionJob:
 
     def _run_clip(self, clip: Clip, *, is_last: bool) -> None:
         stem, ahead = self.options.name_stem(clip), self.options.ahead
+        check_lengths(self.out, self.options.name_outputs(clip))
         with (
             VideoReader(clip.path, camera=clip.camera) as reader,
             ClipRecorder(

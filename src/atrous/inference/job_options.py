@@ -1,11 +1,15 @@
 """What is to be saved of a prediction, and under which names."""
 
-from collections.abc import Sequence
+import errno
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from atrous.data.sample import MAX_PIXELS
-from atrous.errors import ConfigError
+from atrous.data.dataset import find_owner
+from atrous.data.image_file import MAX_PIXELS
+from atrous.errors import ConfigError, DataError
+from atrous.inference.manifest import FILENAME
 from atrous.inference.outputs import check_kinds, name_files
 from atrous.inference.sources import Picture, Source
 
@@ -87,18 +91,18 @@ def name_frame(stem: str, index: int) -> str:
 
 
 def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> None:
-    """Check that every source has output files of its own, and none is overwritten.
+    """Check that every source has output files of its own, and that no image or mask is lost.
 
     Raises:
         ConfigError: It is not so, or `out` is a file.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"The output {out} is a file; give a folder.")
-    paths = {source.path.resolve(): source for source in sources if source.path is not None}
-    folder, owners = out.resolve(), dict[str, Source]()
+    paths = {os.path.realpath(source.path) for source in sources if source.path is not None}
+    folder, owners = Path(os.path.realpath(out)), dict[str, Source]()
     for source in sources:
         for target in options.name_outputs(source):
-            if folder / target in paths:
+            if str(folder / target) in paths:
                 raise ConfigError(
                     f"The prediction of {source.source} would overwrite the picture "
                     f"{out / target}. Choose another output folder."
@@ -109,3 +113,32 @@ def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> No
                     "With --full-names the outputs keep folders and suffixes, as in "
                     "photos/a.jpg.png; or give them in two commands with different output folders."
                 )
+    if not (out / FILENAME).exists():
+        _check_place(out, owners)
+
+
+def _check_place(out: Path, targets: Iterable[str]) -> None:
+    """Refuse folders of a dataset, unless they hold predictions already."""
+    inside = {Path(target).parent for target in targets} | {Path()}
+    for folder in (out.absolute(), Path(os.path.realpath(out))):
+        for place in inside:
+            if (part := find_owner(folder / place)) is not None:
+                raise ConfigError(
+                    f"The predictions would be written to {folder / place}, among the files of the "
+                    f"dataset's folder {part}: masks of the same name would be lost. Choose "
+                    "another output folder."
+                )
+
+
+def check_lengths(out: Path, names: Sequence[str]) -> None:
+    """Raise DataError where the file system takes no file of such a name."""
+    for name in names:
+        try:
+            os.lstat(out / name)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise DataError(
+                    f"The output {name} would have too long a name for the file system of {out}. "
+                    "Rename the file that was given, or save only outputs with short endings, such "
+                    "as --save mask."
+                ) from error

@@ -63,7 +63,8 @@ class Manifest:
         if resume and path.exists():
             self.records = {record.name: record for record in _load(path)}
         # Written anew rather than appended to: a line that a kill has torn is gone.
-        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        # Bytes of a name that are no UTF-8 are written as JSON writes them: \udcff.
+        self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         for record in self.records.values():
             self._write(record)
 

@@ -86,7 +86,8 @@ def _write_geojson(file: BinaryIO, done: Segmented, classes: Classes) -> None:
 
 
 def _write_json(file: BinaryIO, content: dict[str, Any]) -> None:
-    file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+    file.write(text.encode(errors="backslashreplace"))  # of names that are no UTF-8
 
 
 FILES: dict[str, tuple[str, Writer]] = {
@@ -163,4 +164,6 @@ def write_shares(
     table.writerow([*first, *classes.names, "void"])
     for row in rows:
         table.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row])
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    write_atomically(
+        path, lambda file: file.write(text.getvalue().encode(errors="backslashreplace"))
+    )

@@ -1,14 +1,18 @@
 """From pictures and clips to masks, overlays and more on disk."""
 
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+from atrous.classes import Classes
 from atrous.data import read_image
-from atrous.data.sample import MAX_PIXELS
-from atrous.errors import ConfigError
+from atrous.data.image_file import MAX_PIXELS
+from atrous.errors import AtrousWarning, ConfigError
+from atrous.files import write_atomically
+from atrous.fonts import describe_undrawable
 from atrous.inference.engine import Precision
 from atrous.inference.job import PredictionJob, Progress
 from atrous.inference.job_options import JobOptions, check_names
@@ -20,6 +24,9 @@ from atrous.inference.sources import Clip, Picture, Source, find_sources
 from atrous.inference.video import import_av
 from atrous.inference.views import Views
 from atrous.models import Segmenter
+
+LEGEND = "legend.txt"
+"""Number, name and colour of each class, where overlays cannot have the names."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,8 @@ def predict(
         resumed: list[Source] = []
         for source in sources:
             (resumed if resume and job.is_done(source) else todo).append(source)
+        if "overlay" in options.kinds:
+            _note_undrawable(runner.classes, out)
         job.run(todo)
         if "shares" in options.kinds:
             _save_shares(job, sources)
@@ -188,10 +197,24 @@ def predict_stream(
         probs=kind == "probs",
         unsure_below=unsure_below,
     )
+    if kind == "overlay" and (text := describe_undrawable(runner.classes.names)):
+        warnings.warn(text, AtrousWarning, stacklevel=2)
     whole = BytesIO()
     FILES[kind][1](whole, Segmented("stdin", image, prediction), runner.classes)
     target.write(whole.getvalue())
     target.flush()
+
+
+def _note_undrawable(classes: Classes, out: Path) -> None:
+    """Where overlays cannot have all class names, say so and list them beside the overlays."""
+    if text := describe_undrawable(classes.names):
+        rows = (
+            f"{index}: {name}, #{bytes(color).hex()}\n"
+            for index, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True))
+        )
+        content = "".join(rows).encode(errors="backslashreplace")
+        write_atomically(out / LEGEND, lambda file: file.write(content))
+        warnings.warn(f"{text} {out / LEGEND} lists them all.", AtrousWarning, stacklevel=3)
 
 
 def _open_manifest(out: Path, *, resume: bool) -> Manifest:

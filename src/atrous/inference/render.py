@@ -3,18 +3,17 @@
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import BinaryIO
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from atrous.classes import VOID, Classes
 from atrous.data import resize_image
 from atrous.data.transforms import resize_mask
+from atrous.fonts import find_font, load_font, spell
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -134,12 +133,16 @@ def _find_edges(indices: Pixels, thickness_px: int) -> npt.NDArray[np.bool_]:
 def _render_legend(
     width: int, present: tuple[int, ...], classes: Classes, text_px: int
 ) -> Image.Image:
-    """Draw swatches with names, in as many rows as the width asks for."""
-    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # Latin, Greek, Cyrillic
-    font = ImageFont.truetype(path, text_px)
+    """Draw swatches with names, in as many rows as the width asks for.
+
+    A name that no font can draw is spelled in code points behind the number of its class.
+    """
+    names = {index: classes.names[index] for index in present}
+    texts = {i: name if find_font(name) else f"{i}: {spell(name)}" for i, name in names.items()}
+    fonts = {index: load_font(text, text_px) for index, text in texts.items()}
     swatch_px, gap_px, row_px = text_px, text_px // 2, round(1.6 * text_px)
     sizes = [
-        swatch_px + gap_px + round(font.getlength(classes.names[index])) + 2 * gap_px
+        swatch_px + gap_px + round(fonts[index].getlength(texts[index])) + 2 * gap_px
         for index in present
     ]
     places, left, row = [], gap_px, 0
@@ -158,5 +161,5 @@ def _render_legend(
         color = classes.colors[index]
         draw.rectangle(box, fill=None if color == UNTINTED else color, outline="#555555")
         middle = left + swatch_px + gap_px, top + swatch_px // 2
-        draw.text(middle, classes.names[index], fill="#222222", font=font, anchor="lm")
+        draw.text(middle, texts[index], fill="#222222", font=fonts[index], anchor="lm")
     return legend

@@ -1,19 +1,27 @@
 """What there is to segment: pictures and clips in files, folders, globs, archives and streams."""
 
 import glob
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from atrous.data.image_file import list_pages
 from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
-from atrous.errors import ConfigError
+from atrous.errors import ConfigError, DataError
 from atrous.inference.archives import is_archive, list_archive
 from atrous.inference.video import VIDEO_SUFFIXES
 
 STDIN = "-"
+
+_ONE_IMAGE = (b"\xff\xd8", b"BM")
+"""How files of JPEG and BMP begin, which hold one image."""
+
+_PAGED_SUFFIXES = (".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Picture:
         fetch: Returns the file: a path, or its bytes. To be called in the order of the list, from
             one thread, since archives are read from front to back.
         path: The file on disk, if it is one of its own.
+        page: Which of several images in the file, from 0; None where it holds one.
     """
 
     source: str
@@ -34,6 +43,7 @@ class Picture:
     stamp: str
     fetch: Callable[[], Path | BinaryIO]
     path: Path | None = None
+    page: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,8 @@ def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> li
     Args:
         given: Of each kind that there is: a picture, a video, an archive of pictures (zip, tar),
             a folder, of which the pictures directly inside are taken, a pattern such as
-            `photos/**/*.jpg`, a number for a camera, or `-` for a picture on standard input.
+            `photos/**/*.jpg`, a number for a camera, or `-` for a picture on standard input. Every
+            page of a TIFF and every frame of a GIF or WebP is a picture of its own.
         full_names: Whether `Source.name` is all of the path, not only what lies below the folder
             or the fixed part of the pattern.
 
@@ -72,21 +83,21 @@ def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> li
         ConfigError: A path does not exist, a pattern matches nothing, or there is no picture.
         DataError: An archive cannot be read.
     """
-    sources: dict[object, Source] = {}
+    sources: dict[str, Sequence[Source]] = {}
     for one in map(str, given):
         for source in _expand(one):
             if full_names and source.path is not None:
-                name = clean_name(source.path.as_posix())
-                source = source.__class__(**{**source.__dict__, "name": name})
-            key = source.path.resolve() if source.path is not None else source.source
-            sources.setdefault(key, source)
+                source = replace(source, name=clean_name(source.path.as_posix()))
+            key = os.path.realpath(source.path) if source.path is not None else source.source
+            if key not in sources:
+                sources[key] = _split_pages(source) if isinstance(source, Picture) else [source]
     if not sources:
         raise ConfigError(
             f"There are no pictures in {', '.join(map(str, given)) or 'an empty list'}. Give "
             f"pictures, or folders with files that end in {', '.join(IMAGE_SUFFIXES)}; for videos "
             "and archives give the files themselves."
         )
-    return list(sources.values())
+    return [source for pages in sources.values() for source in pages]
 
 
 def clean_name(path: str) -> str:
@@ -98,19 +109,20 @@ def clean_name(path: str) -> str:
 
 
 def _expand(given: str) -> Iterator[Source]:
-    path = Path(given)
+    path, exists = Path(given), os.path.exists(given)
     if given == STDIN:
-        yield Picture("stdin", "stdin", "", _read_stdin)
-    elif path.is_dir():
+        content = sys.stdin.buffer.read()
+        yield Picture("stdin", "stdin", "", lambda: BytesIO(content))
+    elif os.path.isdir(given):
         for file in list_image_files(path):
             yield from _open_file(file, file.name)
-    elif path.is_file():
+    elif os.path.isfile(given) or os.path.islink(given):
         yield from _open_file(path, path.name)
-    elif given.isdecimal() and not path.exists():
+    elif given.isdecimal() and not exists:
         yield Clip(f"camera {int(given)}", f"camera{int(given)}", "", camera=int(given))
-    elif glob.has_magic(given) and not path.exists():
+    elif glob.has_magic(given) and not exists:
         yield from _match(given)
-    elif path.exists():
+    elif exists:
         raise ConfigError(f"{given} is no plain file. To read a picture from a pipe, give '-'.")
     else:
         raise ConfigError(f"There is no picture or folder {given}.")
@@ -128,7 +140,8 @@ def _match(pattern: str) -> Iterator[Source]:
     files = [
         path
         for path in paths
-        if path.is_file() and (path.suffix.lower() in known or is_archive(path))
+        if (path.is_file() and (path.suffix.lower() in known or is_archive(path)))
+        or (path.is_symlink() and not path.exists() and path.suffix.lower() in known)
     ]
     if not files:
         raise ConfigError(
@@ -146,13 +159,56 @@ def _open_file(path: Path, name: str) -> Iterator[Source]:
             inside = f"{PurePosixPath(name).with_suffix('')}/{clean_name(member.name)}"
             yield Picture(f"{path}:{member.name}", inside, member.stamp, member.fetch)
         return
-    status = path.stat()
-    stamp = f"{status.st_size}-{status.st_mtime_ns}"
+    try:
+        status = path.stat()
+        stamp = f"{status.st_size}-{status.st_mtime_ns}"
+    except OSError:
+        stamp = ""  # a link to nothing, which is said when its turn comes
     if path.suffix.lower() in VIDEO_SUFFIXES:
         yield Clip(str(path), clean_name(name), stamp, path)
     else:
         yield Picture(str(path), clean_name(name), stamp, lambda: path, path)
 
 
-def _read_stdin() -> BinaryIO:
-    return BytesIO(sys.stdin.buffer.read())
+def _split_pages(picture: Picture) -> list[Picture]:
+    """Return a picture per page of its file; what cannot be read now is reported in its turn."""
+    try:
+        pages = list_pages(picture.fetch()) if _may_have_pages(picture) else [0]
+    except (DataError, OSError):
+        return [picture]
+    if len(pages) < 2:
+        return [picture]
+    path = PurePosixPath(picture.name)
+    fetch = partial(_fetch_again, picture.fetch)
+    return [
+        replace(
+            picture,
+            source=f"{picture.source}, page {number}",
+            name=str(path.with_name(f"{path.stem}_p{number:04}{path.suffix}")),
+            fetch=fetch,
+            page=page,
+        )
+        for number, page in enumerate(pages, start=1)
+    ]
+
+
+def _may_have_pages(picture: Picture) -> bool:
+    """Tell whether it is worth looking: of archives, by the suffix, since each look unpacks one."""
+    if picture.path is not None:
+        if not picture.path.is_file():
+            return False
+        with open(picture.path, "rb") as file:
+            return file.read(2) not in _ONE_IMAGE
+    return picture.name == "stdin" or PurePosixPath(picture.name).suffix.lower() in _PAGED_SUFFIXES
+
+
+def _fetch_again(fetch: Callable[[], Path | BinaryIO]) -> Path | BinaryIO:
+    file = _fetch_once(fetch)
+    return file if isinstance(file, Path) else BytesIO(file)
+
+
+@lru_cache(maxsize=1)
+def _fetch_once(fetch: Callable[[], Path | BinaryIO]) -> Path | bytes:
+    """Unpack a member once for all of its pages, which follow each other."""
+    file = fetch()
+    return file if isinstance(file, Path) else file.read()

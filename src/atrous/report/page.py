@@ -51,7 +51,7 @@ def save_page(path: Path, html: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(html.encode()))
+        write_atomically(path, lambda file: file.write(html.encode(errors="backslashreplace")))
     except OSError as error:
         raise AtrousError(
             f"The page cannot be written to {path}: {error.strerror or error}. Free space, or name "

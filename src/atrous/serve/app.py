@@ -25,6 +25,7 @@ from atrous.serve.refusals import NotReadyError, RefusedError, UnusableError
 from atrous.serve.schema import (
     SEGMENT_ANSWER,
     SEGMENT_BODY,
+    WARNING_HEADER,
     ModelsAnswer,
     SegmentedAnswer,
     StateAnswer,
@@ -128,13 +129,19 @@ def _add_segment(
 
     async def answer(name: str, kind: Kind, content: bytes, hold: Hold, opacity: float) -> Response:
         loop = asyncio.get_running_loop()
-        image = await loop.run_in_executor(codecs, decode_picture, content, limits, hold)
+        notes: list[str] = []
+        image = await loop.run_in_executor(
+            codecs, decode_picture, content, limits, hold, notes.append
+        )
         segmented = await asyncio.wrap_future(service.submit(name, image))
         engine = service.engines[name]
         body = await loop.run_in_executor(
             codecs, build_answer, kind, image, segmented, name, engine, opacity
         )
-        return Response(body, media_type=MEDIA_TYPES[kind], headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store"} | (
+            {WARNING_HEADER: " ".join(notes)} if notes else {}
+        )
+        return Response(body, media_type=MEDIA_TYPES[kind], headers=headers)
 
     @app.post(
         "/v1/segment",

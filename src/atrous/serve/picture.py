@@ -1,11 +1,14 @@
 """From the bytes of a file to a checked picture."""
 
+import logging
+from collections.abc import Callable
 from io import BytesIO
 
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from atrous.data.sample import read_image, read_image_size
+from atrous.data.image_file import read_image_size
+from atrous.data.sample import read_image
 from atrous.errors import DataError
 from atrous.serve.limits import DECODING_BYTES, Limits
 from atrous.serve.memory import Hold
@@ -23,16 +26,21 @@ FORMATS = {
 _MOST_SCANS = 100
 """A progressive JPEG has about ten; each costs as much as decoding the picture once."""
 
+_LOG = logging.getLogger(__name__)
+
 _NAME = "that was sent"  # "The picture that was sent holds …"
 
 
-def decode_picture(content: bytes, limits: Limits, hold: Hold) -> Tensor:
+def decode_picture(
+    content: bytes, limits: Limits, hold: Hold, warn: Callable[[str], object] = _LOG.warning
+) -> Tensor:
     """Read a picture file as `atrous predict` does: RGB, upright as its EXIF orientation says.
 
     Args:
         content: The file. What it is called and said to be does not matter.
         limits: Pixels and sides, checked on the file's header.
         hold: Told what the picture takes in memory.
+        warn: Called with what of the file is not used; by default the log is.
 
     Shapes:
         returns: uint8 (3, H, W)
@@ -53,7 +61,11 @@ def decode_picture(content: bytes, limits: Limits, hold: Hold) -> Tensor:
             )
         hold.set(len(content) + DECODING_BYTES * height * width)
         image = read_image(
-            BytesIO(content), name=_NAME, max_pixels=limits.max_pixels, formats=tuple(FORMATS)
+            BytesIO(content),
+            name=_NAME,
+            max_pixels=limits.max_pixels,
+            formats=tuple(FORMATS),
+            warn=warn,
         )
         hold.set(image.numel())
         return image.as_subclass(Tensor)

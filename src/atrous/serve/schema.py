@@ -114,6 +114,9 @@ def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
+WARNING_HEADER = "Atrous-Warning"
+"""The header of an answer that says what of the file was not used."""
+
 _BINARY = {"type": "string", "format": "binary"}
 
 SEGMENT_BODY: dict[str, Any] = {
@@ -139,6 +142,13 @@ SEGMENT_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The mask as a palette PNG of class indices, the overlay as a PNG, or the "
         "mask in numbers.",
+        "headers": {
+            WARNING_HEADER: {
+                "description": "What of the file was not used: pages after the first, a damaged "
+                "EXIF block.",
+                "schema": {"type": "string"},
+            }
+        },
         "content": {
             "image/png": {"schema": _BINARY},
             "application/json": {

@@ -1,5 +1,6 @@
 """Named models, and the one way from a picture to its mask; knows nothing of HTTP."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from atrous.classes import Classes
 from atrous.errors import AtrousError, ConfigError, did_you_mean
+from atrous.fonts import describe_undrawable
 from atrous.inference import Engine, Views, compute_prediction, open_engine
 from atrous.inference.engine import Precision
 from atrous.models.weights import find_weights, load_card
@@ -25,6 +27,7 @@ from atrous.serve.memory import Hold, Memory
 from atrous.serve.picture import decode_picture
 from atrous.serve.refusals import DeadlineError, NotReadyError, UnknownModelError
 
+_LOG = logging.getLogger(__name__)
 _WARM_UP_HW = (64, 64)
 
 
@@ -109,6 +112,8 @@ class Service:
             engine = source.open()
             engine.predict_mask(blank)
             self.engines[name] = engine
+            if text := describe_undrawable(engine.classes.names):
+                _LOG.warning("%s: %s", name, text)
         if self.state == "loading":
             self.state = "ready"
 

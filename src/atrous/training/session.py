@@ -20,7 +20,7 @@ from atrous.data import (
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError
 from atrous.figures.curves import save_loss_curves
-from atrous.files import write_atomically
+from atrous.files import is_utf8, write_atomically
 from atrous.inference import resolve_device, resolve_precision
 from atrous.models.fitting import group_names
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
@@ -92,6 +92,10 @@ def train(
     budget = None if stop_after is None else parse_duration(stop_after)
     run = RunFolder(Path(out))
     listener = _set_apart(listener) if listener else lambda record: None
+    if not is_utf8(run.path):
+        raise ConfigError(
+            f"The name of the run folder, {str(run.path)!r}, is no UTF-8. Choose another."
+        )
     if not recipe.data.root:
         raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
     recipe = _settle_recipe(recipe, run)

@@ -1,0 +1,70 @@
+"""Which way up an image file is stored, and how it is turned upright."""
+
+import struct
+
+from PIL import Image
+
+_TAG = 0x0112
+_BYTES, _SHORT, _LONG = 1, 3, 4
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_INVERSE = {6: 8, 8: 6}
+
+
+def find_orientation(picture: Image.Image) -> int | None:
+    """Return the EXIF orientation, 1 to 8; 1 where there is none that means anything.
+
+    Of a TIFF it is to be called before the pixels are decoded, of all others after that: a PNG may
+    state it behind them.
+
+    Returns:
+        None where the EXIF block is damaged.
+    """
+    exif = picture.info.get("exif")
+    try:
+        # Pillow remembers a damaged block as an empty one, or warns without naming the file.
+        orientation = _parse(exif) if isinstance(exif, bytes) else None
+        if orientation is None:
+            orientation = picture.getexif().get(_TAG, 1)  # of a TIFF, of XMP, of text in a PNG
+    except Exception:  # the parser raises what it likes on damaged blocks
+        return None
+    return int(orientation) if orientation in range(1, 9) else 1
+
+
+def turn_upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """Return an image turned and mirrored as an EXIF orientation asks."""
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def turn_back(picture: Image.Image, orientation: int) -> Image.Image:
+    """Undo `turn_upright`."""
+    return turn_upright(picture, _INVERSE.get(orientation, orientation))
+
+
+def _parse(exif: bytes) -> int | None:
+    """Return the orientation in an EXIF block, None without one.
+
+    Raises:
+        KeyError, struct.error: The block is damaged.
+    """
+    while exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    if not exif:
+        return None
+    order = {b"II": "<", b"MM": ">"}[exif[:2]]
+    (start,) = struct.unpack_from(f"{order}I", exif, 4)
+    (num_entries,) = struct.unpack_from(f"{order}H", exif, start)
+    for place in range(start + 2, start + 2 + 12 * num_entries, 12):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHI4s", exif, place)
+        if tag == _TAG:
+            letter = {_BYTES: "B", _SHORT: "H", _LONG: "I"}.get(kind)
+            return 1 if letter is None else int(struct.unpack_from(order + letter, value)[0])
+    return None

@@ -1,0 +1,110 @@
+"""Fonts that have the letters of a text: matplotlib's own, else one that is installed."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.ft2font import FT2Font
+from PIL import ImageFont
+
+DEFAULT_FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+"""Has Latin, Greek, Cyrillic and a few other scripts."""
+
+_DEFAULT_FAMILY = "DejaVu Sans"
+_PLACEHOLDERS = "lastresort"
+"""A font whose glyphs say which script is missing; matplotlib comes with it."""
+
+MAX_SPELLED = 48
+"""Letters of a text that is spelled in code points; the middle of a longer one is left out."""
+
+
+@lru_cache(maxsize=1024)
+def find_font(text: str) -> Path | None:
+    """Return a font that has every letter of a text, upright and sans serif if there is a choice.
+
+    Returns:
+        None where no font that is installed has them.
+    """
+    letters = {ord(letter) for letter in text if _leaves_ink(letter)}
+    if _has_glyphs(DEFAULT_FONT, letters):
+        return DEFAULT_FONT
+    from matplotlib import font_manager  # lists all fonts that are installed, which takes time
+
+    entries = sorted(
+        font_manager.fontManager.ttflist,
+        key=lambda font: (
+            font.style != "normal",
+            font.weight not in (400, "normal", "regular"),
+            "sans" not in font.name.casefold(),
+            font.name,
+            font.fname,
+        ),
+    )
+    fonts = dict.fromkeys(Path(entry.fname) for entry in entries)
+    return next((font for font in fonts if _has_glyphs(font, letters) and _can_draw(font)), None)
+
+
+def load_font(text: str, size_px: int) -> ImageFont.FreeTypeFont:
+    """Return a font to draw a text with; one that lacks letters only where all do."""
+    return ImageFont.truetype(find_font(text) or DEFAULT_FONT, size_px)
+
+
+def list_families(texts: Iterable[str]) -> list[str]:
+    """Return the families, for `font.family` of matplotlib, that have the letters of all texts."""
+    found = dict.fromkeys(map(find_font, texts))
+    others = [FT2Font(str(font)) for font in found if font not in (None, DEFAULT_FONT)]
+    return [_DEFAULT_FAMILY, *(font.family_name for font in others)]
+
+
+def spell(text: str) -> str:
+    """Write letters that `DEFAULT_FONT` lacks as code points: `A 背` becomes `A U+80CC`."""
+    words = [
+        letter if _has_glyphs(DEFAULT_FONT, {ord(letter)}) else f" U+{ord(letter):04X} "
+        for letter in text
+    ]
+    spelled = " ".join("".join(words).split())
+    if len(spelled) <= MAX_SPELLED:
+        return spelled
+    return f"{spelled[: MAX_SPELLED // 2]}…{spelled[-MAX_SPELLED // 2 :]}"
+
+
+def describe_undrawable(names: Sequence[str]) -> str | None:
+    """Say which class names no installed font can draw; None if all can be drawn."""
+    lacking = [name for name in names if find_font(name) is None]
+    if not lacking:
+        return None
+    return (
+        f"No font that is installed has the letters of {len(lacking)} of the {len(names)} class "
+        f"names, such as {lacking[0]}: overlays name these classes by number and code points. "
+        "Install a font that has them, such as Noto Sans CJK, to see the names."
+    )
+
+
+def _leaves_ink(letter: str) -> bool:
+    return unicodedata.category(letter) not in ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn")
+
+
+def _has_glyphs(path: Path, letters: set[int]) -> bool:
+    return not letters or bool(np.isin(list(letters), _list_letters(path)).all())
+
+
+@lru_cache(maxsize=4096)
+def _list_letters(path: Path) -> npt.NDArray[np.int64]:
+    """Return the code points that a font has glyphs for; none where it cannot be read."""
+    charmap: dict[int, int] = {}
+    if _PLACEHOLDERS not in path.name.casefold():
+        with suppress(OSError, RuntimeError, ValueError):
+            charmap = dict(FT2Font(str(path)).get_charmap())
+    return np.fromiter(charmap, np.int64)
+
+
+def _can_draw(path: Path) -> bool:
+    try:
+        return bool(ImageFont.truetype(path, 12))
+    except OSError:
+        return False  # of bitmaps of one size, such as emoji
