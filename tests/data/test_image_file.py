@@ -151,7 +151,7 @@ def test_links_to_nothing_and_folders_are_said_to_be_so(tmp_path):
     with pytest.raises(DataError, match=r"no file .*a.png. It is a link, and what it points to is"):
         read_image(tmp_path / "a.png")
     (tmp_path / "b.png").mkdir()
-    with pytest.raises(DataError, match=r"b.png as a picture: it is no plain file"):
+    with pytest.raises(DataError, match=r"b.png as an image: it is no plain file"):
         read_image(tmp_path / "b.png")
 
 

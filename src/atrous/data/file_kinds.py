@@ -43,6 +43,7 @@ _KINDS = (
     (rb".{4}ftyp|\x1aE\xdf\xa3", "a video", "Take single frames from it"),
     (rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg", "an SVG drawing", _CONVERT),
     (rb"%PDF", "a PDF document", _CONVERT),
+    (rb"%!PS", "a PostScript program", _CONVERT),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf'|Rar!", "an archive", "Unpack it"),
     (rb"\x93NUMPY", "a NumPy array", _CONVERT),
     (rb"SIMPLE  =|\x89HDF|.{128}DICM", "a scientific data file", _CONVERT),

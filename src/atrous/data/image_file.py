@@ -21,12 +21,6 @@ MAX_PIXELS = 500_000_000
 MAX_PAGES = 10_000
 """Further pages of a TIFF are not looked for: each takes a few bytes of a file and much time."""
 
-_FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "TGA",
-    "TIFF", "WEBP",
-)  # fmt: skip
-"""What is tried where nothing else is asked for: none of them runs another program, as EPS does."""
-
 _ANIMATED = ("GIF", "WEBP", "PNG")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
@@ -95,7 +89,7 @@ def decode_image(
         source: Path, or a file object that can seek.
         name: What to call it in messages; by default, its path.
         max_pixels: More are refused before they are decoded.
-        formats: The only ones that are tried, as Pillow calls them; None for all known ones.
+        formats: The only ones that are tried, as Pillow calls them; None for all.
         page: One of `list_pages`; by default the first.
         draft: Mode and side in pixels to which a JPEG may be reduced while it is decoded.
 
@@ -175,7 +169,7 @@ def open_image(
         try:
             if isinstance(source, Path) and source.exists() and not source.is_file():
                 raise OSError("it is no plain file")
-            return _open_mended(source, formats or _FORMATS)
+            return _open_mended(source, formats)
         except UNREADABLE as error:
             raise describe_unreadable(name, error, source) from error
         finally:
@@ -214,7 +208,10 @@ def describe_unreadable(
 def _open_mended(source: Path | BinaryIO, formats: tuple[str, ...] | None) -> ImageFile.ImageFile:
     """Open an image; a PNG also where the checksum of its EXIF block is wrong."""
     try:
-        return Image.open(source, formats=formats)
+        image = Image.open(source, formats=formats)
+        if image.format == "EPS":  # decoding it would run Ghostscript on a program
+            raise UnidentifiedImageError("it is an EPS program")
+        return image
     except UnidentifiedImageError:
         content = source.read_bytes() if isinstance(source, Path) else _read_again(source)
         mended = _spoil_wrong_exif(content)
