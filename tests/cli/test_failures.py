@@ -1,12 +1,13 @@
 """A limit of the machine ends the command with one paragraph; a bug keeps its traceback."""
 
 import errno
+import os
 import sys
 import warnings
 
 import pytest
 
-from atrous.cli import main
+from atrous.cli import failures, main
 from atrous.errors import AtrousWarning
 
 
@@ -47,6 +48,18 @@ def test_a_limit_of_the_machine_is_one_paragraph(fail_with, error, message):
     assert code == 2
     assert output.startswith("Warning: Something [to] know. Error: ")
     assert message in output
+
+
+def test_without_memory_for_a_formatted_message_it_is_plain(monkeypatch, capfd):
+    def refuse(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(failures, "Console", refuse)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended:
+        failures.end_with_error("There is not enough memory.")
+    assert ended.value.code == 2
+    assert capfd.readouterr().err == "Error: There is not enough memory.\n"
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

@@ -1,6 +1,9 @@
 """What the command says of a failure, as one paragraph."""
 
 import errno
+import os
+import sys
+from typing import NoReturn
 
 from rich.markup import escape
 
@@ -49,6 +52,11 @@ def describe_failure(error: BaseException) -> str | None:
     return None
 
 
-def print_error(message: str) -> None:
-    """Print the paragraph of an error to stderr."""
-    Console(stderr=True).print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+def end_with_error(message: str) -> NoReturn:
+    """Print the paragraph of an error to stderr, and end with exit code 2."""
+    try:
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+    except MemoryError:  # nor would what runs at exit have any
+        os.write(2, f"Error: {message}\n".encode())
+        os._exit(2)
+    sys.exit(2)

@@ -1,6 +1,7 @@
 """The command `atrous`: one thin file per subcommand, errors as paragraphs, exit code 2."""
 
 import sys
+import traceback
 
 import typer
 
@@ -20,7 +21,7 @@ from atrous.cli import (
     verify_resume,
 )
 from atrous.cli.allocator import keep_freed_memory
-from atrous.cli.failures import describe_failure, print_error
+from atrous.cli.failures import describe_failure, end_with_error
 from atrous.cli.notices import prepare_output
 
 app = typer.Typer(
@@ -58,5 +59,5 @@ def run() -> None:
         message = describe_failure(error)
         if message is None:
             raise
-        print_error(message)
-        sys.exit(2)
+        traceback.clear_frames(error.__traceback__)  # what they hold may be what fills the memory
+        end_with_error(message)
