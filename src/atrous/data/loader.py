@@ -142,8 +142,8 @@ def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
         if isinstance(sample, DataError):
             return sample
         good.append(sample)
-    rows = torch.stack([sample.image.as_subclass(Tensor).permute(1, 2, 0) for sample in good])
-    masks = torch.stack([sample.mask.as_subclass(Tensor) for sample in good])
+    rows = torch.stack([sample.image.permute(1, 2, 0) for sample in good])
+    masks = torch.stack([sample.mask for sample in good])
     return Batch(rows.permute(0, 3, 1, 2), masks, [sample.name for sample in good])
 
 

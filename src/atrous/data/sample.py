@@ -3,15 +3,16 @@
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from torchvision import tv_tensors
 
 from atrous.classes import VOID
 from atrous.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_PIXELS = 500_000_000
 """Pictures of more pixels are refused unless asked for: a small file can claim to be huge."""
@@ -39,8 +40,8 @@ class Sample:
         name: File stem, unique within a split.
     """
 
-    image: tv_tensors.Image
-    mask: tv_tensors.Mask
+    image: "Tensor"
+    mask: "Tensor"
     name: str
 
 
@@ -50,7 +51,7 @@ def read_image(
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] | None = None,
-) -> tv_tensors.Image:
+) -> "Tensor":
     """Read any usual picture file as RGB, turned upright as its EXIF orientation says.
 
     Grey and palette pictures become RGB, CMYK is converted, alpha is dropped, and of 16-bit
@@ -68,6 +69,8 @@ def read_image(
     Raises:
         DataError: The file is missing, truncated, no picture, too large, or of floating point.
     """
+    import torch  # here, since `atrous check` reads files without it
+
     path = name or str(source)
     picture = _load(source, path, max_pixels, formats)
     picture = reduce_to_8_bits(turn_upright(picture, read_orientation(picture)), path)
@@ -78,7 +81,7 @@ def read_image(
         bottom = min(top + num_rows, picture.height)
         strip = picture.crop((0, top, picture.width, bottom))
         pixels[top:bottom] = np.asarray(strip.convert("RGB"))
-    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def read_image_size(
@@ -113,7 +116,7 @@ def reduce_to_8_bits(picture: Image.Image, path: Path | str) -> Image.Image:
     return picture
 
 
-def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> tv_tensors.Mask:
+def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> "Tensor":
     """Read a mask of class indices; palette masks keep their indices.
 
     Args:
@@ -127,6 +130,8 @@ def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> tv_t
     Raises:
         DataError: The file cannot be read, has colours or loss, or a value that is no class.
     """
+    import torch
+
     indices = read_indices(path)
     if wrong := find_wrong_values(indices, num_classes, ignore_index):
         raise DataError(
@@ -137,7 +142,7 @@ def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> tv_t
         )
     if ignore_index != VOID:
         indices[indices == ignore_index] = VOID
-    return tv_tensors.Mask(torch.from_numpy(indices.astype(np.uint8, copy=False)))
+    return torch.from_numpy(indices.astype(np.uint8, copy=False))
 
 
 def read_indices(path: Path) -> np.ndarray:

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from atrous.classes import VOID, Classes
 from atrous.data import resize_image
-from atrous.data.transforms import resize_mask
+from atrous.data.pixels import resize_mask
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -91,7 +90,7 @@ def render_overlay(
         RGB: the picture at its own size at the top left, a strip with the names of the classes
         below. Very small pictures get a strip that is wider than they are.
     """
-    pixels = image.as_subclass(Tensor).permute(1, 2, 0).cpu().numpy()
+    pixels = image.permute(1, 2, 0).cpu().numpy()
     indices = mask.cpu().numpy()
     height, width = indices.shape
     tinted = Image.fromarray(_tint(pixels, indices, classes, opacity))
@@ -135,6 +134,8 @@ def _render_legend(
     width: int, present: tuple[int, ...], classes: Classes, text_px: int
 ) -> Image.Image:
     """Draw swatches with names, in as many rows as the width asks for."""
+    import matplotlib  # for its font
+
     path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # Latin, Greek, Cyrillic
     font = ImageFont.truetype(path, text_px)
     swatch_px, gap_px, row_px = text_px, text_px // 2, round(1.6 * text_px)

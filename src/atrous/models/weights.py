@@ -9,12 +9,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torchvision.models import get_model_weights
 
 from atrous.errors import ConfigError, WeightsError
 from atrous.files import write_atomically
 from atrous.models.card import ModelCard
 from atrous.models.fitting import LoadedWeights, fit_tensors
+from atrous.models.layers import on_meta_device
 from atrous.models.segmenter import Segmenter
 from atrous.models.zoo import build_model, find_variant, scale_rates
 
@@ -67,15 +67,16 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
             f"{path} does not say which model it belongs to: it was not written by atrous. Build "
             "the model with build_model, then load the file with load_weights."
         )
-    with torch.device("meta"):
+    with on_meta_device():
         model = build_model(card.name, **card.options)
-    model.to_empty(device=device)
+    # Copied out of the mapped file; `to_empty` would import torch's compiler.
+    tensors = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise _damaged(path, error) from error
     model.card = card
-    return model.eval()
+    return model.float().eval()
 
 
 def load_card(path: Path) -> ModelCard | None:
@@ -170,6 +171,8 @@ def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
 
 
 def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights
+
     backbone = find_variant(name).backbone
     if init == "imagenet" and backbone not in _WITHOUT_IMAGENET:
         published = get_model_weights(backbone)["IMAGENET1K_V1"]

@@ -6,8 +6,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from atrous.data import (
     SegmentationDataset,
     check_foreground,
@@ -20,6 +18,7 @@ from atrous.figures.curves import save_loss_curves
 from atrous.files import write_atomically
 from atrous.inference import resolve_device, resolve_precision
 from atrous.models.fitting import group_names
+from atrous.models.layers import on_meta_device
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
 from atrous.training.checkpoint import list_checkpoints
@@ -100,7 +99,7 @@ def train(
         )
         for split in (recipe.data.train_split, recipe.data.val_split)
     )
-    with torch.device("meta"):
+    with on_meta_device():
         build_segmenter(recipe, train_set.classes)  # refuses options before anything is written
     try:
         with StopRequest(budget) as stop, _lock(run):
