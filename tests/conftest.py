@@ -1,6 +1,7 @@
 """Shared by all tests: the command, where the real data is, a model with known predictions."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,6 +24,22 @@ def real_data() -> Path:
     if not (folder / "camvid").is_dir():
         pytest.skip(f"no real data at {folder}; set ATROUS_DATA to the folder that holds camvid")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium. Where there is none the test is skipped, or fails if CI says that there must be."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        end = pytest.fail if "ATROUS_NEEDS_BROWSER" in os.environ else pytest.skip
+        end("there is no browser: install Debian's package chromium")
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *camera])
+        yield chromium
+        chromium.close()
 
 
 class Printed(str):
