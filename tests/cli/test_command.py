@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from atrous.cli.main import app
 
+pytestmark = pytest.mark.slow  # trains
+
 TINY = [
     "--model", "deeplabv3plus_mobilenet_v3_large", "--for", "2it", "--crop", "48",
     "--batch-size", "2", "--workers", "0", "--set", "model.decoder_channels=8",

@@ -1,6 +1,10 @@
 """Transfer as a person asks for it, and what is printed."""
 
+import pytest
+
 from atrous.data.shapes import write_shapes
+
+pytestmark = pytest.mark.slow  # trains
 
 TINY = [
     "--model", "deeplabv3plus_mobilenet_v3_large", "--for", "2it", "--size", "48",

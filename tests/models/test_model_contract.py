@@ -110,6 +110,7 @@ def test_a_batch_of_one_smallest_picture_trains(system):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", [s for s in SYSTEMS if s != "bayesian_segnet"])
 def test_export_takes_batches_and_sizes_that_it_has_not_seen(system, randomise_norms):
     model = randomise_norms(build_system(system)).eval()
