@@ -124,12 +124,13 @@ def test_export_takes_batches_and_sizes_that_it_has_not_seen(system, randomise_n
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "backend"),
     [
         *((system, "eager") for system in ("deeplabv3", "separable", "pspnet", "unet", "segnet")),
         *((system, "aot_eager") for system in ("cascade", "unet_resnet34")),
-        pytest.param("fcn", "inductor", marks=pytest.mark.slow),
+        ("fcn", "inductor"),
     ],
 )
 def test_compiles_as_one_graph(system, backend, randomise_norms):
