@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: setup demo test check bench wheel clean
+.PHONY: setup demo test test-fast check bench wheel clean
 
 setup: .venv/.ready
 
@@ -26,9 +26,16 @@ demo: setup
 	@echo "          $(DEMO)/run/curves.png     loss and mIoU while training"
 	@echo "          $(DEMO)/scores.json        every score"
 
+# Side by side, each process with one thread; neighbours stay together, as they share fixtures.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n auto --maxprocesses 4 --dist worksteal
+
+# Tests of training send signals to their own process, so that they get processes of their own.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/training
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --ignore tests/training
+	$(PYTEST) tests/training
+	$(PYTEST) --ignore tests/training
+
+test-fast: setup
+	$(PYTEST) -m "not slow and not browser"
 
 check: setup
 	$(BIN)/ruff check .

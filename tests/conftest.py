@@ -1,6 +1,8 @@
-"""Shared by all tests: where the real pictures are, if they are here at all."""
+"""Shared by all tests: the command, where the real data is, a model with known predictions."""
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from torch import nn
 
 from atrous.classes import build_classes
+from atrous.cli.main import run
 from atrous.models import ModelCard, Segmenter
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -21,6 +24,46 @@ def real_data() -> Path:
     if not (folder / "camvid").is_dir():
         pytest.skip(f"no real data at {folder}; set ATROUS_DATA to the folder that holds camvid")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium. Where there is none the test is skipped, or fails if CI says that there must be."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        end = pytest.fail if "ATROUS_NEEDS_BROWSER" in os.environ else pytest.skip
+        end("there is no browser: install Debian's package chromium")
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *camera])
+        yield chromium
+        chromium.close()
+
+
+class Printed(str):
+    """What a command printed, on one line; `out` and `err` are its two streams as they are."""
+
+    out: str
+    err: str
+
+
+@pytest.fixture
+def atrous(monkeypatch, capsys):
+    """Run the command in this process; returns its exit code and what it printed."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments) -> tuple[int, Printed]:
+        monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        captured = capsys.readouterr()
+        printed = Printed(" ".join((captured.out + captured.err).split()))
+        printed.out, printed.err = captured
+        return int(ended.value.code or 0), printed
+
+    return call
 
 
 COLORS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]

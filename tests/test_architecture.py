@@ -1,6 +1,7 @@
 """Holds the floors of docs/architecture.md: imports run one way, down."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ FLOORS = {
     "durations": 2,
     "files": 1,
     "fonts": 1,
+    "lazy": 1,
     "parsing": 1,
     "seeds": 1,
     "run": 2,
@@ -64,10 +66,18 @@ def test_imports_run_down():
     ]
 
 
+@pytest.mark.parametrize("package", ["atrous", "atrous.data", "atrous.models"])
+def test_the_names_of_lazy_packages_are_those_that_they_list(package):
+    module = import_module(package)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    assert set(module.__all__) <= set(dir(module))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        module.nothing  # noqa: B018
+
+
 def test_the_public_names_are_all_there_and_sorted():
     assert sorted(atrous.__all__) == atrous.__all__
     for name in atrous.__all__:
         assert callable(getattr(atrous, name))
         assert getattr(atrous, name).__doc__
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        atrous.nothing  # noqa: B018

@@ -3,9 +3,10 @@
 The names below are loaded when they are first used, so that `import atrous` is quick.
 """
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from atrous.lazy import import_lazily
 
 if TYPE_CHECKING:
     from atrous.evaluation import compare, evaluate
@@ -27,23 +28,13 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    "build_model": "atrous.models",
-    "compare": "atrous.evaluation",
-    "evaluate": "atrous.evaluation",
-    "export_model": "atrous.export",
-    "load_model": "atrous.models",
-    "load_weights": "atrous.models",
-    "predict": "atrous.inference",
-    "train": "atrous.training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'atrous' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = import_lazily(
+    __name__,
+    {
+        "atrous.evaluation": ["compare", "evaluate"],
+        "atrous.export": ["export_model"],
+        "atrous.inference": ["predict"],
+        "atrous.models": ["build_model", "load_model", "load_weights"],
+        "atrous.training": ["train"],
+    },
+)

@@ -8,8 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from atrous.cli.main import run
+from atrous.cli.main import app
+
+pytestmark = pytest.mark.slow  # trains
 
 TINY = [
     "--model", "deeplabv3plus_mobilenet_v3_large", "--for", "2it", "--crop", "48",
@@ -17,44 +20,16 @@ TINY = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def atrous(monkeypatch, capsys):
-    """Run the command in this process; returns exit code and what it printed, on one line."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), " ".join((captured.out + captured.err).split())
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """The sample set and a run on it, made by the command itself."""
     folder = tmp_path_factory.mktemp("workplace")
-    with pytest.MonkeyPatch.context() as patch:
-        for arguments in (
-            [
-                "data",
-                "shapes",
-                folder / "data",
-                "--num-train",
-                "6",
-                "--num-val",
-                "2",
-                "--size",
-                "64",
-            ],
-            ["train", folder / "data", *TINY, "--out", folder / "run"],
-        ):
-            patch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
-            with pytest.raises(SystemExit) as ended:
-                run()
-            assert not ended.value.code
+    size = ("--num-train", "6", "--num-val", "2", "--size", "64")
+    for arguments in (
+        ["data", "shapes", folder / "data", *size],
+        ["train", folder / "data", *TINY, "--out", folder / "run"],
+    ):
+        assert CliRunner().invoke(app, list(map(str, arguments))).exit_code == 0
     return folder
 
 

@@ -1,27 +1,19 @@
 """`atrous inspect` from outside."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 
 from atrous.classes import build_classes
-from atrous.cli.main import run
 from atrous.models import ModelCard, build_model, save_weights
 
 
 @pytest.fixture
-def inspect(monkeypatch, capsys):
-    """Run the command in this process, 80 columns wide; returns exit code, stdout and stderr."""
+def inspect(atrous, monkeypatch):
+    """Run `atrous inspect`, 80 columns wide."""
     monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["atrous", "inspect", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return call
+    return partial(atrous, "inspect")
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +28,10 @@ def weights(tmp_path_factory):
 
 
 def test_the_reports_setting_in_80_columns(inspect, tmp_path):
-    code, output, _ = inspect("deeplabv3_report", "--size", 256, "--plot", tmp_path / "taps.png")
+    code, output = inspect("deeplabv3_report", "--size", 256, "--plot", tmp_path / "taps.png")
     assert code == 0
-    assert max(map(len, output.splitlines())) <= 80
-    rows = [line.split() for line in output.splitlines()]
+    assert max(map(len, output.out.splitlines())) <= 80
+    rows = [line.split() for line in output.out.splitlines()]
     assert ["head.aspp.3", "16", "16×16", "1.00", "of", "9", "11%", "4,194,304"] in rows
     assert "39,703,423 parameters" in output
     assert output.count("Warning:") == 1
@@ -47,12 +39,12 @@ def test_the_reports_setting_in_80_columns(inspect, tmp_path):
 
 
 def test_json_alone_goes_to_the_screen(inspect):
-    code, output, _ = inspect(
+    code, output = inspect(
         "deeplabv3_resnet18", "--size", "64x96", "--set", "atrous_rates=[2, 4]", "--json", "-",
         "--num-classes", 4, "--memory-for", "2GB",
     )  # fmt: skip
     assert code == 0
-    values = json.loads(output)
+    values = json.loads(output.out)
     assert values["size_hw"] == [64, 96]
     assert values["options"]["num_classes"] == 4
     assert {conv["rate"] for conv in values["atrous_convs"]} == {2, 4}
@@ -61,14 +53,14 @@ def test_json_alone_goes_to_the_screen(inspect):
 
 
 def test_a_weights_file_and_its_run_folder(inspect, weights, tmp_path):
-    code, output, _ = inspect(weights.parent, "--json", tmp_path / "new" / "model.json")
+    code, output = inspect(weights.parent, "--json", tmp_path / "new" / "model.json")
     assert code == 0
     assert "64×64 px" in output
     values = json.loads((tmp_path / "new/model.json").read_text())
     assert values["options"]["num_classes"] == 3
-    code, output, _ = inspect(weights, "--set", "model.output_stride=8", "--json", "-")
+    code, output = inspect(weights, "--set", "model.output_stride=8", "--json", "-")
     assert code == 0
-    assert json.loads(output)["options"]["output_stride"] == 8
+    assert json.loads(output.out)["options"]["output_stride"] == 8
 
 
 @pytest.mark.parametrize(
@@ -90,8 +82,8 @@ def test_a_weights_file_and_its_run_folder(inspect, weights, tmp_path):
 )
 def test_a_mistake_is_a_paragraph(inspect, weights, tmp_path, arguments, message):
     places = {"weights": weights, "tmp": tmp_path}
-    code, _, errors = inspect(*(argument.format(**places) for argument in arguments))
+    code, errors = inspect(*(argument.format(**places) for argument in arguments))
     assert code == 2
-    assert message in " ".join(errors.split())
+    assert message in errors
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []

@@ -1,30 +1,15 @@
 """Transfer as a person asks for it, and what is printed."""
 
-import sys
-
 import pytest
 
-from atrous.cli.main import run
 from atrous.data.shapes import write_shapes
+
+pytestmark = pytest.mark.slow  # trains
 
 TINY = [
     "--model", "deeplabv3plus_mobilenet_v3_large", "--for", "2it", "--size", "48",
     "--batch-size", "2", "--workers", "0", "--set", "model.decoder_channels=8",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def atrous(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), " ".join((captured.out + captured.err).split())
-
-    return call
 
 
 def test_freezing_and_features_are_said(atrous, tmp_path):

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from torchvision import tv_tensors
 
 from atrous.classes import VOID, voc_color
 from atrous.data import read_image, read_mask
@@ -24,7 +24,6 @@ def test_every_mode_of_picture_becomes_rgb(tmp_path, mode):
     path = tmp_path / "picture.tif"
     save(path, np.full((4, 6, 3), RED, dtype=np.uint8), mode)
     image = read_image(path)
-    assert isinstance(image, tv_tensors.Image)
     assert (image.shape, str(image.dtype)) == ((3, 4, 6), "torch.uint8")
     if mode in ("RGB", "RGBA", "CMYK"):
         assert image[:, 0, 0].tolist() == pytest.approx(RED, abs=2)
@@ -51,7 +50,7 @@ def test_masks_keep_their_indices(tmp_path, mode):
         picture.putpalette([channel for index in range(256) for channel in voc_color(index)])
     picture.save(tmp_path / "mask.png")
     mask = read_mask(tmp_path / "mask.png", num_classes=21)
-    assert isinstance(mask, tv_tensors.Mask)
+    assert mask.dtype == torch.uint8
     assert np.array_equal(mask.numpy(), indices)
 
 

@@ -23,6 +23,8 @@ from atrous.inference.exported import ExportCard
 from atrous.inference.open_engine import open_export
 from atrous.inference.upsampled_mask import compute_mask
 
+pytestmark = pytest.mark.slow  # exports
+
 SIZES = [(64, 96), (65, 97), (33, 47)]
 
 

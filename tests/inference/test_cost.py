@@ -1,5 +1,7 @@
 """What a picture costs: parameters, turns, and a real measurement."""
 
+import pytest
+
 from atrous.classes import build_classes
 from atrous.inference import Views, cost
 from atrous.inference.cost import (
@@ -35,6 +37,7 @@ def build(name, **options):
     return model
 
 
+@pytest.mark.slow
 def test_a_measured_cost_is_plausible():
     models = [
         build("deeplabv3plus_mobilenet_v3_large", output_stride=32, dropout=0.1),

@@ -110,6 +110,7 @@ def test_a_batch_of_one_smallest_picture_trains(system):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", [s for s in SYSTEMS if s != "bayesian_segnet"])
 def test_export_takes_batches_and_sizes_that_it_has_not_seen(system, randomise_norms):
     model = randomise_norms(build_system(system)).eval()
@@ -123,12 +124,13 @@ def test_export_takes_batches_and_sizes_that_it_has_not_seen(system, randomise_n
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "backend"),
     [
         *((system, "eager") for system in ("deeplabv3", "separable", "pspnet", "unet", "segnet")),
         *((system, "aot_eager") for system in ("cascade", "unet_resnet34")),
-        pytest.param("fcn", "inductor", marks=pytest.mark.slow),
+        ("fcn", "inductor"),
     ],
 )
 def test_compiles_as_one_graph(system, backend, randomise_norms):
@@ -143,10 +145,7 @@ def test_compiles_as_one_graph(system, backend, randomise_norms):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "system",
-    ["deeplabv3", "cascade", "deeplabv3plus", "pspnet", "fcn", "unet", "unet_resnet34", "segnet"],
-)
+@pytest.mark.parametrize("system", ["deeplabv3", "unet"])  # one dilated, one with a decoder
 def test_overfits_four_pictures(system):
     model = build_system(system, output_stride=8, auxiliary=True, dropout=0.1)
     image, mask = draw_four_pictures()

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +25,7 @@ def measure(name, options):
     return f"{num_parameters / 1e6:.2f}", f"{counter.get_total_flops() / 1e9:.0f}"
 
 
+@pytest.mark.slow
 def test_every_variant_is_listed_with_its_size_and_cost():
     rows = ROW.findall(DOCUMENT.read_text())
     assert [name for name, options, *_ in rows if not options] == model_names()

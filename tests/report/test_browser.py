@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from atrous.evaluation import compare
 from atrous.report import save_run_report
@@ -11,19 +12,7 @@ from atrous.study import load_study, summarize
 from atrous.study.page import render_study
 from atrous.study.runner import RunOutcome
 
-axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
-playwright_module = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    with playwright_module.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +57,7 @@ def test_it_is_accessible_quiet_and_fits(browser, pages, name, scheme, width):
     page = open_page(browser, pages[name], viewport=size, color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     widest = page.evaluate("document.documentElement.scrollWidth")
-    results = axe_module.Axe().run(page)
+    results = Axe().run(page)
     problems = [
         (violation["id"], [node["html"][:200] for node in violation["nodes"]])
         for violation in results.response["violations"]

@@ -1,19 +1,15 @@
 """The page of `atrous check` in a browser: whole, offline, accessible, and narrow too."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from atrous.data.shapes import write_shapes
 from atrous.doctor import check_dataset
 from atrous.report.check_page import render_check_page
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +38,19 @@ def test_everything_is_inside_the_file(page_file):
         assert source.startswith("data:")
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_accessible_and_nothing_sticks_out(page_file, width, scheme):
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        page = browser.new_page(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        )
-        page.goto(page_file.as_uri())
-        assert page.locator("section.card").count() >= 3
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        broken = "[...document.images].filter(i => !i.naturalWidth).length"
-        assert page.evaluate(broken) == 0
-        page.locator("#values summary").click()
-        assert page.locator("#values li").first.is_visible()
-        results = Axe().run(page)
-        assert results.violations_count == 0, results.generate_report()
-        browser.close()
+def test_it_is_accessible_and_nothing_sticks_out(browser, page_file, width, scheme):
+    viewport = {"width": width, "height": 900}
+    page = browser.new_page(viewport=viewport, color_scheme=scheme, offline=True)
+    page.goto(page_file.as_uri())
+    assert page.locator("section.card").count() >= 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    broken = "[...document.images].filter(i => !i.naturalWidth).length"
+    assert page.evaluate(broken) == 0
+    page.locator("#values summary").click()
+    assert page.locator("#values li").first.is_visible()
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    page.close()

@@ -1,26 +1,5 @@
 """`atrous report` from outside: what it prints, its exit codes, its errors as one paragraph."""
 
-import sys
-
-import pytest
-
-from atrous.cli.main import run as run_command
-
-
-@pytest.fixture
-def atrous(monkeypatch, capsys):
-    """Run the command in this process; returns exit code and what it printed, on one line."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["atrous", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run_command()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), " ".join((captured.out + captured.err).split())
-
-    return call
-
 
 def test_it_says_what_it_wrote(atrous, run, tmp_path):
     out = tmp_path / "sub" / "page.html"

@@ -8,7 +8,6 @@ import base64
 import io
 import json
 import pathlib
-import shutil
 import socket
 import sys
 import tempfile
@@ -17,8 +16,11 @@ import time
 import urllib.error
 import urllib.request
 
+import fastapi
 import numpy as np
 import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
 from atrous.classes import build_classes
@@ -29,12 +31,7 @@ from atrous.serve.memory import Hold, Memory
 from atrous.serve.page import build_page, mount_page
 from atrous.serve.picture import decode_picture
 
-pytest.importorskip("gradio")
-uvicorn = pytest.importorskip("uvicorn")
-fastapi = pytest.importorskip("fastapi")
-axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
-playwright_module = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.browser
 
 NAMES = ["black", "red & <b>bold</b>", "blue"]
 CLASSES = build_classes(NAMES, [[0, 0, 0], [255, 0, 0], [0, 0, 255]])
@@ -93,24 +90,17 @@ def address(temp_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opened(address):
+def opened(address, browser):
     """The page in a browser that has loaded it once, with what it asked for and complained of."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with playwright_module.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", *camera]
-        )
-        page = chromium.new_page()
-        page.problems, page.requests = [], []
-        page.on("console", lambda message: page.problems.append(message.text))
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("request", lambda request: page.requests.append(request.url))
-        page.goto(address)
-        page.wait_for_selector(".atrous .choose")
-        yield page
-        chromium.close()
+    page = browser.new_page()
+    page.problems, page.requests = [], []
+    page.on("console", lambda message: page.problems.append(message.text))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(address)
+    page.wait_for_selector(".atrous .choose")
+    yield page
+    page.close()
 
 
 @pytest.fixture
@@ -290,7 +280,7 @@ def test_it_is_accessible_and_fits(page):
         page.emulate_media(color_scheme=scheme)
         for width in (360, 1280):
             page.set_viewport_size({"width": width, "height": 800})
-            violations = axe_module.Axe().run(page).response["violations"]
+            violations = Axe().run(page).response["violations"]
             found = [(one["id"], node["html"][:200]) for one in violations for node in one["nodes"]]
             assert not found, (scheme, width)
             assert page.evaluate("document.documentElement.scrollWidth") <= width

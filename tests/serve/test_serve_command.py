@@ -16,7 +16,6 @@ import torch
 from colored import decode, draw, encode
 
 from atrous.classes import build_classes
-from atrous.cli.main import run
 from atrous.inference import open_engine
 from atrous.models import ModelCard, build_model, save_weights
 
@@ -33,21 +32,6 @@ def weights(tmp_path_factory) -> Path:
     folder.mkdir()
     save_weights(folder / "best.safetensors", model, card)
     return folder
-
-
-@pytest.fixture
-def atrous(monkeypatch, capsys):
-    """Run the command in this process; returns exit code and what it printed, on one line."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["atrous", "serve", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), " ".join((captured.out + captured.err).split())
-
-    return call
 
 
 def test_wrong_options_are_a_paragraph_and_exit_code_2(atrous, weights, tmp_path):
@@ -76,7 +60,9 @@ def test_wrong_options_are_a_paragraph_and_exit_code_2(atrous, weights, tmp_path
         ([weights, "--device", "gpu"], "no such device as 'gpu'"),
     ]
     for arguments, words in cases:
-        code, printed = atrous(*arguments, *([] if "--port" in arguments else ["--port", 0]))
+        code, printed = atrous(
+            "serve", *arguments, *([] if "--port" in arguments else ["--port", 0])
+        )
         assert code == 2, (arguments, printed)
         assert words in printed, (arguments, printed)
         assert "Traceback" not in printed
@@ -85,7 +71,7 @@ def test_wrong_options_are_a_paragraph_and_exit_code_2(atrous, weights, tmp_path
 
 def test_a_missing_package_is_named_with_its_extra(atrous, weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    code, printed = atrous(weights)
+    code, printed = atrous("serve", weights)
     assert code == 2
     assert "pip install 'atrous[serve]'" in printed
 

@@ -19,6 +19,8 @@ from atrous.training.features import FeatureCache, find_obstacle
 from atrous.training.learner import Learner
 from atrous.training.verify import compare_runs, verify_resume
 
+pytestmark = pytest.mark.slow  # trains
+
 FIXED = {"data__crop": None, "data__size": 48, "data__brightness": 0.0}
 FEW_SAVES = {"train__ema": 0.0, "train__validate_every": "6it", "train__save_every": "100it"}
 
@@ -155,7 +157,6 @@ def test_sessions_of_any_length_give_the_same_run(finished, tmp_path):
     assert differences(folder, tmp_path / "run") == []
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments_with_features_on_disk(make_frozen, tmp_path):
     recipe = make_frozen(train__duration="16it", train__validate_every="9it")
     result = verify_resume(recipe, tmp_path, num_kills=2)

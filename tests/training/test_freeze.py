@@ -16,6 +16,8 @@ from atrous.training.checkpoint import list_checkpoints
 from atrous.training.freeze import FrozenPart
 from atrous.training.learner import Learner
 
+pytestmark = pytest.mark.slow  # trains
+
 FEW_SAVES = {"train__save_every": "100it"}
 CLASSIFIER = {"head.classifier.weight", "head.classifier.bias"}
 

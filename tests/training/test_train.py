@@ -28,6 +28,8 @@ from atrous.training.batches import load_batches
 from atrous.training.learner import Learner
 from atrous.training.verify import compare_runs, verify_resume
 
+pytestmark = pytest.mark.slow  # trains
+
 
 def steps_of(run, kind="train") -> list[int]:
     return [record["step"] for record in load_log(RunFolder(run).log) if record["kind"] == kind]
@@ -101,7 +103,6 @@ def test_a_damaged_checkpoint_costs_only_time(finished, tmp_path):
     assert differences(folder, tmp_path / "run") == []
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments_and_with_other_workers(make_recipe, tmp_path):
     recipe = make_recipe(train__duration="26it", train__validate_every="9it", loss__dice=0.5)
     result = verify_resume(recipe, tmp_path, num_kills=2)
@@ -117,7 +118,6 @@ def test_verify_refuses_what_would_prove_nothing(make_recipe, tmp_path):
         verify_resume(make_recipe(), tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_session_cleanly(make_recipe, tmp_path, number):
     recipe_path, run = tmp_path / "recipe.toml", tmp_path / "run"

@@ -1,28 +1,28 @@
-"""Pictures in, samples out."""
+"""Pictures in, samples out. The names are loaded when they are first used."""
 
-from atrous.data.dataset import SegmentationDataset, list_splits, open_dataset
-from atrous.data.loader import (
-    Batch,
-    build_eval_loader,
-    build_train_loader,
-    compute_sample_order,
-)
-from atrous.data.mask_values import read_mask
-from atrous.data.sample import Sample, read_image
-from atrous.data.statistics import (
-    MaskStatistics,
-    check_foreground,
-    check_labelled,
-    compute_class_weights,
-    compute_mask_statistics,
-)
-from atrous.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    TrainTransform,
-    normalize,
-    resize_image,
-)
+from typing import TYPE_CHECKING
+
+from atrous.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from atrous.data.dataset import SegmentationDataset, list_splits, open_dataset
+    from atrous.data.loader import (
+        Batch,
+        build_eval_loader,
+        build_train_loader,
+        compute_sample_order,
+    )
+    from atrous.data.mask_values import read_mask
+    from atrous.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize, resize_image
+    from atrous.data.sample import Sample, read_image
+    from atrous.data.statistics import (
+        MaskStatistics,
+        check_foreground,
+        check_labelled,
+        compute_class_weights,
+        compute_mask_statistics,
+    )
+    from atrous.data.transforms import TrainTransform
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -46,3 +46,27 @@ __all__ = [
     "read_mask",
     "resize_image",
 ]
+
+__getattr__, __dir__ = import_lazily(
+    __name__,
+    {
+        "atrous.data.dataset": ["SegmentationDataset", "list_splits", "open_dataset"],
+        "atrous.data.loader": [
+            "Batch",
+            "build_eval_loader",
+            "build_train_loader",
+            "compute_sample_order",
+        ],
+        "atrous.data.pixels": ["IMAGENET_MEAN", "IMAGENET_STD", "normalize", "resize_image"],
+        "atrous.data.mask_values": ["read_mask"],
+        "atrous.data.sample": ["Sample", "read_image"],
+        "atrous.data.statistics": [
+            "MaskStatistics",
+            "check_foreground",
+            "check_labelled",
+            "compute_class_weights",
+            "compute_mask_statistics",
+        ],
+        "atrous.data.transforms": ["TrainTransform"],
+    },
+)

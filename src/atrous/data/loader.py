@@ -116,8 +116,8 @@ def _load_batch(
     for position in positions:
         epoch, index = stream_position(position, len(dataset), seed)
         samples.append(transform(dataset.load(index), compute_seed(seed, epoch, index)))
-    rows = torch.stack([sample.image.as_subclass(Tensor).permute(1, 2, 0) for sample in samples])
-    masks = torch.stack([sample.mask.as_subclass(Tensor) for sample in samples])
+    rows = torch.stack([sample.image.permute(1, 2, 0) for sample in samples])
+    masks = torch.stack([sample.mask for sample in samples])
     return Batch(rows.permute(0, 3, 1, 2), masks, [sample.name for sample in samples])
 
 

@@ -5,19 +5,21 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torchvision import tv_tensors
 
 from atrous.classes import VOID, Classes, build_classes
 from atrous.data.sample import read_indices, shorten
 from atrous.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _MANY_VALUES = 8
 
 
-def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> tv_tensors.Mask:
+def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> "Tensor":
     """Read a mask of class indices; palette masks keep their indices.
 
     Args:
@@ -31,13 +33,15 @@ def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> tv_t
     Raises:
         DataError: The file cannot be read, has colours or loss, or a value that is no class.
     """
+    import torch  # here, since `atrous check` reads files without it
+
     indices = read_indices(path)
     if wrong := find_wrong_values(indices, num_classes, ignore_index):
         raise DataError(
             f"The mask {path} has values that are no class: "
             f"{describe_wrong_values(wrong, num_classes, ignore_index)}"
         )
-    return tv_tensors.Mask(torch.from_numpy(mark_ignored(indices, ignore_index)))
+    return torch.from_numpy(mark_ignored(indices, ignore_index))
 
 
 def find_wrong_values(indices: np.ndarray, num_classes: int, ignore_index: int) -> list[int]:

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image
-from torchvision import tv_tensors
 
 from atrous.data.image_file import MAX_PIXELS, decode_image, warn
 from atrous.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MAX_BLACK = 15
 _STRIP_PIXELS = 2**24
@@ -27,8 +28,8 @@ class Sample:
         name: File stem, unique within a split.
     """
 
-    image: tv_tensors.Image
-    mask: tv_tensors.Mask
+    image: "Tensor"
+    mask: "Tensor"
     name: str
 
 
@@ -40,7 +41,7 @@ def read_image(
     formats: tuple[str, ...] | None = None,
     page: int | None = None,
     warn: Callable[[str], object] = warn,
-) -> tv_tensors.Image:
+) -> "Tensor":
     """Read any usual picture file as RGB, turned upright as its EXIF orientation says.
 
     Grey and palette pictures become RGB, CMYK is converted, alpha is dropped, and of 16-bit
@@ -60,6 +61,8 @@ def read_image(
     Raises:
         DataError: The file is missing, truncated, no picture, too large, or of floating point.
     """
+    import torch  # here, since `atrous check` reads files without it
+
     path = name or str(source)
     decoded = decode_image(source, path, max_pixels=max_pixels, formats=formats, page=page)
     for text in decoded.list_warnings(path):
@@ -72,7 +75,7 @@ def read_image(
         bottom = min(top + num_rows, picture.height)
         strip = picture.crop((0, top, picture.width, bottom))
         pixels[top:bottom] = np.asarray(strip.convert("RGB"))
-    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def reduce_to_8_bits(picture: Image.Image, path: Path | str) -> Image.Image:
@@ -92,7 +95,7 @@ def reduce_to_8_bits(picture: Image.Image, path: Path | str) -> Image.Image:
     return picture
 
 
-def is_nearly_black(pixels: np.ndarray | torch.Tensor) -> bool:
+def is_nearly_black(pixels: "np.ndarray | Tensor") -> bool:
     """Tell whether uint8 pixels use the lowest 16 levels only, as 12 bits in a 16-bit file do."""
     return int(pixels.max()) <= _MAX_BLACK
 

@@ -1,54 +1,18 @@
-"""From pictures of any size to training samples of one size, and to normalised floats."""
+"""From images of any size to training samples of one size."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from atrous.classes import VOID
+from atrous.data.pixels import IMAGENET_MEAN, resize_image, resize_mask
 from atrous.data.sample import Sample
 from atrous.errors import ConfigError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 _PADDING = [round(255 * channel) for channel in IMAGENET_MEAN]
-
-
-def normalize(
-    image: Tensor,
-    mean: Sequence[float] | Tensor = IMAGENET_MEAN,
-    std: Sequence[float] | Tensor = IMAGENET_STD,
-) -> Tensor:
-    """Subtract the mean and divide by the deviation, both on a scale where white is 1.
-
-    Shapes:
-        image: uint8 (B, 3, H, W), 0-255, on any device
-        returns: float32 (B, 3, H, W), in the same memory format
-    """
-    offset = torch.as_tensor(mean, dtype=torch.float32, device=image.device).view(3, 1, 1)
-    scale = torch.as_tensor(std, dtype=torch.float32, device=image.device).view(3, 1, 1)
-    return image.float().sub_(255 * offset).div_(255 * scale)
-
-
-def resize_image(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Resize (…, 3, H, W) pictures, bilinear with antialiasing."""
-    return F.resize(image, list(size_hw), InterpolationMode.BILINEAR, antialias=True)
-
-
-def resize_mask(mask: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Resize a (H, W) mask to the nearest value.
-
-    Pixel centres are matched as they are in `resize_image`; torchvision's own resizing of masks
-    matches corners, which shifts a mask by up to half a pixel against its picture.
-    """
-    plane = mask.as_subclass(Tensor)[None]
-    return tv_tensors.Mask(F.resize(plane, list(size_hw), InterpolationMode.NEAREST_EXACT)[0])
 
 
 @dataclass(frozen=True)
@@ -108,10 +72,11 @@ class TrainTransform:
             image, mask, padding = self._crop(image, mask, rng)
         image = self._jitter(image, rng)
         if any(padding):
-            image, mask = F.pad(image, padding, fill=_PADDING), F.pad(mask, padding, fill=VOID)
+            image = F.pad(image, padding, fill=_PADDING)
+            mask = F.pad(mask[None], padding, fill=VOID)[0]
         if rng.random() < self.flip:
-            image, mask = F.horizontal_flip(image), F.horizontal_flip(mask)
-        return Sample(tv_tensors.Image(image), tv_tensors.Mask(mask), sample.name)
+            image, mask = image.flip(-1), mask.flip(-1)
+        return Sample(image, mask, sample.name)
 
     def is_flipped(self, generator_seed: int) -> bool:
         """Return whether this seed flips, for a transform that only resizes and flips."""

@@ -181,5 +181,5 @@ def check_finite(logits: Tensor, name: str) -> None:
 
 @torch.inference_mode()
 def _compute_loss(criterion: Criterion, logits: Tensor, mask: Tensor) -> float:
-    target = mask.as_subclass(Tensor).to(logits.device, torch.int64)
+    target = mask.to(logits.device, torch.int64)
     return float(criterion(logits[None], target[None]))

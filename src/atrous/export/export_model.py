@@ -240,7 +240,7 @@ def _explain_failure(
 def _name_layer(job: _Job, path: Path, program: ExportedProgram) -> str:
     engine = open_export(path, trust=True)
     height, width = job.card.size_hw or (256, 256)
-    image = job.gate_data.load(0).image.as_subclass(torch.Tensor)
+    image = job.gate_data.load(0).image
     image = torch.nn.functional.interpolate(image[None].float(), (height, width))[0].byte()
     worst = find_most_drifting(compute_drift(program, engine, image))
     if worst is None:

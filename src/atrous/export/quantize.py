@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from atrous.classes import VOID
 from atrous.data import SegmentationDataset, normalize, resize_image
-from atrous.data.transforms import resize_mask
+from atrous.data.pixels import resize_mask
 from atrous.errors import AtrousError, ExportError
 from atrous.evaluation import Counts
 from atrous.evaluation.counts import compute_errors
@@ -41,11 +41,11 @@ class CalibrationPictures:
     def load(self, index: int) -> tuple[Array, Tensor]:
         """Return the network's input, and the mask (H, W) that belongs to it."""
         sample = self.dataset.load(index)
-        image, mask = sample.image.as_subclass(Tensor), sample.mask.as_subclass(Tensor)
+        image, mask = sample.image, sample.mask
         model = self.card.model
         if model.size_hw is not None:
             image = resize_image(image, model.size_hw)
-            mask = resize_mask(mask, model.size_hw).as_subclass(Tensor)
+            mask = resize_mask(mask, model.size_hw)
         height, width = self.card.size_hw or (
             max(image.shape[-2], SMALLEST_PX),
             max(image.shape[-1], SMALLEST_PX),

@@ -157,7 +157,7 @@ class ViewEngine:
         """
         height, width = image.shape[-2:]
         if self._takes_whole(height, width):
-            small = self._forward_small(image.as_subclass(Tensor).to(self.device))
+            small = self._forward_small(image.to(self.device))
             check_finite(small)
             return compute_upsampled_mask(small, (height, width))
         mask = torch.empty(height, width, dtype=torch.uint8, device=self.device)
@@ -184,7 +184,6 @@ class ViewEngine:
         return [self.predict_mask(image) for image in images]
 
     def _iterate_blocks(self, image: Tensor) -> Iterator[Block]:
-        image = image.as_subclass(Tensor)
         return iterate_view_blocks(self._forward, image, self.views, self.card.size_hw, self._fill)
 
     def _takes_whole(self, height: int, width: int) -> bool:
@@ -273,7 +272,7 @@ class TorchEngine(ViewEngine):
         size_hw = (images[0].shape[-2], images[0].shape[-1])
         if len(images) == 1 or not self._sees_once(*size_hw):
             return super().predict_masks(images)
-        batch = [image.as_subclass(Tensor).to(self.device) for image in images]
+        batch = [image.to(self.device) for image in images]
         run = self._run_small if self.device.type == "cpu" else self._run
         logits = run(batch)
         check_finite(logits)

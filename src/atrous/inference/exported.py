@@ -130,7 +130,7 @@ class ExportedEngine(ViewEngine):
         Of a file that gives masks only, several views or windows vote.
         """
         if self.export.mask_output and self._takes_whole(image.shape[-2], image.shape[-1]):
-            return torch.from_numpy(self._compute(image.as_subclass(Tensor)))
+            return torch.from_numpy(self._compute(image))
         return super().predict_mask(image)
 
     def prepare(self, image: Tensor) -> Array:

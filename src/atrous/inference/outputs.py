@@ -16,7 +16,6 @@ from torch import Tensor
 from atrous.classes import VOID, Classes
 from atrous.errors import ConfigError, did_you_mean
 from atrous.files import write_atomically
-from atrous.inference.polygons import build_geojson
 from atrous.inference.prediction import Prediction
 from atrous.inference.render import write_mask, write_overlay
 from atrous.inference.rle import encode_classes
@@ -82,6 +81,8 @@ def _write_rle(file: BinaryIO, done: Segmented, classes: Classes) -> None:
 
 
 def _write_geojson(file: BinaryIO, done: Segmented, classes: Classes) -> None:
+    from atrous.inference.polygons import build_geojson  # imports scipy
+
     _write_json(file, build_geojson(done.prediction.mask.numpy(), classes))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from atrous.classes import VOID, Classes
 from atrous.data import resize_image
-from atrous.data.transforms import resize_mask
+from atrous.data.pixels import resize_mask
 from atrous.fonts import find_font, load_font, spell
 
 Pixels = npt.NDArray[np.uint8]
@@ -90,7 +90,7 @@ def render_overlay(
         RGB: the picture at its own size at the top left, a strip with the names of the classes
         below. Very small pictures get a strip that is wider than they are.
     """
-    pixels = image.as_subclass(Tensor).permute(1, 2, 0).cpu().numpy()
+    pixels = image.permute(1, 2, 0).cpu().numpy()
     indices = mask.cpu().numpy()
     height, width = indices.shape
     tinted = Image.fromarray(_tint(pixels, indices, classes, opacity))

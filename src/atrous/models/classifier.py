@@ -1,7 +1,6 @@
 """Which part of a network is its classifier."""
 
-import torch
-
+from atrous.models.layers import on_meta_device
 from atrous.models.segmenter import Segmenter
 from atrous.models.zoo import build_model
 
@@ -17,7 +16,7 @@ def list_classifier_modules(model: Segmenter) -> list[str]:
         ['head.classifier', 'head.classifier_norm']
     """
     num_classes = model.num_classes - 1 if model.num_classes > 1 else 2
-    with torch.device("meta"):
+    with on_meta_device():
         other = build_model(model.name, **{**model.options, "num_classes": num_classes})
     shapes = {name: tensor.shape for name, tensor in other.state_dict().items()}
     return list(

@@ -1,10 +1,14 @@
 """The small layers that all systems are made of."""
 
 import math
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -99,6 +103,29 @@ def init_he(module: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+class _SkipDraws(TorchFunctionMode):
+    """Leaves out normal draws: on the meta device the first one imports torch's compiler (1 s)."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ == "normal_":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def on_meta_device() -> Iterator[None]:
+    """Build modules without weights: their shapes and names, no memory, no random numbers."""
+    with torch.device("meta"), _SkipDraws():
+        yield
 
 
 def match_memory_format(features: Tensor, like: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torchvision.models import get_model_weights
 
 from atrous.errors import AtrousError, ConfigError, WeightsError
 from atrous.files import write_atomically
 from atrous.models.card import ModelCard
 from atrous.models.fitting import LoadedWeights, fit_tensors
+from atrous.models.layers import on_meta_device
 from atrous.models.options import complete_options
 from atrous.models.segmenter import Segmenter
 from atrous.models.zoo import build_model, find_variant, scale_rates
@@ -69,18 +69,19 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
             "the model with build_model, then load the file with load_weights."
         )
     try:
-        with torch.device("meta"):
+        with on_meta_device():
             model = build_model(card.name, **card.options)
-        for key, tensor in model.state_dict().items():  # before memory is taken for them
+        for key, tensor in model.state_dict().items():
             if key in tensors and tensors[key].shape != tensor.shape:
                 sizes = f"{tuple(tensors[key].shape)}, not {tuple(tensor.shape)}"
                 raise ValueError(f"{key} is of size {sizes}, as its card says")
-        model.to_empty(device=device)
-        model.load_state_dict(tensors)
+        # Copied out of the mapped file; `to_empty` would import torch's compiler.
+        tensors = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
+        model.load_state_dict(tensors, assign=True)
     except (AtrousError, RuntimeError, ValueError, TypeError) as error:
         raise _damaged(path, error) from error
     model.card = card
-    return model.eval()
+    return model.float().eval()
 
 
 def load_card(path: Path) -> ModelCard | None:
@@ -209,6 +210,8 @@ def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
 
 
 def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights
+
     backbone = find_variant(name).backbone
     if init == "imagenet" and backbone not in _WITHOUT_IMAGENET:
         published = get_model_weights(backbone)["IMAGENET1K_V1"]

@@ -2,27 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
-
-import torch
-from torch import nn
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from atrous.errors import ConfigError, did_you_mean
-from atrous.models.backbone import Backbone
-from atrous.models.deeplabv3 import build_deeplabv3_head
-from atrous.models.deeplabv3_report import DeepLabv3ReportHead
-from atrous.models.deeplabv3plus import DeepLabv3PlusHead
-from atrous.models.fcn import FCNHead
-from atrous.models.mobilenet import MobileNetV3Large
 from atrous.models.options import complete_options
-from atrous.models.pspnet import PSPNetHead
-from atrous.models.resnet import ResNet
-from atrous.models.segmenter import Segmenter
-from atrous.models.segnet import SegNetHead
-from atrous.models.unet import UNetEncoder, UNetHead, UNetResNetHead
-from atrous.models.vgg import VGG16
-from atrous.models.xception import Xception65
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from atrous.models.segmenter import Segmenter
+
+
+def _import_later(builder: str, *first: Any) -> Callable[..., "nn.Module"]:
+    """Return what imports a builder, `module:name`, when called: the table needs no torch."""
+    return lambda *args, **options: resolve_name(f"atrous.models.{builder}")(
+        *first, *args, **options
+    )
 
 
 @dataclass(frozen=True)
@@ -36,42 +32,50 @@ class Part:
         paper: Where it is described; of a head.
     """
 
-    build: Callable[..., nn.Module]
+    build: Callable[..., "nn.Module"]
     options: tuple[str, ...]
     paper: str = ""
 
 
 BACKBONES: dict[str, Part] = {
     **{
-        f"resnet{depth}": Part(partial(ResNet, depth), ("output_stride", "multi_grid"))
+        f"resnet{depth}": Part(
+            _import_later("resnet:ResNet", depth), ("output_stride", "multi_grid")
+        )
         for depth in (18, 34, 50, 101)
     },
-    "mobilenet_v3_large": Part(MobileNetV3Large, ("output_stride",)),
-    "xception65": Part(Xception65, ("output_stride",)),
-    "vgg16_bn": Part(VGG16, ("dropout",)),
-    "unet": Part(UNetEncoder, ()),
+    "mobilenet_v3_large": Part(_import_later("mobilenet:MobileNetV3Large"), ("output_stride",)),
+    "xception65": Part(_import_later("xception:Xception65"), ("output_stride",)),
+    "vgg16_bn": Part(_import_later("vgg:VGG16"), ("dropout",)),
+    "unet": Part(_import_later("unet:UNetEncoder"), ()),
 }
 # Those that all atrous systems are offered on; Xception has published weights nowhere that we read.
 ATROUS_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large")
 
 DEEPLABV3 = Part(
-    build_deeplabv3_head, ("atrous_rates", "output_stride", "dropout"), "arXiv:1706.05587"
+    _import_later("deeplabv3:build_deeplabv3_head"),
+    ("atrous_rates", "output_stride", "dropout"),
+    "arXiv:1706.05587",
 )
 DEEPLABV3_RESNET = Part(
-    build_deeplabv3_head, (*DEEPLABV3.options, "cascade_blocks", "multi_grid"), DEEPLABV3.paper
+    _import_later("deeplabv3:build_deeplabv3_head"),
+    (*DEEPLABV3.options, "cascade_blocks", "multi_grid"),
+    DEEPLABV3.paper,
 )
 DEEPLABV3PLUS = Part(
-    DeepLabv3PlusHead,
+    _import_later("deeplabv3plus:DeepLabv3PlusHead"),
     ("atrous_rates", "dropout", "decoder_channels", "separable"),
     "arXiv:1802.02611",
 )
-REPORT = Part(DeepLabv3ReportHead, ("atrous_rates",), "student report")
-FCN = Part(FCNHead, (), "arXiv:1411.4038")
-PSPNET = Part(PSPNetHead, (), "arXiv:1612.01105")
-UNET = Part(UNetHead, ("dropout",), "arXiv:1505.04597")
-UNET_RESNET = Part(UNetResNetHead, (), "arXiv:1505.04597")
-SEGNET = Part(SegNetHead, ("dropout",), "arXiv:1511.00561")
-BAYESIAN_SEGNET = Part(SegNetHead, ("dropout",), "arXiv:1511.02680")
+REPORT = Part(
+    _import_later("deeplabv3_report:DeepLabv3ReportHead"), ("atrous_rates",), "student report"
+)
+FCN = Part(_import_later("fcn:FCNHead"), (), "arXiv:1411.4038")
+PSPNET = Part(_import_later("pspnet:PSPNetHead"), (), "arXiv:1612.01105")
+UNET = Part(_import_later("unet:UNetHead"), ("dropout",), "arXiv:1505.04597")
+UNET_RESNET = Part(_import_later("unet:UNetResNetHead"), (), "arXiv:1505.04597")
+SEGNET = Part(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.00561")
+BAYESIAN_SEGNET = Part(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.02680")
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,37 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
+NUM_PARAMETERS = {
+    "deeplabv3_resnet18": 15_904_085,
+    "deeplabv3_resnet34": 26_012_245,
+    "deeplabv3_resnet50": 39_638_869,
+    "deeplabv3_resnet101": 58_630_997,
+    "deeplabv3_mobilenet_v3_large": 11_025_477,
+    "deeplabv3plus_resnet18": 16_608_181,
+    "deeplabv3plus_resnet34": 26_716_341,
+    "deeplabv3plus_resnet50": 40_352_181,
+    "deeplabv3plus_resnet101": 59_344_309,
+    "deeplabv3plus_mobilenet_v3_large": 11_727_653,
+    "deeplabv3plus_xception65": 54_711_461,
+    "deeplabv3_report": 39_703_423,
+    "pspnet_resnet18": 12_622_293,
+    "pspnet_resnet34": 22_730_453,
+    "pspnet_resnet50": 46_592_597,
+    "pspnet_resnet101": 65_584_725,
+    "pspnet_mobilenet_v3_large": 8_048_213,
+    "fcn_resnet18": 11_769_301,
+    "fcn_resnet34": 21_877_461,
+    "fcn_resnet50": 32_957_013,
+    "fcn_resnet101": 51_949_141,
+    "fcn_mobilenet_v3_large": 5_051_093,
+    "unet": 31_038_933,
+    "unet_resnet34": 24_439_269,
+    "segnet": 29_455_125,
+    "bayesian_segnet": 29_455_125,
+}
+"""Parameters of each variant with 21 classes, written down so that `atrous models` builds none."""
+
+
 def model_names() -> list[str]:
     """Return the names of all variants."""
     return list(VARIANTS)
@@ -141,7 +176,7 @@ def find_variant(name: str) -> Variant:
     return VARIANTS[name]
 
 
-def build_model(name: str, **options: Any) -> Segmenter:
+def build_model(name: str, **options: Any) -> "Segmenter":
     """Build a variant with new weights.
 
     Args:
@@ -178,6 +213,10 @@ def build_model(name: str, **options: Any) -> Segmenter:
         >>> model(torch.zeros(2, 3, 65, 97)).shape
         torch.Size([2, 11, 65, 97])
     """
+    from atrous.models.backbone import Backbone
+    from atrous.models.fcn import FCNHead
+    from atrous.models.segmenter import Segmenter
+
     variant = find_variant(name)
     options = complete_options(name, variant.options, options)
     values = {**options, **variant.fixed}
@@ -204,7 +243,7 @@ def scale_rates(rates: Sequence[int], from_stride: int, to_stride: int) -> list[
     return [max(1, rate * from_stride // to_stride) for rate in rates]
 
 
-def rebuild_model(model: Segmenter, **changed_options: Any) -> Segmenter:
+def rebuild_model(model: "Segmenter", **changed_options: Any) -> "Segmenter":
     """Build the same model with other options and the same weights.
 
     Args:
@@ -215,7 +254,9 @@ def rebuild_model(model: Segmenter, **changed_options: Any) -> Segmenter:
     Raises:
         ConfigError: An option that the variant has not got, or that changes its weights.
     """
-    with torch.device("meta"):
+    from atrous.models.layers import on_meta_device
+
+    with on_meta_device():
         rebuilt = build_model(model.name, **{**model.options, **changed_options})
     try:
         rebuilt.load_state_dict(model.state_dict(), assign=True)
@@ -228,7 +269,7 @@ def rebuild_model(model: Segmenter, **changed_options: Any) -> Segmenter:
     return rebuilt.train(model.training)
 
 
-def set_output_stride(model: Segmenter, output_stride: int | None) -> Segmenter:
+def set_output_stride(model: "Segmenter", output_stride: int | None) -> "Segmenter":
     """Return the same model at another output stride, such as 8 to evaluate what 16 trained.
 
     The dilations follow, and so do the ASPP's rates: also those given when it was built are scaled
@@ -268,11 +309,8 @@ class ModelRow:
 
 
 def describe_models() -> list[ModelRow]:
-    """Return a row per variant, without using memory for weights."""
-    rows = []
-    for name, variant in VARIANTS.items():
-        with torch.device("meta"):
-            model = build_model(name)
-        num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        rows.append(ModelRow(name, variant.backbone, variant.head.paper, num_parameters))
-    return rows
+    """Return a row per variant; nothing is built."""
+    return [
+        ModelRow(name, variant.backbone, variant.head.paper, NUM_PARAMETERS[name])
+        for name, variant in VARIANTS.items()
+    ]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from atrous.classes import VOID, Classes
@@ -166,8 +165,8 @@ def render_views(
     logits = engine.compute_logits(sample.image)
     confidence = compute_confidence(logits, temperature).cpu().numpy()
     found = compute_mask(logits).cpu().numpy()
-    truth = sample.mask.as_subclass(torch.Tensor).numpy()
-    pixels = sample.image.as_subclass(torch.Tensor).permute(1, 2, 0).numpy()
+    truth = sample.mask.numpy()
+    pixels = sample.image.permute(1, 2, 0).numpy()
     layers = {
         "truth": _color_classes(truth, engine.classes),
         "prediction": _color_classes(found, engine.classes),

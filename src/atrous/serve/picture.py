@@ -68,7 +68,7 @@ def decode_picture(
             warn=warn,
         )
         hold.set(image.numel())
-        return image.as_subclass(Tensor)
+        return image
     except RefusedError:
         raise
     except Exception as error:  # decoders raise what they like on damaged files

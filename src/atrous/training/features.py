@@ -167,8 +167,8 @@ class FeatureCache:
         with closing(build_eval_loader(rest, workers=self.recipe.train.workers)) as samples:
             for sample in samples:
                 resized = resize(sample, 0)
-                images.append(resized.image.as_subclass(Tensor))
-                masks.append(resized.mask.as_subclass(Tensor))
+                images.append(resized.image)
+                masks.append(resized.mask)
                 if len(images) == batch_size or first + len(images) == len(dataset):
                     first += len(images)
                     image = torch.stack(images)

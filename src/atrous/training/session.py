@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from atrous.data import (
     SegmentationDataset,
     check_foreground,
@@ -23,6 +21,7 @@ from atrous.figures.curves import save_loss_curves
 from atrous.files import is_utf8, write_atomically
 from atrous.inference import resolve_device, resolve_precision
 from atrous.models.fitting import group_names
+from atrous.models.layers import on_meta_device
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
 from atrous.training.checkpoint import list_checkpoints
@@ -108,7 +107,7 @@ def train(
         )
         for split in (recipe.data.train_split, recipe.data.val_split)
     )
-    with torch.device("meta"):
+    with on_meta_device():
         build_segmenter(recipe, train_set.classes)  # refuses options before anything is written
     try:
         with StopRequest(budget) as stop, _lock(run):
