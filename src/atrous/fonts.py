@@ -6,14 +6,9 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
-from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
-
-DEFAULT_FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
-"""Has Latin, Greek, Cyrillic and a few other scripts."""
 
 _DEFAULT_FAMILY = "DejaVu Sans"
 _PLACEHOLDERS = "lastresort"
@@ -21,6 +16,14 @@ _PLACEHOLDERS = "lastresort"
 
 MAX_SPELLED = 48
 """Letters of a text that is spelled in code points; the middle of a longer one is left out."""
+
+
+@lru_cache(maxsize=1)
+def find_default_font() -> Path:
+    """Return the font that matplotlib brings: Latin, Greek, Cyrillic and a few other scripts."""
+    import matplotlib  # here, since most of what atrous does draws no text
+
+    return Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
 
 
 @lru_cache(maxsize=1024)
@@ -31,8 +34,8 @@ def find_font(text: str) -> Path | None:
         None where no font that is installed has them.
     """
     letters = {ord(letter) for letter in text if _leaves_ink(letter)}
-    if _has_glyphs(DEFAULT_FONT, letters):
-        return DEFAULT_FONT
+    if _has_glyphs(find_default_font(), letters):
+        return find_default_font()
     from matplotlib import font_manager  # lists all fonts that are installed, which takes time
 
     entries = sorted(
@@ -51,20 +54,22 @@ def find_font(text: str) -> Path | None:
 
 def load_font(text: str, size_px: int) -> ImageFont.FreeTypeFont:
     """Return a font to draw a text with; one that lacks letters only where all do."""
-    return ImageFont.truetype(find_font(text) or DEFAULT_FONT, size_px)
+    return ImageFont.truetype(find_font(text) or find_default_font(), size_px)
 
 
 def list_families(texts: Iterable[str]) -> list[str]:
     """Return the families, for `font.family` of matplotlib, that have the letters of all texts."""
     found = dict.fromkeys(map(find_font, texts))
-    others = [FT2Font(str(font)) for font in found if font not in (None, DEFAULT_FONT)]
+    from matplotlib.ft2font import FT2Font
+
+    others = [FT2Font(str(font)) for font in found if font not in (None, find_default_font())]
     return [_DEFAULT_FAMILY, *(font.family_name for font in others)]
 
 
 def spell(text: str) -> str:
-    """Write letters that `DEFAULT_FONT` lacks as code points: `A 背` becomes `A U+80CC`."""
+    """Write letters that the default font lacks as code points: `A 背` becomes `A U+80CC`."""
     words = [
-        letter if _has_glyphs(DEFAULT_FONT, {ord(letter)}) else f" U+{ord(letter):04X} "
+        letter if _has_glyphs(find_default_font(), {ord(letter)}) else f" U+{ord(letter):04X} "
         for letter in text
     ]
     spelled = " ".join("".join(words).split())
@@ -96,6 +101,8 @@ def _has_glyphs(path: Path, letters: set[int]) -> bool:
 @lru_cache(maxsize=4096)
 def _list_letters(path: Path) -> npt.NDArray[np.int64]:
     """Return the code points that a font has glyphs for; none where it cannot be read."""
+    from matplotlib.ft2font import FT2Font
+
     charmap: dict[int, int] = {}
     if _PLACEHOLDERS not in path.name.casefold():
         with suppress(OSError, RuntimeError, ValueError):

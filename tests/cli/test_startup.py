@@ -1,13 +1,14 @@
 """A command imports what it uses: the rest would be seconds before anything is seen."""
 
+import itertools
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from atrous.classes import build_classes
-from atrous.data.shapes import write_shapes
 from atrous.models import ModelCard, build_model, save_weights
 
 HEAVY = {"torch", "torchvision", "torch._dynamo", "sympy", "matplotlib", "scipy"}
@@ -44,8 +45,12 @@ def test_help_and_the_table_of_models_import_nothing_heavy(arguments, answer):
     assert not heavy
 
 
-def test_check_imports_no_torch(tmp_path):
-    write_shapes(tmp_path, num_train=3, num_val=1, size_px=64)
+def test_check_imports_torch_for_jpegs_alone(tmp_path):
+    for split, kind in itertools.product(("train", "val"), ("images", "masks")):
+        (tmp_path / split / kind).mkdir(parents=True)
+        for index in range(2):
+            pixels = np.full((64, 64), 1 + index, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / kind / f"{index}.png")
     output, heavy = run_command("check", tmp_path, "--workers", 1)
     assert "4 pairs" in output
     assert heavy == {"scipy"}

@@ -141,8 +141,8 @@ def test_the_document_is_in_step_with_the_code():
 def test_advice_on_splits_can_be_followed(make_clean, atrous, tmp_path):
     root = make_clean()
     (root / "val").rename(root / "valid")
-    code, out, _ = atrous("check", root, "--workers", 1, "--crop", 96)
-    assert (code, "(refused-split)" in out) == (1, True)
+    code, printed = atrous("check", root, "--workers", 1, "--crop", 96)
+    assert (code, "(refused-split)" in printed) == (1, True)
     with pytest.raises(DataError, match="no split 'val'"):
         train(make_recipe(root), tmp_path / "run")
     arguments = ("--crop", 96, "--val-split", "valid")
@@ -158,7 +158,8 @@ def test_hundreds_of_splits_are_not_hundreds_of_tables(make_clean, atrous):
     for number in range(30):
         shutil.copytree(root / "val", root / f"sample{number}")
     shutil.rmtree(root / "train")
-    _, out, _ = atrous("check", root, "--workers", 1)
+    _, printed = atrous("check", root, "--workers", 1)
+    out = printed.out
     assert out.count("class in ") == 4
     assert "27 further splits" in out
     assert len(out.splitlines()) < 120

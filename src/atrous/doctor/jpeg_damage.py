@@ -8,9 +8,6 @@ import threading
 import warnings
 from contextlib import suppress
 
-import torch
-from torchvision import io
-
 _DAMAGE = re.compile(
     r"Corrupt JPEG data: (?!bad ICC)[^\n]+"
     r"|Premature end of JPEG file|Inconsistent progression sequence[^\n]+"
@@ -29,6 +26,9 @@ def find_jpeg_damage(content: bytes) -> str | None:
     where they are taken. What else is written there meanwhile is passed on. Without a decoder in
     torchvision, which means to drop it, nothing is found.
     """
+    import torch
+    from torchvision import io
+
     if not hasattr(io, "decode_jpeg"):
         return None
     values = torch.frombuffer(bytearray(content), dtype=torch.uint8)
