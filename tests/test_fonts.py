@@ -7,7 +7,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from atrous.classes import build_classes
 from atrous.figures.confusion import build_confusion_map
-from atrous.fonts import DEFAULT_FONT, MAX_SPELLED, find_font, list_families, spell
+from atrous.fonts import MAX_SPELLED, find_default_font, find_font, list_families, spell
 from atrous.inference.render import render_overlay
 
 NAMES = "背景", "物体"
@@ -58,8 +58,8 @@ def draw(names) -> np.ndarray:
 
 
 def test_latin_needs_no_other_font(fonts):
-    assert find_font("Straße éß Ωж 1") == DEFAULT_FONT
-    assert find_font("") == DEFAULT_FONT
+    assert find_font("Straße éß Ωж 1") == find_default_font()
+    assert find_font("") == find_default_font()
     assert list_families(["road", "sky"]) == ["DejaVu Sans"]
 
 
