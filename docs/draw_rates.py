@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from atrous.inspect import compute_tap_shares, compute_valid_taps
+from atrous.profile import compute_tap_shares, compute_valid_taps
 
 SIZES_PX = (128, 256, 321, 513, 769)
 RATES = (2, 4, 6, 8, 12, 16, 18, 24)

@@ -1,13 +1,13 @@
-"""What one picture costs: parameters, operations, time and memory."""
+"""The cost of inference on one image: parameters, FLOPs, latency and memory."""
 
 import json
 import os
 import statistics
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,27 +18,26 @@ from torch import Tensor, nn
 from atrous.inference.engine import Precision, TorchEngine, resolve_precision
 from atrous.inference.views import Views
 from atrous.models import ModelCard, Segmenter, build_model
-from atrous.models.flops import count_flops
-
-_FEWEST_ROUNDS, _MOST_ROUNDS, _ROUNDS_S = 5, 100, 4.0
+from atrous.profile.flops import count_flops
+from atrous.timing import measure_times_s
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What it takes to segment one picture, one at a time.
+    """The cost of segmenting one image at a time.
 
     Attributes:
-        num_parameters: Without the auxiliary head, which only training uses.
-        gflops: Multiplications and additions of the network's convolutions and matrix products
-            over all views, in 10⁹; each multiply-add counts as two.
-        latency_ms: Median time from the uint8 picture to its mask.
-        latency_range_ms: Between which the middle half of the times lay.
-        memory_mb: Most memory that weights, features and workspace took at a time, in 10⁶ bytes;
-            None where it cannot be measured.
-        size_hw: Height and width of the picture.
-        views: Scales, mirror images and windows that the network saw it in.
+        num_parameters: Parameters without the auxiliary head, which is only used in training.
+        gflops: FLOPs of convolutions and matrix products over all views, in 10⁹; a multiply-add
+            is two.
+        latency_ms: Median time from the uint8 image to its mask.
+        latency_range_ms: First and third quartile of the times.
+        memory_mb: Peak memory of weights, features and workspace, in 10⁶ bytes; None if it cannot
+            be measured on this machine.
+        size_hw: Height and width of the image, in pixels.
+        views: Scales, flip, sliding window and samples of the prediction.
         precision: `32` or `bf16`.
-        device: What it was measured on, in words.
+        device: Name of the device.
     """
 
     num_parameters: int
@@ -52,7 +51,7 @@ class Cost:
     device: str
 
     def describe_conditions(self) -> str:
-        """Return how it was measured, such as `480×360 px, float32, on CPU, 2 threads`."""
+        """Describe the measurement, for example `480×360 px, float32, on CPU, 2 threads`."""
         height, width = self.size_hw
         numbers = {"32": "float32", "bf16": "bfloat16"}[self.precision]
         seen = "" if self.views == Views() else f"{self.views.describe()}, "
@@ -65,19 +64,19 @@ def measure_costs(
     size_hw: tuple[int, int],
     views: Views = Views(),  # noqa: B008 (immutable)
     precision: Precision = "32",
-    budget_s: float = _ROUNDS_S,
+    budget_s: float = 4.0,
 ) -> list[Cost]:
-    """Measure models side by side on this machine.
+    """Measure the cost of models on this machine.
 
-    Their pictures take turns, so that whatever else the machine does touches all alike. Memory on
-    a CPU is the growth of a fresh process, on a GPU what its allocator says.
+    Latency is measured in turns. Memory is the growth of a new process on a CPU, and the peak of
+    the allocator on a GPU.
 
     Args:
-        models: Models with cards, on one device; they are left in evaluation mode.
-        size_hw: Height and width of the picture; a model of a fixed input size resizes it.
-        views: Scales, mirror images and windows to see it in.
+        models: Models with cards, on one device; they are set to evaluation mode.
+        size_hw: Height and width of the image; a model with a fixed input size resizes it.
+        views: Scales, flip, sliding window and samples of the prediction.
         precision: `32`, `bf16` or `auto`.
-        budget_s: Time for the latency of each model, after which no new round begins.
+        budget_s: Seconds for the latency of each model, after which no further round starts.
 
     Raises:
         ConfigError: A model has no card.
@@ -104,45 +103,13 @@ def measure_costs(
 
 
 def count_parameters(model: Segmenter) -> int:
-    """Return the number of weights that using the model takes: all but the auxiliary head's."""
+    """Count the parameters that inference uses: all but those of the auxiliary head."""
     auxiliary = model.auxiliary_head.parameters() if model.auxiliary_head is not None else ()
     return sum(map(Tensor.numel, model.parameters())) - sum(map(Tensor.numel, auxiliary))
 
 
-def measure_times_s(
-    calls: Sequence[Callable[[], object]],
-    *,
-    budget_s: float = _ROUNDS_S,
-    fewest: int = _FEWEST_ROUNDS,
-    most: int = _MOST_ROUNDS,
-) -> list[list[float]]:
-    """Time calls in turns, after one call each to warm up.
-
-    Args:
-        calls: What to time; each returns when its work is done.
-        budget_s: Time for each call on average, after which no new round begins.
-        fewest: Rounds that are done whatever the budget.
-        most: Rounds after which it is enough.
-
-    Returns:
-        For each call, the seconds of each round.
-    """
-    for call in calls:
-        call()
-    times_s: list[list[float]] = [[] for _ in calls]
-    end_s = time.perf_counter() + budget_s * len(calls)
-    for num_done in range(most):
-        if num_done >= fewest and time.perf_counter() > end_s:
-            break
-        for call, own in zip(calls, times_s, strict=True):
-            start_s = time.perf_counter()
-            call()
-            own.append(time.perf_counter() - start_s)
-    return times_s
-
-
 def describe_device(device: torch.device) -> str:
-    """Return a device in words, such as `CPU, 2 threads`."""
+    """Describe a device, for example `CPU, 2 threads`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     num_threads = torch.get_num_threads()
@@ -154,17 +121,17 @@ def _segment(engine: TorchEngine, image: Tensor) -> Tensor:
 
 
 def _count_flops(engine: TorchEngine, image: Tensor) -> int:
-    """Count the operations of all that the network sees of a picture."""
-    seen: Counter[torch.Size] = Counter()
+    """Count the FLOPs over all views of an image."""
+    sizes: Counter[torch.Size] = Counter()
 
-    def note(backbone: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen[inputs[0].shape[-2:]] += len(inputs[0])
+    def hook(backbone: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        sizes[inputs[0].shape[-2:]] += len(inputs[0])
 
-    with engine.model.backbone.register_forward_pre_hook(note):
+    with engine.model.backbone.register_forward_pre_hook(hook):
         _segment(engine, image)
     return sum(
-        times * count_flops(engine.model, (height, width))
-        for (height, width), times in seen.items()
+        num_images * count_flops(engine.model, (height, width))
+        for (height, width), num_images in sizes.items()
     )
 
 
@@ -176,9 +143,7 @@ def _compute_middle_half_ms(times_s: Sequence[float]) -> tuple[float, float]:
 def _measure_memory_mb(engine: TorchEngine, image: Tensor) -> float | None:
     if engine.device.type == "cuda":
         return _measure_gpu_memory_mb(engine, image)
-    if engine.device.type == "cpu" and Path("/proc/self/status").is_file():
-        return _measure_process_memory_mb(engine, image)
-    return None
+    return _measure_process_memory_mb(engine, image) if engine.device.type == "cpu" else None
 
 
 def _measure_gpu_memory_mb(engine: TorchEngine, image: Tensor) -> float:
@@ -192,7 +157,7 @@ def _measure_gpu_memory_mb(engine: TorchEngine, image: Tensor) -> float:
 
 
 def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | None:
-    """Segment a picture in a process of its own, with new weights of the same shapes."""
+    """Segment an image in a new process, with random weights of the same shapes."""
     request = {
         "name": engine.model.name,
         "options": engine.model.options,
@@ -203,7 +168,7 @@ def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | No
         "num_threads": torch.get_num_threads(),
     }
     child = subprocess.run(
-        [sys.executable, "-c", "from atrous.inference.cost import _answer; _answer()"],
+        [sys.executable, "-c", "from atrous.profile.cost import _answer; _answer()"],
         input=json.dumps(request),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
@@ -214,31 +179,28 @@ def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | No
 
 
 def _answer() -> None:
-    """Read a request from stdin and print by how many bytes the resident memory grew."""
+    """Read a request from stdin, run it, and print the growth of the resident memory in bytes."""
     request = json.load(sys.stdin)
     torch.set_num_threads(request["num_threads"])
     image = torch.zeros(request["shape"], dtype=torch.uint8)
-    nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 32, 32))  # brings the libraries into memory
-    _reset_peak()
-    before = _read_status_bytes("VmRSS")
+    nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 32, 32))  # loads the libraries into memory
+    with suppress(OSError):  # otherwise the peak includes that of the imports
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = read_process_bytes("VmRSS")
     model = build_model(request["name"], **request["options"]).eval()
     model.card = ModelCard.from_json(request["card"])
     precision = resolve_precision(request["precision"], image.device)
     engine = TorchEngine(model, views=Views.from_json(request["views"]), precision=precision)
     for _ in range(2):
         engine.predict_mask(image)
-    print(_read_status_bytes("VmHWM") - before)
+    print(read_process_bytes("VmHWM") - before)
 
 
-def _reset_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return  # then the peak of the imports counts where it was higher
+def read_process_bytes(key: str) -> int:
+    """Return a size of this process in bytes, such as `VmRSS` or `VmHWM`, its peak.
 
-
-def _read_status_bytes(key: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{key}:"):
-            return 1024 * int(line.split()[1])
-    raise KeyError(key)
+    Raises:
+        OSError: The system has no `/proc/self/status`.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
