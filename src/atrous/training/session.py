@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,11 +23,13 @@ from atrous.inference import resolve_device, resolve_precision
 from atrous.models.fitting import group_names
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
+from atrous.training.batch_size import find_batch_size
 from atrous.training.checkpoint import list_checkpoints
 from atrous.training.features import (
     FeatureCache,
     describe_features,
     find_obstacle,
+    format_bytes,
 )
 from atrous.training.learner import Learner, build_segmenter
 from atrous.training.loop import Listener, TrainingLoop
@@ -60,6 +63,7 @@ def train(
     out: str | Path,
     *,
     stop_after: str | None = None,
+    auto_batch_size: bool = False,
     listener: Listener | None = None,
 ) -> TrainingResult:
     """Train by a recipe into a run folder, or go on with the run that is in it.
@@ -71,6 +75,8 @@ def train(
         recipe: A `Recipe`, or the path of a TOML file.
         out: The run folder; made if it is not there.
         stop_after: Budget of this session, such as `3h50m`; the run goes on next time.
+        auto_batch_size: Replace the recipe's batch size by the largest power of two that fits in
+            memory. The run keeps it: a resumed run uses the same.
         listener: Called with every record of the log, and with progress and warnings.
 
     Raises:
@@ -90,6 +96,8 @@ def train(
     listener = listener or (lambda record: None)
     if not recipe.data.root:
         raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
+    if auto_batch_size and run.plan.exists():
+        recipe = _set_train(recipe, batch_size=Plan.load(run.plan).batch_size)
     recipe = _settle_recipe(recipe, run)
     train_set, val_set = (
         open_dataset(
@@ -102,6 +110,8 @@ def train(
     )
     with torch.device("meta"):
         build_segmenter(recipe, train_set.classes)  # refuses options before anything is written
+    if auto_batch_size and not run.plan.exists():
+        recipe = _find_batch_size(recipe, train_set, listener)
     try:
         with StopRequest(budget) as stop, _lock(run):
             return _run_session(recipe, run, train_set, val_set, stop, listener)
@@ -199,9 +209,7 @@ def _settle_recipe(recipe: Recipe, run: RunFolder) -> Recipe:
     begun = load_recipe(run.recipe) if run.recipe.exists() else None
     if recipe.train.precision == "auto":
         precision = begun.train.precision if begun else resolve_precision("auto", device)
-        recipe = recipe.model_copy(
-            update={"train": recipe.train.model_copy(update={"precision": precision})}
-        )
+        recipe = _set_train(recipe, precision=precision)
     if begun and (changed := compute_changed_keys(begun, recipe)):
         raise ConfigError(
             f"The run in {run.path} began with another recipe; changed: {'; '.join(changed)}. "
@@ -209,6 +217,20 @@ def _settle_recipe(recipe: Recipe, run: RunFolder) -> Recipe:
             "another --out."
         )
     return recipe
+
+
+def _set_train(recipe: Recipe, **values: Any) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
+
+
+def _find_batch_size(recipe: Recipe, train_set: SegmentationDataset, listener: Listener) -> Recipe:
+    listener({"kind": "note", "message": "Searching for the largest batch size that fits …"})
+    batch_size, peak_bytes = find_batch_size(
+        recipe, len(train_set.classes), max_batch_size=len(train_set)
+    )
+    message = f"Batch size {batch_size}, peak memory {format_bytes(peak_bytes)}."
+    listener({"kind": "note", "message": message})
+    return _set_train(recipe, batch_size=batch_size)
 
 
 def _make_plan(

@@ -1,0 +1,122 @@
+"""The largest batch size that trains in the memory of a device, found in a child process."""
+
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from atrous.classes import build_classes
+from atrous.data import Batch
+from atrous.errors import ConfigError
+from atrous.inference import resolve_device
+from atrous.profile.cost import read_process_bytes
+from atrous.recipe import Recipe, build_recipe
+from atrous.training.features import FeatureBatch
+from atrous.training.learner import Learner
+
+MEMORY_SHARE = 0.8
+"""Share of the available memory that training may use; the rest is for reading and evaluation."""
+
+
+def find_batch_size(
+    recipe: Recipe, num_classes: int, *, max_batch_size: int, memory_bytes: int | None = None
+) -> tuple[int, int]:
+    """Find the largest power of two that trains as a batch size on the recipe's device.
+
+    A child process trains on batches of 1, 2, 4, … random images until it reaches the limit, which
+    is `memory_bytes`, or else `MEMORY_SHARE` of what is available. If it is killed, the last batch
+    size that it finished counts.
+
+    Returns:
+        The batch size, at most `max_batch_size`, and its peak memory in bytes.
+
+    Raises:
+        ConfigError: Not even one image per batch can be trained.
+    """
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    values["train"]["accumulate"] = 1
+    request = json.dumps([values, num_classes, max_batch_size, memory_bytes])
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        child = subprocess.run(
+            [sys.executable, "-c", f"from {__name__} import _run_child; _run_child()"],
+            input=request,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            check=False,
+        )
+        errors.seek(0)
+        reason = (errors.read().strip().splitlines() or ["killed"])[-1].removesuffix(":")
+    if not child.stdout:
+        raise ConfigError(
+            f"--batch-size auto could not train on one image per batch: {reason}. Give a smaller "
+            "--size, --crop or --model, free memory, or give --batch-size a number."
+        )
+    batch_size, peak_bytes = map(int, child.stdout.splitlines()[-1].split())
+    return batch_size, peak_bytes
+
+
+def _run_child() -> None:
+    values, num_classes, max_batch_size, memory_bytes = json.load(sys.stdin)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    recipe = build_recipe(values)
+    device = resolve_device(recipe.train.device)
+    is_cuda = device.type == "cuda"
+    available = torch.cuda.mem_get_info(device)[0] if is_cuda else read_available_bytes()
+    limit = int(MEMORY_SHARE * available) if memory_bytes is None else memory_bytes
+    start = 0 if is_cuda else read_process_bytes("VmRSS")
+    if is_cuda:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+    else:  # an allocation beyond the limit then fails, before the machine runs out of memory
+        max_data = read_process_bytes("VmData") + limit
+        resource.setrlimit(resource.RLIMIT_DATA, (max_data, max_data))
+    classes = build_classes([str(index) for index in range(num_classes)])
+    learner = Learner(recipe, classes, None, load_init=False)
+    previous = 0
+    for batch_size in (2**power for power in range(max_batch_size.bit_length())):
+        _train_steps(learner, recipe, num_classes, batch_size)
+        peak = torch.cuda.max_memory_reserved(device) if is_cuda else read_process_bytes("VmHWM")
+        if (used := peak - start) > limit:
+            raise MemoryError(f"{used} bytes are used of {limit}")
+        print(batch_size, used, flush=True)
+        if batch_size > 1 and used + 2 * (used - previous) > limit:  # the next would not fit
+            return
+        previous = used
+
+
+def _train_steps(learner: Learner, recipe: Recipe, num_classes: int, batch_size: int) -> None:
+    height, width = recipe.data.size_hw or (recipe.data.crop, recipe.data.crop)
+    image = torch.randint(256, (batch_size, 3, height, width), dtype=torch.uint8)
+    mask = torch.randint(num_classes, (batch_size, height, width), dtype=torch.uint8)
+    batch: Batch | FeatureBatch = Batch(image, mask, ["random"] * batch_size)
+    if learner.cut is not None:
+        features = [feature.cpu().clone() for feature in learner.compute_features(image)]
+        batch = FeatureBatch(features, mask, batch.names)
+    for step in range(2):  # the second one has the optimizer's state
+        learner.update(iter([batch]), step=step, lr=0.0)
+
+
+def read_available_bytes(root: Path = Path("/")) -> int:
+    """Read the memory that this process can allocate, within the limits of its cgroups."""
+    values = dict(line.split(":") for line in (root / "proc/meminfo").read_text().splitlines())
+    available = [1024 * int(values["MemAvailable"].split()[0])]
+    for line in (root / "proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        v1_names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        names = v1_names if controllers else ("memory.max", "memory.current")
+        top, relative = root / "sys/fs/cgroup" / controllers, Path(path.lstrip("/"))
+        for folder in (top / relative, *(top / parent for parent in relative.parents)):
+            with suppress(OSError, ValueError):
+                limit, used = (int((folder / name).read_text()) for name in names)
+                stat = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                available.append(limit - used + int(stat["inactive_file"]))
+    return max(0, min(available))
