@@ -15,6 +15,7 @@ FLOORS = {
     "files": 1,
     "seeds": 1,
     "timing": 1,
+    "model_options": 2,
     "run": 2,
     "recipe": 3,
     "data": 4,

@@ -1,5 +1,6 @@
 """The table of all variants, and how they are built."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,13 +10,13 @@ import torch
 from torch import nn
 
 from atrous.errors import ConfigError, did_you_mean
+from atrous.model_options import complete_options, document_options
 from atrous.models.backbone import Backbone
 from atrous.models.deeplabv3 import build_deeplabv3_head
 from atrous.models.deeplabv3_report import DeepLabv3ReportHead
 from atrous.models.deeplabv3plus import DeepLabv3PlusHead
 from atrous.models.fcn import FCNHead
 from atrous.models.mobilenet import MobileNetV3Large
-from atrous.models.options import complete_options
 from atrous.models.pspnet import PSPNetHead
 from atrous.models.resnet import ResNet
 from atrous.models.segmenter import Segmenter
@@ -142,36 +143,20 @@ def find_variant(name: str) -> Variant:
 
 
 def build_model(name: str, **options: Any) -> Segmenter:
-    """Build a variant with new weights.
+    """Build a variant with random weights.
 
     Args:
         name: One of `model_names()`.
-        **options: Any of these that the variant has, by name:
+        **options: Options of the variant, by name:
 
-            - num_classes (int, 21): Channels of the logits, 1-255.
-            - in_channels (int, 3): Channels of the picture.
-            - norm (str, "batch"): "batch", or "group" for GroupNorm.
-            - auxiliary (bool, False): Add the auxiliary head, which only training uses; not in
-              U-Net and SegNet.
-            - output_stride (int, 16): Picture pixels per cell of the deepest features: 8, 16, 32;
-              up to 256 with cascade_blocks. U-Net and SegNet have their own.
-            - multi_grid (three ints, (1, 1, 1)): Unit rates of the last stage; ResNets only.
-            - atrous_rates (ints, None): Rates of the ASPP in feature cells. None: they follow the
-              output stride, (6, 12, 18) at 16, twice that at 8, half of it at 32; for
-              deeplabv3_report (8, 12, 16) at 16.
-            - cascade_blocks (int, None): Of DeepLabv3 on ResNets. None: the ASPP. 4 to 7: no ASPP,
-              but a cascade that ends with this block; 4 adds none to the dilated ResNet.
-            - dropout (float, 0.5): Before the classifier (ASPP and cascade), at the end of U-Net's
-              contracting path, or within Bayesian SegNet.
-            - decoder_channels (int, 256): Channels of the decoder; DeepLabv3+ only.
-            - separable (bool, False): Depthwise separable 3x3 convolutions in ASPP and decoder;
-              DeepLabv3+ only.
+            {options}
 
     Returns:
         The model, in training mode, on torch's default device.
 
     Raises:
-        ConfigError: An unknown name, option or value, or an option that the variant has not got.
+        ConfigError: An unknown name or option, an invalid value, or an option that the variant
+            does not have.
 
     Example:
         >>> model = build_model("deeplabv3_resnet18", num_classes=11, output_stride=8)
@@ -197,6 +182,11 @@ def build_model(name: str, **options: Any) -> Segmenter:
             backbone, options["num_classes"], norm=options["norm"], stage=backbone.auxiliary_stage
         )
     return Segmenter(backbone, head, auxiliary_head, name=name, options=options)
+
+
+build_model.__doc__ = inspect.cleandoc(build_model.__doc__ or "").replace(
+    "{options}", document_options(8).lstrip()
+)
 
 
 def scale_rates(rates: Sequence[int], from_stride: int, to_stride: int) -> list[int]:
