@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from atrous.models import build_model, load_weights
-from atrous.models.backbone import Backbone
 from atrous.models.deeplabv3 import DeepLabv3Head
+from atrous.models.interfaces import Backbone
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 timm = pytest.importorskip("timm")

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.models.aspp import ASPP
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import conv_norm_relu
 from atrous.models.resnet import ResNet, build_stage, init_resnet
 
 
-class DeepLabv3Head(nn.Sequential):
+class DeepLabv3Head(Head, nn.Sequential):
     """ASPP on the last feature map, a 3x3 convolution and the classifier, as in torchvision.
 
     Args:
@@ -27,6 +27,8 @@ class DeepLabv3Head(nn.Sequential):
     Source: Chen et al. 2017, arXiv:1706.05587, section 3.3.
     """
 
+    classifier_paths = ("4",)
+
     def __init__(
         self,
         backbone: Backbone,
@@ -41,13 +43,14 @@ class DeepLabv3Head(nn.Sequential):
             *conv_norm_relu(256, 256, 3, norm=norm),
             nn.Conv2d(256, num_classes, 1),
         )
+        self.input_stages = (len(backbone.channels) - 1,)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the logits at the output stride."""
         return super().forward(features[-1])
 
 
-class CascadeHead(nn.Sequential):
+class CascadeHead(Head, nn.Sequential):
     """Copies of the ResNet's last block in a row, and the classifier.
 
     The paper's «going deeper with atrous convolution»: block5, block6 and block7 have the layers of
@@ -92,6 +95,7 @@ class CascadeHead(nn.Sequential):
         norm: str,
     ) -> None:
         super().__init__()
+        self.input_stages = (len(backbone.channels) - 1,)
         for number in range(5, cascade_blocks + 1):
             block = build_stage(
                 backbone.depth,
@@ -120,7 +124,7 @@ def build_deeplabv3_head(
     norm: str,
     cascade_blocks: int | None = None,
     multi_grid: Sequence[int] = (1, 1, 1),
-) -> nn.Module:
+) -> Head:
     """Make the ASPP head, or with `cascade_blocks` the cascade; see there for the arguments."""
     if cascade_blocks is None:
         return DeepLabv3Head(

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import build_norm, upsample
 
 
-class DeepLabv3ReportHead(nn.Module):
+class DeepLabv3ReportHead(Head):
     """ASPP of plain convolutions with bias, and a decoder that upsamples twice.
 
     The five views (1x1, three 3x3 atrous, 1x1 on the pooled features) have no normalisation and are
@@ -34,10 +34,13 @@ class DeepLabv3ReportHead(nn.Module):
         returns: logits, float (batch, num_classes, H/4, W/4)
     """
 
+    classifier_paths = ("classifier", "classifier_norm")
+
     def __init__(
         self, backbone: Backbone, num_classes: int, *, atrous_rates: Sequence[int], norm: str
     ) -> None:
         super().__init__()
+        self.input_stages = (1, len(backbone.channels) - 1)
         in_channels = backbone.channels[-1]
         self.aspp = nn.ModuleList(
             [
@@ -58,7 +61,7 @@ class DeepLabv3ReportHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the logits at stride 4."""
-        deepest, low_level = features[-1], features[1]
+        low_level, deepest = (features[stage] for stage in self.input_stages)
         pooled = self.pooling(deepest.mean((2, 3), keepdim=True))
         views = [view(deepest) for view in self.aspp]
         views.append(pooled.expand_as(views[0]))

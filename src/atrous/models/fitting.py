@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from atrous.errors import WeightsError
-from atrous.models.classifier import find_owner, list_classifier_modules
 from atrous.models.segmenter import Segmenter
 
 # Torchvision's names for the parts of a segmentation model, and ours.
@@ -31,6 +30,11 @@ class LoadedWeights:
     left: list[str]
     missing: list[str]
     num_file_classes: int | None = None
+
+
+def find_owner(tensor_name: str) -> str:
+    """Return the path of the module that holds a tensor."""
+    return tensor_name.rpartition(".")[0]
 
 
 def group_names(names: Iterable[str], apart_from: Collection[str] = ()) -> list[str]:
@@ -78,7 +82,7 @@ def fit_tensors(
             begin with "backbone."), or of torchvision's classifiers.
         source: Where they come from, for messages.
         new_classifier: Whether a file for another number of classes is taken, without its
-            classifier (see `list_classifier_modules`), and one for another number of picture
+            classifier (see `Segmenter.list_classifier_paths`), and one for another number of picture
             channels, with `adapt_channels` on its first convolution.
 
     Raises:
@@ -97,7 +101,7 @@ def fit_tensors(
     unknown = [name for name in tensors if name not in own]
     shared = [name for name in own if name in tensors]
     reshaped = [name for name in shared if tensors[name].shape != own[name].shape]
-    classifier = set(list_classifier_modules(model))
+    classifier = set(model.list_classifier_paths())
     resized = [
         name
         for name in reshaped

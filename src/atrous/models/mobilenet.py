@@ -5,7 +5,7 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_large
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone
 from atrous.models.layers import build_norm
 
 

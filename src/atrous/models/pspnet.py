@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import conv_norm_relu, match_memory_format, upsample
 
 BINS = (1, 2, 3, 6)
@@ -42,7 +42,7 @@ class PyramidPooling(nn.Module):
         return torch.cat([features, *views], dim=1)
 
 
-class PSPNetHead(nn.Sequential):
+class PSPNetHead(Head, nn.Sequential):
     """Pyramid pooling on the last feature map, a 3x3 convolution and the classifier.
 
     The paper's backbone is a ResNet dilated to output stride 8, trained with the auxiliary head;
@@ -60,6 +60,8 @@ class PSPNetHead(nn.Sequential):
     Source: Zhao et al. 2016, arXiv:1612.01105.
     """
 
+    classifier_paths = ("5",)
+
     def __init__(self, backbone: Backbone, num_classes: int, *, norm: str) -> None:
         in_channels = backbone.channels[-1]
         super().__init__(
@@ -68,6 +70,7 @@ class PSPNetHead(nn.Sequential):
             nn.Dropout2d(0.1),
             nn.Conv2d(in_channels // 4, num_classes, 1),
         )
+        self.input_stages = (len(backbone.channels) - 1,)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the logits at the output stride."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import crop, upsample
 
 if TYPE_CHECKING:
@@ -74,6 +74,20 @@ class Segmenter(nn.Module):
         if self.auxiliary_head is None:
             return logits, None
         return logits, _resize_logits(self.auxiliary_head(features), image)
+
+    def list_classifier_paths(self) -> list[str]:
+        """Return the paths of the modules whose weights depend on the number of classes.
+
+        Example:
+            >>> build_model("deeplabv3_report").list_classifier_paths()
+            ['head.classifier', 'head.classifier_norm']
+        """
+        return [
+            f"{name}.{path}"
+            for name, head in (("head", self.head), ("auxiliary_head", self.auxiliary_head))
+            if isinstance(head, Head)
+            for path in head.classifier_paths
+        ]
 
     def resize_logits(self, logits: Tensor, image: Tensor) -> Tensor:
         """Bring the head's logits to the height and width of a picture."""

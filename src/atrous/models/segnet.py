@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from atrous.models.interfaces import Head
 from atrous.models.layers import build_norm, init_he, match_memory_format
 from atrous.models.vgg import VGG16
 
 
-class SegNetHead(nn.Module):
+class SegNetHead(Head):
     """The encoder's mirror image: what it pooled is put back where its maximum was.
 
     Each stage of the decoder unpools by the indices of the encoder's pooling and has as many
@@ -33,10 +34,13 @@ class SegNetHead(nn.Module):
     Source: Badrinarayanan et al. 2015, arXiv:1511.00561; Kendall et al. 2015, arXiv:1511.02680.
     """
 
+    classifier_paths = ("stages.4.3",)
+
     def __init__(
         self, backbone: VGG16, num_classes: int, *, norm: str, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        self.input_stages = tuple(range(len(backbone.channels)))
         self.dropout = nn.Dropout(dropout)
         self.stages = nn.ModuleList()
         for stage in reversed(range(len(backbone.channels))):

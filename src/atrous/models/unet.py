@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import conv_norm_relu, crop, init_he
 
 
@@ -44,7 +44,7 @@ class UNetEncoder(Backbone):
         return features
 
 
-class UNetHead(nn.Module):
+class UNetHead(Head):
     """The expanding path: up-convolution, the encoder's map beside it, two 3x3 convolutions.
 
     Departures from the paper: convolutions are padded, so that the logits have the picture's size,
@@ -66,6 +66,7 @@ class UNetHead(nn.Module):
 
     def __init__(self, backbone: Backbone, num_classes: int, *, norm: str, dropout: float) -> None:
         super().__init__()
+        self.input_stages = tuple(range(len(backbone.channels)))
         widths = backbone.channels[-2::-1]
         self.dropout = nn.Dropout(dropout)
         self.ups = nn.ModuleList(
@@ -85,7 +86,7 @@ class UNetHead(nn.Module):
         return self.classifier(decoded)
 
 
-class UNetResNetHead(nn.Module):
+class UNetResNetHead(Head):
     """The expanding path on a ResNet, as in segmentation-models-pytorch.
 
     Five times: nearest upsampling, the encoder's map beside it (none the last time), two 3x3
@@ -106,6 +107,7 @@ class UNetResNetHead(nn.Module):
 
     def __init__(self, backbone: Backbone, num_classes: int, *, norm: str) -> None:
         super().__init__()
+        self.input_stages = tuple(range(len(backbone.channels)))
         *skips, deepest = backbone.channels
         self.stages = nn.ModuleList(
             _two_convs(before + skip, width, norm)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone
 from atrous.models.layers import build_norm, init_he
 
 

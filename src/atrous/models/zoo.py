@@ -11,11 +11,11 @@ from torch import nn
 
 from atrous.errors import ConfigError, did_you_mean
 from atrous.model_options import complete_options, document_options
-from atrous.models.backbone import Backbone
 from atrous.models.deeplabv3 import build_deeplabv3_head
 from atrous.models.deeplabv3_report import DeepLabv3ReportHead
 from atrous.models.deeplabv3plus import DeepLabv3PlusHead
 from atrous.models.fcn import FCNHead
+from atrous.models.interfaces import Backbone
 from atrous.models.mobilenet import MobileNetV3Large
 from atrous.models.pspnet import PSPNetHead
 from atrous.models.resnet import ResNet

@@ -4,7 +4,7 @@ from torch import nn
 
 from atrous.errors import ConfigError
 from atrous.models import Segmenter
-from atrous.models.classifier import find_owner, list_classifier_modules
+from atrous.models.fitting import find_owner
 from atrous.training.checkpoint import compute_state_sha256
 
 
@@ -24,7 +24,7 @@ class FrozenPart:
     """
 
     def __init__(self, model: Segmenter, freeze: str) -> None:
-        trained = () if freeze == "backbone" else tuple(list_classifier_modules(model))
+        trained = () if freeze == "backbone" else model.list_classifier_paths()
 
         def is_frozen(module: str) -> bool:
             if freeze == "backbone":
