@@ -18,7 +18,7 @@ from atrous.errors import ConfigError
 from atrous.inference import resolve_device
 from atrous.profile.cost import read_process_bytes
 from atrous.recipe import Recipe, build_recipe
-from atrous.training.features import FeatureBatch
+from atrous.training.features import FeatureBatch, make_random_batch
 from atrous.training.learner import Learner
 
 MEMORY_SHARE = 0.8
@@ -101,8 +101,7 @@ def _train_steps(learner: Learner, recipe: Recipe, num_classes: int, batch_size:
     mask = torch.randint(num_classes, (batch_size, height, width), dtype=torch.uint8)
     batch: Batch | FeatureBatch = Batch(image, mask, ["random"] * batch_size)
     if learner.cut is not None:
-        features = [feature.cpu().clone() for feature in learner.compute_features(image)]
-        batch = FeatureBatch(features, mask, batch.names)
+        batch = make_random_batch(learner.compute_features, (height, width), batch_size)
     for step in range(2):  # the second one has the optimizer's state
         learner.update(iter([batch]), step=step, lr=0.0)
 

@@ -27,7 +27,6 @@ from atrous.training.batch_size import find_batch_size
 from atrous.training.checkpoint import list_checkpoints
 from atrous.training.features import (
     FeatureCache,
-    describe_features,
     find_obstacle,
     format_bytes,
 )
@@ -179,28 +178,36 @@ def _plan_features(
     listener: Listener,
 ) -> FeatureCache | None:
     """Return where the features are or will be kept, once it is known that the disk has room."""
-    if learner.cut is None:
+    if learner.cut is None or learner.frozen is None:
         obstacle = find_obstacle(recipe.data)
         if learner.frozen is not None and recipe.train.feature_cache == "auto" and obstacle:
-            message = f"The frozen part is computed anew for every batch: {obstacle}, and its "
-            message += "features could be computed once and kept."
+            message = f"The frozen part is computed for every batch: {obstacle}, and its features "
+            message += "could be computed once."
             listener({"kind": "note", "message": message})
         return None
     folder = Path(recipe.train.feature_cache_dir or run.features)
-    features = FeatureCache(recipe, folder, dataset, learner)
+    frozen_sha256 = learner.frozen.sha256
+    assert frozen_sha256 is not None
+    features = FeatureCache(
+        recipe,
+        folder,
+        dataset,
+        cut=learner.cut,
+        compute=learner.compute_features,
+        frozen_sha256=frozen_sha256,
+    )
     features.check_room()
     return features
 
 
 def _build_features(features: FeatureCache, stop: StopRequest, listener: Listener) -> None:
-    """Compute what is missing; if asked to stop before the end, the loop ends at once too."""
-    listener({"kind": "features", **describe_features(features)})
-    total = len(features.dataset)
+    """Compute missing features; if a stop is requested meanwhile, the loop ends at once too."""
+    listener({"kind": "features", "cache": features})
 
-    def on_progress(num_done: int) -> None:
-        listener({"kind": "computing_features", "done": num_done, "total": total})
+    def progress(done: int, total: int) -> None:
+        listener({"kind": "computing_features", "done": done, "total": total})
 
-    features.build(should_stop=lambda: stop.is_due(0, 1.0), on_progress=on_progress)
+    features.build(should_stop=lambda: stop.is_due(0, 1.0), progress=progress)
 
 
 def _settle_recipe(recipe: Recipe, run: RunFolder) -> Recipe:

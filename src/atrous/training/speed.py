@@ -9,7 +9,7 @@ from atrous.data import Batch, SegmentationDataset
 from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
 from atrous.recipe import Recipe
 from atrous.training.batches import load_batches
-from atrous.training.features import FeatureBatch, make_random_batch, measure_layout
+from atrous.training.features import FeatureBatch, make_random_batch
 from atrous.training.learner import Learner
 from atrous.training.plan import Speed
 
@@ -33,8 +33,10 @@ def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDatas
         num_steps = _WARMUP_STEPS + _MOST_STEPS
         batches = load_batches(recipe, dataset, first_step=0, num_steps=num_steps)
     else:
-        layout = measure_layout(recipe, learner)
-        batches = itertools.repeat(make_random_batch(layout, recipe.train.batch_size))
+        assert recipe.data.size_hw is not None
+        batch_size = recipe.train.batch_size
+        batch = make_random_batch(learner.compute_features, recipe.data.size_hw, batch_size)
+        batches = itertools.repeat(batch)
     for step in range(_WARMUP_STEPS):
         learner.update(batches, step=step, lr=0.0)
     started_s, elapsed_s, num_steps = time.perf_counter(), 0.0, 0
