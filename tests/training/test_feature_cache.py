@@ -267,7 +267,7 @@ def test_why_nothing_is_kept_is_said(make_frozen, make_recipe, tmp_path):
 
 
 def test_clock_time_is_measured_with_features(make_frozen, tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "_MOST_STEPS", 2)
+    monkeypatch.setattr(speed, "_MAX_STEPS", 2)
     monkeypatch.setattr(speed, "_IMAGES_S", 0.0)
     monkeypatch.setattr(Learner, "_prepare", refuse_whole_batches(Learner._prepare))
     recipe = make_frozen(train__duration="2s", train__validate_every="500it")

@@ -75,7 +75,7 @@ class TrainingDisplay:
         for label, parts in (
             ("loaded", group_names(loaded.loaded, apart_from=loaded.missing)),
             ("new", new),
-            ("unused in the file", group_names(loaded.left)),
+            ("unused in the file", group_names(loaded.unexpected)),
         ):
             if parts:
                 table.add_row(f"  {label}", escape(", ".join(parts)))

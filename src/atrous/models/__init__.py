@@ -1,4 +1,4 @@
-"""The models: build them, load them, save them."""
+"""Models: build, load and save them."""
 
 from atrous.models.card import ModelCard
 from atrous.models.segmenter import Segmenter

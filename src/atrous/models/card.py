@@ -1,4 +1,4 @@
-"""What a weights file knows beside its weights."""
+"""The metadata of a weights file."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,19 +9,18 @@ from atrous.classes import Classes
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Enough to build a model again, feed it pictures and name what it finds.
+    """Everything needed to build a model, preprocess images and name the classes.
 
     Attributes:
         name: Name of the variant.
         options: Options of `build_model`.
         classes: Names and colours of the classes.
-        mean: Mean of each channel (red, green and blue, unless the model has others) that pictures
-            in 0-1 are normalised with.
-        std: Their standard deviation.
-        size_hw: Height and width that pictures are resized to; None: they are taken as they are.
-        training: How the weights came about: step, score, version and so on.
-        temperature: What logits are divided by so that probabilities can be trusted; 1 unless
-            `atrous evaluate --fit-temperature` found another.
+        mean: Mean of each channel, for the normalization of images in 0-1.
+        std: Standard deviation of each channel.
+        size_hw: Height and width that images are resized to; None: they are not resized.
+        training: Origin of the weights, such as step and score.
+        temperature: Divisor of the logits that calibrates the probabilities; 1 unless it was
+            fitted with `atrous evaluate --fit-temperature`.
     """
 
     name: str
@@ -34,15 +33,15 @@ class ModelCard:
     temperature: float = 1.0
 
     def to_json(self) -> str:
-        """Return the card as JSON."""
+        """Format the card as JSON."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> "ModelCard":
-        """Read a card from JSON.
+        """Parse a card from JSON.
 
         Raises:
-            ValueError, KeyError, TypeError: It is no card.
+            ValueError, KeyError, TypeError: The text is not a card.
         """
         values = json.loads(text)
         names, colors = values.pop("classes").values()

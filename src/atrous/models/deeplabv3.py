@@ -14,7 +14,7 @@ class DeepLabv3Head(Head, nn.Sequential):
     """ASPP on the last feature map, a 3x3 convolution and the classifier, as in torchvision.
 
     Args:
-        backbone: Gives the features.
+        backbone: Computes the features.
         num_classes: Channels of the logits.
         atrous_rates: Rates of the ASPP, in feature cells.
         dropout: Dropout after the ASPP's projection.
@@ -51,11 +51,11 @@ class DeepLabv3Head(Head, nn.Sequential):
 
 
 class CascadeHead(Head, nn.Sequential):
-    """Copies of the ResNet's last block in a row, and the classifier.
+    """Copies of the ResNet's last block in cascade, and the classifier.
 
-    The paper's «going deeper with atrous convolution»: block5, block6 and block7 have the layers of
-    block4 (`layer4` of the ResNet) and weights of their own. Each halves the resolution, or, past
-    the output stride, doubles the rate:
+    "Going deeper with atrous convolution" in the paper: block5, block6 and block7 have the layers
+    of block4 (`layer4` of the ResNet), with their own weights. Each halves the resolution, or
+    doubles the rate once the output stride is reached:
 
         output stride    8    16    32    64    128    256
         block4           4     2     1     1      1      1
@@ -63,16 +63,16 @@ class CascadeHead(Head, nn.Sequential):
         block6          16     8     4     2      1      1
         block7          32    16     8     4      2      1
 
-    `multi_grid` multiplies the rates within each block, block4 included: at output stride 16 and
-    (1, 2, 4) block5 has 4 * (1, 2, 4). The paper names no layer between the last block and the
-    logits, so a 1x1 convolution stands there, after dropout that the paper does not name either.
+    `multi_grid` multiplies the rates within each block, including block4: at output stride 16 with
+    (1, 2, 4), block5 has the rates 4 * (1, 2, 4). The paper names no layers between the last block
+    and the logits; here they are dropout and a 1x1 convolution.
 
     Args:
         backbone: The ResNet up to block4, built for the same output stride.
         num_classes: Channels of the logits.
         cascade_blocks: Number of the last block: 4 (the plain dilated ResNet) to 7.
-        output_stride: Picture pixels per cell of the logits: 8 to 2^(cascade_blocks + 1).
-        multi_grid: Unit rates of the three convolutions of each block.
+        output_stride: Image pixels per cell of the logits: 8 to 2^(cascade_blocks + 1).
+        multi_grid: Unit rates of the three units of each block.
         dropout: Dropout before the classifier.
         norm: "batch" or "group".
 
@@ -125,7 +125,7 @@ def build_deeplabv3_head(
     cascade_blocks: int | None = None,
     multi_grid: Sequence[int] = (1, 1, 1),
 ) -> Head:
-    """Make the ASPP head, or with `cascade_blocks` the cascade; see there for the arguments."""
+    """Build the ASPP head, or the cascade if `cascade_blocks` is set; arguments as there."""
     if cascade_blocks is None:
         return DeepLabv3Head(
             backbone, num_classes, atrous_rates=atrous_rates, dropout=dropout, norm=norm

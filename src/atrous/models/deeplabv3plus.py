@@ -11,17 +11,17 @@ from atrous.models.layers import conv_norm_relu, upsample
 
 
 class DeepLabv3PlusHead(Head):
-    """ASPP, upsampled, joined with low-level features of stride 4, and decoded.
+    """ASPP, upsampled, concatenated with low-level features of stride 4, and decoded.
 
     Args:
-        backbone: Gives the features.
+        backbone: Computes the features.
         num_classes: Channels of the logits.
         atrous_rates: Rates of the ASPP, in feature cells.
         dropout: Dropout after the ASPP's projection.
         norm: "batch" or "group".
         decoder_channels: Channels of the two 3x3 convolutions; 256 in the paper.
-        separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable: the
-            paper's atrous separable convolution, as its authors use it with Xception.
+        separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable (atrous
+            separable convolution), as in the paper with Xception.
 
     Shapes:
         features: the backbone's maps

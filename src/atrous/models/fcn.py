@@ -11,15 +11,15 @@ from atrous.models.layers import conv_norm_relu
 class FCNHead(Head, nn.Sequential):
     """A 3x3 convolution and a classifier on one feature map, as in torchvision.
 
-    On the last map it is the baseline, torchvision's `fcn_resnet50`: the dilated backbone alone
-    gives the resolution, where the paper adds the scores of earlier maps. On an earlier map it is
-    the auxiliary head of the other systems, which only training uses.
+    On the last map it is the baseline, as torchvision's `fcn_resnet50`: the resolution is that of
+    the dilated backbone, where the paper adds scores of earlier maps. On an earlier map it is the
+    auxiliary head of the other systems, which is only used in training.
 
     Args:
-        backbone: Gives the features.
+        backbone: Computes the features.
         num_classes: Channels of the logits.
         norm: "batch" or "group".
-        stage: Position of the map to read.
+        stage: Index of the feature map.
 
     Shapes:
         features: the backbone's maps
@@ -41,5 +41,5 @@ class FCNHead(Head, nn.Sequential):
         self.input_stages = (stage % len(backbone.channels),)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Compute the logits at the stride of the map."""
+        """Compute the logits at the stride of the feature map."""
         return super().forward(features[self.input_stages[0]])

@@ -9,14 +9,14 @@ from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import conv_norm_relu, match_memory_format, upsample
 
 BINS = (1, 2, 3, 6)
-"""Cells per side of the grids that the picture is averaged over; of the paper."""
+"""Bins per side of the pooling grids, as in the paper."""
 
 
 class PyramidPooling(nn.Module):
-    """Means over coarse grids, each projected and upsampled, beside the features themselves.
+    """Means over coarse grids, projected, upsampled and concatenated with the features.
 
     Args:
-        in_channels: Channels of the features; each grid is projected to a quarter of them.
+        in_channels: Channels of the features; each level is projected to a quarter of them.
         norm: "batch" or "group".
 
     Shapes:
@@ -33,7 +33,7 @@ class PyramidPooling(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Compute all views and join them to the features."""
+        """Compute all levels and concatenate them with the features."""
         size_hw = features.shape[-2:]
         views = [
             upsample(view(average_bins(features, num_bins)), size_hw)
@@ -45,11 +45,11 @@ class PyramidPooling(nn.Module):
 class PSPNetHead(Head, nn.Sequential):
     """Pyramid pooling on the last feature map, a 3x3 convolution and the classifier.
 
-    The paper's backbone is a ResNet dilated to output stride 8, trained with the auxiliary head;
-    both are options here. Channels and dropout are those of its authors' code.
+    The backbone of the paper is a ResNet with output stride 8, trained with an auxiliary head; both
+    are options here. Channels and dropout are those of the authors' code.
 
     Args:
-        backbone: Gives the features.
+        backbone: Computes the features.
         num_classes: Channels of the logits.
         norm: "batch" or "group".
 
@@ -78,10 +78,10 @@ class PSPNetHead(Head, nn.Sequential):
 
 
 def average_bins(features: Tensor, num_bins: int) -> Tensor:
-    """Average over a grid of bins, which overlap where the size is no multiple of their number.
+    """Average over a grid of bins, which overlap if the size is not a multiple of their number.
 
-    This is adaptive average pooling as two matrix products: their gradient is deterministic on a
-    GPU too, and an exported model takes any size.
+    This is adaptive average pooling as two matrix products, whose gradient is deterministic on a
+    GPU, and which can be exported for any size.
 
     Shapes:
         features: float (batch, channels, H, W)

@@ -1,4 +1,4 @@
-"""The table of all variants, and how they are built."""
+"""The table of variants, and how they are built."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -27,14 +27,14 @@ from atrous.models.xception import Xception65
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """A backbone or a head.
 
     Attributes:
-        build: Makes it; a backbone takes `in_channels`, a head the backbone and `num_classes`
-            first, and both take `norm` and the options, by name.
-        options: Those of `build_model` that it takes beside these.
-        paper: Where it is described; of a head.
+        build: Builds it: a backbone from the keyword `in_channels`, a head from the backbone and
+            `num_classes`; both also take `norm` and the options as keywords.
+        options: Its other options of `build_model`.
+        paper: Source of a head.
     """
 
     build: Callable[..., nn.Module]
@@ -42,52 +42,52 @@ class Part:
     paper: str = ""
 
 
-BACKBONES: dict[str, Part] = {
+BACKBONES: dict[str, Component] = {
     **{
-        f"resnet{depth}": Part(partial(ResNet, depth), ("output_stride", "multi_grid"))
+        f"resnet{depth}": Component(partial(ResNet, depth), ("output_stride", "multi_grid"))
         for depth in (18, 34, 50, 101)
     },
-    "mobilenet_v3_large": Part(MobileNetV3Large, ("output_stride",)),
-    "xception65": Part(Xception65, ("output_stride",)),
-    "vgg16_bn": Part(VGG16, ("dropout",)),
-    "unet": Part(UNetEncoder, ()),
+    "mobilenet_v3_large": Component(MobileNetV3Large, ("output_stride",)),
+    "xception65": Component(Xception65, ("output_stride",)),
+    "vgg16_bn": Component(VGG16, ("dropout",)),
+    "unet": Component(UNetEncoder, ()),
 }
-# Those that all atrous systems are offered on; Xception has published weights nowhere that we read.
+# Backbones of every atrous system. Torchvision has no weights for Xception.
 ATROUS_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large")
 
-DEEPLABV3 = Part(
+DEEPLABV3 = Component(
     build_deeplabv3_head, ("atrous_rates", "output_stride", "dropout"), "arXiv:1706.05587"
 )
-DEEPLABV3_RESNET = Part(
+DEEPLABV3_RESNET = Component(
     build_deeplabv3_head, (*DEEPLABV3.options, "cascade_blocks", "multi_grid"), DEEPLABV3.paper
 )
-DEEPLABV3PLUS = Part(
+DEEPLABV3PLUS = Component(
     DeepLabv3PlusHead,
     ("atrous_rates", "dropout", "decoder_channels", "separable"),
     "arXiv:1802.02611",
 )
-REPORT = Part(DeepLabv3ReportHead, ("atrous_rates",), "student report")
-FCN = Part(FCNHead, (), "arXiv:1411.4038")
-PSPNET = Part(PSPNetHead, (), "arXiv:1612.01105")
-UNET = Part(UNetHead, ("dropout",), "arXiv:1505.04597")
-UNET_RESNET = Part(UNetResNetHead, (), "arXiv:1505.04597")
-SEGNET = Part(SegNetHead, ("dropout",), "arXiv:1511.00561")
-BAYESIAN_SEGNET = Part(SegNetHead, ("dropout",), "arXiv:1511.02680")
+REPORT = Component(DeepLabv3ReportHead, ("atrous_rates",), "student report")
+FCN = Component(FCNHead, (), "arXiv:1411.4038")
+PSPNET = Component(PSPNetHead, (), "arXiv:1612.01105")
+UNET = Component(UNetHead, ("dropout",), "arXiv:1505.04597")
+UNET_RESNET = Component(UNetResNetHead, (), "arXiv:1505.04597")
+SEGNET = Component(SegNetHead, ("dropout",), "arXiv:1511.00561")
+BAYESIAN_SEGNET = Component(SegNetHead, ("dropout",), "arXiv:1511.02680")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A line of the table: a head on a backbone.
+    """A row of the table: a head on a backbone.
 
     Attributes:
         head: The head.
         backbone: Name of the backbone.
-        rates: ASPP rates at output stride 16, where none are given.
-        fixed: Options of the parts that the variant sets itself and does not offer.
-        auxiliary: Whether it can have an auxiliary head.
+        rates: Default ASPP rates at output stride 16.
+        fixed: Options of the components with fixed values, which the variant does not have.
+        auxiliary: Whether the variant supports an auxiliary head.
     """
 
-    head: Part
+    head: Component
     backbone: str
     rates: tuple[int, int, int] = (6, 12, 18)
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -95,14 +95,14 @@ class Variant:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Names of all options of the variant."""
+        """Names of the variant's options."""
         names = ["num_classes", "in_channels", "norm"]
         names += ["auxiliary"] if self.auxiliary else []
         names += [*BACKBONES[self.backbone].options, *self.head.options]
         return tuple(name for name in dict.fromkeys(names) if name not in self.fixed)
 
 
-def _on_atrous_backbones(system: str, head: Part) -> dict[str, Variant]:
+def _on_atrous_backbones(system: str, head: Component) -> dict[str, Variant]:
     return {f"{system}_{backbone}": Variant(head, backbone) for backbone in ATROUS_BACKBONES}
 
 
@@ -132,10 +132,10 @@ def model_names() -> list[str]:
 
 
 def find_variant(name: str) -> Variant:
-    """Return a variant by its name.
+    """Return a variant by name.
 
     Raises:
-        ConfigError: There is no such variant; the message names the nearest ones.
+        ConfigError: There is no such variant; the message suggests similar names.
     """
     if name not in VARIANTS:
         raise ConfigError(f"There is no model '{name}'.{did_you_mean(name, VARIANTS)}")
@@ -169,11 +169,13 @@ def build_model(name: str, **options: Any) -> Segmenter:
     if "atrous_rates" in options and options["atrous_rates"] is None:
         values["atrous_rates"] = scale_rates(variant.rates, 16, options["output_stride"])
 
-    def take(part: Part) -> dict[str, Any]:
-        return {key: values[key] for key in ("norm", *part.options)}
+    def take(component: Component) -> dict[str, Any]:
+        return {key: values[key] for key in ("norm", *component.options)}
 
-    backbone_part = BACKBONES[variant.backbone]
-    backbone = backbone_part.build(in_channels=options["in_channels"], **take(backbone_part))
+    backbone_component = BACKBONES[variant.backbone]
+    backbone = backbone_component.build(
+        in_channels=options["in_channels"], **take(backbone_component)
+    )
     assert isinstance(backbone, Backbone)
     head = variant.head.build(backbone, options["num_classes"], **take(variant.head))
     auxiliary_head = None
@@ -190,20 +192,20 @@ build_model.__doc__ = inspect.cleandoc(build_model.__doc__ or "").replace(
 
 
 def scale_rates(rates: Sequence[int], from_stride: int, to_stride: int) -> list[int]:
-    """Return the rates that span the same part of the picture at another output stride."""
+    """Return the rates that cover the same part of the image at another output stride."""
     return [max(1, rate * from_stride // to_stride) for rate in rates]
 
 
 def rebuild_model(model: Segmenter, **changed_options: Any) -> Segmenter:
-    """Build the same model with other options and the same weights.
+    """Build a model with other options and the same weights.
 
     Args:
-        model: Stays as it is; the new model shares its weights in memory.
-        **changed_options: Those of `build_model` that leave the weights as they are:
-            output_stride, multi_grid, atrous_rates (as many as before) and dropout.
+        model: The model; it is not changed, and the new model shares its weights in memory.
+        **changed_options: Options of `build_model` that do not change the shapes of weights:
+            output_stride, multi_grid, atrous_rates (of the same number) and dropout.
 
     Raises:
-        ConfigError: An option that the variant has not got, or that changes its weights.
+        ConfigError: The variant does not have an option, or an option changes shapes of weights.
     """
     with torch.device("meta"):
         rebuilt = build_model(model.name, **{**model.options, **changed_options})
@@ -212,23 +214,22 @@ def rebuild_model(model: Segmenter, **changed_options: Any) -> Segmenter:
     except RuntimeError as error:
         raise ConfigError(
             f"{model.name} cannot keep its weights with {changed_options}: only output_stride, "
-            "multi_grid, atrous_rates (as many as before) and dropout can change after training."
+            "multi_grid, atrous_rates (the same number) and dropout can change after training."
         ) from error
     rebuilt.card = model.card
     return rebuilt.train(model.training)
 
 
 def set_output_stride(model: Segmenter, output_stride: int | None) -> Segmenter:
-    """Return the same model at another output stride, such as 8 to evaluate what 16 trained.
+    """Return a model at another output stride, for example 8 to evaluate a model trained at 16.
 
-    The dilations follow, and so do the ASPP's rates: also those given when it was built are scaled
-    by the ratio of the strides, so that they span the same part of the picture. The new model
-    shares the weights of the old one; at the stride that it has (None where there is none to
-    choose), the model is returned as it is.
+    Dilations and ASPP rates, also given ones, are scaled by the ratio of the strides, so that they
+    cover the same part of the image. The new model shares the weights of the old one. The model
+    itself is returned if it already has the output stride (None for models without the option).
 
     Raises:
-        ConfigError: The output stride is none of 8, 16 and 32 (to 256 in a cascade), or the model
-            has none to choose.
+        ConfigError: The output stride is not 8, 16 or 32 (up to 256 in a cascade), or the model
+            does not have the option.
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 4.1.
     """
@@ -236,8 +237,8 @@ def set_output_stride(model: Segmenter, output_stride: int | None) -> Segmenter:
         return model
     if "output_stride" not in model.options:
         raise ConfigError(
-            f"{model.name} has no output stride to choose, got {output_stride}: its decoder comes "
-            "back to the picture's size. Leave the output stride out."
+            f"{model.name} has no option output_stride, got {output_stride}: its decoder returns "
+            "to the size of the image. Remove the output stride."
         )
     changed = rebuild_model(model, output_stride=output_stride)
     rates = model.options.get("atrous_rates")
@@ -249,7 +250,7 @@ def set_output_stride(model: Segmenter, output_stride: int | None) -> Segmenter:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A variant in words and numbers; the parameters are those of 21 classes."""
+    """A variant and its number of parameters with 21 classes."""
 
     name: str
     backbone: str
@@ -258,7 +259,7 @@ class ModelRow:
 
 
 def describe_models() -> list[ModelRow]:
-    """Return a row per variant, without using memory for weights."""
+    """Describe all variants, without allocating weights."""
     rows = []
     for name, variant in VARIANTS.items():
         with torch.device("meta"):
