@@ -32,21 +32,11 @@ class ModelRecipe(ModelOptions):
     init: str = "none"
     freeze: Literal["none", "backbone", "all-but-classifier"] = "none"
 
-    @field_validator("freeze", mode="before")
-    @classmethod
-    def _check_freeze(cls, value: Any) -> Any:
-        if value in ("all", "everything"):
-            raise ValueError(
-                f"'{value}' leaves nothing to train; freeze 'backbone' or 'all-but-classifier'"
-            )
-        return value
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.auxiliary and self.freeze != "none":
             raise ValueError(
-                "an auxiliary head only trains the backbone, which is frozen; set "
-                "model.auxiliary = false, or model.freeze = 'none'"
+                "an auxiliary head only trains the frozen backbone; set model.auxiliary = false"
             )
         return self
 

@@ -46,5 +46,5 @@ def test_freezing_and_features_are_said(atrous, tmp_path):
     assert "computed before" in output
     code, output = atrous(*first, "--out", tmp_path / "all", "--freeze", "all")
     assert code == 2
-    assert "'all' leaves nothing to train" in output
+    assert "model.freeze = 'all': input should be" in output
     assert not (tmp_path / "all").exists()

@@ -196,7 +196,7 @@ def test_rebuilding_keeps_the_weights_or_refuses(change):
 
 
 def test_a_model_without_output_stride_says_so():
-    with pytest.raises(ConfigError, match="unet has no output stride to choose, got 8"):
+    with pytest.raises(ConfigError, match="unet has no option output_stride, got 8"):
         set_output_stride(build_model("unet"), 8)
     model = build_model("unet")
     assert set_output_stride(model, None) is model

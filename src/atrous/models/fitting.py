@@ -109,20 +109,13 @@ def fit_tensors(
     replaced = {find_owner(name) for name in resized}
     per_class = [name for name in shared if find_owner(name) in replaced]
     optional = ("auxiliary_head.",) if whole else ("head.", "auxiliary_head.", *_CLASSIFIERS)
-    _refuse_misfits(
-        model,
-        source,
-        {
-            "have another shape": [name for name in reshaped if name not in resized],
-            "are not in the file": [name for name in missing if not name.startswith(optional)],
-            "are unknown to the model": [name for name in unknown if not name.startswith(optional)],
-        },
-        fitting=[
-            name
-            for name in shared
-            if name not in reshaped and not name.endswith("num_batches_tracked")
-        ],
-    )
+    misfits = {
+        "have another shape": [name for name in reshaped if name not in resized],
+        "are not in the file": [name for name in missing if not name.startswith(optional)],
+        "are unknown to the model": [name for name in unknown if not name.startswith(optional)],
+    }
+    same = [n for n in shared if n not in reshaped and not n.endswith("num_batches_tracked")]
+    _check_misfits(model, source, misfits, fitting=same)
     num_file_classes = tensors[resized[0]].shape[0] if resized else None
     if num_file_classes is not None and not new_classifier:
         raise WeightsError(
@@ -176,7 +169,7 @@ def _rename(file_name: str, whole: bool) -> str:
     return file_name
 
 
-def _refuse_misfits(
+def _check_misfits(
     model: Segmenter, source: str, misfits: dict[str, list[str]], *, fitting: Collection[str]
 ) -> None:
     found = [

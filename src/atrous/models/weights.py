@@ -105,8 +105,8 @@ def find_weights(run_or_file: Path) -> Path:
         if (run_or_file / name).is_file():
             return run_or_file / name
     raise WeightsError(
-        f"{run_or_file} contains neither best.safetensors nor last.safetensors. They are written "
-        "at the first validation and at the end of training: run the same `atrous train` again to "
+        f"{run_or_file} holds neither best.safetensors nor last.safetensors. They are written at "
+        "the first validation and at the end of training: run the same `atrous train` again to "
         "resume, or give another run folder or a weights file."
     )
 

@@ -96,12 +96,13 @@ def _run_child() -> None:
 
 
 def _train_steps(learner: Learner, recipe: Recipe, num_classes: int, batch_size: int) -> None:
-    height, width = recipe.data.size_hw or (recipe.data.crop, recipe.data.crop)
-    image = torch.randint(256, (batch_size, 3, height, width), dtype=torch.uint8)
-    mask = torch.randint(num_classes, (batch_size, height, width), dtype=torch.uint8)
+    side = recipe.data.size or recipe.data.crop
+    assert side is not None
+    image = torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8)
+    mask = torch.randint(num_classes, (batch_size, side, side), dtype=torch.uint8)
     batch: Batch | FeatureBatch = Batch(image, mask, ["random"] * batch_size)
     if learner.cut is not None:
-        batch = make_random_batch(learner.compute_features, (height, width), batch_size)
+        batch = make_random_batch(learner.compute_features, (side, side), batch_size)
     for step in range(2):  # the second one has the optimizer's state
         learner.update(iter([batch]), step=step, lr=0.0)
 
