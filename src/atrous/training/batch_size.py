@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,20 +41,16 @@ def find_batch_size(
     """
     values = recipe.model_dump(mode="json", exclude_none=True)
     values["train"]["accumulate"] = 1
-    request = json.dumps([values, num_classes, max_batch_size, memory_bytes])
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        child = subprocess.run(
-            [sys.executable, "-c", f"from {__name__} import _run_child; _run_child()"],
-            input=request,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            check=False,
-        )
-        errors.seek(0)
-        reason = (errors.read().strip().splitlines() or ["killed"])[-1].removesuffix(":")
+    child = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import _run_child; _run_child()"],
+        input=json.dumps([values, num_classes, max_batch_size, memory_bytes]),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if not child.stdout:
+        reason = (child.stderr.strip().splitlines() or ["killed"])[-1].removesuffix(":")
         raise ConfigError(
             f"--batch-size auto could not train on one image per batch: {reason}. Give a smaller "
             "--size, --crop or --model, free memory, or give --batch-size a number."
@@ -84,25 +79,24 @@ def _run_child() -> None:
     previous = 0
     for batch_size in (2**power for power in range(max_batch_size.bit_length())):
         _train_steps(learner, recipe, num_classes, batch_size)
-        peak = torch.cuda.max_memory_reserved(device) if is_cuda else read_process_bytes("VmHWM")
+        peak = torch.cuda.max_memory_allocated(device) if is_cuda else read_process_bytes("VmHWM")
         if (used := peak - start) > limit:
             raise MemoryError(f"{used} bytes are used of {limit}")
         print(batch_size, used, flush=True)
-        if (
-            not is_cuda and batch_size > 1 and used + 2 * (used - previous) > limit
-        ):  # the next would not fit
-            return
+        if batch_size > 1 and used + 2 * (used - previous) > limit:
+            return  # the next one would exceed the limit
         previous = used
 
 
 def _train_steps(learner: Learner, recipe: Recipe, num_classes: int, batch_size: int) -> None:
     side = recipe.data.size or recipe.data.crop
     assert side is not None
-    image = torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8)
-    mask = torch.randint(num_classes, (batch_size, side, side), dtype=torch.uint8)
-    batch: Batch | FeatureBatch = Batch(image, mask, ["random"] * batch_size)
+    batch: Batch | FeatureBatch
     if learner.cut is not None:
         batch = make_random_batch(learner.compute_features, (side, side), batch_size)
+    else:
+        image = torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8)
+        batch = Batch(image, image[:, 0] % num_classes, ["random"] * batch_size)
     for step in range(2):  # the second one has the optimizer's state
         learner.update(iter([batch]), step=step, lr=0.0)
 
