@@ -232,7 +232,7 @@ def test_imagenet_weights_go_into_the_encoder_of_segnet(monkeypatch):
 
 
 @pytest.mark.parametrize("in_channels", [1, 2, 3, 4, 7])
-def test_a_grey_picture_in_any_number_of_channels_gives_what_it_gave(in_channels, tmp_path):
+def test_a_grey_image_in_any_number_of_channels_gives_what_it_gave(in_channels, tmp_path):
     peer = torchvision.models.resnet18().eval()
     torch.save(peer.state_dict(), tmp_path / "peer.pth")
     model = build_model("fcn_resnet18", in_channels=in_channels).eval()

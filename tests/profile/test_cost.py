@@ -1,4 +1,4 @@
-"""What a picture costs: parameters, turns, and a real measurement."""
+"""The cost of inference: parameters, FLOPs, and a real measurement."""
 
 from atrous.classes import build_classes
 from atrous.inference import Views

@@ -38,7 +38,7 @@ def _build_parts_table(parts: "Sequence[ModelPart]") -> Table:
     table = _build_table("part", "map", "parameters", "GFLOPs", "saved MB", "field")
     for part in parts:
         table.add_row(
-            "head itself" if part.name == "head" else escape(part.name),
+            "head (other)" if part.name == "head" else escape(part.name),
             "" if part.map_hw is None else "×".join(map(str, part.map_hw)),
             f"{part.num_parameters:,}",
             f"{part.gflops:.2f}",
