@@ -69,7 +69,7 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         ConfigError: The text is neither.
     """
-    found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text.strip(), flags=re.ASCII)
+    found = re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6}))?", text.strip(), flags=re.ASCII)
     if found is None:
         raise ConfigError(
             f"--size takes pixels, such as 256, or HEIGHTxWIDTH, such as 256x512; got '{text}'."

@@ -34,7 +34,7 @@ class Plan:
         speed: Measured only where the recipe counts in clock time.
         total_steps, warmup_steps, validate_steps, step_at: The recipe's durations in steps.
         frozen_sha256: SHA-256 of the frozen weights and statistics, or None.
-        batch_size: Images per batch, also where `--batch-size auto` found it.
+        batch_size: Images per batch, as given or as found by `--batch-size auto`.
     """
 
     train_fingerprint: str

@@ -95,8 +95,8 @@ def train(
     listener = listener or (lambda record: None)
     if not recipe.data.root:
         raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
-    if auto_batch_size and run.plan.exists():
-        recipe = _set_train(recipe, batch_size=Plan.load(run.plan).batch_size)
+    if auto_batch_size and run.recipe.exists():
+        recipe = _set_train(recipe, batch_size=load_recipe(run.recipe).train.batch_size)
     recipe = _settle_recipe(recipe, run)
     train_set, val_set = (
         open_dataset(
@@ -109,7 +109,7 @@ def train(
     )
     with torch.device("meta"):
         build_segmenter(recipe, train_set.classes)  # refuses options before anything is written
-    if auto_batch_size and not run.plan.exists():
+    if auto_batch_size and not run.recipe.exists():
         recipe = _find_batch_size(recipe, train_set, listener)
     try:
         with StopRequest(budget) as stop, _lock(run):
