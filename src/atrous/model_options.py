@@ -72,10 +72,11 @@ class ModelOptions(BaseModel):
         max_stride = 2 ** ((self.cascade_blocks or 4) + 1)
         strides = [str(2**power) for power in range(3, max_stride.bit_length())]
         if str(self.output_stride) not in strides:
+            cascade = f" with cascade_blocks={self.cascade_blocks}" if self.cascade_blocks else ""
             raise ValueError(
-                f"output_stride must be {', '.join(strides[:-1])} or {strides[-1]} with "
-                f"cascade_blocks={self.cascade_blocks}, got {self.output_stride}; only DeepLabv3 "
-                "with cascade_blocks 5, 6 or 7 reaches 64, 128 or 256"
+                f"output_stride{cascade} must be {', '.join(strides[:-1])} or {strides[-1]}, got "
+                f"{self.output_stride}; only DeepLabv3 with cascade_blocks 5, 6 or 7 reaches 64, "
+                "128 or 256"
             )
         if self.cascade_blocks is not None and self.atrous_rates is not None:
             raise ValueError(
