@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -94,6 +95,7 @@ class FeatureCache:
         copies = [compute(black) for _ in range(self.num_copies)]
         self._dtypes = [feature.dtype for feature in copies[0]]
         self.file_bytes = len(save(_pack(copies, black[:, 0])[0]))
+        paths = (*dataset.image_paths, *dataset.mask_paths)
         self.facts = {
             "atrous": version("atrous"),
             "network": _sha256(repr(cut.frozen_modules)),
@@ -104,9 +106,7 @@ class FeatureCache:
             "size_hw": self.size_hw,
             "mirror_images": self.num_copies == 2,
             "data": dataset.fingerprint(),
-            "files": _sha256(
-                "".join(map(compute_file_sha256, (*dataset.image_paths, *dataset.mask_paths)))
-            ),
+            "files": _sha256("".join(map(compute_file_sha256, paths))),
         }
         self.path = folder / _sha256(json.dumps(self.facts, sort_keys=True))[:32]
 
@@ -159,15 +159,14 @@ class FeatureCache:
             if missing:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._write("facts.json", json.dumps(self.facts, indent=2).encode())
-            for batch, records in self._compute_batches(batches):
-                for index, record in zip(batch, records, strict=True):
-                    self._write(f"{index:06d}.safetensors", save(record))
-                missing.difference_update(batch)
-                progress(num_images - len(missing), num_images)
-                if should_stop():
-                    return
-        except BrokenPipeError:  # of the listener
-            raise
+            with closing(self._compute_batches(batches)) as computed:
+                for batch, records in computed:
+                    for index, record in zip(batch, records, strict=True):
+                        self._write(f"{index:06d}.safetensors", save(record))
+                    missing.difference_update(batch)
+                    progress(num_images - len(missing), num_images)
+                    if should_stop():
+                        return
         except OSError as error:
             raise ConfigError(
                 f"The features cannot be written to {self.path}: {error}. Free some space, name "
@@ -175,14 +174,14 @@ class FeatureCache:
                 "--feature-cache off."
             ) from error
 
-    def load_batches(self, *, first_step: int, num_steps: int) -> Iterator[FeatureBatch]:
+    def load_batches(
+        self, *, first_step: int, num_steps: int
+    ) -> Generator[FeatureBatch, None, None]:
         """Yield the same samples as `batches.load_batches`, with features instead of images."""
         settings = self.recipe.train
         transform = build_transform(self.recipe.data)
-        first, last = (
-            step * settings.accumulate * settings.batch_size
-            for step in (first_step, first_step + num_steps)
-        )
+        step_size = settings.accumulate * settings.batch_size
+        first, last = first_step * step_size, (first_step + num_steps) * step_size
         for start in range(first, last, settings.batch_size):
             samples = [
                 stream_position(position, len(self.dataset), settings.seed)
@@ -223,7 +222,7 @@ class FeatureCache:
 
     def _compute_batches(
         self, batches: list[range]
-    ) -> Iterator[tuple[range, list[dict[str, Tensor]]]]:
+    ) -> Generator[tuple[range, list[dict[str, Tensor]]], None, None]:
         """Compute batches of images: their indices, and one record per image."""
         dataset, indices = self.dataset, [index for batch in batches for index in batch]
         rest = replace(
