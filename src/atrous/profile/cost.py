@@ -1,9 +1,7 @@
 """The cost of inference on one image: parameters, FLOPs, latency and memory."""
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from atrous.inference.engine import Precision, TorchEngine, resolve_precision
 from atrous.inference.views import Views
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.profile.flops import count_flops
+from atrous.profile.process import read_process_bytes, run_child
 from atrous.timing import measure_times_s
 
 
@@ -91,7 +90,7 @@ def measure_costs(
             num_parameters=count_parameters(engine.model),
             gflops=_count_flops(engine, image) / 1e9,
             latency_ms=1000 * statistics.median(times_s),
-            latency_range_ms=_compute_middle_half_ms(times_s),
+            latency_range_ms=_compute_quartiles_ms(times_s),
             memory_mb=_measure_memory_mb(engine, image),
             size_hw=size_hw,
             views=views,
@@ -135,7 +134,7 @@ def _count_flops(engine: TorchEngine, image: Tensor) -> int:
     )
 
 
-def _compute_middle_half_ms(times_s: Sequence[float]) -> tuple[float, float]:
+def _compute_quartiles_ms(times_s: Sequence[float]) -> tuple[float, float]:
     quarters = statistics.quantiles(times_s, n=4, method="inclusive")
     return 1000 * quarters[0], 1000 * quarters[2]
 
@@ -167,14 +166,7 @@ def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | No
         "shape": list(image.shape),
         "num_threads": torch.get_num_threads(),
     }
-    child = subprocess.run(
-        [sys.executable, "-c", "from atrous.profile.cost import _answer; _answer()"],
-        input=json.dumps(request),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    child = run_child("atrous.profile.cost:_answer", request)
     return float(child.stdout) / 1e6 if child.returncode == 0 else None
 
 
@@ -194,13 +186,3 @@ def _answer() -> None:
     for _ in range(2):
         engine.predict_mask(image)
     print(read_process_bytes("VmHWM") - before)
-
-
-def read_process_bytes(key: str) -> int:
-    """Return a size of this process in bytes, such as `VmRSS` or `VmHWM`, its peak.
-
-    Raises:
-        OSError: The system has no `/proc/self/status`.
-    """
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))

@@ -2,9 +2,7 @@
 
 import json
 import logging
-import os
 import resource
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +13,7 @@ from atrous.classes import build_classes
 from atrous.data import Batch
 from atrous.errors import ConfigError
 from atrous.inference import resolve_device
-from atrous.profile.cost import read_process_bytes
+from atrous.profile.process import read_process_bytes, run_child
 from atrous.recipe import Recipe, build_recipe
 from atrous.training.features import FeatureBatch, make_random_batch
 from atrous.training.learner import Learner
@@ -41,14 +39,8 @@ def find_batch_size(
     """
     values = recipe.model_dump(mode="json", exclude_none=True)
     values["train"]["accumulate"] = 1
-    child = subprocess.run(
-        [sys.executable, "-c", f"from {__name__} import _run_child; _run_child()"],
-        input=json.dumps([values, num_classes, max_batch_size, memory_bytes]),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    request = [values, num_classes, max_batch_size, memory_bytes]
+    child = run_child(f"{__name__}:_try_batch_sizes", request)
     if not child.stdout:
         reason = (child.stderr.strip().splitlines() or ["killed"])[-1].removesuffix(":")
         raise ConfigError(
@@ -59,7 +51,7 @@ def find_batch_size(
     return batch_size, peak_bytes
 
 
-def _run_child() -> None:
+def _try_batch_sizes() -> None:
     values, num_classes, max_batch_size, memory_bytes = json.load(sys.stdin)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     recipe = build_recipe(values)
