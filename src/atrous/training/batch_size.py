@@ -89,7 +89,7 @@ def _train_steps(learner: Learner, recipe: Recipe, num_classes: int, batch_size:
     else:
         image = torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8)
         batch = Batch(image, image[:, 0] % num_classes, ["random"] * batch_size)
-    for step in range(2):  # the second one has the optimizer's state
+    for step in range(2 if batch_size == 1 else 1):  # the first step creates the optimizer's state
         learner.update(iter([batch]), step=step, lr=0.0)
 
 
