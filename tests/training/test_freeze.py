@@ -123,7 +123,7 @@ def test_what_is_frozen_at_random_is_told(make_recipe, tmp_path):
         return [record["message"] for record in heard if "random" in record["message"]]
 
     common = {"model__freeze": "backbone", "train__duration": "1it"}
-    message = "Frozen, but with new random weights, which it keeps: backbone"
+    message = "The frozen part has random weights, which training does not change: backbone"
     assert warnings_of(make_recipe(**common), tmp_path / "run")[0].startswith(message)
     recipe = make_recipe(**common, model__init=str(tmp_path / "run"))
     assert warnings_of(recipe, tmp_path / "next") == []

@@ -165,8 +165,8 @@ def _warn_of_new_frozen(learner: Learner, listener: Listener) -> None:
         return
     new = set(learner.frozen.names if learner.loaded is None else learner.loaded.missing)
     if never := [name for name in learner.frozen.names if name in new]:
-        message = "Frozen, but with new random weights, which it keeps: "
-        message += f"{', '.join(group_names(never))}. Give it weights with --init, or freeze less."
+        message = "The frozen part has random weights, which training does not change: "
+        message += f"{', '.join(group_names(never))}. Load weights with --init, or freeze less."
         listener({"kind": "warning", "message": message})
 
 
