@@ -119,7 +119,7 @@ class FeatureCache:
         """Return the size of the files that are missing."""
         return self.file_bytes * len(self._find_missing())
 
-    def check_room(self) -> None:
+    def check_disk_space(self) -> None:
         """Check that the features fit on disk.
 
         Raises:

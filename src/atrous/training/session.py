@@ -196,7 +196,7 @@ def _plan_features(
         compute=learner.compute_features,
         frozen_sha256=frozen_sha256,
     )
-    features.check_room()
+    features.check_disk_space()
     return features
 
 
