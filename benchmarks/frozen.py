@@ -1,8 +1,8 @@
-"""An epoch of training: all of the network, a frozen part, and its features kept on disk.
+"""An epoch of training: nothing frozen, a frozen part, and its features cached on disk.
 
 python benchmarks/frozen.py [--model deeplabv3_resnet50] [--freeze all-but-classifier] [--size 256]
 
-The epochs go through the same pictures of the sample set, reading included; validation is not.
+Each epoch reads the same images of the sample dataset; validation is not included.
 """
 
 import argparse
@@ -50,12 +50,19 @@ def time_epochs(
         batches = load_batches(recipe, dataset, **span)
     else:
         learner.frozen.seal(learner.model)
-        cache = FeatureCache(recipe, data / "features", dataset, learner)
+        cache = FeatureCache(
+            recipe,
+            data / "features",
+            dataset,
+            cut=learner.cut,
+            compute=learner.compute_features,
+            frozen_sha256=learner.frozen.sha256,
+        )
         started_s = time.perf_counter()
-        cache.build(should_stop=lambda: False, on_progress=lambda count: None)
+        cache.build(should_stop=lambda: False, progress=lambda done, total: None)
         print(
-            f"{'features of ' + str(len(dataset)) + ' pictures':28s} "
-            f"{time.perf_counter() - started_s:7.2f} s once, {format_bytes(cache.file.num_bytes)}, "
+            f"{'features of ' + str(len(dataset)) + ' images':28s} "
+            f"{time.perf_counter() - started_s:7.2f} s once, {format_bytes(cache.num_bytes)}, "
             f"all before the {learner.cut.place}"
         )
         batches = cache.load_batches(**span)
@@ -91,7 +98,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--precision", default="bf16")
-    parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=4)
     args = parser.parse_args()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -99,7 +106,7 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}")
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        write_shapes(data, num_train=args.pictures, num_val=1, size_px=args.size)
+        write_shapes(data, num_train=args.images, num_val=1, size_px=args.size)
         frozen = build(args, freeze=args.freeze)
         cached = build(args, freeze=args.freeze, feature_cache="auto")
         classes = open_dataset(data, "train").classes

@@ -1,11 +1,11 @@
-"""Taps on the map by rate, as a table and a figure: python docs/draw_rates.py PICTURE.png"""
+"""Valid taps by rate, as a table and a figure: python docs/draw_rates.py FIGURE.png"""
 
 import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from atrous.inspect import compute_tap_shares, compute_valid_taps
+from atrous.profile import compute_tap_shares, compute_valid_taps
 
 SIZES_PX = (128, 256, 321, 513, 769)
 RATES = (2, 4, 6, 8, 12, 16, 18, 24)
@@ -14,7 +14,7 @@ COLORS = {9: "#2f6db3", 6: "#9db8d9", 4: "#1b8a5a", 2: "#a9cdbd", 1: "#d95f0e"}
 
 
 def print_table() -> None:
-    print("| picture | map |" + "".join(f" {rate} |" for rate in RATES))
+    print("| image | map |" + "".join(f" {rate} |" for rate in RATES))
     print("|---" * (len(RATES) + 2) + "|")
     for size_px in SIZES_PX:
         side = -(-size_px // OUTPUT_STRIDE)
@@ -48,7 +48,7 @@ def main(path: Path) -> None:
     papers, reports = figure.subplots(1, 2, sharey=True)
     draw_shares(papers, 65, 100)
     draw_shares(reports, 16, 26, marked=(8, 12, 16, 24))
-    papers.set_ylabel("share of the places")
+    papers.set_ylabel("share of positions")
     figure.legend(*papers.get_legend_handles_labels(), loc="outside lower center", ncols=5,
                   frameon=False)  # fmt: skip
     figure.savefig(path, dpi=150, metadata={"Software": None})

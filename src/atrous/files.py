@@ -50,6 +50,12 @@ def is_utf8(name: Path | str) -> bool:
     return True
 
 
+def compute_file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside a folder survive a power cut."""
     _sync(folder)

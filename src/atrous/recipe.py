@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from atrous.durations import parse_duration
 from atrous.errors import ConfigError, did_you_mean
 from atrous.files import is_utf8
+from atrous.model_options import ModelOptions
 from atrous.parsing import parse_toml
 
 
@@ -28,63 +29,32 @@ class _Section(BaseModel):
         return value
 
 
-class ModelRecipe(_Section):
-    """Which network, and what its weights start from.
+class ModelRecipe(ModelOptions):
+    """Which network, and what its weights start from; its other keys are those of `ModelOptions`.
 
     Attributes:
-        name: A variant of `atrous models`.
-        output_stride: Picture pixels per feature cell at the end of the backbone: 8, 16 or 32, in
-            a cascade up to 256.
-        cascade_blocks: Last block of DeepLabv3's cascade, 4 to 7; unset, an ASPP.
-        multi_grid: Unit rates of the last ResNet block (arXiv:1706.05587, section 3.1.1).
-        atrous_rates: Rates of the ASPP in feature cells; unset, they follow the output stride.
-        auxiliary: Also train a small head on the stage before the last.
-        norm: Batch normalisation, or group normalisation with 32 groups for small batches.
-        freeze_norm: Keep batch-norm statistics and factors as the initial weights have them.
-        dropout: Probability of dropping a feature before the classifier.
-        decoder_channels: Width of DeepLabv3+'s decoder.
-        separable: Depthwise separable convolutions in DeepLabv3+'s ASPP and decoder.
-        init: `none`, `imagenet`, `coco`, or the path of a weights file or run folder.
-        freeze: What training leaves as it is: `none`, `backbone` or `all-but-classifier`.
+        name: Name of a variant, see `atrous models`.
+        freeze_norm: Keep the batch-norm statistics and weights of the initial weights.
+        init: Initial weights: `none`, `imagenet`, `coco`, or a weights file or run folder.
+        freeze: What training does not change: `none`, `backbone` or `all-but-classifier`.
     """
 
     name: str = "deeplabv3_resnet50"
-    output_stride: int = 16
-    cascade_blocks: int | None = None
-    multi_grid: tuple[int, int, int] | None = None
-    atrous_rates: tuple[int, ...] | None = None
-    auxiliary: bool = False
-    norm: Literal["batch", "group"] = "batch"
     freeze_norm: bool = False
-    dropout: float = Field(0.5, ge=0, lt=1)
-    decoder_channels: int = Field(256, ge=1)
-    separable: bool = False
     init: str = "none"
     freeze: Literal["none", "backbone", "all-but-classifier"] = "none"
-
-    @field_validator("freeze", mode="before")
-    @classmethod
-    def _leave_something(cls, value: Any) -> Any:
-        if value in ("all", "everything"):
-            raise ValueError(
-                f"'{value}' would leave nothing to train; freeze 'backbone' or 'all-but-classifier'"
-            )
-        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.auxiliary and self.freeze != "none":
             raise ValueError(
-                "an auxiliary head is there to teach the backbone, which is frozen; set "
-                "model.auxiliary = false, or model.freeze = 'none'"
+                "an auxiliary head only trains the frozen backbone; set model.auxiliary = false"
             )
         return self
 
     def build_options(self) -> dict[str, Any]:
-        """Return those options of `build_model` that differ from its defaults."""
-        return self.model_dump(
-            exclude={"name", "init", "freeze", "freeze_norm"}, exclude_defaults=True
-        )
+        """Return the options of `build_model` that differ from their defaults."""
+        return self.model_dump(include=set(ModelOptions.model_fields), exclude_defaults=True)
 
 
 class DataRecipe(_Section):
@@ -268,14 +238,14 @@ def build_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def _explain(error: ValidationError) -> Iterable[str]:
-    known = set(_flatten(Recipe().model_dump()))
+    known = set(flatten_values(Recipe().model_dump()))
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             same = [name for name in known if name.endswith(f".{problem['loc'][-1]}")]
             yield f"there is no key '{key}'." + did_you_mean(same[0] if same else key, known)
         elif problem["type"] == "value_error":
-            yield f"{key}: {problem['ctx']['error']}"
+            yield f"{key}: {str(problem['ctx']['error']).removesuffix('.')}."
         else:
             yield f"{key} = {problem['input']!r}: {problem['msg'].lower()}."
 
@@ -305,7 +275,9 @@ def load_toml(path: Path) -> dict[str, Any]:
 
 def format_recipe(recipe: Recipe) -> str:
     """Return the recipe as TOML with every default written out; unset keys are left out."""
-    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    values["model"] = {"name": values["model"].pop("name"), **values["model"]}
+    return tomli_w.dumps(values)
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Mapping[str, Any]:
@@ -352,7 +324,7 @@ def set_key(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 def compute_changed_keys(before: Recipe, after: Recipe) -> list[str]:
     """Return `key: old → new` for every key that differs and changes the numbers of a run."""
-    old, new = _flatten(before.model_dump()), _flatten(after.model_dump())
+    old, new = flatten_values(before.model_dump()), flatten_values(after.model_dump())
     return [
         f"{key}: {old[key]!r} → {new[key]!r}"
         for key in old
@@ -360,7 +332,8 @@ def compute_changed_keys(before: Recipe, after: Recipe) -> list[str]:
     ]
 
 
-def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+def flatten_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values as a flat dict with keys of the form `section.key`."""
     return {
         f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()
     }

@@ -18,7 +18,7 @@ def inspect(atrous, monkeypatch):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A weights file of a small model with three classes, made for pictures of 64×64."""
+    """A weights file of a small model with three classes, made for images of 64×64."""
     path = tmp_path_factory.mktemp("weights") / "best.safetensors"
     model = build_model("deeplabv3plus_mobilenet_v3_large", num_classes=3, decoder_channels=8)
     classes = build_classes(["a", "b", "c"], [[0, 0, 0], [1, 1, 1], [2, 2, 2]])
@@ -41,15 +41,13 @@ def test_the_reports_setting_in_80_columns(inspect, tmp_path):
 def test_json_alone_goes_to_the_screen(inspect):
     code, output = inspect(
         "deeplabv3_resnet18", "--size", "64x96", "--set", "atrous_rates=[2, 4]", "--json", "-",
-        "--num-classes", 4, "--memory-for", "2GB",
+        "--num-classes", 4,
     )  # fmt: skip
     assert code == 0
     values = json.loads(output.out)
     assert values["size_hw"] == [64, 96]
     assert values["options"]["num_classes"] == 4
     assert {conv["rate"] for conv in values["atrous_convs"]} == {2, 4}
-    assert [fit["batch_size"] > 10 for fit in values["fits"]] == [True] * 4
-    assert all(1000 < fit["peak_mb"] <= 1500 for fit in values["fits"])
 
 
 def test_a_weights_file_and_its_run_folder(inspect, weights, tmp_path):
@@ -73,7 +71,6 @@ def test_a_weights_file_and_its_run_folder(inspect, weights, tmp_path):
         (["deeplabv3_report", "--set", "output_stride"], "option=value"),
         (["deeplabv3_report", "--set", "outputstride=8"], "Did you mean 'output_stride'"),
         (["deeplabv3_report", "--set", "atrous_rates=8,12"], "atrous_rates"),
-        (["deeplabv3_report", "--memory-for", "much"], "8GB"),
         (["{weights}", "--num-classes", "4"], "keep its weights"),
         (["{weights}", "--plot", "{tmp}/taps.gif"], ".svg"),
         (["{weights}", "--json", "{weights}/x.json"], "cannot be written"),

@@ -20,7 +20,7 @@ def test_freezing_and_features_are_said(atrous, tmp_path):
     code, output = atrous(*frozen, "--out", tmp_path / "frozen")
     assert code == 0
     assert "loaded backbone (" in output
-    assert "Features of 4 pictures and their mirror images (all before the classifier)" in output
+    assert "Features of 4 images and their mirror images (all before the classifier)" in output
     assert "frozen/features, computed once" in output
     assert "Frozen part unchanged: sha256 " in output
     assert "(may be deleted now)" in output
@@ -31,5 +31,5 @@ def test_freezing_and_features_are_said(atrous, tmp_path):
     assert "computed before" in output
     code, output = atrous(*first, "--out", tmp_path / "all", "--freeze", "all")
     assert code == 2
-    assert "'all' would leave nothing to train" in output
+    assert "model.freeze = 'all': input should be" in output
     assert not (tmp_path / "all").exists()

@@ -14,8 +14,8 @@ from atrous.evaluation.bootstrap import FEWEST_IMAGES
 from atrous.evaluation.image_counts import format_image_counts
 from atrous.evaluation.metrics import CONVENTION, compute_miou, compute_ratios
 from atrous.inference import Views
-from atrous.inference.cost import Cost
 from atrous.models import ModelCard, build_model, save_weights
+from atrous.profile.cost import Cost
 from atrous.recipe import build_recipe, format_recipe
 from atrous.report.comparison_page import render_comparison_page
 

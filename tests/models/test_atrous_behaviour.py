@@ -49,7 +49,7 @@ def test_dense_features_subsampled_are_the_coarse_ones(
 
 
 def fix_squeeze(model):
-    """Take the picture's mean out of MobileNet's gates: more places, another mean."""
+    """Take the mean over the image out of the gates of MobileNet: more positions, another mean."""
     for module in model.modules():
         if hasattr(module, "scale_activation"):
             torch.nn.init.zeros_(module.fc2.weight)
@@ -57,7 +57,7 @@ def fix_squeeze(model):
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @torch.inference_mode()
-def test_shifting_the_picture_shifts_the_features(output_stride, randomise_norms):
+def test_shifting_the_image_shifts_the_features(output_stride, randomise_norms):
     torch.manual_seed(0)
     backbone = randomise_norms(ResNet(18, output_stride=output_stride)).eval()
     image = torch.randn(1, 3, 32, 640 + output_stride)

@@ -34,7 +34,7 @@ def build_system(system, **options):
     return build_model(name, num_classes=5, **chosen, **offered)
 
 
-def test_every_variant_gives_logits_of_the_pictures_size():
+def test_every_variant_gives_logits_of_the_image_size():
     for name in model_names():
         with torch.device("meta"):
             model = build_model(name, num_classes=1, in_channels=2).eval()
@@ -104,7 +104,7 @@ def test_every_parameter_gets_a_finite_gradient_that_lowers_the_loss(system, nor
 
 
 @every_system
-def test_a_batch_of_one_smallest_picture_trains(system):
+def test_a_batch_of_one_smallest_image_trains(system):
     model = build_system(system, output_stride=32)
     model(torch.randn(1, 3, 32, 32)).square().mean().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
@@ -146,9 +146,9 @@ def test_compiles_as_one_graph(system, backend, randomise_norms):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("system", ["deeplabv3", "unet"])  # one dilated, one with a decoder
-def test_overfits_four_pictures(system):
+def test_overfits_four_images(system):
     model = build_system(system, output_stride=8, auxiliary=True, dropout=0.1)
-    image, mask = draw_four_pictures()
+    image, mask = draw_four_images()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for step in range(120):
         model.train()
@@ -164,7 +164,7 @@ def test_overfits_four_pictures(system):
     pytest.fail(f"mIoU {compute_miou(model, image, mask):.3f} after 120 steps")
 
 
-def draw_four_pictures():
+def draw_four_images():
     """Blocks of five textures on a grid of 16 px."""
     generator = torch.Generator().manual_seed(0)
     blocks = torch.randint(5, (4, 2, 3), generator=generator)
@@ -210,7 +210,7 @@ def check_feature_maps(name, *, last_stride, **options):
         assert feature.shape[-2:] == (-(-65 // stride), -(-97 // stride))
 
 
-def test_one_picture_leaves_the_statistics_of_image_pooling():
+def test_one_image_leaves_the_statistics_of_image_pooling():
     pooling = ImagePooling(8, 4, "batch")
     norm = pooling[2]
     pooling(torch.randn(2, 8, 5, 5))

@@ -15,7 +15,7 @@ ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| ([\d.]+) \| (\d+) \|$", flags=re.MULT
 
 
 def measure(name, options):
-    """Return million parameters, and GFLOPs of one picture of 513x513."""
+    """Return million parameters, and GFLOPs of one image of 513x513."""
     with torch.device("meta"):
         model = build_model(name, **options).eval()
         counter = FlopCounterMode(display=False)

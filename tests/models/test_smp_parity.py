@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from atrous.models import build_model, load_weights
-from atrous.models.backbone import Backbone
 from atrous.models.deeplabv3 import DeepLabv3Head
+from atrous.models.interfaces import Backbone
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 timm = pytest.importorskip("timm")
@@ -75,7 +75,7 @@ def test_xception65_is_timms(output_stride, tmp_path, randomise_norms):
     torch.save(randomise_norms(peer).eval().state_dict(), tmp_path / "xception65.pth")
     model = build_model("deeplabv3plus_xception65", output_stride=output_stride).eval()
     loaded = load_weights(model, tmp_path / "xception65.pth")
-    assert loaded.left == ["head.fc.weight", "head.fc.bias"]
+    assert loaded.unexpected == ["head.fc.weight", "head.fc.bias"]
     assert all(name.startswith("head.") for name in loaded.missing)
     image = torch.randn(1, 3, 65, 49)
     for features, expected in zip(

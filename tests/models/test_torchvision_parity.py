@@ -32,7 +32,7 @@ def test_logits_equal_torchvisions(name, auxiliary, size_hw, tmp_path, randomise
     torch.save(randomise_norms(peer).state_dict(), tmp_path / "peer.pth")
     model = build_model(name, auxiliary=auxiliary, **MODELS[name])
     loaded = load_weights(model, tmp_path / "peer.pth")
-    assert not loaded.left
+    assert not loaded.unexpected
     assert not loaded.missing
     assert len(loaded.loaded) == len(model.state_dict())
 

@@ -121,12 +121,12 @@ def test_weights_of_another_model_are_refused_and_change_nothing(trained):
 def test_another_number_of_classes_is_refused_but_starts_a_model(trained):
     source, file = trained
     model = build_model("deeplabv3_mobilenet_v3_large", num_classes=5)
-    with pytest.raises(WeightsError, match=r"made for 3 classes.*has 5"):
+    with pytest.raises(WeightsError, match=r"has 3 classes.*has 5"):
         load_weights(model, file)
     loaded = init_weights(model, str(file))
     assert loaded.missing == LAST_LAYER
     assert loaded.num_file_classes == 3
-    assert set(LAST_LAYER) < set(loaded.left)
+    assert set(LAST_LAYER) < set(loaded.unexpected)
     assert torch.equal(model.head[1].weight, source.head[1].weight)
 
 
@@ -164,7 +164,10 @@ def test_torchvision_coco_file_starts_a_model_of_other_classes(tmp_path):
     assert loaded.num_file_classes == 21
     assert loaded.missing == LAST_LAYER
     assert group_names(loaded.loaded, loaded.missing)[0] == "backbone (318 tensors)"
-    assert group_names(loaded.left) == ["aux_classifier (8 tensors)", "classifier.4 (weight, bias)"]
+    assert group_names(loaded.unexpected) == [
+        "aux_classifier (8 tensors)",
+        "classifier.4 (weight, bias)",
+    ]
     assert torch.equal(model.head[0].convs[1][0].weight, peer.classifier[0].convs[1][0].weight)
 
 
@@ -180,8 +183,8 @@ def test_names_are_grouped_by_the_largest_modules_that_hold_them_alone():
 def test_an_auxiliary_head_may_be_on_one_side_only(trained, tmp_path):
     _, file = trained
     loaded = load_weights(build_model("deeplabv3_mobilenet_v3_large", num_classes=3), file)
-    assert loaded.left
-    assert all(name.startswith("auxiliary_head.") for name in loaded.left)
+    assert loaded.unexpected
+    assert all(name.startswith("auxiliary_head.") for name in loaded.unexpected)
     peer = segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None)
     checkpoint = {"model": peer.state_dict(), "args": argparse.Namespace(lr=0.1), "epoch": 3}
     torch.save(checkpoint, tmp_path / "checkpoint.pth")
@@ -193,7 +196,7 @@ def test_an_auxiliary_head_may_be_on_one_side_only(trained, tmp_path):
 
 def test_a_file_without_a_state_dict_is_refused(trained, tmp_path):
     torch.save({"epoch": 3}, tmp_path / "odd.pth")
-    with pytest.raises(WeightsError, match=r"odd\.pth holds no state dict"):
+    with pytest.raises(WeightsError, match=r"odd\.pth is not a state dict"):
         load_weights(trained[0], tmp_path / "odd.pth")
 
 
@@ -205,7 +208,7 @@ def test_imagenet_weights_go_into_the_backbone(backbone, monkeypatch):
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, **_: published)
     model = build_model(f"deeplabv3plus_{backbone}", num_classes=3, output_stride=32).eval()
     loaded = init_weights(model, "imagenet")
-    assert all(name.startswith(("fc.", "classifier.")) for name in loaded.left)
+    assert all(name.startswith(("fc.", "classifier.")) for name in loaded.unexpected)
     assert all(name.startswith("head.") for name in loaded.missing)
     assert all(name.startswith("backbone.") for name in loaded.loaded)
     image = torch.randn(1, 3, 64, 64)
@@ -220,7 +223,7 @@ def test_imagenet_weights_go_into_the_encoder_of_segnet(monkeypatch):
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, **_: peer.state_dict())
     model = build_model("segnet", num_classes=3).eval()
     loaded = init_weights(model, "imagenet")
-    assert all(name.startswith("classifier.") for name in loaded.left)
+    assert all(name.startswith("classifier.") for name in loaded.unexpected)
     assert all(name.startswith("head.") for name in loaded.missing)
     image = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
@@ -229,7 +232,7 @@ def test_imagenet_weights_go_into_the_encoder_of_segnet(monkeypatch):
 
 
 @pytest.mark.parametrize("in_channels", [1, 2, 3, 4, 7])
-def test_a_grey_picture_in_any_number_of_channels_gives_what_it_gave(in_channels, tmp_path):
+def test_a_grey_image_in_any_number_of_channels_gives_what_it_gave(in_channels, tmp_path):
     peer = torchvision.models.resnet18().eval()
     torch.save(peer.state_dict(), tmp_path / "peer.pth")
     model = build_model("fcn_resnet18", in_channels=in_channels).eval()

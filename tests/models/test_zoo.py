@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from atrous.errors import ConfigError
+from atrous.model_options import BuildOptions
 from atrous.models import build_model, model_names
 from atrous.models.layers import on_meta_device
-from atrous.models.zoo import describe_models, rebuild_model, set_output_stride
+from atrous.models.zoo import VARIANTS, describe_models, rebuild_model, set_output_stride
 
 
 def count(module):
@@ -144,7 +145,7 @@ def find_rates(model):
         (
             "deeplabv3_resnet50",
             {"cascade_blocks": 5, "output_stride": 128},
-            ["8 to 64", "cascade_blocks=5", "128"],
+            ["8, 16, 32 or 64", "cascade_blocks=5", "128"],
         ),
         (
             "deeplabv3_resnet50",
@@ -199,7 +200,15 @@ def test_rebuilding_keeps_the_weights_or_refuses(change):
 
 
 def test_a_model_without_output_stride_says_so():
-    with pytest.raises(ConfigError, match="unet has no output stride to choose, got 8"):
+    with pytest.raises(ConfigError, match="unet has no option output_stride, got 8"):
         set_output_stride(build_model("unet"), 8)
     model = build_model("unet")
     assert set_output_stride(model, None) is model
+
+
+def test_every_option_is_documented_and_offered_by_a_variant():
+    offered = {name for variant in VARIANTS.values() for name in variant.options}
+    assert offered == set(BuildOptions.model_fields)
+    for name, field in BuildOptions.model_fields.items():
+        assert f"        - {name} (default {field.default!r}): " in build_model.__doc__
+        assert field.description.split()[0] in build_model.__doc__

@@ -45,7 +45,7 @@ def test_the_papers_own_recipe_departs_in_the_words_for_its_course_alone():
         ("crop, px", {"data": {"crop": None, "size": 256}}, {}, None),
         ("normalisation", {"model": {"freeze_norm": True}}, {}, -1.26),
         ("normalisation", {"model": {"norm": "group"}}, {}, None),
-        ("multi-grid", {"model": {"multi_grid": None}}, {}, -1.22),
+        ("multi-grid", {"model": {"multi_grid": [1, 1, 1]}}, {}, -1.22),
         ("backbone", {"model": {"name": "deeplabv3_resnet50"}}, {}, -1.88),
         ("backbone", {"model": {"name": "deeplabv3_resnet18"}}, {}, None),
         ("initial weights", {"model": {"init": "none"}}, {}, None),

@@ -9,8 +9,8 @@ import torch
 from atrous.data.shapes import write_shapes
 from atrous.errors import ConfigError
 from atrous.inference import Views
-from atrous.inference.cost import Cost
 from atrous.models import build_model
+from atrous.profile.cost import Cost
 from atrous.recipe import load_recipe
 from atrous.study import list_studies, load_study, run_study, summarize
 from atrous.study.page import render_study

@@ -13,7 +13,7 @@ from atrous.data import normalize, open_dataset
 from atrous.errors import ConfigError
 from atrous.models import save_weights
 from atrous.run import RunFolder
-from atrous.training import feature_file, speed, train
+from atrous.training import features, speed, train
 from atrous.training.batches import load_batches
 from atrous.training.features import FeatureCache, find_obstacle
 from atrous.training.learner import Learner
@@ -27,7 +27,7 @@ FEW_SAVES = {"train__ema": 0.0, "train__validate_every": "6it", "train__save_eve
 
 @pytest.fixture(scope="session")
 def initial(tmp_path_factory, make_recipe, shapes):
-    """Weights whose batch-norm statistics fit, so that features differ from picture to picture."""
+    """Weights whose batch-norm statistics fit, so that features differ from image to image."""
     recipe, dataset = make_recipe(**FIXED), open_dataset(shapes, "train")
     model = Learner(recipe, dataset.classes, None).model.train()
     for module in model.modules():
@@ -68,31 +68,43 @@ def listen(kind, heard):
     return lambda record: heard.append(record) if record["kind"] == kind else None
 
 
-def features_of(folder):
-    return sorted(folder.glob("*.features"))
+def files_of(folder) -> dict[str, bytes]:
+    """Return the content of all files of the only cache in a folder, by name."""
+    (cache,) = folder.iterdir()
+    return {path.name: path.read_bytes() for path in cache.iterdir()}
 
 
 def open_cache(recipe, dataset, folder) -> tuple[FeatureCache, Learner]:
     learner = Learner(recipe, dataset.classes, None)
     learner.frozen.seal(learner.model)
-    cache = FeatureCache(recipe, folder, dataset, learner)
-    return cache, learner
+    return build_cache(recipe, dataset, folder, learner), learner
+
+
+def build_cache(recipe, dataset, folder, learner) -> FeatureCache:
+    return FeatureCache(
+        recipe,
+        folder,
+        dataset,
+        cut=learner.cut,
+        compute=learner.compute_features,
+        frozen_sha256=learner.frozen.sha256,
+    )
 
 
 @pytest.mark.parametrize("freeze", ["backbone", "all-but-classifier"])
-def test_batches_are_those_of_the_pictures(make_frozen, shapes, tmp_path, freeze):
+def test_batches_are_those_of_the_images(make_frozen, shapes, tmp_path, freeze):
     recipe, dataset = make_frozen(model__freeze=freeze), open_dataset(shapes, "train")
     cache, learner = open_cache(recipe, dataset, tmp_path)
-    cache.build(should_stop=lambda: False, on_progress=lambda count: None)
+    cache.build(should_stop=lambda: False, progress=lambda done, total: None)
     pairs = zip(
         load_batches(recipe, dataset, first_step=2, num_steps=4),  # over the end of an epoch
         cache.load_batches(first_step=2, num_steps=4),
         strict=True,
     )
-    for pictures, kept in pairs:
-        assert pictures.names == kept.names
-        assert torch.equal(pictures.mask, kept.mask)
-        for now, then in zip(learner.compute_features(pictures.image), kept.features, strict=True):
+    for batch, kept in pairs:
+        assert batch.names == kept.names
+        assert torch.equal(batch.mask, kept.mask)
+        for now, then in zip(learner.compute_features(batch.image), kept.features, strict=True):
             assert now.dtype == then.dtype
             assert (now - then).abs().max() <= 2**-8 * now.abs().max()
 
@@ -119,7 +131,7 @@ def test_the_weights_are_those_of_training_without(
     recipe, dataset = make_frozen(**changes), open_dataset(shapes, "train")
     cache, learner = open_cache(recipe, dataset, tmp_path)
     first = flatten(learner)
-    cache.build(should_stop=lambda: False, on_progress=lambda count: None)
+    cache.build(should_stop=lambda: False, progress=lambda done, total: None)
     cached = learn(learner, cache.load_batches(first_step=0, num_steps=8))
 
     def learn_without(rounded: bool) -> torch.Tensor:
@@ -148,12 +160,16 @@ def test_sessions_of_any_length_give_the_same_run(finished, tmp_path):
         )
         if session == 0:  # made again, they are the same
             shutil.rmtree(tmp_path / "run/features")
-        if session == 1:
-            path = features_of(tmp_path / "run/features")[0]
-            path.write_bytes(path.read_bytes()[:-1])
+        if session == 1:  # one file is cut short, another one is lost
+            paths = sorted((tmp_path / "run/features").glob("*/*.safetensors"))
+            paths[3].write_bytes(paths[3].read_bytes()[:-1])
+            paths[5].unlink()
         if result.reason == "finished":
             break
-    assert [record["missing_bytes"] > 0 for record in heard] == [True, True, True]
+    assert len(heard) == 3
+    assert len(files_of(tmp_path / "run/features")) == 11
+    ours, theirs = (files_of(run / "features") for run in (folder, tmp_path / "run"))
+    assert ours == theirs
     assert differences(folder, tmp_path / "run") == []
 
 
@@ -161,7 +177,7 @@ def test_killed_at_random_moments_with_features_on_disk(make_frozen, tmp_path):
     recipe = make_frozen(train__duration="16it", train__validate_every="9it")
     result = verify_resume(recipe, tmp_path, num_kills=2)
     assert [row.name for row in result.comparisons if row.difference] == []
-    assert features_of(tmp_path / "interrupted/features")
+    assert len(files_of(tmp_path / "interrupted/features")) == 11
 
 
 def test_a_building_that_was_stopped_goes_on(finished, tmp_path):
@@ -173,35 +189,21 @@ def test_a_building_that_was_stopped_goes_on(finished, tmp_path):
 
     result = train(recipe, tmp_path / "run", listener=stop_while_computing)
     assert (result.reason, result.step) == ("SIGTERM", 0)
-    assert features_of(tmp_path / "run/features") == []
-    part = next((tmp_path / "run/features").glob("*.part"))
-    with open(part, "ab") as file:
-        file.write(b"torn by a kill")
+    kept = files_of(tmp_path / "run/features")
+    assert set(kept) == {"facts.json", *(f"00000{index}.safetensors" for index in range(3))}
+    torn = next((tmp_path / "run/features").iterdir()) / ".000003.safetensors.1.tmp"
+    torn.write_bytes(b"torn by a kill")
     heard = []
     train(recipe, tmp_path / "run", listener=listen("computing_features", heard))
-    assert [record["done"] for record in heard] == [6, 9, 10]  # 3 pictures were kept
-    assert {path.suffix for path in (tmp_path / "run/features").iterdir()} == {
-        ".features", ".json", ".lock"
-    }  # fmt: skip
-    ours, theirs = (features_of(run / "features")[0] for run in (folder, tmp_path / "run"))
-    assert ours.read_bytes() == theirs.read_bytes()
+    assert [record["done"] for record in heard] == [6, 9, 10]
+    torn.unlink()
+    assert files_of(folder / "features") == files_of(tmp_path / "run/features")
     assert differences(folder, tmp_path / "run") == []
-
-
-def test_a_building_that_was_killed_before_its_first_note_begins_anew(finished, tmp_path):
-    folder, recipe = finished
-    path = features_of(folder / "features")[0]
-    (tmp_path / path.with_suffix(".part").name).write_bytes(bytes(10_000))
-    dataset, counts = open_dataset(recipe.data.root, "train"), []
-    cache, _ = open_cache(recipe, dataset, tmp_path)
-    cache.build(should_stop=lambda: False, on_progress=counts.append)
-    assert counts == [3, 6, 9, 10]
-    assert cache.file.path.read_bytes() == path.read_bytes()
 
 
 def test_the_name_follows_from_all_that_features_depend_on(make_frozen, shapes, tmp_path):
     names = [
-        open_cache(make_frozen(**changes), open_dataset(shapes, "train"), tmp_path)[0].file.path
+        open_cache(make_frozen(**changes), open_dataset(shapes, "train"), tmp_path)[0].path
         for changes in (
             {},
             {"train__lr": 0.1, "model__dropout": 0.3, "train__batch_size": 2},  # of no concern
@@ -229,13 +231,13 @@ def test_a_mask_of_the_same_size_but_other_content_is_noticed(make_frozen, tmp_p
     fingerprint = dataset.fingerprint()
     Image.fromarray(7 - mask).save(tmp_path / "train/masks/a.tif")
     assert dataset.fingerprint() == fingerprint
-    assert FeatureCache(recipe, tmp_path, dataset, learner).file.path != cache.file.path
+    assert build_cache(recipe, dataset, tmp_path, learner).path != cache.path
 
 
 def test_too_little_disk_is_refused_beforehand(make_frozen, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
-    monkeypatch.setattr(feature_file.shutil, "disk_usage", lambda folder: usage)
-    message = r"10 pictures and their mirror images need \S+ .B in \S+features, where 100 kB are"
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda folder: usage)
+    message = r"10 images and their mirror images need \S+ .B in \S+features, where 100 kB are"
     with pytest.raises(ConfigError, match=message):
         train(make_frozen(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -247,26 +249,26 @@ def test_a_folder_that_cannot_be_written_is_an_error_in_words(make_frozen, tmp_p
     with pytest.raises(ConfigError, match=r"cannot be written to .*--feature-cache off"):
         train(recipe, tmp_path / "run")
 
-    def fail(self, file, count):
+    def fail(self, name, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(feature_file.FeatureFile, "_write_note", fail)
+    monkeypatch.setattr(FeatureCache, "_write", fail)
     with pytest.raises(ConfigError, match="No space left on device"):
         train(make_frozen(), tmp_path / "other")
-    assert features_of(tmp_path / "other/features") == []
+    assert files_of(tmp_path / "other/features") == {}
 
 
 def test_why_nothing_is_kept_is_said(make_frozen, make_recipe, tmp_path):
     heard = []
     recipe = make_recipe(model__freeze="backbone", train__duration="1it")
     train(recipe, tmp_path / "run", listener=listen("note", heard))
-    assert "data.crop = 48 scales and cuts at random; --size 48 would not" in heard[0]["message"]
+    assert "data.crop = 48 scales and crops at random; --size 48 would not" in heard[0]["message"]
     assert "hue = 0.1 changes the colours" in find_obstacle(make_frozen(data__hue=0.1).data)
     assert find_obstacle(make_frozen().data) is None
 
 
 def test_clock_time_is_measured_with_features(make_frozen, tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "_MOST_STEPS", 2)
+    monkeypatch.setattr(speed, "_MAX_STEPS", 2)
     monkeypatch.setattr(speed, "_IMAGES_S", 0.0)
     monkeypatch.setattr(Learner, "_prepare", refuse_whole_batches(Learner._prepare))
     recipe = make_frozen(train__duration="2s", train__validate_every="500it")

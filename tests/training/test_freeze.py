@@ -103,7 +103,9 @@ def test_a_later_session_holds_it_against_the_first(make_recipe, tmp_path):
 
 
 def test_a_freeze_of_everything_is_refused():
-    with pytest.raises(ConfigError, match="'all' would leave nothing to train"):
+    with pytest.raises(
+        ConfigError, match=r"model\.freeze = 'all': input should be 'none', 'backbone' or"
+    ):
         build_recipe({"model": {"freeze": "all"}})
     with pytest.raises(ConfigError, match="'none', 'backbone' or 'all-but-classifier'"):
         build_recipe({"model": {"freeze": "head"}})
@@ -123,7 +125,7 @@ def test_what_is_frozen_at_random_is_told(make_recipe, tmp_path):
         return [record["message"] for record in heard if "random" in record["message"]]
 
     common = {"model__freeze": "backbone", "train__duration": "1it"}
-    message = "Frozen, but with new random weights, which it keeps: backbone"
+    message = "The frozen part has random weights, which training does not change: backbone"
     assert warnings_of(make_recipe(**common), tmp_path / "run")[0].startswith(message)
     recipe = make_recipe(**common, model__init=str(tmp_path / "run"))
     assert warnings_of(recipe, tmp_path / "next") == []

@@ -13,7 +13,7 @@ from atrous.models.fitting import LoadedWeights, group_names
 from atrous.recipe import Recipe
 from atrous.run import RunFolder
 from atrous.training import TrainingResult
-from atrous.training.features import format_bytes
+from atrous.training.features import FeatureCache, format_bytes
 
 _PLAIN_EVERY_S = 10.0
 
@@ -75,7 +75,7 @@ class TrainingDisplay:
         for label, parts in (
             ("loaded", group_names(loaded.loaded, apart_from=loaded.missing)),
             ("new", new),
-            ("unused in the file", group_names(loaded.left)),
+            ("unused in the file", group_names(loaded.unexpected)),
         ):
             if parts:
                 table.add_row(f"  {label}", escape(", ".join(parts)))
@@ -83,12 +83,13 @@ class TrainingDisplay:
         self.console.print(table, highlight=False)
 
     def _features(self, record: dict[str, Any]) -> None:
-        pictures = f"{record['num_pictures']} pictures"
-        pictures += " and their mirror images" if record["mirror_images"] else ""
-        when = "computed once" if record["missing_bytes"] else "computed before"
+        cache: FeatureCache = record["cache"]
+        images = f"{len(cache.dataset)} images"
+        images += " and their mirror images" if cache.num_copies == 2 else ""
+        when = "computed once" if cache.compute_missing_bytes() else "computed before"
         self.console.print(
-            f"Features of {pictures} (all before {record['cut_before']}): "
-            f"{format_bytes(record['num_bytes'])} in {escape(record['path'])}, {when}.",
+            f"Features of {images} (all before the {cache.place}): "
+            f"{format_bytes(cache.num_bytes)} in {escape(str(cache.path.parent))}, {when}.",
             highlight=False,
         )
 

@@ -9,7 +9,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from atrous.cli.console import Console
-from atrous.errors import ConfigError
+from atrous.cli.inspect import parse_size
 
 Target = Literal["onnx", "onnx-int8", "openvino", "openvino-int8", "pt2"]
 
@@ -95,15 +95,3 @@ def run_export(
     if report.path.suffix == ".xml":
         megabytes += report.path.with_suffix(".bin").stat().st_size / 1e6
     console.print(f"{escape(str(report.path))} ({megabytes:.1f} MB)", highlight=False)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read one number, or height and width with an x between them.
-
-    Raises:
-        ConfigError: It is neither.
-    """
-    parts = text.split("x")
-    if len(parts) not in (1, 2) or not all(part.isdecimal() for part in parts):
-        raise ConfigError(f"--size takes a number or HEIGHTxWIDTH, such as 513 or 360x480: {text}")
-    return int(parts[0]), int(parts[-1])

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atrous.cli.inspect_tables import name_group, print_inspection
+from atrous.cli.inspect_tables import print_profile
 from atrous.cli.output import STDOUT, write_json
 from atrous.errors import ConfigError, did_you_mean
 from atrous.recipe import apply_overrides
 
 if TYPE_CHECKING:
-    from atrous.inspect import Inspection
     from atrous.models import Segmenter
+    from atrous.profile import ModelProfile
 
-_DEFAULT_PX = 256
+_DEFAULT_SIZE_PX = 256
 
 
 def run_inspect(
@@ -26,60 +26,60 @@ def run_inspect(
     *,
     size: Annotated[
         str | None,
-        typer.Option(help="Pictures in pixels: 256, or height first 256x512; else the run's."),
+        typer.Option(help="Image size in pixels: 256, or 256x512 (height first)."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures per batch, for the memory.")] = 1,
-    num_classes: Annotated[int | None, typer.Option(help="Classes; by default 21.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch, for the memory.")] = 1,
+    num_classes: Annotated[int | None, typer.Option(help="Number of classes. Default: 21.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A model option: output_stride=8")
-    ] = None,
-    memory_for: Annotated[
-        str | None, typer.Option(help="Find the batch that trains in this memory: 8GB")
+        list[str] | None, typer.Option("--set", help="Set a model option: output_stride=8.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the taps on their maps into this PNG, SVG or PDF.")
+        Path | None, typer.Option(help="Plot the taps on their feature maps: PNG, SVG or PDF.")
     ] = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write everything here; - prints nothing else.")
+        Path | None,
+        typer.Option("--json", help="Write the profile as JSON; - prints it to stdout."),
     ] = None,
 ) -> None:
-    """Show what a model takes and sees: weights, operations, memory, receptive field, taps.
+    """Show the parameters, FLOPs, memory, receptive fields and valid taps of a model.
 
-    Warns where the rate of an atrous convolution reaches past its feature map.
+    Warns about atrous rates that exceed the feature map.
     """
-    from atrous.inspect import inspect_model, parse_memory
+    from atrous.profile import profile_model
 
-    memory_bytes = None if memory_for is None else parse_memory(memory_for)
     size_hw = None if size is None else parse_size(size)
     subject = open_model(model, num_classes, parse_options(overrides or []))
     card_hw = None if subject.card is None else subject.card.size_hw
-    inspection = inspect_model(
+    profile = profile_model(
         subject,
-        size_hw=size_hw or card_hw or (_DEFAULT_PX, _DEFAULT_PX),
+        size_hw=size_hw or card_hw or (_DEFAULT_SIZE_PX, _DEFAULT_SIZE_PX),
         batch_size=batch,
-        memory_bytes=memory_bytes,
     )
     if plot is not None:
-        save_plot(plot, inspection)
+        save_plot(plot, profile)
     if json_path != STDOUT:
-        print_inspection(inspection)
+        print_profile(profile)
     if json_path is not None:
-        write_json(inspection.to_json(), json_path)
+        write_json(profile.to_json(), json_path)
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read a size in pixels: one side, or height and width."""
-    found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text.strip())
+    """Parse an image size in pixels: one side, or height and width.
+
+    Raises:
+        ConfigError: The text is neither.
+    """
+    found = re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6}))?", text.strip(), flags=re.ASCII)
     if found is None:
         raise ConfigError(
-            f"--size takes pixels: 256, or height and width as 256x512, not '{text}'."
+            f"--size takes pixels, such as 256, or HEIGHTxWIDTH, such as 256x512; got '{text}'."
         )
     height = int(found[1])
     return height, int(found[2] or height)
 
 
 def parse_options(overrides: Sequence[str]) -> dict[str, Any]:
-    """Read `option=value` texts, also written as `model.option=value`."""
+    """Parse texts of the form `option=value` or `model.option=value`."""
     for text in overrides:
         if "=" not in text:
             raise ConfigError(f"--set takes option=value, such as output_stride=8, not '{text}'.")
@@ -88,7 +88,7 @@ def parse_options(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def open_model(name: str, num_classes: int | None, options: dict[str, Any]) -> "Segmenter":
-    """Build a variant by name, or load a run with other options that keep its weights."""
+    """Build a variant by name, or load a run, with other options that keep its weights."""
     from atrous.models import build_model, load_model, model_names
     from atrous.models.zoo import rebuild_model
 
@@ -105,18 +105,18 @@ def open_model(name: str, num_classes: int | None, options: dict[str, Any]) -> "
     return rebuild_model(model, **options) if options else model
 
 
-def save_plot(path: Path, inspection: "Inspection") -> None:
-    """Draw a panel for each kind of atrous convolution."""
+def save_plot(path: Path, profile: "ModelProfile") -> None:
+    """Plot one panel per group of atrous convolutions."""
     from atrous.figures import TapsPanel, save_taps_figure
-    from atrous.inspect.atrous_convs import group_convs
+    from atrous.profile.atrous_convs import group_convs, name_group
 
-    groups = group_convs(inspection.atrous_convs)
-    height, width = inspection.size_hw
+    groups = group_convs(profile.atrous_convs)
+    height, width = profile.size_hw
     save_taps_figure(
         path,
         [
             TapsPanel(
-                title=name_group(group),
+                title=name_group(group).removeprefix("backbone.").removeprefix("head."),
                 rate=group[0].rate,
                 map_hw=group[0].map_hw,
                 valid_taps=group[0].valid_taps,
@@ -124,5 +124,5 @@ def save_plot(path: Path, inspection: "Inspection") -> None:
             )
             for group in groups
         ],
-        title=f"{inspection.model}, pictures of {height}×{width}",
+        title=f"{profile.model}, images of {height}×{width}",
     )

@@ -6,7 +6,7 @@ from atrous.cli.console import Console
 
 
 def run_models() -> None:
-    """List every model, its backbone, its size with 21 classes, and its source."""
+    """List all models with their backbone, number of parameters with 21 classes, and source."""
     from atrous.models.zoo import describe_models
 
     table = Table("model", "backbone", "parameters", "source", box=None, pad_edge=False)

@@ -1,6 +1,5 @@
 """`atrous study`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ from rich.table import Table
 from atrous.cli.console import Console
 from atrous.cli.output import write_json
 from atrous.errors import ConfigError
-from atrous.recipe import apply_overrides
+from atrous.recipe import apply_overrides, flatten_values
 
 if TYPE_CHECKING:
     from atrous.study import StudySummary
@@ -149,13 +148,7 @@ def _parse_overrides(texts: list[str]) -> tuple[dict[str, Any], dict[str, dict[s
         run, colon, _ = before.partition(":")
         values = apply_overrides({}, [text.removeprefix(f"{run}:") if colon else text])
         target = by_run.setdefault(run, {}) if colon else common
-        target.update(_flatten(values))
+        target.update(flatten_values(values))
     if "train.seed" in common or any("train.seed" in values for values in by_run.values()):
         raise ConfigError("Seeds of a study are 0, 1, … : give their number with --seeds.")
     return common, by_run
-
-
-def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()
-    }

@@ -25,7 +25,9 @@ def run_train(
         int | None, typer.Option(help="Resize pictures to this square, in pixels.")
     ] = None,
     crop: Annotated[int | None, typer.Option(help="Scale at random, then cut this square.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures per batch.")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="Images per batch; auto: the largest that fits in memory.")
+    ] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     init: Annotated[
@@ -65,7 +67,7 @@ def run_train(
         "model.init": init,
         "model.freeze": freeze,
         "train.duration": duration,
-        "train.batch_size": batch_size,
+        "train.batch_size": None if batch_size == "auto" else batch_size,
         "train.accumulate": accumulate,
         "train.lr": lr,
         "train.seed": seed,
@@ -80,7 +82,13 @@ def run_train(
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with TrainingDisplay() as display:
-        result = train(asked, out, stop_after=stop_after, listener=display)
+        result = train(
+            asked,
+            out,
+            stop_after=stop_after,
+            auto_batch_size=batch_size == "auto",
+            listener=display,
+        )
     print_training_result(result)
 
 

@@ -28,9 +28,9 @@ from atrous.evaluation.evaluated_run import (
 )
 from atrous.evaluation.metrics import FloatArray, compute_ratios
 from atrous.inference import resolve_device
-from atrous.inference.cost import Cost, measure_costs
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
+from atrous.profile.cost import Cost, measure_costs
 from atrous.recipe import compute_changed_keys
 
 FEW_IMAGES = 50

@@ -5,7 +5,7 @@ from typing import Any
 
 from atrous.evaluation.bootstrap import LEVEL, Difference, Estimate
 from atrous.inference import Views
-from atrous.inference.cost import Cost
+from atrous.profile.cost import Cost
 
 METHOD = (
     "Intervals: paired bootstrap over pictures; every draw is scored as a data set of its own. A "

@@ -28,10 +28,10 @@ from atrous.export.request import (
     choose_views,
     find_train_split,
 )
+from atrous.files import compute_file_sha256
 from atrous.inference import TorchEngine, Views, resolve_precision
 from atrous.inference.export_records import (
     ExportRecord,
-    compute_file_hash,
     compute_weights_hash,
     name_export,
     save_record,
@@ -267,7 +267,7 @@ def _build_record(job: _Job, path: Path, gates: dict[str, GateResult]) -> Export
         files=tuple(
             target.name if target.parent == folder else str(target.resolve()) for target in targets
         ),
-        sha256=tuple(map(compute_file_hash, files)),
+        sha256=tuple(map(compute_file_sha256, files)),
         weights_sha256=compute_weights_hash(find_weights(job.source)),
         size_hw=job.card.size_hw,
         uint8_input=job.card.uint8_input,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from atrous.errors import WeightsError
-from atrous.files import write_atomically
+from atrous.files import compute_file_sha256, write_atomically
 from atrous.models.card import check_name, read_strictly
 from atrous.parsing import parse_json
 from atrous.run import RunFolder
@@ -92,7 +92,7 @@ def find_files(run: RunFolder, record: ExportRecord) -> list[Path]:
             raise WeightsError(
                 f"The export {record.name} of {run.path} has lost its file {path}. Export it again."
             )
-        if compute_file_hash(path) != sha256:
+        if compute_file_sha256(path) != sha256:
             raise WeightsError(
                 f"{path} is not the file that passed the gate of {record.name}: it was changed, "
                 "damaged or replaced since. Export it again."
@@ -103,12 +103,6 @@ def find_files(run: RunFolder, record: ExportRecord) -> list[Path]:
 def name_export(target: str, size_hw: Sequence[int] | None) -> str:
     """Return what an export is called, as an engine and in file names."""
     return f"{target}-{size_hw[0]}x{size_hw[1]}" if size_hw else target
-
-
-def compute_file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def compute_weights_hash(path: Path) -> str:

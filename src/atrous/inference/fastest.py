@@ -4,9 +4,9 @@ import json
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from atrous.inference.export_records import SPEED_FILE
 from atrous.models.card import read_strictly
 from atrous.parsing import parse_json
 from atrous.run import RunFolder
+from atrous.timing import measure_times_s
 
 PICTURE_HW = (513, 513)
 NUM_ROUNDS = 5
@@ -70,20 +71,13 @@ def measure_engines(openers: Openers) -> dict[str, float | None]:
         engines[label] = None
         with suppress(AtrousError):
             engines[label] = opener()
-    times: dict[str, list[float]] = {label: [] for label, engine in engines.items() if engine}
+    opened = {label: engine for label, engine in engines.items() if engine is not None}
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, *PICTURE_HW), generator=generator, dtype=torch.uint8)
-    for _ in range(NUM_ROUNDS + 1):
-        for label, measured in times.items():
-            engine = engines[label]
-            assert engine is not None
-            start_s = time.perf_counter()
-            engine.predict_mask(image)
-            measured.append(time.perf_counter() - start_s)
-    return {
-        label: round(statistics.median(times[label][1:]), 6) if label in times else None
-        for label in engines
-    }
+    calls = [partial(engine.predict_mask, image) for engine in opened.values()]
+    times_s = measure_times_s(calls, min_rounds=NUM_ROUNDS, max_rounds=NUM_ROUNDS)
+    medians_s = dict(zip(opened, map(statistics.median, times_s), strict=True))
+    return {label: round(medians_s[label], 6) if label in opened else None for label in engines}
 
 
 def describe_machine() -> dict[str, Any]:

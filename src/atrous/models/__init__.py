@@ -1,4 +1,4 @@
-"""The models: build them, load them, save them. The names are loaded when they are first used."""
+"""Models: build, load and save them. The names are loaded when they are first used."""
 
 from typing import TYPE_CHECKING
 

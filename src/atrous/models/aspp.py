@@ -9,14 +9,14 @@ from atrous.models.layers import build_norm, conv_norm_relu, match_memory_format
 
 
 class ImagePooling(nn.Sequential):
-    """The mean over the whole picture, projected, at every place.
+    """The mean over the whole image, projected and broadcast to every position.
 
-    A training batch of one picture leaves one value per channel; batch norm then uses its running
-    statistics and does not update them (see `layers.BatchNorm2d`).
+    In a training batch of one image there is one value per channel; batch norm then uses its
+    running statistics and does not update them (see `layers.BatchNorm2d`).
 
     Shapes:
         features: float (batch, in_channels, H, W)
-        returns: float (batch, out_channels, H, W), the same value at every place
+        returns: float (batch, out_channels, H, W), the same value at every position
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
@@ -28,19 +28,19 @@ class ImagePooling(nn.Sequential):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Pool, project and spread."""
+        """Pool, project and broadcast."""
         spread = super().forward(features).expand(-1, -1, *features.shape[-2:])
         return match_memory_format(spread, features)
 
 
 class ASPP(nn.Module):
-    """Parallel views of one feature map (1x1, 3x3 atrous, image pooling), concatenated, projected.
+    """Parallel branches (1x1, 3x3 atrous, image pooling), concatenated and projected.
 
     Args:
         in_channels: Channels of the features.
-        out_channels: Channels of each view and of the result.
-        atrous_rates: Spacing of the 3x3 taps, in feature cells, not image pixels.
-        dropout: Share of the values dropped after the projection.
+        out_channels: Channels of each branch and of the output.
+        atrous_rates: Rates of the 3x3 convolutions, in feature cells, not image pixels.
+        dropout: Dropout probability after the projection.
         norm: "batch" or "group".
         separable: Whether the 3x3 convolutions are depthwise separable (arXiv:1802.02611).
 
@@ -78,5 +78,5 @@ class ASPP(nn.Module):
         self.project.append(nn.Dropout(dropout))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Compute all views and project them."""
-        return self.project(torch.cat([view(features) for view in self.convs], dim=1))
+        """Compute all branches and project them."""
+        return self.project(torch.cat([branch(features) for branch in self.convs], dim=1))

@@ -1,4 +1,4 @@
-"""What a weights file knows beside its weights."""
+"""The metadata of a weights file."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -55,7 +55,7 @@ def _check_classes(classes: Classes) -> Classes:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Enough to build a model again, feed it pictures and name what it finds.
+    """Everything needed to build a model, preprocess images and name the classes.
 
     What the annotations ask for beside the types holds of a card that was read from a file.
 
@@ -63,13 +63,12 @@ class ModelCard:
         name: Name of the variant.
         options: Options of `build_model`.
         classes: Names and colours of the classes.
-        mean: Mean of each channel (red, green and blue, unless the model has others) that pictures
-            in 0-1 are normalised with.
-        std: Their standard deviation.
-        size_hw: Height and width that pictures are resized to; None: they are taken as they are.
-        training: How the weights came about: step, score, version and so on.
-        temperature: What logits are divided by so that probabilities can be trusted; 1 unless
-            `atrous evaluate --fit-temperature` found another.
+        mean: Mean of each channel, for the normalization of images in 0-1.
+        std: Standard deviation of each channel.
+        size_hw: Height and width that images are resized to; None: they are not resized.
+        training: Origin of the weights, such as step and score.
+        temperature: Divisor of the logits that calibrates the probabilities; 1 unless it was
+            fitted with `atrous evaluate --fit-temperature`.
     """
 
     name: Annotated[str, AfterValidator(check_name)]
@@ -84,15 +83,15 @@ class ModelCard:
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     def to_json(self) -> str:
-        """Return the card as JSON."""
+        """Format the card as JSON."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> "ModelCard":
-        """Read a card from JSON.
+        """Parse a card from JSON.
 
         Raises:
-            ValueError: It is no card; the message names the keys that are wrong.
+            ValueError: The text is not a card; the message names the keys that are wrong.
         """
         return read_strictly(TypeAdapter(ModelCard), parse_json(text))
 

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.models.aspp import ASPP
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import conv_norm_relu
 from atrous.models.resnet import ResNet, build_stage, init_resnet
 
 
-class DeepLabv3Head(nn.Sequential):
+class DeepLabv3Head(Head, nn.Sequential):
     """ASPP on the last feature map, a 3x3 convolution and the classifier, as in torchvision.
 
     Args:
-        backbone: Gives the features.
+        backbone: Computes the features.
         num_classes: Channels of the logits.
         atrous_rates: Rates of the ASPP, in feature cells.
         dropout: Dropout after the ASPP's projection.
@@ -26,6 +26,8 @@ class DeepLabv3Head(nn.Sequential):
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 3.3.
     """
+
+    classifier_paths = ("4",)
 
     def __init__(
         self,
@@ -41,18 +43,19 @@ class DeepLabv3Head(nn.Sequential):
             *conv_norm_relu(256, 256, 3, norm=norm),
             nn.Conv2d(256, num_classes, 1),
         )
+        self.input_stages = (len(backbone.channels) - 1,)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the logits at the output stride."""
         return super().forward(features[-1])
 
 
-class CascadeHead(nn.Sequential):
-    """Copies of the ResNet's last block in a row, and the classifier.
+class CascadeHead(Head, nn.Sequential):
+    """Copies of the ResNet's last block in cascade, and the classifier.
 
-    The paper's «going deeper with atrous convolution»: block5, block6 and block7 have the layers of
-    block4 (`layer4` of the ResNet) and weights of their own. Each halves the resolution, or, past
-    the output stride, doubles the rate:
+    "Going deeper with atrous convolution" in the paper: block5, block6 and block7 have the layers
+    of block4 (`layer4` of the ResNet), with their own weights. Each halves the resolution, or
+    doubles the rate once the output stride is reached:
 
         output stride    8    16    32    64    128    256
         block4           4     2     1     1      1      1
@@ -60,16 +63,16 @@ class CascadeHead(nn.Sequential):
         block6          16     8     4     2      1      1
         block7          32    16     8     4      2      1
 
-    `multi_grid` multiplies the rates within each block, block4 included: at output stride 16 and
-    (1, 2, 4) block5 has 4 * (1, 2, 4). The paper names no layer between the last block and the
-    logits, so a 1x1 convolution stands there, after dropout that the paper does not name either.
+    `multi_grid` multiplies the rates within each block, including block4: at output stride 16 with
+    (1, 2, 4), block5 has the rates 4 * (1, 2, 4). The paper names no layers between the last block
+    and the logits; here they are dropout and a 1x1 convolution.
 
     Args:
         backbone: The ResNet up to block4, built for the same output stride.
         num_classes: Channels of the logits.
         cascade_blocks: Number of the last block: 4 (the plain dilated ResNet) to 7.
-        output_stride: Picture pixels per cell of the logits: 8 to 2^(cascade_blocks + 1).
-        multi_grid: Unit rates of the three convolutions of each block.
+        output_stride: Image pixels per cell of the logits: 8 to 2^(cascade_blocks + 1).
+        multi_grid: Unit rates of the three units of each block.
         dropout: Dropout before the classifier.
         norm: "batch" or "group".
 
@@ -92,6 +95,7 @@ class CascadeHead(nn.Sequential):
         norm: str,
     ) -> None:
         super().__init__()
+        self.input_stages = (len(backbone.channels) - 1,)
         for number in range(5, cascade_blocks + 1):
             block = build_stage(
                 backbone.depth,
@@ -120,8 +124,8 @@ def build_deeplabv3_head(
     norm: str,
     cascade_blocks: int | None = None,
     multi_grid: Sequence[int] = (1, 1, 1),
-) -> nn.Module:
-    """Make the ASPP head, or with `cascade_blocks` the cascade; see there for the arguments."""
+) -> Head:
+    """Build the ASPP head, or the cascade if `cascade_blocks` is set; arguments as there."""
     if cascade_blocks is None:
         return DeepLabv3Head(
             backbone, num_classes, atrous_rates=atrous_rates, dropout=dropout, norm=norm

@@ -5,26 +5,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import build_norm, upsample
 
 
-class DeepLabv3ReportHead(nn.Module):
+class DeepLabv3ReportHead(Head):
     """ASPP of plain convolutions with bias, and a decoder that upsamples twice.
 
-    The five views (1x1, three 3x3 atrous, 1x1 on the pooled features) have no normalisation and are
-    concatenated without a projection. The decoder: 1x1 and 3x3 convolution, batch norm and ReLU,
-    upsampling to stride 4, 1x1 convolution, upsampling to the picture, classifier, batch norm. The
-    report gives the number of parameters of each part, which fixes biases and batch norms (over 256
-    and over `num_classes` channels); it does not name the activations: here a ReLU follows every
-    convolution but the classifier.
+    The five branches (1x1, three 3x3 atrous, 1x1 on the pooled features) have no normalization and
+    are concatenated without a projection. The decoder: 1x1 and 3x3 convolution, batch norm and
+    ReLU, upsampling to stride 4, 1x1 convolution, upsampling to the image, classifier, batch norm.
+    The report states the number of parameters of each part, which determines the biases and batch
+    norms (of 256 and `num_classes` channels), but not the activations: here a ReLU follows every
+    convolution except the classifier.
 
-    The classifier stands before the second upsampling here. A 1x1 convolution and bilinear
-    upsampling commute, and 21 channels cost a twelfth of 256; the batch norm after it takes its
-    training statistics from the smaller map.
+    Here, the classifier is before the second upsampling. A 1x1 convolution and bilinear upsampling
+    commute, and 21 channels cost a twelfth of 256; the training statistics of the batch norm after
+    it are those of the smaller map.
 
     Args:
-        backbone: Gives the features.
+        backbone: Computes the features.
         num_classes: Channels of the logits.
         atrous_rates: Rates of the three 3x3 convolutions, in feature cells.
         norm: "batch" or "group".
@@ -34,10 +34,13 @@ class DeepLabv3ReportHead(nn.Module):
         returns: logits, float (batch, num_classes, H/4, W/4)
     """
 
+    classifier_paths = ("classifier", "classifier_norm")
+
     def __init__(
         self, backbone: Backbone, num_classes: int, *, atrous_rates: Sequence[int], norm: str
     ) -> None:
         super().__init__()
+        self.input_stages = (1, len(backbone.channels) - 1)
         in_channels = backbone.channels[-1]
         self.aspp = nn.ModuleList(
             [
@@ -58,11 +61,11 @@ class DeepLabv3ReportHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the logits at stride 4."""
-        deepest, low_level = features[-1], features[1]
+        low_level, deepest = (features[stage] for stage in self.input_stages)
         pooled = self.pooling(deepest.mean((2, 3), keepdim=True))
-        views = [view(deepest) for view in self.aspp]
-        views.append(pooled.expand_as(views[0]))
-        decoded = self.project(torch.cat(views, dim=1).relu_()).relu_()
+        branches = [branch(deepest) for branch in self.aspp]
+        branches.append(pooled.expand_as(branches[0]))
+        decoded = self.project(torch.cat(branches, dim=1).relu_()).relu_()
         decoded = self.conv_norm(self.conv(decoded)).relu_()
         decoded = self.refine(upsample(decoded, low_level.shape[-2:])).relu_()
         return self.classifier_norm(self.classifier(decoded))

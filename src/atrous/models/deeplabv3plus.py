@@ -6,22 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from atrous.models.aspp import ASPP
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import conv_norm_relu, upsample
 
 
-class DeepLabv3PlusHead(nn.Module):
-    """ASPP, upsampled, joined with low-level features of stride 4, and decoded.
+class DeepLabv3PlusHead(Head):
+    """ASPP, upsampled, concatenated with low-level features of stride 4, and decoded.
 
     Args:
-        backbone: Gives the features.
+        backbone: Computes the features.
         num_classes: Channels of the logits.
         atrous_rates: Rates of the ASPP, in feature cells.
         dropout: Dropout after the ASPP's projection.
         norm: "batch" or "group".
         decoder_channels: Channels of the two 3x3 convolutions; 256 in the paper.
-        separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable: the
-            paper's atrous separable convolution, as its authors use it with Xception.
+        separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable (atrous
+            separable convolution), as in the paper with Xception.
 
     Shapes:
         features: the backbone's maps
@@ -42,7 +42,8 @@ class DeepLabv3PlusHead(nn.Module):
         separable: bool,
     ) -> None:
         super().__init__()
-        self.low_level_stage = backbone.strides.index(4)
+        low_level_stage = backbone.strides.index(4)
+        self.input_stages = (low_level_stage, len(backbone.channels) - 1)
         self.aspp = ASPP(
             backbone.channels[-1],
             atrous_rates=atrous_rates,
@@ -50,7 +51,7 @@ class DeepLabv3PlusHead(nn.Module):
             norm=norm,
             separable=separable,
         )
-        self.low_level = conv_norm_relu(backbone.channels[self.low_level_stage], 48, 1, norm=norm)
+        self.low_level = conv_norm_relu(backbone.channels[low_level_stage], 48, 1, norm=norm)
         self.decoder = nn.Sequential(
             conv_norm_relu(256 + 48, decoder_channels, 3, norm=norm, separable=separable),
             conv_norm_relu(decoder_channels, decoder_channels, 3, norm=norm, separable=separable),
@@ -59,6 +60,7 @@ class DeepLabv3PlusHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the logits at stride 4."""
-        low_level_features = self.low_level(features[self.low_level_stage])
-        context = upsample(self.aspp(features[-1]), low_level_features.shape[-2:])
+        low_level, deepest = (features[stage] for stage in self.input_stages)
+        low_level_features = self.low_level(low_level)
+        context = upsample(self.aspp(deepest), low_level_features.shape[-2:])
         return self.classifier(self.decoder(torch.cat([context, low_level_features], dim=1)))

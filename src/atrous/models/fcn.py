@@ -4,22 +4,22 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import conv_norm_relu
 
 
-class FCNHead(nn.Sequential):
+class FCNHead(Head, nn.Sequential):
     """A 3x3 convolution and a classifier on one feature map, as in torchvision.
 
-    On the last map it is the baseline, torchvision's `fcn_resnet50`: the dilated backbone alone
-    gives the resolution, where the paper adds the scores of earlier maps. On an earlier map it is
-    the auxiliary head of the other systems, which only training uses.
+    On the last map it is the baseline, as torchvision's `fcn_resnet50`: the resolution is that of
+    the dilated backbone, where the paper adds scores of earlier maps. On an earlier map it is the
+    auxiliary head of the other systems, which is only used in training.
 
     Args:
-        backbone: Gives the features.
+        backbone: Computes the features.
         num_classes: Channels of the logits.
         norm: "batch" or "group".
-        stage: Position of the map to read.
+        stage: Index of the feature map.
 
     Shapes:
         features: the backbone's maps
@@ -29,6 +29,8 @@ class FCNHead(nn.Sequential):
     arXiv:1612.01105, section 3.3.
     """
 
+    classifier_paths = ("4",)
+
     def __init__(self, backbone: Backbone, num_classes: int, *, norm: str, stage: int = -1) -> None:
         in_channels = backbone.channels[stage]
         super().__init__(
@@ -36,8 +38,8 @@ class FCNHead(nn.Sequential):
             nn.Dropout(0.1),
             nn.Conv2d(in_channels // 4, num_classes, 1),
         )
-        self.stage = stage
+        self.input_stages = (stage % len(backbone.channels),)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Compute the logits at the stride of the map."""
-        return super().forward(features[self.stage])
+        """Compute the logits at the stride of the feature map."""
+        return super().forward(features[self.input_stages[0]])

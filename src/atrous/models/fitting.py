@@ -1,4 +1,4 @@
-"""Which tensors of a file belong where in a model, and whether they fit."""
+"""Matching the tensors of a weights file with those of a model."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,38 +7,42 @@ import torch
 from torch import Tensor
 
 from atrous.errors import WeightsError
-from atrous.models.classifier import find_owner, list_classifier_modules
 from atrous.models.segmenter import Segmenter
 
-# Torchvision's names for the parts of a segmentation model, and ours.
+# Prefixes of torchvision's segmentation models, and ours.
 _PART_NAMES = {"classifier.": "head.", "aux_classifier.": "auxiliary_head."}
-# What torchvision and timm call the layers that a backbone leaves out.
+# Prefixes of the classifiers of torchvision's and timm's classification models.
 _CLASSIFIERS = ("fc.", "classifier.", "head.")
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What became of the tensors of a weights file.
+    """Result of loading a weights file.
 
     Attributes:
-        loaded: Names of the model's tensors that were set.
-        left: Names of tensors in the file that were not used.
-        missing: Names of the model's tensors that are not in the file and stayed as they were.
-        num_file_classes: Classes of the file's classifier, where the model has a new one instead.
+        loaded: State-dict keys of the model that were loaded.
+        unexpected: Keys in the file that were not used.
+        missing: State-dict keys of the model that were not loaded and kept their values.
+        num_file_classes: Number of classes of the file's classifier, if it was not loaded.
     """
 
     loaded: list[str]
-    left: list[str]
+    unexpected: list[str]
     missing: list[str]
     num_file_classes: int | None = None
 
 
+def find_owner(tensor_name: str) -> str:
+    """Return the path of the module that holds a tensor."""
+    return tensor_name.rpartition(".")[0]
+
+
 def group_names(names: Iterable[str], apart_from: Collection[str] = ()) -> list[str]:
-    """Write names of tensors short: the largest modules that hold them, and how many each holds.
+    """Summarize tensor names by the largest modules that hold them.
 
     Args:
-        names: What to write.
-        apart_from: Other names; a module that holds some of these too is split.
+        names: Names of tensors.
+        apart_from: Other names; a module that also holds some of these is split.
 
     Example:
         >>> group_names(["a.0.weight", "a.0.bias", "b.weight"], apart_from=["a.1.weight"])
@@ -70,19 +74,18 @@ def fit_tensors(
     *,
     new_classifier: bool = False,
 ) -> LoadedWeights:
-    """Set a model's tensors to those of a file, all that belong together or none.
+    """Load the tensors of a file into a model.
 
     Args:
-        model: Gets the weights; it is as it was if there is an error.
-        file_tensors: Of a whole segmentation model, ours or torchvision's (recognised by names that
-            begin with "backbone."), or of torchvision's classifiers.
-        source: Where they come from, for messages.
-        new_classifier: Whether a file for another number of classes is taken, without its
-            classifier (see `list_classifier_modules`), and one for another number of picture
-            channels, with `adapt_channels` on its first convolution.
+        model: The model; it is not changed if there is an error.
+        file_tensors: State dict of a segmentation model, ours or torchvision's (recognized by the
+            prefix "backbone."), or of a classification model.
+        source: Origin of the file, for messages.
+        new_classifier: Also accept a file with another number of classes, without its classifier
+            (see `Segmenter.list_classifier_paths`), or of image channels, with `adapt_channels`.
 
     Raises:
-        WeightsError: Another architecture, number of classes or of picture channels.
+        WeightsError: The architecture, number of classes or number of image channels differs.
     """
     whole = any(name.startswith("backbone.") for name in file_tensors)
     file_names = {_rename(name, whole): name for name in file_tensors}
@@ -90,14 +93,14 @@ def fit_tensors(
     own = model.state_dict()
     if new_classifier:
         _adapt_first_conv(own, tensors)
-    # Files from before torch 0.4.1 do not count batches; nothing here uses the count.
+    # Files from before torch 0.4.1 have no num_batches_tracked, which is not used here.
     missing = [
         name for name in own if name not in tensors and not name.endswith("num_batches_tracked")
     ]
     unknown = [name for name in tensors if name not in own]
     shared = [name for name in own if name in tensors]
     reshaped = [name for name in shared if tensors[name].shape != own[name].shape]
-    classifier = set(list_classifier_modules(model))
+    classifier = set(model.list_classifier_paths())
     resized = [
         name
         for name in reshaped
@@ -106,40 +109,33 @@ def fit_tensors(
     replaced = {find_owner(name) for name in resized}
     per_class = [name for name in shared if find_owner(name) in replaced]
     optional = ("auxiliary_head.",) if whole else ("head.", "auxiliary_head.", *_CLASSIFIERS)
-    _refuse_misfits(
-        model,
-        source,
-        {
-            "have another shape": [name for name in reshaped if name not in resized],
-            "are not in the file": [name for name in missing if not name.startswith(optional)],
-            "are unknown to the model": [name for name in unknown if not name.startswith(optional)],
-        },
-        fitting=[
-            name
-            for name in shared
-            if name not in reshaped and not name.endswith("num_batches_tracked")
-        ],
-    )
+    misfits = {
+        "have another shape": [name for name in reshaped if name not in resized],
+        "are not in the file": [name for name in missing if not name.startswith(optional)],
+        "are unknown to the model": [name for name in unknown if not name.startswith(optional)],
+    }
+    same = [n for n in shared if n not in reshaped and not n.endswith("num_batches_tracked")]
+    _check_misfits(model, source, misfits, fitting=same)
     num_file_classes = tensors[resized[0]].shape[0] if resized else None
     if num_file_classes is not None and not new_classifier:
         raise WeightsError(
-            f"{source} was made for {num_file_classes} classes, this {model.name} has "
-            f"{model.num_classes}. Build the model with num_classes={num_file_classes}, or start "
-            "from the file with --init, which gives the model a new classifier."
+            f"{source} has {num_file_classes} classes, but this {model.name} has "
+            f"{model.num_classes}. Build the model with num_classes={num_file_classes}, or use "
+            "--init, which gives the model a new classifier."
         )
     fitting = {name: tensors[name] for name in shared if name not in per_class}
     model.load_state_dict(fitting, strict=False)
-    left = [file_names[name] for name in unknown + per_class]
-    return LoadedWeights(list(fitting), left, missing + per_class, num_file_classes)
+    unexpected = [file_names[name] for name in unknown + per_class]
+    return LoadedWeights(list(fitting), unexpected, missing + per_class, num_file_classes)
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """Return a first convolution for pictures of another number of channels.
+    """Adapt the weight of a first convolution to another number of image channels.
 
-    A picture whose channels are all equal gives what it gave before. With more channels, channel i
-    gets the filter of channel i modulo the old number, divided by how many channels share it; with
-    fewer, each gets the sum of all filters divided by the new number. So one grey channel is seen
-    as a grey picture in red, green and blue, and a fourth channel beside those shares red's filter.
+    The output for an image with equal channels does not change. With more channels, channel i gets
+    the filter of channel i modulo the old number, divided by the number of channels that share the
+    filter; with fewer, each gets the sum of all filters divided by the new number. One grey channel
+    is treated like a grey RGB image, and a fourth channel shares the filter of red.
 
     Shapes:
         weight: float (out_channels, old in_channels, height, width)
@@ -153,7 +149,7 @@ def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def _adapt_first_conv(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    name = next(iter(own))  # every backbone begins with the convolution that reads the picture
+    name = next(iter(own))  # every backbone starts with the convolution that reads the image
     if name in tensors and tensors[name].ndim == 4:
         shape, needed = tensors[name].shape, own[name].shape
         if shape[1] != needed[1] and (shape[0], *shape[2:]) == (needed[0], *needed[2:]):
@@ -173,7 +169,7 @@ def _rename(file_name: str, whole: bool) -> str:
     return file_name
 
 
-def _refuse_misfits(
+def _check_misfits(
     model: Segmenter, source: str, misfits: dict[str, list[str]], *, fitting: Collection[str]
 ) -> None:
     found = [
@@ -184,6 +180,6 @@ def _refuse_misfits(
     if found:
         raise WeightsError(
             f"{source} does not fit {model.name}: {'; '.join(found)}. Expected weights of the same "
-            "architecture and options (only the classifier may be for another number of classes); "
-            "give the model that the file was made for, or another file."
+            "architecture and options (only the number of classes may differ); choose the model of "
+            "the file, or another file."
         )

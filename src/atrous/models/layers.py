@@ -1,4 +1,4 @@
-"""The small layers that all systems are made of."""
+"""Layers shared by all models."""
 
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -12,18 +12,18 @@ from torch.overrides import TorchFunctionMode
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that also trains where a channel has a single value.
+    """Batch norm that also trains on a single value per channel.
 
-    One picture in a batch leaves one value per channel after image pooling, and a single value has
-    no variance: `nn.BatchNorm2d` raises there. This one normalises such a value with its running
-    statistics, and does not update them.
+    After image pooling, a batch of one image has one value per channel, which has no variance:
+    `nn.BatchNorm2d` raises an error. This layer normalizes it with the running statistics, and
+    does not update them.
 
     Shapes:
         features: float (batch, channels, H, W); the result has the same shape.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalise the features over batch and place."""
+        """Normalize the features over batch and positions."""
         if self.training and features.numel() == features.shape[1]:
             return F.batch_norm(
                 features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
@@ -34,14 +34,14 @@ class BatchNorm2d(nn.BatchNorm2d):
 def build_norm(
     norm: str, channels: int, *, eps: float = 1e-5, momentum: float = 0.1
 ) -> nn.BatchNorm2d | nn.GroupNorm:
-    """Make a normalisation layer.
+    """Build a normalization layer.
 
     Args:
-        norm: "batch", or "group" for GroupNorm (arXiv:1803.08494), which does not care how many
-            pictures a batch has. It has 32 groups, or the most that divide both 32 and `channels`.
+        norm: "batch", or "group" for GroupNorm (arXiv:1803.08494), which does not depend on the
+            batch size. The number of groups is the largest divisor of both 32 and `channels`.
         channels: Channels of the features.
         eps: Added to the variance.
-        momentum: Share of the batch in the running statistics (batch norm only).
+        momentum: Weight of the batch in the running statistics (batch norm only).
     """
     if norm == "batch":
         return BatchNorm2d(channels, eps=eps, momentum=momentum)
@@ -57,16 +57,16 @@ def conv_norm_relu(
     dilation: int = 1,
     separable: bool = False,
 ) -> nn.Sequential:
-    """Make a convolution that keeps height and width, its normalisation and a ReLU.
+    """Build a convolution that keeps height and width, a normalization layer and a ReLU.
 
     Args:
-        in_channels: Channels that come in.
-        out_channels: Channels that come out.
-        kernel_size: Side of the filter, odd.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Kernel size, odd.
         norm: "batch" or "group".
-        dilation: Spacing of the taps.
-        separable: Take a depthwise convolution of this size, its normalisation and a ReLU, then
-            a 1x1 convolution in its place (arXiv:1802.02611, section 3.1).
+        dilation: Dilation of the kernel.
+        separable: Use a depthwise convolution, a normalization layer and a ReLU, followed by a
+            1x1 convolution (arXiv:1802.02611, section 3.1).
     """
     padding = dilation * (kernel_size // 2)
     if separable:
@@ -94,7 +94,7 @@ def conv_norm_relu(
 
 
 def init_he(module: nn.Module) -> None:
-    """Draw the weights of all convolutions as He et al. do for ReLUs; biases become 0.
+    """Initialize all convolutions for ReLUs (He et al.), with biases of 0.
 
     Source: He et al. 2015, arXiv:1502.01852, section 2.2.
     """
@@ -129,7 +129,7 @@ def on_meta_device() -> Iterator[None]:
 
 
 def match_memory_format(features: Tensor, like: Tensor) -> Tensor:
-    """Return features as channels_last if `like` is, so that joining them stays fast."""
+    """Return features in channels_last if `like` is, so that concatenation is fast."""
     if like.is_contiguous(memory_format=torch.channels_last):
         return features.contiguous(memory_format=torch.channels_last)
     return features
@@ -141,9 +141,9 @@ def upsample(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
 
 
 def crop(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
-    """Cut features to a height and width, from the top left.
+    """Crop features to a height and width, from the top left.
 
-    In an export this goes by index, because a slice would bind it to odd or to even sizes.
+    Exports use indices, because a slice would specialize on odd or even sizes.
     """
     height, width = size_hw
     if not torch.compiler.is_exporting():

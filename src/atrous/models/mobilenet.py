@@ -1,11 +1,11 @@
-"""MobileNetV3-Large backbone with a chosen output stride."""
+"""MobileNetV3-Large backbone with a configurable output stride."""
 
 from functools import partial
 
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_large
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone
 from atrous.models.layers import build_norm
 
 
@@ -13,18 +13,18 @@ class MobileNetV3Large(Backbone):
     """Torchvision's MobileNetV3-Large without its classifier, dilated.
 
     At output stride 16 it is torchvision's `mobilenet_v3_large(dilated=True)`, where the depthwise
-    convolution that lost its stride is dilated too. At 8 the stage before also loses its stride, by
-    the convention of the ResNets: the convolution that carried it keeps its dilation, all after it
-    have twice theirs. So features at 8, every second one taken, equal those at 16; those at 32 (the
-    network of the paper, as trained on ImageNet) are close but not equal.
+    convolution that loses its stride is also dilated. At 8, the stage before loses its stride as in
+    the ResNets: the strided convolution keeps its dilation, and all later ones are dilated twice as
+    much. Every second feature at stride 8 equals a feature at 16; features at 32 (the network of
+    the paper, as trained on ImageNet) are close but not equal.
 
     Args:
-        output_stride: Picture pixels per cell of the last feature map: 8, 16 or 32.
+        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
         norm: "batch" or "group".
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
 
     Shapes:
-        image: float (batch, in_channels, H, W), normalised
+        image: float (batch, in_channels, H, W), normalized
         returns: maps of 16, 24, 40, 112 and 960 channels
 
     Source: Howard et al. 2019, arXiv:1905.02244, table 1.

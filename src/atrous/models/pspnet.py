@@ -5,18 +5,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import conv_norm_relu, match_memory_format, upsample
 
 BINS = (1, 2, 3, 6)
-"""Cells per side of the grids that the picture is averaged over; of the paper."""
+"""Bins per side of the pooling grids, as in the paper."""
 
 
 class PyramidPooling(nn.Module):
-    """Means over coarse grids, each projected and upsampled, beside the features themselves.
+    """Means over coarse grids, projected, upsampled and concatenated with the features.
 
     Args:
-        in_channels: Channels of the features; each grid is projected to a quarter of them.
+        in_channels: Channels of the features; each level is projected to a quarter of them.
         norm: "batch" or "group".
 
     Shapes:
@@ -33,7 +33,7 @@ class PyramidPooling(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Compute all views and join them to the features."""
+        """Compute all levels and concatenate them with the features."""
         size_hw = features.shape[-2:]
         views = [
             upsample(view(average_bins(features, num_bins)), size_hw)
@@ -42,14 +42,14 @@ class PyramidPooling(nn.Module):
         return torch.cat([features, *views], dim=1)
 
 
-class PSPNetHead(nn.Sequential):
+class PSPNetHead(Head, nn.Sequential):
     """Pyramid pooling on the last feature map, a 3x3 convolution and the classifier.
 
-    The paper's backbone is a ResNet dilated to output stride 8, trained with the auxiliary head;
-    both are options here. Channels and dropout are those of its authors' code.
+    The backbone of the paper is a ResNet with output stride 8, trained with an auxiliary head; both
+    are options here. Channels and dropout are those of the authors' code.
 
     Args:
-        backbone: Gives the features.
+        backbone: Computes the features.
         num_classes: Channels of the logits.
         norm: "batch" or "group".
 
@@ -60,6 +60,8 @@ class PSPNetHead(nn.Sequential):
     Source: Zhao et al. 2016, arXiv:1612.01105.
     """
 
+    classifier_paths = ("5",)
+
     def __init__(self, backbone: Backbone, num_classes: int, *, norm: str) -> None:
         in_channels = backbone.channels[-1]
         super().__init__(
@@ -68,6 +70,7 @@ class PSPNetHead(nn.Sequential):
             nn.Dropout2d(0.1),
             nn.Conv2d(in_channels // 4, num_classes, 1),
         )
+        self.input_stages = (len(backbone.channels) - 1,)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the logits at the output stride."""
@@ -75,10 +78,10 @@ class PSPNetHead(nn.Sequential):
 
 
 def average_bins(features: Tensor, num_bins: int) -> Tensor:
-    """Average over a grid of bins, which overlap where the size is no multiple of their number.
+    """Average over a grid of bins, which overlap if the size is not a multiple of their number.
 
-    This is adaptive average pooling as two matrix products: their gradient is deterministic on a
-    GPU too, and an exported model takes any size.
+    This is adaptive average pooling as two matrix products, whose gradient is deterministic on a
+    GPU, and which can be exported for any size.
 
     Shapes:
         features: float (batch, channels, H, W)

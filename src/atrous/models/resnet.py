@@ -1,10 +1,10 @@
-"""ResNet backbones with a chosen output stride."""
+"""ResNet backbones with a configurable output stride."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone
 from atrous.models.layers import build_norm
 
 
@@ -12,10 +12,10 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (ResNet-18 and -34).
 
     Args:
-        in_channels: Channels that come in.
-        width: Channels inside; `width * expansion` come out.
+        in_channels: Channels of the input.
+        width: Channels inside the block; the output has `width * expansion`.
         stride: Stride of the first 3x3 convolution and of the shortcut.
-        dilations: Dilation of the 3x3 convolution that carries the stride, and of one after it.
+        dilations: Dilation of the strided 3x3 convolution, and of the one after it.
         norm: "batch" or "group".
     """
 
@@ -74,27 +74,26 @@ class Bottleneck(nn.Module):
 class ResNet(Backbone):
     """ResNet whose last stages keep their resolution: stride is replaced by dilation.
 
-    The modules have torchvision's names, so its weights load. So is its convention: in a stage that
-    lost its stride, the convolution that carried it keeps the dilation of the stage before, and all
-    after it are dilated. Thus the features at output stride 8, every second one taken, are exactly
-    those at 16.
+    Module names are those of torchvision, so its weights can be loaded. So is the convention: in a
+    stage that loses its stride, the strided convolution keeps the dilation of the stage before, and
+    all later ones are dilated. Every second feature at output stride 8 equals a feature at 16.
 
-    With a `multi_grid` other than (1, 1, 1), block i of layer4 has dilation `multi_grid[i]` times
-    the rate of the stage in all its 3x3 convolutions, the first block too, as in the paper: rates
-    2 * (1, 2, 4) at output stride 16. ResNet-18, which has two blocks there, uses the first two.
+    With a `multi_grid` other than (1, 1, 1), all 3x3 convolutions of block i of layer4 have
+    `multi_grid[i]` times the rate of the stage, as in the paper: rates 2 * (1, 2, 4) at output
+    stride 16. ResNet-18 and -34 use as many of them as they have blocks.
 
     Args:
         depth: 18, 34, 50 or 101.
-        output_stride: Picture pixels per cell of the last feature map: 8, 16 or 32.
+        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
         multi_grid: Unit rates of the three blocks of layer4.
         norm: "batch", or "group" for GroupNorm of 32 groups.
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
 
     Attributes:
-        depth: As given.
+        depth: Number of layers.
 
     Shapes:
-        image: float (batch, in_channels, H, W), normalised
+        image: float (batch, in_channels, H, W), normalized
         returns: five maps: after the stem (stride 2), layer1 (4), layer2, layer3 and layer4
 
     Source: He et al. 2015, arXiv:1512.03385; Chen et al. 2017, arXiv:1706.05587, section 3.1.
@@ -146,17 +145,17 @@ def build_stage(
     norm: str,
     multi_grid: Sequence[int] = (1, 1, 1),
 ) -> nn.Sequential:
-    """Make one stage of a ResNet, or a further copy of its last.
+    """Build one stage of a ResNet, or a further copy of the last stage.
 
-    Stage s brings the stride to 2^(s+1). Where that exceeds the output stride, the convolutions
-    have the rate 2^(s+1) / output_stride instead: at output stride 16 stages 4 to 7 have the rates
-    2, 4, 8 and 16; at 8 stages 3 to 7 have 2, 4, 8, 16 and 32; at 256 all have 1.
+    Stage s has stride 2^(s+1). If that exceeds the output stride, its convolutions have the rate
+    2^(s+1) / output_stride instead: at output stride 16, stages 4 to 7 have the rates 2, 4, 8 and
+    16; at 8, stages 3 to 7 have 2, 4, 8, 16 and 32; at 256, all have 1.
 
     Args:
-        depth: Of the ResNet: 18, 34, 50 or 101.
-        stage: 1-4; from 5 on, the blocks and widths of stage 4 again, which come to it from a
-            stage of its own width and so need no weights in the shortcut.
-        output_stride: Picture pixels per cell that the network stops at.
+        depth: Depth of the ResNet: 18, 34, 50 or 101.
+        stage: Number of the stage; those from 5 on are copies of stage 4 whose input has the width
+            of the output, so that the shortcut has no weights.
+        output_stride: Output stride of the network.
         norm: "batch" or "group".
         multi_grid: Factors on the rate of the stage, one per block.
 
@@ -169,7 +168,7 @@ def build_stage(
     dilations = [(rate_before, rate)] + [(rate, rate)] * (num_blocks - 1)
     if tuple(multi_grid) != (1, 1, 1):
         dilations = [(unit * rate, unit * rate) for unit in multi_grid[:num_blocks]]
-    # The maximum pooling after the stem, not stage 1, makes stride 4.
+    # The max pooling after the stem has the stride of stage 1.
     first_stride = 1 if stage == 1 or rate > 1 else 2
     out_channels = width * block.expansion
     in_channels = 64 if stage == 1 else out_channels // (2 if stage <= 4 else 1)
@@ -212,7 +211,7 @@ def _build_shortcut(
 
 
 def init_resnet(module_of_blocks: nn.Module) -> None:
-    """Draw weights so that every block starts as its shortcut: steadier training from scratch."""
+    """Initialize weights so that every block starts as its shortcut, for stable training."""
     for module in module_of_blocks.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""The model that every variant is: a backbone, a head, logits at the picture's size."""
+"""The segmentation model: a backbone, a head, and logits at the size of the image."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.errors import ConfigError
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import crop, upsample
 
 if TYPE_CHECKING:
@@ -16,25 +16,24 @@ if TYPE_CHECKING:
 
 
 class Segmenter(nn.Module):
-    """A network that says for every pixel of a picture which class it is.
+    """A network that computes class logits for every pixel of an image.
 
-    Made by `build_model` or `load_model`.
+    Built by `build_model` or `load_model`.
 
     Args:
-        backbone: Turns the picture into feature maps.
-        head: Turns the list of feature maps into logits at its own stride. One whose logits go a
-            row or column beyond an odd size says so: `overshoots = True`.
-        auxiliary_head: Turns the feature maps into more logits, for the auxiliary loss; or None.
+        backbone: Computes feature maps of the image.
+        head: Computes logits of the feature maps, at its own stride.
+        auxiliary_head: Computes the logits of the auxiliary loss; or None.
         name: Name of the variant.
-        options: What `build_model` was given, with its defaults; plain values that JSON can hold.
+        options: All options of `build_model`, as values that JSON can hold.
 
     Attributes:
         num_classes: Channels of the logits.
-        in_channels: Channels of the picture.
-        card: What the weights file knew of the classes and pictures; None if from no file.
+        in_channels: Channels of the image.
+        card: Classes and preprocessing of the weights file; None without a file.
 
     Shapes:
-        image: float (batch, in_channels, H, W), normalised; H and W from 32 up, odd ones too
+        image: float (batch, in_channels, H, W), normalized; H and W of at least 32, also odd
         returns: logits, float (batch, num_classes, H, W)
     """
 
@@ -59,14 +58,14 @@ class Segmenter(nn.Module):
         self.in_channels: int = options.get("in_channels", 3)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Compute the logits at the picture's size."""
+        """Compute the logits at the size of the image."""
         return self.resize_logits(self.head(self.backbone(image)), image)
 
     def compute_training_logits(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the main logits and, if the model has an auxiliary head, its logits.
+        """Compute the logits of the head and of the auxiliary head, if there is one.
 
         Shapes:
-            image: float (batch, in_channels, H, W), normalised
+            image: float (batch, in_channels, H, W), normalized
             returns: two floats (batch, num_classes, H, W), or one and None
         """
         features = self.backbone(image)
@@ -75,8 +74,22 @@ class Segmenter(nn.Module):
             return logits, None
         return logits, _resize_logits(self.auxiliary_head(features), image)
 
+    def list_classifier_paths(self) -> list[str]:
+        """Return the paths of the modules whose weights depend on the number of classes.
+
+        Example:
+            >>> build_model("deeplabv3_report").list_classifier_paths()
+            ['head.classifier', 'head.classifier_norm']
+        """
+        return [
+            f"{name}.{path}"
+            for name, head in (("head", self.head), ("auxiliary_head", self.auxiliary_head))
+            if isinstance(head, Head)
+            for path in head.classifier_paths
+        ]
+
     def resize_logits(self, logits: Tensor, image: Tensor) -> Tensor:
-        """Bring the head's logits to the height and width of a picture."""
+        """Resize the head's logits to the height and width of an image."""
         if getattr(self.head, "overshoots", False):
             logits = crop(logits, image.shape[-2:])
         return _resize_logits(logits, image)
@@ -85,34 +98,34 @@ class Segmenter(nn.Module):
     def sample_probs(
         self, image: Tensor, *, num_samples: int = 40, seed: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Draw predictions with dropout on, and return their mean and how far they disagree.
+        """Sample predictions with dropout, and return their mean and uncertainty.
 
-        Monte-Carlo dropout: all else is as in evaluation. Made for Bayesian SegNet; any model with
-        dropout can be asked. The same seed gives the same samples on the same device, and torch's
-        own random state stays as it is.
+        Monte-Carlo dropout: everything else is in evaluation mode. It is meant for Bayesian SegNet,
+        but works for every model with dropout. Samples are reproducible for a seed and device, and
+        the global random state does not change.
 
         Args:
-            image: Normalised pictures.
-            num_samples: Forward passes; the paper finds that 6 beat a single pass without dropout
-                and that about 40 settle.
-            seed: Of the dropout.
+            image: Normalized images.
+            num_samples: Number of forward passes; in the paper, 6 are better than one pass without
+                dropout, and about 40 are enough.
+            seed: Dropout seed.
 
         Returns:
             The mean probabilities, and the uncertainty: the variance of a class's probability over
-            the samples, averaged over the classes; 0 where all agree, below 0.25.
+            the samples, averaged over the classes; between 0 and 0.25.
 
         Shapes:
-            image: float (batch, in_channels, H, W), normalised
+            image: float (batch, in_channels, H, W), normalized
             returns: float (batch, num_classes, H, W) and (batch, H, W)
 
         Raises:
-            ConfigError: The model has no dropout, or `num_samples` is below 2.
+            ConfigError: The model has no dropout, or `num_samples` is less than 2.
 
         Source: Kendall et al. 2015, arXiv:1511.02680, section 3 and figure 3.
         """
         if num_samples < 2:
             raise ConfigError(
-                f"num_samples must be at least 2 to have a variance, got {num_samples}."
+                f"num_samples must be at least 2 to compute a variance, got {num_samples}."
             )
         devices = [image.device] if image.device.type == "cuda" else []
         self.require_dropout()
@@ -128,15 +141,15 @@ class Segmenter(nn.Module):
         return mean, squares.mean(1) / num_samples
 
     def require_dropout(self) -> None:
-        """Refuse a model that would give the same sample every time.
+        """Check that the model has dropout.
 
         Raises:
-            ConfigError: It has no dropout.
+            ConfigError: It does not.
         """
         if not any(self._iterate_dropouts()):
             raise ConfigError(
-                f"{self.name} has no dropout to draw samples with. Train bayesian_segnet, or a "
-                "model whose option dropout is above 0."
+                f"{self.name} has no dropout, so all samples would be equal. Train "
+                "bayesian_segnet, or a model whose option dropout is above 0."
             )
 
     def _iterate_dropouts(self) -> Iterator[nn.Module]:
@@ -144,7 +157,7 @@ class Segmenter(nn.Module):
 
     @contextmanager
     def _dropout_alone(self) -> Iterator[None]:
-        """Put the dropout into training mode and all else into evaluation mode, for a while."""
+        """Put dropout into training mode and everything else into evaluation mode."""
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
@@ -160,6 +173,6 @@ _DROPOUTS = (nn.Dropout, nn.Dropout2d)
 
 
 def _resize_logits(logits: Tensor, image: Tensor) -> Tensor:
-    # Under autocast the small logits become float32: the steps of bfloat16 would show when resized.
+    # Under autocast, resizing in bfloat16 would be visible, so the logits become float32 before.
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return upsample(precise, image.shape[-2:])

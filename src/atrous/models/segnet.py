@@ -5,23 +5,23 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from atrous.models.interfaces import Head
 from atrous.models.layers import build_norm, init_he, match_memory_format
 from atrous.models.vgg import VGG16
 
 
-class SegNetHead(nn.Module):
-    """The encoder's mirror image: what it pooled is put back where its maximum was.
+class SegNetHead(Head):
+    """The decoder of SegNet, which mirrors the encoder and unpools with its max-pooling indices.
 
-    Each stage of the decoder unpools by the indices of the encoder's pooling and has as many
-    convolutions as the stage of VGG16 that it mirrors; the last convolution gives the logits. The
-    indices are found anew from the encoder's maps.
+    Each decoder stage has as many convolutions as the corresponding stage of VGG16; the last
+    convolution computes the logits. The indices are recomputed from the encoder's feature maps.
 
-    In Bayesian SegNet dropout follows the three deepest stages of encoder and decoder, as in the
-    authors' published network («central encoder and decoder units» in the paper); at use,
-    `Segmenter.sample_probs` draws from it.
+    In Bayesian SegNet, dropout follows the three deepest stages of encoder and decoder, as in the
+    authors' published network ("central encoder and decoder units" in the paper). Predictions are
+    sampled with `Segmenter.sample_probs`.
 
     Args:
-        backbone: VGG16, built with the same dropout.
+        backbone: VGG16, with the same dropout.
         num_classes: Channels of the logits.
         norm: "batch" or "group".
         dropout: 0 in SegNet, 0.5 in Bayesian SegNet.
@@ -33,10 +33,13 @@ class SegNetHead(nn.Module):
     Source: Badrinarayanan et al. 2015, arXiv:1511.00561; Kendall et al. 2015, arXiv:1511.02680.
     """
 
+    classifier_paths = ("stages.4.3",)
+
     def __init__(
         self, backbone: VGG16, num_classes: int, *, norm: str, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        self.input_stages = tuple(range(len(backbone.channels)))
         self.dropout = nn.Dropout(dropout)
         self.stages = nn.ModuleList()
         for stage in reversed(range(len(backbone.channels))):
@@ -54,7 +57,7 @@ class SegNetHead(nn.Module):
         init_he(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Compute the logits at the picture's size."""
+        """Compute the logits at the size of the image."""
         pooled = [F.max_pool2d(stage, 2, ceil_mode=True, return_indices=True) for stage in features]
         decoded = self.dropout(pooled[-1][0])
         for stage, encoded, (_, indices) in zip(
@@ -65,13 +68,13 @@ class SegNetHead(nn.Module):
 
 
 def unpool(pooled: Tensor, indices: Tensor, *, like: Tensor) -> Tensor:
-    """Put each value where the maximum was, and 0 elsewhere.
+    """Put each value at the position of its maximum, and 0 elsewhere.
 
-    A scatter, because `nn.MaxUnpool2d` is not deterministic on a GPU.
+    Uses scatter, because `nn.MaxUnpool2d` is not deterministic on a GPU.
 
     Shapes:
         pooled, indices: float and int64 (batch, channels, ceil(H/2), ceil(W/2))
-        like: (batch, channels, H, W), what was pooled
+        like: (batch, channels, H, W), the input of the pooling
         returns: float (batch, channels, H, W)
     """
     flat = pooled.new_zeros(like.shape).flatten(2)
@@ -80,7 +83,7 @@ def unpool(pooled: Tensor, indices: Tensor, *, like: Tensor) -> Tensor:
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
-    """Make them as VGG16 has them, with a bias."""
+    """Build the layers of VGG16, with a bias."""
     return [
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
         build_norm(norm, out_channels),

@@ -1,4 +1,4 @@
-"""U-Net, as in the paper and with a ResNet as encoder."""
+"""U-Net as in the paper, and with a ResNet as encoder."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone, Head
 from atrous.models.layers import conv_norm_relu, crop, init_he
 
 
 class UNetEncoder(Backbone):
-    """The contracting path: five times two 3x3 convolutions, maximum pooling between them.
+    """The contracting path: five times two 3x3 convolutions, with max pooling in between.
 
     Args:
         norm: "batch" or "group".
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
 
     Shapes:
-        image: float (batch, in_channels, H, W), normalised
-        returns: maps of 64, 128, 256, 512 and 1024 channels, the first at the picture's size
+        image: float (batch, in_channels, H, W), normalized
+        returns: maps of 64, 128, 256, 512 and 1024 channels, the first at the size of the image
 
     Source: Ronneberger et al. 2015, arXiv:1505.04597, figure 1.
     """
@@ -44,15 +44,15 @@ class UNetEncoder(Backbone):
         return features
 
 
-class UNetHead(nn.Module):
-    """The expanding path: up-convolution, the encoder's map beside it, two 3x3 convolutions.
+class UNetHead(Head):
+    """The expanding path: up-convolution, concatenation with the encoder's map, two convolutions.
 
-    Departures from the paper: convolutions are padded, so that the logits have the picture's size,
-    and normalised (the paper's have biases instead). Pooling rounds odd sizes up, and the
-    up-convolved map is cut to the encoder's, where the paper cuts the encoder's.
+    Differences from the paper: convolutions are padded, so that the logits have the size of the
+    image, and normalized (in the paper, they have biases). Pooling rounds odd sizes up, and the
+    upsampled map is cropped to the encoder's, where the paper crops the encoder's.
 
     Args:
-        backbone: Gives the features; each has twice the channels of the one before.
+        backbone: Computes the features; each map has twice the channels of the one before.
         num_classes: Channels of the logits.
         norm: "batch" or "group".
         dropout: Dropout at the end of the contracting path.
@@ -66,6 +66,7 @@ class UNetHead(nn.Module):
 
     def __init__(self, backbone: Backbone, num_classes: int, *, norm: str, dropout: float) -> None:
         super().__init__()
+        self.input_stages = tuple(range(len(backbone.channels)))
         widths = backbone.channels[-2::-1]
         self.dropout = nn.Dropout(dropout)
         self.ups = nn.ModuleList(
@@ -76,7 +77,7 @@ class UNetHead(nn.Module):
         init_he(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Compute the logits at the picture's size."""
+        """Compute the logits at the size of the image."""
         *skips, deepest = features
         decoded = self.dropout(deepest)
         for up, stage, skip in zip(self.ups, self.stages, reversed(skips), strict=True):
@@ -85,11 +86,11 @@ class UNetHead(nn.Module):
         return self.classifier(decoded)
 
 
-class UNetResNetHead(nn.Module):
+class UNetResNetHead(Head):
     """The expanding path on a ResNet, as in segmentation-models-pytorch.
 
-    Five times: nearest upsampling, the encoder's map beside it (none the last time), two 3x3
-    convolutions. The classifier is a 3x3 convolution.
+    Five times: nearest-neighbour upsampling, concatenation with the encoder's map (except for the
+    last time), two 3x3 convolutions. The classifier is a 3x3 convolution.
 
     Args:
         backbone: A ResNet of output stride 32.
@@ -98,7 +99,7 @@ class UNetResNetHead(nn.Module):
 
     Shapes:
         features: the backbone's maps
-        returns: logits, float (batch, num_classes, H, W), one row or column more for odd sizes
+        returns: logits, float (batch, num_classes, H, W), one row or column larger for odd sizes
     """
 
     overshoots = True
@@ -106,6 +107,7 @@ class UNetResNetHead(nn.Module):
 
     def __init__(self, backbone: Backbone, num_classes: int, *, norm: str) -> None:
         super().__init__()
+        self.input_stages = tuple(range(len(backbone.channels)))
         *skips, deepest = backbone.channels
         self.stages = nn.ModuleList(
             _two_convs(before + skip, width, norm)
@@ -116,7 +118,7 @@ class UNetResNetHead(nn.Module):
         self.classifier = nn.Conv2d(self.widths[-1], num_classes, 3, padding=1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Compute the logits at the picture's size."""
+        """Compute the logits at the size of the image."""
         *skips, decoded = features
         *inner, last = self.stages
         for stage, skip in zip(inner, reversed(skips), strict=True):

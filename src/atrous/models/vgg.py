@@ -2,24 +2,24 @@
 
 from torch import Tensor, nn
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone
 from atrous.models.layers import build_norm, init_he
 
 
 class VGG16(Backbone):
-    """The 13 convolutions of VGG16, in five stages with maximum pooling between them.
+    """The 13 convolutions of VGG16, in five stages with max pooling in between.
 
-    The modules have the names of torchvision's `vgg16_bn`, so its weights load. The pooling rounds
+    Module names are those of torchvision's `vgg16_bn`, so its weights can be loaded. Pooling rounds
     odd sizes up, where torchvision rounds down.
 
     Args:
         norm: "batch" or "group".
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         dropout: Dropout after the third and the fourth pooling; 0 in VGG.
 
     Shapes:
-        image: float (batch, in_channels, H, W), normalised
-        returns: the last map of each stage, before it is pooled
+        image: float (batch, in_channels, H, W), normalized
+        returns: the last map of each stage, before pooling
 
     Source: Simonyan and Zisserman 2014, arXiv:1409.1556, table 1, column D.
     """

@@ -1,4 +1,4 @@
-"""Weights in and out: our own files, torchvision's files, published weights."""
+"""Loading and saving weights: our files, torchvision's files, published weights."""
 
 import argparse
 import pickle
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from atrous.errors import AtrousError, ConfigError, WeightsError
 from atrous.files import write_atomically
+from atrous.model_options import complete_options
 from atrous.models.card import ModelCard
 from atrous.models.fitting import LoadedWeights, fit_tensors
 from atrous.models.layers import on_meta_device
-from atrous.models.options import complete_options
 from atrous.models.segmenter import Segmenter
 from atrous.models.zoo import build_model, find_variant, scale_rates
 
@@ -28,15 +28,15 @@ _COCO_VARIANTS = (
     "fcn_resnet50",
     "fcn_resnet101",
 )
-# Backbones that torchvision has no weights for.
+# Backbones without weights in torchvision.
 _WITHOUT_IMAGENET = ("unet", "xception65")
 
 
 def save_weights(path: Path, model: Segmenter, card: ModelCard) -> None:
-    """Write weights and card as one safetensors file; an older file is replaced at once or not.
+    """Save weights and card as a safetensors file, atomically.
 
     Raises:
-        OSError: The file cannot be written, for instance because the disk is full.
+        OSError: The file cannot be written, for example because the disk is full.
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     content = save(tensors, {METADATA_KEY: card.to_json()})
@@ -44,17 +44,17 @@ def save_weights(path: Path, model: Segmenter, card: ModelCard) -> None:
 
 
 def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -> Segmenter:
-    """Load a trained model, ready for use.
+    """Load a trained model for inference.
 
     Args:
         run_or_file: A run folder (its best weights, or else its last), or a weights file.
-        device: Where the model goes.
+        device: Device of the model.
 
     Returns:
-        The model in eval mode, with `model.card` set.
+        The model in evaluation mode, with `model.card` set.
 
     Raises:
-        WeightsError: No weights there, a damaged file, or one without a card.
+        WeightsError: There are no weights, or the file is damaged or has no card.
 
     Example:
         >>> model = load_model("runs/camvid")  # doctest: +SKIP
@@ -65,7 +65,7 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
     tensors, card = _read_safetensors(path)
     if card is None:
         raise WeightsError(
-            f"{path} does not say which model it belongs to: it was not written by atrous. Build "
+            f"{path} does not contain the name of its model: it was not written by atrous. Build "
             "the model with build_model, then load the file with load_weights."
         )
     try:
@@ -85,7 +85,7 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
 
 
 def load_card(path: Path) -> ModelCard | None:
-    """Read only the card of a weights file; None if it has none.
+    """Load only the card of a weights file; None if it has none.
 
     Raises:
         WeightsError: The file is damaged.
@@ -132,10 +132,10 @@ def check_model(card: ModelCard) -> None:
 
 
 def find_weights(run_or_file: Path) -> Path:
-    """Return the file to load: the path itself, or the best or last weights of a run folder.
+    """Return the weights file: the path itself, or the best or last weights of a run folder.
 
     Raises:
-        WeightsError: There is no such file, or none in the run folder.
+        WeightsError: The file does not exist, or the run folder has none.
     """
     if not run_or_file.is_dir():
         if run_or_file.is_file():
@@ -146,36 +146,39 @@ def find_weights(run_or_file: Path) -> Path:
             return run_or_file / name
     raise WeightsError(
         f"{run_or_file} holds neither best.safetensors nor last.safetensors. They are written at "
-        "the first validation and at the end of training: start the same `atrous train` again to "
-        "go on, or give another run folder or a weights file."
+        "the first validation and at the end of training: run the same `atrous train` again to "
+        "resume, or give another run folder or a weights file."
     )
 
 
 def load_weights(model: Segmenter, file: Path | str) -> LoadedWeights:
-    """Load a file of weights into a model; all that belongs together must fit.
+    """Load a weights file into a model.
 
-    A segmentation model (ours, or torchvision's DeepLabv3 or FCN, plain or inside {"model": …})
-    must fit the whole model; only its auxiliary head may be there without the other having one. A
-    classifier (torchvision's ResNet, MobileNetV3 or VGG16 with batch norm, timm's Xception-65) must
-    fit the whole backbone.
+    The weights of a segmentation model (ours, or torchvision's DeepLabv3 or FCN, plain or inside
+    {"model": …}) must match all of the model except for an auxiliary head. Those of a
+    classification model (torchvision's ResNet, MobileNetV3 or VGG16 with batch norm, timm's
+    Xception-65) must match the backbone.
 
     Args:
-        model: Gets the weights; it is as it was if there is an error.
-        file: A .safetensors file, a run folder, or a state dict that `torch.save` wrote.
+        model: The model; it is not changed if there is an error.
+        file: A .safetensors file, a run folder, or a state dict written by `torch.save`.
+
+    Returns:
+        The loaded, unexpected and missing state-dict keys.
 
     Raises:
-        WeightsError: No such file, a damaged one, or one for another architecture or number of
-            classes; the message names the first tensors that do not fit.
+        WeightsError: The file does not exist, is damaged, or is for another architecture or number
+            of classes; the message names the tensors that do not fit.
     """
     path = find_weights(Path(file))
     return fit_tensors(model, _read_tensors(path), str(path))
 
 
 def init_model_options(name: str, init: str, *, output_stride: int = 16) -> dict[str, Any]:
-    """Return the options of `build_model` that an initialisation needs.
+    """Return the options of `build_model` that initial weights require.
 
-    Only "coco" for the MobileNet needs one: it was trained with rates (12, 24, 36) at output
-    stride 16. (The ResNets were trained with the same rates at stride 8, which are ours.)
+    Only "coco" for MobileNetV3 requires one: it was trained with rates (12, 24, 36) at output
+    stride 16. The ResNets were trained with the same rates at stride 8, which is our default.
     """
     if init == "coco" and name == "deeplabv3_mobilenet_v3_large":
         return {"atrous_rates": scale_rates((12, 24, 36), 16, output_stride)}
@@ -183,21 +186,21 @@ def init_model_options(name: str, init: str, *, output_stride: int = 16) -> dict
 
 
 def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
-    """Start a model from published or own weights.
+    """Load the initial weights of a model.
 
     Args:
-        model: Gets the weights.
+        model: The model.
         init: "none"; "imagenet" (torchvision's backbone); "coco" (torchvision's DeepLabv3 or FCN,
-            21 classes of VOC); or the path of a file or run folder. With "coco" or a path, a model
-            of another number of classes keeps its own new classifier. A model of another number of
-            picture channels gets the first convolution by `fitting.adapt_channels`.
+            21 classes of VOC); or the path of a file or run folder. If the number of classes
+            differs, the model keeps its random classifier. If the number of image channels
+            differs, the first convolution is adapted (`fitting.adapt_channels`).
 
     Returns:
-        What was loaded; None for "none".
+        The loaded, unexpected and missing state-dict keys; None for "none".
 
     Raises:
-        ConfigError: There are no such published weights for this variant.
-        WeightsError: They cannot be fetched or do not fit.
+        ConfigError: There are no such published weights for the variant.
+        WeightsError: The weights cannot be downloaded or do not fit.
     """
     if init == "none":
         return None
@@ -218,26 +221,26 @@ def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
     elif init == "imagenet":
         raise ConfigError(
             f"There are no published ImageNet weights for {name}: torchvision has none for its "
-            f"encoder ({backbone}). Train without (--init none), or give a file (--init PATH)."
+            f"backbone ({backbone}). Use random weights (--init none), or a file (--init PATH)."
         )
     elif name in _COCO_VARIANTS:
         published = get_model_weights(name)["COCO_WITH_VOC_LABELS_V1"]
     else:
         raise ConfigError(
             f"There are no published COCO weights for {name}. They exist for "
-            f"{', '.join(_COCO_VARIANTS)}; --init imagenet works for every backbone but "
+            f"{', '.join(_COCO_VARIANTS)}; --init imagenet works for every backbone except "
             f"{' and '.join(_WITHOUT_IMAGENET)}."
         )
     try:
-        # The cache may hold a file that somebody else put there: its hash is not checked again.
+        # The cache may hold a file from elsewhere: its hash is not checked again.
         return published.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    # A broken download raises RuntimeError (the hash), no network a URLError, which is an OSError.
+    # A corrupt download raises RuntimeError, a missing network URLError, which is an OSError.
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(
-            f"The {init} weights for {name} could not be fetched from {published.url} ({error}). "
-            f"Where there is no network, fetch that file elsewhere and put it into {cache}, or "
-            "pass its path with --init PATH; or train without (--init none)."
+            f"The {init} weights for {name} could not be downloaded from {published.url} "
+            f"({error}). Without a network, download the file on another machine and put it into "
+            f"{cache}, or give its path with --init PATH; or use random weights (--init none)."
         ) from error
 
 
@@ -245,7 +248,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)[0]
     try:
-        # Torchvision's training scripts put their arguments, a Namespace, beside the weights.
+        # Torchvision's training scripts save their arguments, a Namespace, with the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -254,7 +257,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         content = content.get("model", content)
     if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
         raise WeightsError(
-            f"{path} holds no state dict. Expected a dict of tensors by name, or such a dict under "
+            f"{path} is not a state dict. Expected a dict of tensors by name, or such a dict under "
             "the key 'model'; save one with torch.save(model.state_dict(), PATH)."
         )
     return content
@@ -272,7 +275,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
 def _damaged(path: Path, error: Exception) -> WeightsError:
     reason = " ".join(str(error).split())[:200]
     return WeightsError(
-        f"{path} cannot be read as weights: it is damaged, cut short or of another kind "
+        f"{path} cannot be read as weights: it is damaged, truncated or of another format "
         f"({reason}). Expected a .safetensors file, or a state dict written by torch.save; copy or "
         "download it again, or use another weights file of the run."
     )

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from atrous.models.backbone import Backbone
+from atrous.models.interfaces import Backbone
 from atrous.models.layers import build_norm
 
 _EPS = 1e-3
@@ -14,13 +14,13 @@ class XceptionBlock(nn.Module):
     """Three separable convolutions and a shortcut.
 
     Args:
-        in_channels: Channels that come in.
+        in_channels: Channels of the input.
         widths: Channels of the three convolutions.
         stride: Stride of the last of them and of the shortcut.
-        dilation: Spacing of the taps.
+        dilation: Dilation of the kernels.
         norm: "batch" or "group".
-        is_last: Whether this is the last block, which has no shortcut, and a ReLU after each
-            convolution instead of before each separable one.
+        is_last: Whether this is the last block, which has no shortcut, and ReLUs after each
+            convolution instead of before each separable convolution.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class XceptionBlock(nn.Module):
         self.stack = nn.Sequential()
         for number, width in enumerate(widths, start=1):
             if not is_last:
-                # The first one must leave what the shortcut reads as it is.
+                # The first one must not change the input of the shortcut.
                 self.stack.add_module(f"act{number}", nn.ReLU(inplace=number > 1))
             conv = _separable(
                 in_channels, width, stride if number == 3 else 1, dilation, norm, relu=is_last
@@ -50,7 +50,7 @@ class XceptionBlock(nn.Module):
             in_channels = width
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the result, and what enters the last convolution, before its stride."""
+        """Return the output, and the input of the last convolution, before its stride."""
         *first, last = self.stack
         finest = features
         for module in first:
@@ -63,21 +63,21 @@ class XceptionBlock(nn.Module):
 
 
 class Xception65(Backbone):
-    """Aligned Xception: 65 layers, all pooling replaced by separable convolutions with stride.
+    """Aligned Xception: 65 layers, with strided separable convolutions instead of pooling.
 
-    The modules have the names of timm's `xception65`, so its weights load. A block that lost its
-    stride keeps the dilation of the block before, and all after it have twice theirs: features at
-    output stride 8, every second one taken, equal those at 16.
+    Module names are those of timm's `xception65`, so its weights can be loaded. A block that loses
+    its stride keeps the dilation of the block before, and all later ones are dilated twice as much:
+    every second feature at output stride 8 equals a feature at 16.
 
     Args:
-        output_stride: Picture pixels per cell of the last feature map: 8, 16 or 32.
+        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
         norm: "batch" or "group".
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
 
     Shapes:
-        image: float (batch, in_channels, H, W), normalised
-        returns: maps of 128, 256, 728, 1024 and 2048 channels; the first four are taken before the
-            convolution that carries the stride
+        image: float (batch, in_channels, H, W), normalized
+        returns: maps of 128, 256, 728, 1024 and 2048 channels; the first four are the inputs of
+            strided convolutions
 
     Source: Chen et al. 2018, arXiv:1802.02611, section 3.2 and figure 4.
     """

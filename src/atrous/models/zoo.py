@@ -1,12 +1,13 @@
-"""The table of all variants, and how they are built."""
+"""The table of variants, and how they are built."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from atrous.errors import ConfigError, did_you_mean
-from atrous.models.options import complete_options
+from atrous.model_options import complete_options, document_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,14 +23,14 @@ def _import_later(builder: str, *first: Any) -> Callable[..., "nn.Module"]:
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """A backbone or a head.
 
     Attributes:
-        build: Makes it; a backbone takes `in_channels`, a head the backbone and `num_classes`
-            first, and both take `norm` and the options, by name.
-        options: Those of `build_model` that it takes beside these.
-        paper: Where it is described; of a head.
+        build: Builds it: a backbone from the keyword `in_channels`, a head from the backbone and
+            `num_classes`; both also take `norm` and the options as keywords.
+        options: Its other options of `build_model`.
+        paper: Source of a head.
     """
 
     build: Callable[..., "nn.Module"]
@@ -37,60 +38,62 @@ class Part:
     paper: str = ""
 
 
-BACKBONES: dict[str, Part] = {
+BACKBONES: dict[str, Component] = {
     **{
-        f"resnet{depth}": Part(
+        f"resnet{depth}": Component(
             _import_later("resnet:ResNet", depth), ("output_stride", "multi_grid")
         )
         for depth in (18, 34, 50, 101)
     },
-    "mobilenet_v3_large": Part(_import_later("mobilenet:MobileNetV3Large"), ("output_stride",)),
-    "xception65": Part(_import_later("xception:Xception65"), ("output_stride",)),
-    "vgg16_bn": Part(_import_later("vgg:VGG16"), ("dropout",)),
-    "unet": Part(_import_later("unet:UNetEncoder"), ()),
+    "mobilenet_v3_large": Component(
+        _import_later("mobilenet:MobileNetV3Large"), ("output_stride",)
+    ),
+    "xception65": Component(_import_later("xception:Xception65"), ("output_stride",)),
+    "vgg16_bn": Component(_import_later("vgg:VGG16"), ("dropout",)),
+    "unet": Component(_import_later("unet:UNetEncoder"), ()),
 }
-# Those that all atrous systems are offered on; Xception has published weights nowhere that we read.
+# Backbones of every atrous system. Torchvision has no weights for Xception.
 ATROUS_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large")
 
-DEEPLABV3 = Part(
+DEEPLABV3 = Component(
     _import_later("deeplabv3:build_deeplabv3_head"),
     ("atrous_rates", "output_stride", "dropout"),
     "arXiv:1706.05587",
 )
-DEEPLABV3_RESNET = Part(
+DEEPLABV3_RESNET = Component(
     _import_later("deeplabv3:build_deeplabv3_head"),
     (*DEEPLABV3.options, "cascade_blocks", "multi_grid"),
     DEEPLABV3.paper,
 )
-DEEPLABV3PLUS = Part(
+DEEPLABV3PLUS = Component(
     _import_later("deeplabv3plus:DeepLabv3PlusHead"),
     ("atrous_rates", "dropout", "decoder_channels", "separable"),
     "arXiv:1802.02611",
 )
-REPORT = Part(
+REPORT = Component(
     _import_later("deeplabv3_report:DeepLabv3ReportHead"), ("atrous_rates",), "student report"
 )
-FCN = Part(_import_later("fcn:FCNHead"), (), "arXiv:1411.4038")
-PSPNET = Part(_import_later("pspnet:PSPNetHead"), (), "arXiv:1612.01105")
-UNET = Part(_import_later("unet:UNetHead"), ("dropout",), "arXiv:1505.04597")
-UNET_RESNET = Part(_import_later("unet:UNetResNetHead"), (), "arXiv:1505.04597")
-SEGNET = Part(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.00561")
-BAYESIAN_SEGNET = Part(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.02680")
+FCN = Component(_import_later("fcn:FCNHead"), (), "arXiv:1411.4038")
+PSPNET = Component(_import_later("pspnet:PSPNetHead"), (), "arXiv:1612.01105")
+UNET = Component(_import_later("unet:UNetHead"), ("dropout",), "arXiv:1505.04597")
+UNET_RESNET = Component(_import_later("unet:UNetResNetHead"), (), "arXiv:1505.04597")
+SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.00561")
+BAYESIAN_SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.02680")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A line of the table: a head on a backbone.
+    """A row of the table: a head on a backbone.
 
     Attributes:
         head: The head.
         backbone: Name of the backbone.
-        rates: ASPP rates at output stride 16, where none are given.
-        fixed: Options of the parts that the variant sets itself and does not offer.
-        auxiliary: Whether it can have an auxiliary head.
+        rates: Default ASPP rates at output stride 16.
+        fixed: Options of the components with fixed values, which the variant does not have.
+        auxiliary: Whether the variant supports an auxiliary head.
     """
 
-    head: Part
+    head: Component
     backbone: str
     rates: tuple[int, int, int] = (6, 12, 18)
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -98,14 +101,14 @@ class Variant:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Names of all options of the variant."""
+        """Names of the variant's options."""
         names = ["num_classes", "in_channels", "norm"]
         names += ["auxiliary"] if self.auxiliary else []
         names += [*BACKBONES[self.backbone].options, *self.head.options]
         return tuple(name for name in dict.fromkeys(names) if name not in self.fixed)
 
 
-def _on_atrous_backbones(system: str, head: Part) -> dict[str, Variant]:
+def _on_atrous_backbones(system: str, head: Component) -> dict[str, Variant]:
     return {f"{system}_{backbone}": Variant(head, backbone) for backbone in ATROUS_BACKBONES}
 
 
@@ -166,10 +169,10 @@ def model_names() -> list[str]:
 
 
 def find_variant(name: str) -> Variant:
-    """Return a variant by its name.
+    """Return a variant by name.
 
     Raises:
-        ConfigError: There is no such variant; the message names the nearest ones.
+        ConfigError: There is no such variant; the message suggests similar names.
     """
     if name not in VARIANTS:
         raise ConfigError(f"There is no model '{name}'.{did_you_mean(name, VARIANTS)}")
@@ -177,44 +180,28 @@ def find_variant(name: str) -> Variant:
 
 
 def build_model(name: str, **options: Any) -> "Segmenter":
-    """Build a variant with new weights.
+    """Build a variant with random weights.
 
     Args:
         name: One of `model_names()`.
-        **options: Any of these that the variant has, by name:
+        **options: Options of the variant, by name:
 
-            - num_classes (int, 21): Channels of the logits, 1-255.
-            - in_channels (int, 3): Channels of the picture.
-            - norm (str, "batch"): "batch", or "group" for GroupNorm.
-            - auxiliary (bool, False): Add the auxiliary head, which only training uses; not in
-              U-Net and SegNet.
-            - output_stride (int, 16): Picture pixels per cell of the deepest features: 8, 16, 32;
-              up to 256 with cascade_blocks. U-Net and SegNet have their own.
-            - multi_grid (three ints, (1, 1, 1)): Unit rates of the last stage; ResNets only.
-            - atrous_rates (ints, None): Rates of the ASPP in feature cells. None: they follow the
-              output stride, (6, 12, 18) at 16, twice that at 8, half of it at 32; for
-              deeplabv3_report (8, 12, 16) at 16.
-            - cascade_blocks (int, None): Of DeepLabv3 on ResNets. None: the ASPP. 4 to 7: no ASPP,
-              but a cascade that ends with this block; 4 adds none to the dilated ResNet.
-            - dropout (float, 0.5): Before the classifier (ASPP and cascade), at the end of U-Net's
-              contracting path, or within Bayesian SegNet.
-            - decoder_channels (int, 256): Channels of the decoder; DeepLabv3+ only.
-            - separable (bool, False): Depthwise separable 3x3 convolutions in ASPP and decoder;
-              DeepLabv3+ only.
+            {options}
 
     Returns:
         The model, in training mode, on torch's default device.
 
     Raises:
-        ConfigError: An unknown name, option or value, or an option that the variant has not got.
+        ConfigError: An unknown name or option, an invalid value, or an option that the variant
+            does not have.
 
     Example:
         >>> model = build_model("deeplabv3_resnet18", num_classes=11, output_stride=8)
         >>> model(torch.zeros(2, 3, 65, 97)).shape
         torch.Size([2, 11, 65, 97])
     """
-    from atrous.models.backbone import Backbone
     from atrous.models.fcn import FCNHead
+    from atrous.models.interfaces import Backbone
     from atrous.models.segmenter import Segmenter
 
     variant = find_variant(name)
@@ -223,11 +210,13 @@ def build_model(name: str, **options: Any) -> "Segmenter":
     if "atrous_rates" in options and options["atrous_rates"] is None:
         values["atrous_rates"] = scale_rates(variant.rates, 16, options["output_stride"])
 
-    def take(part: Part) -> dict[str, Any]:
-        return {key: values[key] for key in ("norm", *part.options)}
+    def take(component: Component) -> dict[str, Any]:
+        return {key: values[key] for key in ("norm", *component.options)}
 
-    backbone_part = BACKBONES[variant.backbone]
-    backbone = backbone_part.build(in_channels=options["in_channels"], **take(backbone_part))
+    backbone_component = BACKBONES[variant.backbone]
+    backbone = backbone_component.build(
+        in_channels=options["in_channels"], **take(backbone_component)
+    )
     assert isinstance(backbone, Backbone)
     head = variant.head.build(backbone, options["num_classes"], **take(variant.head))
     auxiliary_head = None
@@ -238,21 +227,26 @@ def build_model(name: str, **options: Any) -> "Segmenter":
     return Segmenter(backbone, head, auxiliary_head, name=name, options=options)
 
 
+build_model.__doc__ = inspect.cleandoc(build_model.__doc__ or "").replace(
+    "{options}", document_options(8).lstrip()
+)
+
+
 def scale_rates(rates: Sequence[int], from_stride: int, to_stride: int) -> list[int]:
-    """Return the rates that span the same part of the picture at another output stride."""
+    """Return the rates that cover the same part of the image at another output stride."""
     return [max(1, rate * from_stride // to_stride) for rate in rates]
 
 
 def rebuild_model(model: "Segmenter", **changed_options: Any) -> "Segmenter":
-    """Build the same model with other options and the same weights.
+    """Build a model with other options and the same weights.
 
     Args:
-        model: Stays as it is; the new model shares its weights in memory.
-        **changed_options: Those of `build_model` that leave the weights as they are:
-            output_stride, multi_grid, atrous_rates (as many as before) and dropout.
+        model: The model; it is not changed, and the new model shares its weights in memory.
+        **changed_options: Options of `build_model` that do not change the shapes of weights:
+            output_stride, multi_grid, atrous_rates (of the same number) and dropout.
 
     Raises:
-        ConfigError: An option that the variant has not got, or that changes its weights.
+        ConfigError: The variant does not have an option, or an option changes shapes of weights.
     """
     from atrous.models.layers import on_meta_device
 
@@ -263,23 +257,22 @@ def rebuild_model(model: "Segmenter", **changed_options: Any) -> "Segmenter":
     except RuntimeError as error:
         raise ConfigError(
             f"{model.name} cannot keep its weights with {changed_options}: only output_stride, "
-            "multi_grid, atrous_rates (as many as before) and dropout can change after training."
+            "multi_grid, atrous_rates (the same number) and dropout can change after training."
         ) from error
     rebuilt.card = model.card
     return rebuilt.train(model.training)
 
 
 def set_output_stride(model: "Segmenter", output_stride: int | None) -> "Segmenter":
-    """Return the same model at another output stride, such as 8 to evaluate what 16 trained.
+    """Return a model at another output stride, for example 8 to evaluate a model trained at 16.
 
-    The dilations follow, and so do the ASPP's rates: also those given when it was built are scaled
-    by the ratio of the strides, so that they span the same part of the picture. The new model
-    shares the weights of the old one; at the stride that it has (None where there is none to
-    choose), the model is returned as it is.
+    Dilations and ASPP rates, also given ones, are scaled by the ratio of the strides, so that they
+    cover the same part of the image. The new model shares the weights of the old one. The model
+    itself is returned if it already has the output stride (None for models without the option).
 
     Raises:
-        ConfigError: The output stride is none of 8, 16 and 32 (to 256 in a cascade), or the model
-            has none to choose.
+        ConfigError: The output stride is not 8, 16 or 32 (up to 256 in a cascade), or the model
+            does not have the option.
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 4.1.
     """
@@ -287,8 +280,8 @@ def set_output_stride(model: "Segmenter", output_stride: int | None) -> "Segment
         return model
     if "output_stride" not in model.options:
         raise ConfigError(
-            f"{model.name} has no output stride to choose, got {output_stride}: its decoder comes "
-            "back to the picture's size. Leave the output stride out."
+            f"{model.name} has no option output_stride, got {output_stride}: its decoder returns "
+            "to the size of the image. Remove the output stride."
         )
     changed = rebuild_model(model, output_stride=output_stride)
     rates = model.options.get("atrous_rates")
@@ -300,7 +293,7 @@ def set_output_stride(model: "Segmenter", output_stride: int | None) -> "Segment
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A variant in words and numbers; the parameters are those of 21 classes."""
+    """A variant and its number of parameters with 21 classes."""
 
     name: str
     backbone: str
@@ -309,7 +302,7 @@ class ModelRow:
 
 
 def describe_models() -> list[ModelRow]:
-    """Return a row per variant; nothing is built."""
+    """Describe all variants, without building one."""
     return [
         ModelRow(name, variant.backbone, variant.head.paper, NUM_PARAMETERS[name])
         for name, variant in VARIANTS.items()

@@ -131,7 +131,7 @@ def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -
         batch_size=train.batch_size,
         strides=None if stride is None else (stride, scores.get("output_stride") or stride),
         norm=norm,
-        multi_grid=model.multi_grid or (1, 1, 1) if is_resnet else None,
+        multi_grid=model.multi_grid if is_resnet else None,
         decoder_channels=model.decoder_channels,
         views=_find_views(scores),
         class_weights=recipe.loss.class_weights,

@@ -178,7 +178,7 @@ def _add_segment(
                     f"{did_you_mean(parameter[:60], _PARAMETERS)}"
                 )
         name, kind = service.find(model), choose_kind(format, request.headers.get("accept"))
-        service.check_room()
+        service.check_disk_space()
         with Hold(service.memory) as hold:
             try:
                 content = await read_picture(request, limits, hold)

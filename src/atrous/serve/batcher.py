@@ -58,7 +58,7 @@ class Batcher(Generic[Key, Item, Result]):
         with self._changed:
             return sum(not job.future.cancelled() for job in self._jobs)
 
-    def check_room(self) -> None:
+    def check_disk_space(self) -> None:
         """Refuse work while the queue is full.
 
         Raises:
@@ -84,7 +84,7 @@ class Batcher(Generic[Key, Item, Result]):
         with self._changed:
             if self._stopping:
                 raise NotReadyError("The server is being stopped.")
-            self.check_room()
+            self.check_disk_space()
             self._jobs.append(_Job(key, item, future))
             self._changed.notify()
         return future

@@ -132,7 +132,7 @@ class Service:
             )
         return name
 
-    def check_room(self) -> None:
+    def check_disk_space(self) -> None:
         """Refuse work that could not be done, before a picture is even read.
 
         Raises:
@@ -142,7 +142,7 @@ class Service:
         self.check_loaded()
         if self.state == "stopping":
             raise NotReadyError("The server is being stopped.", 5)
-        self._batcher.check_room()
+        self._batcher.check_disk_space()
 
     def check_loaded(self) -> None:
         """Refuse until all models are there.
@@ -179,7 +179,7 @@ class Service:
             AtrousError: The model could not do it.
         """
         with self.active(), Hold(self.memory) as hold:
-            self.check_room()
+            self.check_disk_space()
             hold.set(len(content))
             image = decode_picture(content, self.limits, hold)
             future = self.submit(self.find(name), image, confidence=True)

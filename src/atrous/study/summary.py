@@ -11,7 +11,7 @@ from atrous.evaluation.bootstrap import Difference, Estimate
 from atrous.evaluation.compare import compare
 from atrous.evaluation.comparison import METHOD, RunDifference
 from atrous.inference import Views
-from atrous.inference.cost import Cost
+from atrous.profile.cost import Cost
 from atrous.recipe import load_recipe
 from atrous.report.side_by_side import SideBySide, build_side_by_side
 from atrous.run import RunFolder

@@ -14,10 +14,10 @@ def load_batches(
     Whoever does not take all of them closes the generator, which ends the worker processes.
 
     Args:
-        recipe: Says how pictures are changed, and how many make a batch.
-        dataset: The pictures.
-        first_step: Steps finished before; starting late takes no longer than starting early.
-        num_steps: For how many steps to read.
+        recipe: Transforms, batch size, accumulation and seed.
+        dataset: The training images.
+        first_step: Number of finished steps; starting later takes no longer.
+        num_steps: Number of steps.
     """
     settings = recipe.train
     return build_train_loader(
@@ -32,7 +32,7 @@ def load_batches(
 
 
 def build_transform(data: DataRecipe) -> TrainTransform:
-    """Build what a recipe does to its training pictures."""
+    """Build the transform of the training images."""
     return TrainTransform(
         size_hw=data.size_hw,
         crop_hw=None if data.crop is None else (data.crop, data.crop),

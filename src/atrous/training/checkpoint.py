@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from atrous.errors import CheckpointError
-from atrous.files import sync_folder
+from atrous.files import compute_file_sha256, sync_folder
 from atrous.parsing import parse_json
 
 _STATE, _MANIFEST, _PREFIX = "state.pt", "manifest.json", "step-"
@@ -100,12 +100,6 @@ def load_newest_checkpoint(
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoint folders of a run, oldest first."""
     return sorted(folder.glob(f"{_PREFIX}*"))
-
-
-def compute_file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def compute_state_sha256(state: Any) -> str:

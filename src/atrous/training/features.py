@@ -1,36 +1,38 @@
-"""Features of all training pictures, computed once: a frozen part always gives the same."""
+"""Cache of frozen features: one memory-mapped safetensors file per training image."""
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from atrous.data import SegmentationDataset, TrainTransform, build_eval_loader
 from atrous.data.loader import stream_position
 from atrous.errors import ConfigError
-from atrous.files import write_atomically
+from atrous.files import compute_file_sha256, write_atomically
+from atrous.models.cut import Cut
 from atrous.recipe import DataRecipe, Recipe
 from atrous.seeds import compute_seed
 from atrous.training.batches import build_transform
-from atrous.training.feature_file import FeatureFile, FeatureLayout, compute_free_bytes
 
-if TYPE_CHECKING:
-    from atrous.training.learner import Learner
+ComputeFeatures = Callable[[Tensor], list[Tensor]]
 
 
 class FeatureBatch(NamedTuple):
-    """Samples of which the frozen part has already been computed.
+    """A batch of cached features.
 
     Attributes:
-        features: Per map, float (B, channels, height, width).
-        mask: uint8 (B, H, W), void 255.
+        features: Per feature map, float (B, channels, height, width).
+        mask: uint8 (B, H, W), ignored pixels 255.
         names: B file stems.
     """
 
@@ -40,168 +42,225 @@ class FeatureBatch(NamedTuple):
 
 
 def uses_feature_cache(recipe: Recipe) -> bool:
-    """Return whether a recipe's features are computed once; a function of the recipe alone."""
+    """Return whether a recipe caches features; it depends on the recipe alone."""
     wanted = recipe.model.freeze != "none" and recipe.train.feature_cache == "auto"
     return wanted and find_obstacle(recipe.data) is None
 
 
 def find_obstacle(data: DataRecipe) -> str | None:
-    """Return why the frozen part sees other pictures in every epoch, or None if it does not."""
+    """Return why the frozen part gets different images in every epoch, or None."""
     if data.size_hw is None:
-        return f"data.crop = {data.crop} scales and cuts at random; --size {data.crop} would not"
+        return f"data.crop = {data.crop} scales and crops at random; --size {data.crop} would not"
     colors = ("brightness", "contrast", "saturation", "hue")
     random = [f"data.{name} = {getattr(data, name)}" for name in colors if getattr(data, name)]
     return f"{', '.join(random)} changes the colours at random; 0 would not" if random else None
 
 
 class FeatureCache:
-    """Batches of features instead of pictures, from a file that is made once.
+    """Features and masks of all training images, also of their mirror images if the recipe flips.
 
-    The name of the file follows from all that the features depend on, so that others are never
-    taken for them.
+    The name of the folder is a hash of everything that the features depend on, so that a cache is
+    never used for other features. Files are written atomically: those that exist are complete, and
+    an interrupted build continues with the missing ones.
 
     Args:
-        recipe: Says how the pictures are sized and flipped, and how many make a batch.
-        folder: Where the file is, or will be.
-        dataset: The pictures.
-        learner: Has the frozen part, sealed.
+        recipe: The recipe, with `data.size`.
+        folder: Parent folder of the cache.
+        dataset: The training images.
+        cut: Where the model is cut.
+        compute: Computes the features of images, uint8 (batch, 3, H, W), in evaluation mode.
+        frozen_sha256: SHA-256 of the frozen weights and statistics.
+
+    Attributes:
+        path: Folder of the cache.
+        num_copies: 2 with mirror images, else 1.
+        file_bytes: Size of each file.
     """
 
     def __init__(
-        self, recipe: Recipe, folder: Path, dataset: SegmentationDataset, learner: "Learner"
+        self,
+        recipe: Recipe,
+        folder: Path,
+        dataset: SegmentationDataset,
+        *,
+        cut: Cut,
+        compute: ComputeFeatures,
+        frozen_sha256: str,
     ) -> None:
-        cut, frozen_part = learner.cut, learner.frozen
-        assert cut is not None
-        assert frozen_part is not None
-        self.recipe, self.folder, self.dataset = recipe, folder, dataset
-        self.compute = learner.compute_features
-        layout = measure_layout(recipe, learner)
-        frozen = (cut.model.backbone, cut.model.head)[: 1 if cut.place == "head" else 2]
+        assert recipe.data.size_hw is not None
+        self.recipe, self.dataset, self.compute = recipe, dataset, compute
+        self.place, self.size_hw = cut.place, recipe.data.size_hw
+        self.num_copies = 2 if recipe.data.flip > 0 else 1
+        black = torch.zeros(1, 3, *self.size_hw, dtype=torch.uint8)
+        copies = [compute(black) for _ in range(self.num_copies)]
+        self._dtypes = [feature.dtype for feature in copies[0]]
+        self.file_bytes = len(save(_pack(copies, black[:, 0])[0]))
+        paths = (*dataset.image_paths, *dataset.mask_paths)
         self.facts = {
             "atrous": version("atrous"),
-            "network": _sha256(repr(frozen)),
-            "frozen_part": frozen_part.sha256,
+            "network": _sha256(repr(cut.frozen_modules)),
+            "frozen_part": frozen_sha256,
             "cut_before": cut.place,
             "precision": recipe.train.precision,
-            "maps_hwc": layout.maps_hwc,
-            "size_hw": layout.size_hw,
-            "mirror_images": layout.num_copies == 2,
+            "maps_chw": [tuple(feature.shape[1:]) for feature in copies[0]],
+            "size_hw": self.size_hw,
+            "mirror_images": self.num_copies == 2,
             "data": dataset.fingerprint(),
-            "files": _compute_content_sha256(dataset),
+            "files": _sha256("".join(map(compute_file_sha256, paths))),
         }
-        key = _sha256(json.dumps(self.facts, sort_keys=True))[:32]
-        self.file = FeatureFile(folder / f"{key}.features", layout, len(dataset))
+        self.path = folder / _sha256(json.dumps(self.facts, sort_keys=True))[:32]
 
-    def check_room(self) -> None:
-        """Refuse to begin what the disk has no room for.
+    @property
+    def num_bytes(self) -> int:
+        """Size of the complete cache."""
+        return self.file_bytes * len(self.dataset)
+
+    def compute_missing_bytes(self) -> int:
+        """Return the size of the files that are missing."""
+        return self.file_bytes * len(self._find_missing())
+
+    def check_disk_space(self) -> None:
+        """Check that the features fit on disk.
 
         Raises:
-            ConfigError: It has not; the message says how much is needed.
+            ConfigError: They do not.
         """
-        needed, free = self.file.compute_missing_bytes(), compute_free_bytes(self.folder)
+        folder, needed = self.path.parent, self.compute_missing_bytes()
+        existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+        free = shutil.disk_usage(existing).free
         if needed > free:
-            copies = " and their mirror images" if self.file.layout.num_copies == 2 else ""
+            copies = " and their mirror images" if self.num_copies == 2 else ""
             raise ConfigError(
-                f"The features of {len(self.dataset)} pictures{copies} need "
-                f"{format_bytes(needed)} in {self.folder}, where {format_bytes(free)} are free. "
-                "Make room, name a folder on a larger disk with --feature-cache DIR, choose a "
-                "smaller --size, or compute them in every epoch with --feature-cache off."
+                f"The features of {len(self.dataset)} images{copies} need {format_bytes(needed)} "
+                f"in {folder}, where {format_bytes(free)} are free. Free some space, name a folder "
+                "on a larger disk with --feature-cache DIR, give a smaller --size, or disable the "
+                "cache with --feature-cache off."
             )
 
-    def build(self, *, should_stop: Callable[[], bool], on_progress: Callable[[int], None]) -> None:
-        """Compute and write what is missing; killed or stopped, it goes on there the next time.
+    def build(
+        self, *, should_stop: Callable[[], bool], progress: Callable[[int, int], None]
+    ) -> None:
+        """Compute and write the missing files.
+
+        Args:
+            should_stop: Checked after each batch; if true, the build ends.
+            progress: Called with the number of images done and their total.
 
         Raises:
-            ConfigError: The folder cannot be written, or its disk is full.
-            DataError: A picture cannot be read.
+            ConfigError: The folder cannot be written, or the disk is full.
+            DataError: An image cannot be read.
         """
-        if self.file.is_whole:
-            return
+        missing, num_images = self._find_missing(), len(self.dataset)
+        # Whole batches, so that an interruption does not change what is computed together.
+        size = self.recipe.train.batch_size
+        all_batches = (range(n, min(n + size, num_images)) for n in range(0, num_images, size))
+        batches = [batch for batch in all_batches if not missing.isdisjoint(batch)]
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self.facts, indent=2)
-            write_atomically(
-                self.file.path.with_suffix(".json"), lambda file: file.write(text.encode())
-            )
-            self.file.write(self._compute_records, should_stop=should_stop, on_progress=on_progress)
+            if missing:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._write("facts.json", json.dumps(self.facts, indent=2).encode())
+            with closing(self._compute_batches(batches)) as computed:
+                for batch, records in computed:
+                    for index, record in zip(batch, records, strict=True):
+                        self._write(f"{index:06d}.safetensors", save(record))
+                    missing.difference_update(batch)
+                    progress(num_images - len(missing), num_images)
+                    if should_stop():
+                        return
         except OSError as error:
             raise ConfigError(
-                f"The features cannot be written to {self.folder}: {error}. Make room or name "
-                "another folder with --feature-cache DIR, or compute them in every epoch with "
+                f"The features cannot be written to {self.path}: {error}. Free some space, name "
+                "another folder with --feature-cache DIR, or disable the cache with "
                 "--feature-cache off."
             ) from error
 
     def load_batches(self, *, first_step: int, num_steps: int) -> Generator[FeatureBatch]:
-        """Yield the same samples as `load_batches` does, with features in place of pictures."""
-        settings, num_samples = self.recipe.train, len(self.dataset)
+        """Yield the same samples as `batches.load_batches`, with features instead of images."""
+        settings = self.recipe.train
         transform = build_transform(self.recipe.data)
-        first, last = (
-            step * settings.accumulate * settings.batch_size
-            for step in (first_step, first_step + num_steps)
-        )
+        step_size = settings.accumulate * settings.batch_size
+        first, last = first_step * step_size, (first_step + num_steps) * step_size
         for start in range(first, last, settings.batch_size):
-            places = [
-                stream_position(position, num_samples, settings.seed)
+            samples = [
+                stream_position(position, len(self.dataset), settings.seed)
                 for position in range(start, start + settings.batch_size)
             ]
-            mirrored = [
-                transform.is_flipped(compute_seed(settings.seed, epoch, index))
-                for epoch, index in places
+            records = [
+                self._read(
+                    index,
+                    mirrored=transform.is_flipped(compute_seed(settings.seed, epoch, index)),
+                )
+                for epoch, index in samples
             ]
-            pictures = [index for _, index in places]
-            features, mask = self.file.read(pictures, mirrored)
-            yield FeatureBatch(features, mask, [self.dataset.names[index] for index in pictures])
+            *features, mask = (torch.stack(parts) for parts in zip(*records, strict=True))
+            maps = zip(features, self._dtypes, strict=True)
+            yield FeatureBatch(
+                [feature.permute(0, 3, 1, 2).to(dtype) for feature, dtype in maps],
+                mask,
+                [self.dataset.names[index] for _, index in samples],
+            )
 
-    def _compute_records(self, first: int) -> Generator[Tensor]:
-        dataset, layout = self.dataset, self.file.layout
+    def _read(self, index: int, *, mirrored: bool) -> list[Tensor]:
+        """Read the feature maps (height, width, channels) and the mask of an image."""
+        with safe_open(self.path / f"{index:06d}.safetensors", "pt") as file:
+            keys = [f"{int(mirrored)}.{number}" for number in range(len(self._dtypes))]
+            mask = file.get_tensor("mask")
+            return [*map(file.get_tensor, keys), mask.flip(-1) if mirrored else mask]
+
+    def _write(self, name: str, content: bytes) -> None:
+        write_atomically(self.path / name, lambda file: file.write(content))
+
+    def _find_missing(self) -> set[int]:
+        sizes = {path.name: path.stat().st_size for path in self.path.glob("*.safetensors")}
+        return {
+            index
+            for index in range(len(self.dataset))
+            if sizes.get(f"{index:06d}.safetensors") != self.file_bytes
+        }
+
+    def _compute_batches(
+        self, batches: list[range]
+    ) -> Generator[tuple[range, list[dict[str, Tensor]]]]:
+        """Compute batches of images: their indices, and one record per image."""
+        dataset, indices = self.dataset, [index for batch in batches for index in batch]
         rest = replace(
             dataset,
-            names=dataset.names[first:],
-            image_paths=dataset.image_paths[first:],
-            mask_paths=dataset.mask_paths[first:],
+            names=[dataset.names[index] for index in indices],
+            image_paths=[dataset.image_paths[index] for index in indices],
+            mask_paths=[dataset.mask_paths[index] for index in indices],
         )
-        resize = TrainTransform(size_hw=layout.size_hw, flip=0)
-        batch_size = self.recipe.train.batch_size
-        images: list[Tensor] = []
-        masks: list[Tensor] = []
-        with closing(build_eval_loader(rest, workers=self.recipe.train.workers)) as samples:
-            for sample in samples:
-                resized = resize(sample, 0)
-                images.append(resized.image)
-                masks.append(resized.mask)
-                if len(images) == batch_size or first + len(images) == len(dataset):
-                    first += len(images)
-                    image = torch.stack(images)
-                    seen = (image, image.flip(-1))[: layout.num_copies]
-                    yield layout.pack([self.compute(copy) for copy in seen], torch.stack(masks))
-                    images, masks = [], []
+        resize = TrainTransform(size_hw=self.size_hw, flip=0)
+        with closing(build_eval_loader(rest, workers=self.recipe.train.workers)) as loaded:
+            for batch in batches:
+                samples = [resize(next(loaded), 0) for _ in batch]
+                image = torch.stack([sample.image for sample in samples])
+                mask = torch.stack([sample.mask for sample in samples])
+                copies = (image, image.flip(-1))[: self.num_copies]
+                yield batch, _pack([self.compute(copy) for copy in copies], mask)
 
 
-def measure_layout(recipe: Recipe, learner: "Learner") -> FeatureLayout:
-    """Find out what one picture's features look like, by computing those of a black one."""
-    size_hw = recipe.data.size_hw
-    assert size_hw is not None
-    features = learner.compute_features(torch.zeros(1, 3, *size_hw, dtype=torch.uint8))
-    return FeatureLayout(
-        maps_hwc=tuple((*feature.shape[2:], feature.shape[1]) for feature in features),
-        dtypes=tuple(feature.dtype for feature in features),
-        size_hw=size_hw,
-        num_copies=2 if recipe.data.flip > 0 else 1,
-    )
+def _pack(copies: list[list[Tensor]], mask: Tensor) -> list[dict[str, Tensor]]:
+    """Return the records of a batch: features in bfloat16 and channels last, and masks."""
+    records: list[dict[str, Tensor]] = [{"mask": one.contiguous()} for one in mask]
+    for number, features in enumerate(copies):
+        for position, feature in enumerate(features):
+            kept = feature.permute(0, 2, 3, 1).to("cpu", torch.bfloat16)
+            for record, one in zip(records, kept, strict=True):
+                record[f"{number}.{position}"] = one.contiguous()
+    return records
 
 
-def make_random_batch(layout: FeatureLayout, batch_size: int) -> FeatureBatch:
-    """Return features of no picture, to measure the speed with."""
-    features = [
-        torch.rand(batch_size, height, width, channels).permute(0, 3, 1, 2).to(dtype)
-        for (height, width, channels), dtype in zip(layout.maps_hwc, layout.dtypes, strict=True)
-    ]
-    mask = torch.zeros(batch_size, *layout.size_hw, dtype=torch.uint8)
-    return FeatureBatch(features, mask, ["random"] * batch_size)
+def make_random_batch(
+    compute: ComputeFeatures, size_hw: tuple[int, int], batch_size: int
+) -> FeatureBatch:
+    """Return a batch of features of random images, for measurements."""
+    image = torch.randint(256, (batch_size, 3, *size_hw), dtype=torch.uint8)
+    features = [feature.cpu().clone() for feature in compute(image)]
+    return FeatureBatch(features, torch.zeros_like(image[:, 0]), ["random"] * batch_size)
 
 
 def format_bytes(num_bytes: float) -> str:
-    """Write a number of bytes as 3.1 MB, 41 GB and so on."""
+    """Format a number of bytes, for example as 3.1 MB or 41 GB."""
     for unit in ("kB", "MB", "GB"):
         num_bytes /= 1000
         if num_bytes < 1000 or unit == "GB":
@@ -211,23 +270,3 @@ def format_bytes(num_bytes: float) -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _compute_content_sha256(dataset: SegmentationDataset) -> str:
-    digest = hashlib.sha256()
-    for path in (*dataset.image_paths, *dataset.mask_paths):
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def describe_features(cache: FeatureCache) -> dict[str, Any]:
-    """Return what a person wants to know of the cache before it is built."""
-    return {
-        "num_pictures": len(cache.dataset),
-        "mirror_images": cache.file.layout.num_copies == 2,
-        "num_bytes": cache.file.num_bytes,
-        "missing_bytes": cache.file.compute_missing_bytes(),
-        "path": str(cache.folder),
-        "cut_before": f"the {cache.facts['cut_before']}",
-    }

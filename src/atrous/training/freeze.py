@@ -1,30 +1,30 @@
-"""The part of a network that training leaves as it is, and the proof that it did."""
+"""The frozen part of a model, and the check that it does not change."""
 
 from torch import nn
 
 from atrous.errors import ConfigError
 from atrous.models import Segmenter
-from atrous.models.classifier import find_owner, list_classifier_modules
+from atrous.models.fitting import find_owner
 from atrous.training.checkpoint import compute_state_sha256
 
 
 class FrozenPart:
-    """Weights and statistics that stay; its modules are in evaluation mode in training too.
+    """Weights and statistics that do not change; their modules stay in evaluation mode.
 
     Args:
-        model: The parameters of the part no longer ask for gradients.
+        model: The model; frozen parameters no longer require gradients.
         freeze: `backbone` or `all-but-classifier`.
 
     Attributes:
-        names: Of its tensors in the model's state.
-        sha256: Of all of them as they were when they were sealed.
+        names: State-dict names of the frozen tensors.
+        sha256: SHA-256 of the frozen tensors when `seal` was called.
 
     Raises:
         ConfigError: Nothing is left to train.
     """
 
     def __init__(self, model: Segmenter, freeze: str) -> None:
-        trained = () if freeze == "backbone" else tuple(list_classifier_modules(model))
+        trained = () if freeze == "backbone" else model.list_classifier_paths()
 
         def is_frozen(module: str) -> bool:
             if freeze == "backbone":
@@ -44,18 +44,18 @@ class FrozenPart:
             )
 
     def set_eval(self) -> None:
-        """Put the part into evaluation mode: no statistics move, nothing is dropped."""
+        """Put the frozen modules into evaluation mode, without statistics updates and dropout."""
         for module in self._modules:
             module.training = False
 
     def seal(self, model: nn.Module) -> str:
-        """Remember every tensor of the part as it is now, and return one SHA-256 of them all."""
+        """Record the current hash of every frozen tensor, and return the SHA-256 of all of them."""
         self._hashes = self._compute_hashes(model)
         self.sha256 = compute_state_sha256(self._hashes)
         return self.sha256
 
     def find_changes(self, model: nn.Module) -> list[str]:
-        """Return the names of the tensors that are no longer as they were sealed."""
+        """Return the names of the tensors that changed since `seal`."""
         return [
             name
             for name, sha256 in self._compute_hashes(model).items()

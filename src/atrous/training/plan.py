@@ -34,7 +34,8 @@ class Plan:
         class_weights: Factor per class in the loss, or None.
         speed: Measured only where the recipe counts in clock time.
         total_steps, warmup_steps, validate_steps, step_at: The recipe's durations in steps.
-        frozen_sha256: Of the weights and statistics that training leaves as they are, or None.
+        frozen_sha256: SHA-256 of the frozen weights and statistics, or None.
+        batch_size: Images per batch, as given or as found by `--batch-size auto`.
     """
 
     train_fingerprint: str
@@ -50,6 +51,7 @@ class Plan:
     validate_steps: int
     step_at: list[int]
     frozen_sha256: str | None = None
+    batch_size: int | None = None
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON."""
@@ -138,4 +140,5 @@ def compute_plan(
         warmup_steps=to_steps(settings.warmup),
         validate_steps=validate_steps,
         step_at=[to_steps(text) for text in settings.step_at],
+        batch_size=settings.batch_size,
     )

@@ -24,11 +24,12 @@ from atrous.models.fitting import group_names
 from atrous.models.layers import on_meta_device
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
+from atrous.training.batch_size import find_batch_size
 from atrous.training.checkpoint import list_checkpoints
 from atrous.training.features import (
     FeatureCache,
-    describe_features,
     find_obstacle,
+    format_bytes,
 )
 from atrous.training.learner import Learner, build_segmenter
 from atrous.training.loop import Listener, TrainingLoop
@@ -62,6 +63,7 @@ def train(
     out: str | Path,
     *,
     stop_after: str | None = None,
+    auto_batch_size: bool = False,
     listener: Listener | None = None,
 ) -> TrainingResult:
     """Train by a recipe into a run folder, or go on with the run that is in it.
@@ -73,6 +75,8 @@ def train(
         recipe: A `Recipe`, or the path of a TOML file.
         out: The run folder; made if it is not there.
         stop_after: Budget of this session, such as `3h50m`; the run goes on next time.
+        auto_batch_size: Replace the recipe's batch size by the largest power of two that fits in
+            memory. The run keeps it: a resumed run uses the same.
         listener: Called with every record of the log, and with progress and warnings.
 
     Raises:
@@ -97,6 +101,8 @@ def train(
         )
     if not recipe.data.root:
         raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
+    if auto_batch_size and run.recipe.exists():
+        recipe = _set_train(recipe, batch_size=load_recipe(run.recipe).train.batch_size)
     recipe = _settle_recipe(recipe, run)
     train_set, val_set = (
         open_dataset(
@@ -109,6 +115,8 @@ def train(
     )
     with on_meta_device():
         build_segmenter(recipe, train_set.classes)  # refuses options before anything is written
+    if auto_batch_size and not run.recipe.exists():
+        recipe = _find_batch_size(recipe, train_set, listener)
     try:
         with StopRequest(budget) as stop, _lock(run):
             return _run_session(recipe, run, train_set, val_set, stop, listener)
@@ -183,8 +191,8 @@ def _warn_of_new_frozen(learner: Learner, listener: Listener) -> None:
         return
     new = set(learner.frozen.names if learner.loaded is None else learner.loaded.missing)
     if never := [name for name in learner.frozen.names if name in new]:
-        message = "Frozen, but with new random weights, which it keeps: "
-        message += f"{', '.join(group_names(never))}. Give it weights with --init, or freeze less."
+        message = "The frozen part has random weights, which training does not change: "
+        message += f"{', '.join(group_names(never))}. Load weights with --init, or freeze less."
         listener({"kind": "warning", "message": message})
 
 
@@ -196,28 +204,36 @@ def _plan_features(
     listener: Listener,
 ) -> FeatureCache | None:
     """Return where the features are or will be kept, once it is known that the disk has room."""
-    if learner.cut is None:
+    if learner.cut is None or learner.frozen is None:
         obstacle = find_obstacle(recipe.data)
         if learner.frozen is not None and recipe.train.feature_cache == "auto" and obstacle:
-            message = f"The frozen part is computed anew for every batch: {obstacle}, and its "
-            message += "features could be computed once and kept."
+            message = f"The frozen part is computed for every batch: {obstacle}, and its features "
+            message += "could be computed once."
             listener({"kind": "note", "message": message})
         return None
     folder = Path(recipe.train.feature_cache_dir or run.features)
-    features = FeatureCache(recipe, folder, dataset, learner)
-    features.check_room()
+    frozen_sha256 = learner.frozen.sha256
+    assert frozen_sha256 is not None
+    features = FeatureCache(
+        recipe,
+        folder,
+        dataset,
+        cut=learner.cut,
+        compute=learner.compute_features,
+        frozen_sha256=frozen_sha256,
+    )
+    features.check_disk_space()
     return features
 
 
 def _build_features(features: FeatureCache, stop: StopRequest, listener: Listener) -> None:
-    """Compute what is missing; if asked to stop before the end, the loop ends at once too."""
-    listener({"kind": "features", **describe_features(features)})
-    total = len(features.dataset)
+    """Compute missing features; if a stop is requested meanwhile, the loop ends at once too."""
+    listener({"kind": "features", "cache": features})
 
-    def on_progress(num_done: int) -> None:
-        listener({"kind": "computing_features", "done": num_done, "total": total})
+    def progress(done: int, total: int) -> None:
+        listener({"kind": "computing_features", "done": done, "total": total})
 
-    features.build(should_stop=lambda: stop.is_due(0, 1.0), on_progress=on_progress)
+    features.build(should_stop=lambda: stop.is_due(0, 1.0), progress=progress)
 
 
 def _settle_recipe(recipe: Recipe, run: RunFolder) -> Recipe:
@@ -226,9 +242,7 @@ def _settle_recipe(recipe: Recipe, run: RunFolder) -> Recipe:
     begun = load_recipe(run.recipe) if run.recipe.exists() else None
     if recipe.train.precision == "auto":
         precision = begun.train.precision if begun else resolve_precision("auto", device)
-        recipe = recipe.model_copy(
-            update={"train": recipe.train.model_copy(update={"precision": precision})}
-        )
+        recipe = _set_train(recipe, precision=precision)
     if begun and (changed := compute_changed_keys(begun, recipe)):
         raise ConfigError(
             f"The run in {run.path} began with another recipe; changed: {'; '.join(changed)}. "
@@ -236,6 +250,20 @@ def _settle_recipe(recipe: Recipe, run: RunFolder) -> Recipe:
             "another --out."
         )
     return recipe
+
+
+def _set_train(recipe: Recipe, **values: Any) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
+
+
+def _find_batch_size(recipe: Recipe, train_set: SegmentationDataset, listener: Listener) -> Recipe:
+    listener({"kind": "note", "message": "Searching for the largest batch size that fits …"})
+    batch_size, peak_bytes = find_batch_size(
+        recipe, len(train_set.classes), max_batch_size=len(train_set)
+    )
+    message = f"Batch size {batch_size}, peak memory {format_bytes(peak_bytes)}."
+    listener({"kind": "note", "message": message})
+    return _set_train(recipe, batch_size=batch_size)
 
 
 def _make_plan(

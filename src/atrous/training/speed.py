@@ -1,4 +1,4 @@
-"""How fast this machine trains and validates."""
+"""Speed of training and validation on this machine."""
 
 import itertools
 import time
@@ -9,18 +9,18 @@ from atrous.data import Batch, SegmentationDataset
 from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
 from atrous.recipe import Recipe
 from atrous.training.batches import load_batches
-from atrous.training.features import FeatureBatch, make_random_batch, measure_layout
+from atrous.training.features import FeatureBatch, make_random_batch
 from atrous.training.learner import Learner
 from atrous.training.plan import Speed
 
-_WARMUP_STEPS, _MOST_STEPS = 2, 40
+_WARMUP_STEPS, _MAX_STEPS = 2, 40
 _STEPS_S, _IMAGES_S = 12.0, 4.0
 
 
 def measure_speed(
     learner: Learner, recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset
 ) -> Speed:
-    """Time steps and validated pictures for some seconds; the learner is spoilt by it."""
+    """Time steps and validated images for some seconds; this changes the learner."""
     return Speed(
         step_s=_measure_step_s(learner, recipe, train_set),
         image_s=_measure_image_s(learner, recipe, val_set),
@@ -29,10 +29,11 @@ def measure_speed(
 
 def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
     if learner.cut is not None:
-        layout = measure_layout(recipe, learner)
-        repeated = itertools.repeat(make_random_batch(layout, recipe.train.batch_size))
-        return _time_steps(learner, repeated)
-    num_steps = _WARMUP_STEPS + _MOST_STEPS
+        assert recipe.data.size_hw is not None
+        batch_size = recipe.train.batch_size
+        batch = make_random_batch(learner.compute_features, recipe.data.size_hw, batch_size)
+        return _time_steps(learner, itertools.repeat(batch))
+    num_steps = _WARMUP_STEPS + _MAX_STEPS
     with closing(load_batches(recipe, dataset, first_step=0, num_steps=num_steps)) as batches:
         return _time_steps(learner, batches)
 
@@ -41,7 +42,7 @@ def _time_steps(learner: Learner, batches: Iterator[Batch | FeatureBatch]) -> fl
     for step in range(_WARMUP_STEPS):
         learner.update(batches, step=step, lr=0.0)
     started_s, elapsed_s, num_steps = time.perf_counter(), 0.0, 0
-    while num_steps < _MOST_STEPS and elapsed_s < _STEPS_S:
+    while num_steps < _MAX_STEPS and elapsed_s < _STEPS_S:
         learner.update(batches, step=num_steps, lr=0.0)
         num_steps += 1
         elapsed_s = time.perf_counter() - started_s

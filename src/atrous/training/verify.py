@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from atrous.errors import ConfigError, TrainingError
-from atrous.files import write_atomically
+from atrous.files import compute_file_sha256, write_atomically
 from atrous.recipe import Recipe, format_recipe
 from atrous.run import RunFolder, load_log
 from atrous.training.checkpoint import (
-    compute_file_sha256,
     compute_state_sha256,
     load_newest_checkpoint,
 )

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from atrous.inspect.taps import (
-    compute_tap_shares,
-    compute_valid_taps,
-    count_axis_taps,
-    count_used_axis_taps,
-)
+from atrous.profile.taps import compute_tap_shares, compute_valid_taps, list_taps
 
 
 def count_by_convolution(map_hw, rate, kernel_size=3, stride=1, padding=None):
@@ -74,10 +69,14 @@ def test_at_the_side_of_the_map_an_atrous_convolution_is_its_centre_tap():
         assert (compute_valid_taps((side, side), rate_hw=(16, 16)) == 1) == is_pointwise
 
 
+def count_used(size, **options):
+    return len(set().union(*list_taps(size, **options)))
+
+
 def test_used_taps_are_those_that_ever_fall_on_the_map():
-    assert count_used_axis_taps(16, rate=16) == 1
-    assert count_used_axis_taps(16, rate=15) == 3
-    assert count_used_axis_taps(4, rate=3, kernel_size=5) == 3
-    # With a stride only some places are visited: the last tap of the last one falls outside.
-    assert count_axis_taps(4, rate=3, stride=2) == [2, 1]
-    assert count_used_axis_taps(4, rate=3, stride=2) == 2
+    assert count_used(16, rate=16) == 1
+    assert count_used(16, rate=15) == 3
+    assert count_used(4, rate=3, kernel_size=5) == 3
+    # With a stride only some positions are visited: the last tap of the last one is outside.
+    assert [len(taps) for taps in list_taps(4, rate=3, stride=2)] == [2, 1]
+    assert count_used(4, rate=3, stride=2) == 2

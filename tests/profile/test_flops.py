@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from atrous.models import build_model
-from atrous.models.flops import count_flops
+from atrous.profile.flops import count_flops
 
 
 def test_operations_agree_with_those_that_torchvision_publishes():
     # DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["_ops"], in 10⁹ multiply-adds of a
-    # 520x520 picture; it has the auxiliary head in it, on 65x65 features.
+    # 520x520 image; it has the auxiliary head in it, on 65x65 features.
     auxiliary = 65 * 65 * (1024 * 9 * 256 + 256 * 21)
     model = build_model("deeplabv3_resnet50", output_stride=8)
     assert count_flops(model, (520, 520)) / 2 + auxiliary == pytest.approx(178.722e9, rel=1e-5)

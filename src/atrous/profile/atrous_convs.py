@@ -1,4 +1,4 @@
-"""The atrous convolutions of a model, and what is wrong with their rates on a map."""
+"""The atrous convolutions of a model, with warnings about rates that exceed the feature map."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from atrous.inspect.taps import compute_valid_taps, count_used_axis_taps
-from atrous.inspect.trace import Call
+from atrous.profile.taps import compute_valid_taps, list_taps
+from atrous.profile.trace import Call
 
 
 @dataclass(frozen=True)
 class AtrousConv:
-    """An atrous convolution on the map that one size of picture gives it.
+    """An atrous convolution on the feature map of one image size.
 
     Attributes:
-        name: Path of the module.
-        rate: Spacing of its taps, in cells.
-        map_hw: Height and width of the map, in cells.
-        valid_taps: Mean number of taps that fall on the map; the others read zeros.
-        num_taps: All its taps: 9 for 3x3.
-        used_taps: Taps that fall on the map at one place at least.
-        num_parameters: Its weights.
-        idle_parameters: Weights of taps that never fall on the map: they change no result, and no
-            gradient reaches them.
+        name: Module path.
+        rate: Atrous rate, in cells.
+        map_hw: Height and width of the input feature map, in cells.
+        valid_taps: Mean number of taps inside the map; the others read zero padding.
+        num_taps: Number of taps: 9 for 3x3.
+        used_taps: Taps that are inside the map for at least one output position.
+        num_parameters: Number of weights.
+        idle_parameters: Weights of taps that are never inside the map: they have no effect on the
+            output and receive no gradient.
     """
 
     name: str
@@ -37,12 +37,12 @@ class AtrousConv:
 
     @property
     def share(self) -> float:
-        """Share of the taps that fall on the map, on average."""
+        """Mean fraction of the taps that are inside the map."""
         return self.valid_taps / self.num_taps
 
 
 def describe_atrous_convs(calls: Iterable[Call]) -> tuple[AtrousConv, ...]:
-    """Describe every convolution of more than one tap whose taps are spaced."""
+    """Describe every convolution with a dilation and a kernel size above 1."""
     return tuple(
         _describe(call.path, call.module, call.input_hw)
         for call in calls
@@ -56,16 +56,16 @@ def describe_atrous_convs(calls: Iterable[Call]) -> tuple[AtrousConv, ...]:
 def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv:
     padding_hw = _find_padding(conv)
     kernel_h, kernel_w = conv.kernel_size
-    used_h, used_w = (
-        count_used_axis_taps(
+    used_taps = 1
+    for axis in range(2):
+        taps = list_taps(
             map_hw[axis],
             rate=conv.dilation[axis],
             kernel_size=conv.kernel_size[axis],
             stride=conv.stride[axis],
             padding=padding_hw[axis],
         )
-        for axis in range(2)
-    )
+        used_taps *= len(set().union(*taps))
     num_taps, num_weights = kernel_h * kernel_w, conv.weight.numel()
     return AtrousConv(
         name=name,
@@ -79,9 +79,9 @@ def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv
             padding_hw=padding_hw,
         ),
         num_taps=num_taps,
-        used_taps=used_h * used_w,
+        used_taps=used_taps,
         num_parameters=num_weights,
-        idle_parameters=num_weights // num_taps * (num_taps - used_h * used_w),
+        idle_parameters=num_weights // num_taps * (num_taps - used_taps),
     )
 
 
@@ -96,31 +96,35 @@ def _find_padding(conv: nn.Conv2d) -> tuple[int, int]:
 
 
 def group_convs(convs: Iterable[AtrousConv]) -> list[list[AtrousConv]]:
-    """Put together those of the same rate and kernel on the same map, in order of appearance."""
+    """Group convolutions by rate, kernel size and feature map, in order of appearance."""
     groups: defaultdict[tuple[int, int, tuple[int, int]], list[AtrousConv]] = defaultdict(list)
     for conv in convs:
         groups[conv.rate, conv.num_taps, conv.map_hw].append(conv)
     return list(groups.values())
 
 
+def name_group(group: Sequence[AtrousConv]) -> str:
+    """Name a group of convolutions after its first member."""
+    return group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
+
+
 def compute_warnings(convs: Sequence[AtrousConv]) -> tuple[list[str], list[str]]:
-    """Return warnings of rates that reach past the map, and notes of those that mostly do."""
+    """Return warnings about idle taps, and notes about taps that are mostly outside of the map."""
     warnings, notes = [], []
     for group in group_convs(convs):
         conv = group[0]
-        names = conv.name if len(group) == 1 else f"{conv.name} and {len(group) - 1} more"
         height, width = conv.map_hw
-        place = f"{names}: rate {conv.rate} on a {height}×{width} map"
+        subject = f"{name_group(group)}: rate {conv.rate} on a {height}×{width} map"
         if conv.used_taps < conv.num_taps:
             idle = sum(member.idle_parameters for member in group)
             warnings.append(
-                f"{place}: {_describe_used(conv)} The other {conv.num_taps - conv.used_taps} taps "
-                f"({idle:,} weights) read nothing but zeros, and no gradient reaches them. "
+                f"{subject}: {_describe_used(conv)} The other {conv.num_taps - conv.used_taps} "
+                f"taps ({idle:,} weights) only read zero padding and receive no gradient. "
                 f"{_advise(conv)}"
             )
         elif conv.share < 0.5:
             notes.append(
-                f"{place}: on average {conv.valid_taps:.2f} of its {conv.num_taps} taps fall on "
+                f"{subject}: on average {conv.valid_taps:.2f} of {conv.num_taps} taps are inside "
                 f"the map. {_advise(conv)}"
             )
     return warnings, notes
@@ -128,12 +132,12 @@ def compute_warnings(convs: Sequence[AtrousConv]) -> tuple[list[str], list[str]]
 
 def _describe_used(conv: AtrousConv) -> str:
     if conv.used_taps == 1:
-        return "only its centre tap ever falls on the map, so it is a 1×1 convolution."
-    return f"only {conv.used_taps} of its {conv.num_taps} taps ever fall on the map."
+        return "only its centre tap is ever inside the map, so it is a 1×1 convolution."
+    return f"only {conv.used_taps} of its {conv.num_taps} taps are ever inside the map."
 
 
 def _advise(conv: AtrousConv) -> str:
-    """Name the largest rate that keeps half of 3x3 taps on the map."""
+    """Name the largest rate that keeps half of 3x3 taps inside the map."""
     rates = range(conv.rate, 0, -1)
     kept = (r for r in rates if compute_valid_taps(conv.map_hw, rate_hw=(r, r)) >= 4.5)
-    return f"Rates up to {next(kept, 1)} keep half of their taps there."
+    return f"Rates up to {next(kept, 1)} keep half of the taps inside."

@@ -1,15 +1,13 @@
-"""What a picture costs: parameters, turns, and a real measurement."""
+"""The cost of inference: parameters, FLOPs, and a real measurement."""
 
 import pytest
 
 from atrous.classes import build_classes
-from atrous.inference import Views, cost
-from atrous.inference.cost import (
-    count_parameters,
-    measure_costs,
-    measure_times_s,
-)
+from atrous.inference import Views
 from atrous.models import ModelCard, build_model
+from atrous.profile import cost
+from atrous.profile.cost import count_parameters, measure_costs
+from atrous.timing import measure_times_s
 
 
 def test_the_auxiliary_head_costs_nothing_in_use():
@@ -24,10 +22,10 @@ def test_the_auxiliary_head_costs_nothing_in_use():
 def test_calls_take_turns_within_the_budget():
     order = []
     calls = [lambda: order.append("a"), lambda: order.append("b")]
-    times_s = measure_times_s(calls, budget_s=0, fewest=3)
+    times_s = measure_times_s(calls, budget_s=0, min_rounds=3)
     assert order == ["a", "b"] * 4  # one round to warm up
     assert [len(own) for own in times_s] == [3, 3]
-    assert len(measure_times_s(calls, budget_s=60, fewest=3, most=5)[0]) == 5
+    assert len(measure_times_s(calls, budget_s=60, min_rounds=3, max_rounds=5)[0]) == 5
 
 
 def build(name, **options):

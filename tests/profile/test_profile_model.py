@@ -1,4 +1,4 @@
-"""The whole inspection: sums, published operations, and warnings where they belong."""
+"""The whole profile: sums, published operations, and warnings where they belong."""
 
 import json
 
@@ -7,12 +7,12 @@ import torch
 from torchvision.models import get_model_weights
 
 from atrous.errors import ConfigError
-from atrous.inspect import inspect_model
-from atrous.inspect.atrous_convs import compute_warnings, describe_atrous_convs
-from atrous.inspect.parts import describe_parts
-from atrous.inspect.trace import AUXILIARY, trace_calls
 from atrous.models import build_model, model_names
-from atrous.models.flops import count_flops
+from atrous.profile import profile_model
+from atrous.profile.atrous_convs import compute_warnings, describe_atrous_convs
+from atrous.profile.flops import count_flops
+from atrous.profile.parts import describe_parts
+from atrous.profile.trace import AUXILIARY, trace_calls
 
 
 def build_on_meta(name, **options):
@@ -31,7 +31,7 @@ NAMES = [name for name in model_names() if not name.endswith(("resnet34", "resne
 @pytest.mark.parametrize("name", NAMES)
 def test_the_parts_of_every_model_are_the_whole(name):
     model = build_on_meta(name, num_classes=5)
-    parts = describe_parts(model, trace_calls(model, (96, 64)), {}, {}, {})
+    parts = describe_parts(model, trace_calls(model, (96, 64)), {}, {})
     assert len(parts) > 3
     assert len({part.name for part in parts}) == len(parts)
     assert sum(p.num_parameters for p in parts) == sum(p.numel() for p in model.parameters())
@@ -82,11 +82,11 @@ def test_one_axis_alone_is_warned_of_too():
     assert "×1 convolution" not in warnings[0]
 
 
-def test_an_inspection_has_all_its_keys_in_json():
+def test_a_profile_has_all_its_keys_in_json():
     torch.manual_seed(0)
     model = build_model("deeplabv3plus_resnet18", num_classes=5, auxiliary=True)
-    inspection = inspect_model(model, size_hw=(64, 96), batch_size=2)
-    values = json.loads(json.dumps(inspection.to_json()))
+    profile = profile_model(model, size_hw=(64, 96), batch_size=2)
+    values = json.loads(json.dumps(profile.to_json()))
     assert {"name", "rate", "map_hw", "valid_taps"} <= set(values["atrous_convs"][0])
     rates = {conv["name"]: conv["rate"] for conv in values["atrous_convs"]}
     assert rates["head.aspp.convs.2.0"] == 12
@@ -95,17 +95,17 @@ def test_an_inspection_has_all_its_keys_in_json():
     assert {"backbone.layer1", "head.aspp", "head.decoder", "head.classifier"} <= set(parts)
     assert parts["backbone.layer1"]["map_hw"] == [16, 24]
     assert parts["backbone.layer1"]["channels"] == 64
-    assert parts["backbone.layer4"]["measured_px"] > parts["backbone.layer1"]["measured_px"] > 3
-    assert parts["head.classifier"]["measured_px"] is not None
+    fields_px = {name: part["receptive_field_px"] for name, part in parts.items()}
+    assert fields_px["backbone.layer4"] > fields_px["backbone.layer1"] > 3
+    assert fields_px["head.classifier"] is not None
     auxiliary_gflops = parts[AUXILIARY]["gflops"]
     assert sum(part["gflops"] for part in values["parts"]) == pytest.approx(
         values["gflops"] + auxiliary_gflops
     )
-    assert values["training_mb"] == pytest.approx(sum(p["kept_mb"] for p in values["parts"]))
-    assert 0 < values["use_mb"] < values["training_mb"]
-    assert values["fits"] == []
+    assert values["saved_mb"] == pytest.approx(sum(p["saved_mb"] for p in values["parts"]))
+    assert 0 < values["inference_mb"] < values["saved_mb"]
 
 
-def test_pictures_that_are_too_small_are_refused():
+def test_images_that_are_too_small_are_refused():
     with pytest.raises(ConfigError, match="at least 32 px"):
-        inspect_model(build_on_meta("deeplabv3_resnet18"), size_hw=(16, 256))
+        profile_model(build_on_meta("deeplabv3_resnet18"), size_hw=(16, 256))

@@ -1,0 +1,188 @@
+"""The cost of inference on one image: parameters, FLOPs, latency and memory."""
+
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from atrous.inference.engine import Precision, TorchEngine, resolve_precision
+from atrous.inference.views import Views
+from atrous.models import ModelCard, Segmenter, build_model
+from atrous.profile.flops import count_flops
+from atrous.profile.process import read_process_bytes, run_child
+from atrous.timing import measure_times_s
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of segmenting one image at a time.
+
+    Attributes:
+        num_parameters: Parameters without the auxiliary head, which is only used in training.
+        gflops: FLOPs of convolutions and matrix products over all views, in 10⁹; a multiply-add
+            is two.
+        latency_ms: Median time from the uint8 image to its mask.
+        latency_range_ms: First and third quartile of the times.
+        memory_mb: Peak memory of weights, features and workspace, in 10⁶ bytes; None if it cannot
+            be measured on this machine.
+        size_hw: Height and width of the image, in pixels.
+        views: Scales, flip, sliding window and samples of the prediction.
+        precision: `32` or `bf16`.
+        device: Name of the device.
+    """
+
+    num_parameters: int
+    gflops: float
+    latency_ms: float
+    latency_range_ms: tuple[float, float]
+    memory_mb: float | None
+    size_hw: tuple[int, int]
+    views: Views
+    precision: str
+    device: str
+
+    def describe_conditions(self) -> str:
+        """Describe the measurement, for example `480×360 px, float32, on CPU, 2 threads`."""
+        height, width = self.size_hw
+        numbers = {"32": "float32", "bf16": "bfloat16"}[self.precision]
+        seen = "" if self.views == Views() else f"{self.views.describe()}, "
+        return f"{width}×{height} px, {seen}{numbers}, on {self.device}"
+
+
+def measure_costs(
+    models: Sequence[Segmenter],
+    *,
+    size_hw: tuple[int, int],
+    views: Views = Views(),  # noqa: B008 (immutable)
+    precision: Precision = "32",
+    budget_s: float = 4.0,
+) -> list[Cost]:
+    """Measure the cost of models on this machine.
+
+    Latency is measured in turns. Memory is the growth of a new process on a CPU, and the peak of
+    the allocator on a GPU.
+
+    Args:
+        models: Models with cards, on one device; they are set to evaluation mode.
+        size_hw: Height and width of the image; a model with a fixed input size resizes it.
+        views: Scales, flip, sliding window and samples of the prediction.
+        precision: `32`, `bf16` or `auto`.
+        budget_s: Seconds for the latency of each model, after which no further round starts.
+
+    Raises:
+        ConfigError: A model has no card.
+    """
+    engines = [TorchEngine(model.eval(), views=views, precision=precision) for model in models]
+    image = torch.randint(
+        0, 256, (3, *size_hw), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    calls = [partial(_segment, engine, image) for engine in engines]
+    return [
+        Cost(
+            num_parameters=count_parameters(engine.model),
+            gflops=_count_flops(engine, image) / 1e9,
+            latency_ms=1000 * statistics.median(times_s),
+            latency_range_ms=_compute_quartiles_ms(times_s),
+            memory_mb=_measure_memory_mb(engine, image),
+            size_hw=size_hw,
+            views=views,
+            precision=engine.precision,
+            device=describe_device(engine.device),
+        )
+        for engine, times_s in zip(engines, measure_times_s(calls, budget_s=budget_s), strict=True)
+    ]
+
+
+def count_parameters(model: Segmenter) -> int:
+    """Count the parameters that inference uses: all but those of the auxiliary head."""
+    auxiliary = model.auxiliary_head.parameters() if model.auxiliary_head is not None else ()
+    return sum(map(Tensor.numel, model.parameters())) - sum(map(Tensor.numel, auxiliary))
+
+
+def describe_device(device: torch.device) -> str:
+    """Describe a device, for example `CPU, 2 threads`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    num_threads = torch.get_num_threads()
+    return f"{device.type.upper()}, {num_threads} thread{'s' * (num_threads > 1)}"
+
+
+def _segment(engine: TorchEngine, image: Tensor) -> Tensor:
+    return engine.predict_mask(image).cpu()  # waits until a GPU is done
+
+
+def _count_flops(engine: TorchEngine, image: Tensor) -> int:
+    """Count the FLOPs over all views of an image."""
+    sizes: Counter[torch.Size] = Counter()
+
+    def hook(backbone: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        sizes[inputs[0].shape[-2:]] += len(inputs[0])
+
+    with engine.model.backbone.register_forward_pre_hook(hook):
+        _segment(engine, image)
+    return sum(
+        num_images * count_flops(engine.model, (height, width))
+        for (height, width), num_images in sizes.items()
+    )
+
+
+def _compute_quartiles_ms(times_s: Sequence[float]) -> tuple[float, float]:
+    quarters = statistics.quantiles(times_s, n=4, method="inclusive")
+    return 1000 * quarters[0], 1000 * quarters[2]
+
+
+def _measure_memory_mb(engine: TorchEngine, image: Tensor) -> float | None:
+    if engine.device.type == "cuda":
+        return _measure_gpu_memory_mb(engine, image)
+    return _measure_process_memory_mb(engine, image) if engine.device.type == "cpu" else None
+
+
+def _measure_gpu_memory_mb(engine: TorchEngine, image: Tensor) -> float:
+    tensors = [*engine.model.parameters(), *engine.model.buffers()]
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    torch.cuda.synchronize(engine.device)
+    before = torch.cuda.memory_allocated(engine.device)
+    torch.cuda.reset_peak_memory_stats(engine.device)
+    _segment(engine, image)
+    return (torch.cuda.max_memory_allocated(engine.device) - before + num_bytes) / 1e6
+
+
+def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | None:
+    """Segment an image in a new process, with random weights of the same shapes."""
+    request = {
+        "name": engine.model.name,
+        "options": engine.model.options,
+        "card": engine.card.to_json(),
+        "precision": engine.precision,
+        "views": asdict(engine.views),
+        "shape": list(image.shape),
+        "num_threads": torch.get_num_threads(),
+    }
+    child = run_child("atrous.profile.cost:_answer", request)
+    return float(child.stdout) / 1e6 if child.returncode == 0 else None
+
+
+def _answer() -> None:
+    """Read a request from stdin, run it, and print the growth of the resident memory in bytes."""
+    request = json.load(sys.stdin)
+    torch.set_num_threads(request["num_threads"])
+    image = torch.zeros(request["shape"], dtype=torch.uint8)
+    nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 32, 32))  # loads the libraries into memory
+    with suppress(OSError):  # otherwise the peak includes that of the imports
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = read_process_bytes("VmRSS")
+    model = build_model(request["name"], **request["options"]).eval()
+    model.card = ModelCard.from_json(request["card"])
+    precision = resolve_precision(request["precision"], image.device)
+    engine = TorchEngine(model, views=Views.from_json(request["views"]), precision=precision)
+    for _ in range(2):
+        engine.predict_mask(image)
+    print(read_process_bytes("VmHWM") - before)

@@ -1,0 +1,35 @@
+"""Measurements in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run_child(function: str, request: object) -> "subprocess.CompletedProcess[str]":
+    """Call a function in a new Python process and capture its output.
+
+    Args:
+        function: `module:name` of a function without arguments.
+        request: JSON values, which the function reads from stdin.
+    """
+    module, _, name = function.partition(":")
+    return subprocess.run(
+        [sys.executable, "-c", f"from {module} import {name}; {name}()"],
+        input=json.dumps(request),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def read_process_bytes(key: str) -> int:
+    """Return a size of this process in bytes, such as `VmRSS` or `VmHWM`, its peak.
+
+    Raises:
+        OSError: The system has no `/proc/self/status`.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))

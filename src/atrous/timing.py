@@ -1,0 +1,38 @@
+"""Timing of calls in turns."""
+
+import time
+from collections.abc import Callable, Sequence
+
+
+def measure_times_s(
+    calls: Sequence[Callable[[], object]],
+    *,
+    budget_s: float = 4.0,
+    min_rounds: int = 5,
+    max_rounds: int = 100,
+) -> list[list[float]]:
+    """Time calls in turns, so that other load on the machine affects all of them alike.
+
+    Each call is run once more before the first round, as a warm-up.
+
+    Args:
+        calls: What to time; each call must return only when its work is done.
+        budget_s: Mean seconds per call after which no further round starts.
+        min_rounds: Number of rounds that are run regardless of the budget.
+        max_rounds: Largest number of rounds.
+
+    Returns:
+        For each call, its seconds in each round.
+    """
+    for call in calls:
+        call()
+    times_s: list[list[float]] = [[] for _ in calls]
+    end_s = time.perf_counter() + budget_s * len(calls)
+    for num_rounds in range(max_rounds):
+        if num_rounds >= min_rounds and time.perf_counter() > end_s:
+            break
+        for call, own in zip(calls, times_s, strict=True):
+            start_s = time.perf_counter()
+            call()
+            own.append(time.perf_counter() - start_s)
+    return times_s
