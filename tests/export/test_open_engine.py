@@ -15,6 +15,8 @@ from atrous.inference import Views, fastest, open_engine, predict
 from atrous.inference.open_engine import open_export
 from atrous.models import load_model, save_weights
 
+pytestmark = pytest.mark.slow  # exports
+
 
 @pytest.fixture
 def copied_run(exported, run, tmp_path):
