@@ -14,7 +14,7 @@ from scipy import ndimage
 from atrous.classes import VOID
 from atrous.data import open_dataset, read_mask
 from atrous.evaluation import compute_conventions
-from atrous.evaluation.counts import compute_errors, count_confusion
+from atrous.evaluation.counts import compute_tp_fp_fn, count_confusion
 from atrous.evaluation.metrics import compute_miou
 
 MIOU = 0.548
@@ -41,7 +41,7 @@ def make_up(mask, error_rate, rng):
 def count(masks, error_rate):
     rng = np.random.default_rng(0)
     return np.stack(
-        [compute_errors(count_confusion(make_up(m, error_rate, rng), m, 21)) for m in masks]
+        [compute_tp_fp_fn(count_confusion(make_up(m, error_rate, rng), m, 21)) for m in masks]
     )
 
 

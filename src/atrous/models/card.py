@@ -21,7 +21,7 @@ class ModelCard:
         size_hw: Height and width that pictures are resized to; None: they are taken as they are.
         training: How the weights came about: step, score, version and so on.
         temperature: What logits are divided by so that probabilities can be trusted; 1 unless
-            `atrous evaluate --fit-temperature` found another.
+            `atrous calibrate` fitted another.
     """
 
     name: str

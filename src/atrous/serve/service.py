@@ -232,7 +232,7 @@ def build_service(
     engine: str = "torch",
     device: str = "auto",
     precision: Precision = "32",
-    views: Views = Views(),  # noqa: B008 (immutable)
+    views: Views = Views(),
     limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> Service:
     """Prepare models to be served; `load` then loads them.
