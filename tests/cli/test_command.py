@@ -103,8 +103,8 @@ def test_compare_prints_intervals_and_writes_json_and_a_page(workplace, atrous, 
         "--html", html_path,
     )  # fmt: skip
     assert code == 0
-    assert "run (2) and run have the same counts on every picture." in output or (
-        "no saying whether run (2) or run is better" in output
+    assert "run (2) and run have the same counts on every image." in output or (
+        "too few images to tell whether run (2) or run is better" in output
     )
     values = json.loads(json_path.read_text())
     assert values["runs"][0]["miou"]["value"] == values["runs"][1]["miou"]["value"]

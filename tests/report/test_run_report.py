@@ -82,7 +82,7 @@ def test_one_file_holds_everything(run):
     assert done == [(1, 3), (2, 3), (3, 3)]
     assert len(page.find("img")) == 3 * 5
     assert [attrs["value"] for attrs in page.find("input", type="radio")] == [
-        "image", "ground-true", "prediction", "errors", "confidence",
+        "image", "ground-truth", "prediction", "errors", "confidence",
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from atrous.inference import Views
 from atrous.recipe import Recipe, load_recipe
 from atrous.run import Records, RunFolder, group_records, load_log
 
-_SCORE_KEYS = ("miou", "pixel_accuracy", "num_images", "split", "data", "per_class")
+_SCORE_KEYS = ("miou", "pixel_accuracy", "per_class", "num_images", "split", "data")
 _CLASS_KEYS = ("name", "pixels", "iou", "precision", "recall", "f1")
 _COMPARED_KEYS = (
     "miou", "views", "data", "data_fingerprint", "convention", "model", "output_stride",
