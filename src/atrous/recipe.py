@@ -251,7 +251,7 @@ def build_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def _explain(error: ValidationError) -> Iterable[str]:
-    known = set(flatten(Recipe().model_dump()))
+    known = set(flatten_values(Recipe().model_dump()))
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
@@ -326,7 +326,7 @@ def set_key(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 def compute_changed_keys(before: Recipe, after: Recipe) -> list[str]:
     """Return `key: old → new` for every key that differs and changes the numbers of a run."""
-    old, new = flatten(before.model_dump()), flatten(after.model_dump())
+    old, new = flatten_values(before.model_dump()), flatten_values(after.model_dump())
     return [
         f"{key}: {old[key]!r} → {new[key]!r}"
         for key in old
@@ -334,8 +334,8 @@ def compute_changed_keys(before: Recipe, after: Recipe) -> list[str]:
     ]
 
 
-def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested sections as one mapping with the keys `section.key`."""
+def flatten_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values as a flat dict with keys of the form `section.key`."""
     return {
         f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()
     }

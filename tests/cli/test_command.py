@@ -85,6 +85,17 @@ def test_evaluate_prints_a_table_and_writes_the_promised_keys(workplace, atrous,
     assert len(counts) == 2
 
 
+def test_calibrate_writes_a_temperature_that_evaluate_notes(workplace, atrous, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes((workplace / "run/best.safetensors").read_bytes())
+    arguments = (weights, "--data", workplace / "data", "--workers", 0)
+    assert "fitted on this split" not in atrous("evaluate", *arguments)[1]
+    code, output = atrous("calibrate", *arguments, "--split", "val")
+    assert (code, "fitted on 'val'" in output) == (0, True)
+    assert "fitted on this split" in atrous("evaluate", *arguments)[1]
+    assert atrous("calibrate", *arguments)[0] == 2
+
+
 def test_evaluate_through_other_views(workplace, atrous):
     code, output = atrous(
         "evaluate", workplace / "run", "--output-stride", 8, "--scales", "0.5,1", "--flip",

@@ -213,8 +213,8 @@ def spoil(name, content):
             change(classes=("road", "bush", "kerb", "never")),
             "classes differ.*'<b>tree</b>' aga.*bush",
         ),
-        (change(views=asdict(Views(flip=True))), "views differ.*not mirrored.*mirrored too"),
-        (change(views=asdict(Views((0.5, 1)))), "views differ.*scale 1,.*scale 0.5, 1"),
+        (change(views=asdict(Views(flip=True))), "options differ.*not mirrored.*mirrored too"),
+        (change(views=asdict(Views((0.5, 1)))), "options differ.*scale 1,.*scale 0.5, 1"),
         (change(data_fingerprint="e" * 64), "data fingerprints differ.*atrous evaluate RUN"),
         (change(convention="another"), "conventions differ.*different versions"),
         (

@@ -1,11 +1,12 @@
 """`atrous calibrate`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from atrous.cli.options import Data, DataFormat, Device, IgnoreIndex, Precision, Workers
 from atrous.cli.output import show_progress
 
 
@@ -15,19 +16,12 @@ def run_calibrate(
     split: Annotated[
         str, typer.Option(help="Split to fit on; not the one to report calibration on.")
     ],
-    data: Annotated[
-        str | None, typer.Option(help="Dataset folder; by default, that of the run.")
-    ] = None,
-    ignore_index: Annotated[int | None, typer.Option(help="Mask value of ignored pixels.")] = None,
-    data_format: Annotated[
-        str, typer.Option("--format", help="Dataset format: auto, voc or pairs.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[
-        Literal["32", "bf16", "auto"],
-        typer.Option(help="Precision; auto is bf16 where the device supports it."),
-    ] = "32",
-    workers: Annotated[int, typer.Option(help="Number of processes that read images.")] = 1,
+    data: Data = None,
+    ignore_index: IgnoreIndex = None,
+    data_format: DataFormat = "auto",
+    device: Device = "auto",
+    precision: Precision = "32",
+    workers: Workers = 1,
 ) -> None:
     """Fit the temperature of a model's confidence on a split and write it to the weights file.
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from atrous.cli.options import Data, DataFormat, Device, IgnoreIndex, Precision, Workers
 from atrous.cli.output import build_table, show_progress, write_json
 from atrous.errors import ConfigError
 
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 def run_evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder or weights file.")],
     *,
-    data: Annotated[
-        str | None, typer.Option(help="Dataset folder; by default, that of the run.")
-    ] = None,
+    data: Data = None,
     split: Annotated[
         str | None, typer.Option(help="Split; by default, the run's validation split, else val.")
     ] = None,
@@ -45,15 +44,10 @@ def run_evaluate(
     samples: Annotated[
         int, typer.Option(help="Number of predictions with dropout to average (Bayesian SegNet).")
     ] = 1,
-    ignore_index: Annotated[int | None, typer.Option(help="Mask value of ignored pixels.")] = None,
-    data_format: Annotated[
-        str, typer.Option("--format", help="Dataset format: auto, voc or pairs.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[
-        Literal["32", "bf16", "auto"],
-        typer.Option(help="Precision; auto is bf16 where the device supports it."),
-    ] = "32",
+    ignore_index: IgnoreIndex = None,
+    data_format: DataFormat = "auto",
+    device: Device = "auto",
+    precision: Precision = "32",
     engine: Annotated[
         str,
         typer.Option(help="Engine: torch, an export such as openvino-int8, or auto (fastest)."),
@@ -64,7 +58,7 @@ def run_evaluate(
     boundary: Annotated[
         bool, typer.Option("--boundary", help="Also score edges, and objects by size.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Number of processes that read images.")] = 1,
+    workers: Workers = 1,
 ) -> None:
     """Score a model on a split: mIoU, accuracy, precision, recall and F1 of each class."""
     views = parse_views(scales, flip, window, samples)

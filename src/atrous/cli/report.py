@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from atrous.cli.options import Device
 from atrous.cli.output import show_progress
 
 
@@ -28,7 +29,7 @@ def run_report(
     split: Annotated[
         str | None, typer.Option(help="Evaluated split; by default, the run's validation split.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Write a report of runs as one HTML file: conditions, scores and failures.
 

@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from atrous.cli.options import Device
 from atrous.cli.output import build_table, write_json
 from atrous.errors import ConfigError
-from atrous.recipe import apply_overrides, flatten
+from atrous.recipe import apply_overrides, flatten_values
 
 if TYPE_CHECKING:
     from atrous.study import StudySummary
@@ -37,7 +38,7 @@ def run_study(
     num_images: Annotated[
         int, typer.Option(min=0, max=20, help="Number of best, of median and of worst images.")
     ] = 1,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train a table of recipes with equal budgets, and compare them.
 
@@ -147,7 +148,7 @@ def _parse_overrides(texts: list[str]) -> tuple[dict[str, Any], dict[str, dict[s
         run, colon, _ = before.partition(":")
         values = apply_overrides({}, [text.removeprefix(f"{run}:") if colon else text])
         target = by_run.setdefault(run, {}) if colon else common
-        target.update(flatten(values))
+        target.update(flatten_values(values))
     if "train.seed" in common or any("train.seed" in values for values in by_run.values()):
         raise ConfigError("The seeds of a study are 0, 1, …: give their number with --seeds.")
     return common, by_run

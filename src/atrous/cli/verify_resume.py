@@ -34,7 +34,7 @@ def run_verify_resume(
     number of workers, and compares weights, optimizer, losses and scores bit for bit. The exit
     code is 0 if they are equal, else 1.
     """
-    asked = assemble_recipe(
+    parsed = assemble_recipe(
         recipe, {"data.root": data, "train.duration": duration}, overrides or []
     )
 
@@ -43,7 +43,7 @@ def run_verify_resume(
     console = Console()
     with tempfile.TemporaryDirectory() as temporary:
         result = verify_resume(
-            asked,
+            parsed,
             out or Path(temporary),
             num_kills=kills,
             seed=seed,

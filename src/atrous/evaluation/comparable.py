@@ -13,8 +13,7 @@ def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
     """Raise if the scores of some runs are not comparable.
 
     Raises:
-        DataError: Images, masks, classes, views or the convention differ; the message names the
-            difference and the remedy.
+        DataError: Images, masks, classes, evaluation options or conventions differ.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -33,7 +32,7 @@ _MUST_AGREE: tuple[tuple[str, Callable[[EvaluatedRun], Any], str], ...] = (
     ("classes", lambda run: run.class_names, "Compare runs of one dataset."),
     ("images", lambda run: run.images.names, _AGAIN),
     (
-        "views",
+        "evaluation options",
         lambda run: run.views.describe(),
         "Evaluate both with the same --scales, --flip, --window and --samples.",
     ),

@@ -114,19 +114,12 @@ def validate_model(
 
     Args:
         model: A model with a card, on the device to use.
-        dataset: A split with the classes of the model.
         views: Test-time augmentation and sliding windows.
         precision: `32`, `bf16` or `auto`.
-        workers: Number of processes that read images.
         criterion: Loss, averaged over the images and weighted by their labelled pixels.
-        progress: Called after each image with the number of images done and the total; an
-            exception raised by it ends the pass.
-        rank: Index of this process, see `predict_split`. The counts of all processes add up.
-        world_size: Number of processes that share the split.
 
-    Raises:
-        DataError: The classes differ, or a file cannot be used.
-        WeightsError: The logits are not finite.
+    The other arguments and the errors are those of `predict_split`. An exception raised by
+    `progress` ends the pass; the counts of all processes add up.
     """
     engine = TorchEngine(model, views=views, precision=precision)
     counts, loss_sum, num_labelled = Counts(len(dataset.classes)), 0.0, 0

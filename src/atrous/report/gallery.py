@@ -1,6 +1,6 @@
 """Gallery of a report: the best, median and worst images, with predictions and ground truth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from atrous.classes import VOID, Classes
 from atrous.data import Sample, SegmentationDataset, open_dataset
 from atrous.errors import DataError
-from atrous.evaluation.evaluator import check_classes
+from atrous.evaluation.evaluator import Progress, check_classes
 from atrous.evaluation.run_reader import LoadedRun
 from atrous.inference import TorchEngine, Views, resolve_device
 from atrous.inference.engine import compute_confidence
@@ -77,7 +77,7 @@ def build_gallery(
     num_images: int,
     num_on_page: int,
     device: str = "auto",
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Gallery:
     """Choose images by their own mIoU and predict them under the conditions of the evaluation.
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -59,11 +58,6 @@ def save_run_figures(figures: dict[str, LabelledFigure], folder: Path) -> list[P
             f"The figures cannot be written to {folder}: {error.strerror or error}. Free space, or "
             "give another folder with --figures."
         ) from error
-
-
-def get_risk_coverage(scores: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the points of the risk-coverage curve, or []."""
-    return (scores.get("confidence") or {}).get("risk_coverage") or []
 
 
 def _build_training_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
@@ -126,7 +120,7 @@ def _build_confidence_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
         figures["reliability"] = LabelledFigure(
             build_reliability_diagram(confidence["bins"]), label
         )
-    if points := get_risk_coverage(run.scores):
+    if points := confidence.get("risk_coverage"):
         last = min(points, key=lambda point: point["coverage"])
         label = (
             "Risk-coverage curve: mIoU and pixel accuracy of the most confident pixels; mIoU of "

@@ -1,11 +1,12 @@
 """Report of one or several runs: conditions, scores, and failures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atrous.errors import AtrousError, ConfigError
+from atrous.evaluation.evaluator import Progress
 from atrous.evaluation.run_reader import LoadedRun, load_run
 from atrous.report.gallery import Gallery, build_gallery
 from atrous.report.html import render_page, save_page
@@ -13,7 +14,6 @@ from atrous.report.ledger import LedgerEntry, build_ledger, find_data
 from atrous.report.run_figures import (
     LabelledFigure,
     build_run_figures,
-    get_risk_coverage,
     save_run_figures,
 )
 from atrous.report.run_overview import (
@@ -25,8 +25,6 @@ from atrous.report.run_overview import (
     list_headline,
     list_notes,
 )
-
-Progress = Callable[[int, int], object]
 
 MAX_IMAGES = 20
 
@@ -56,7 +54,6 @@ class RunSection:
     figures: dict[str, LabelledFigure]
     confusions: list[Confusion]
     shares: Any
-    risk_coverage: list[dict[str, Any]]
     gallery: Gallery | None
     gallery_error: str
     ledger: list[LedgerEntry]
@@ -137,7 +134,6 @@ def _build_section(key: str, run: LoadedRun, gallery: Gallery | None, error: str
         figures=build_run_figures(run),
         confusions=list_confusions(run.scores) if run.scores else [],
         shares=compute_shares(run.scores),
-        risk_coverage=get_risk_coverage(run.scores),
         gallery=gallery,
         gallery_error=error,
         ledger=build_ledger(run.recipe, run.plan, run.scores, class_names) if run.scores else [],
