@@ -157,15 +157,8 @@ def _build_classes_table(
     comparison: "RunComparison", run: "RunScores", difference: "RunDifference"
 ) -> Table:
     first = comparison.runs[0]
-    table = build_table(
-        "IoU by class",
-        "images",
-        escape(first.name),
-        escape(run.name),
-        "difference",
-        "95 % interval",
-        "",
-    )
+    names = escape(first.name), escape(run.name)
+    table = build_table("IoU by class", "images", *names, "difference", "95 % interval", "")
     rows = zip(
         comparison.class_names, comparison.class_images, first.iou, run.iou,
         difference.iou, difference.iou_is_significant, strict=True,

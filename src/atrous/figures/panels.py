@@ -29,8 +29,9 @@ def thin(*columns: FloatArray) -> list[FloatArray]:
     return [column[::stride] for column in columns]
 
 
-def smooth(values: FloatArray, window: int) -> FloatArray:
-    """Return the centred moving mean of the finite values; NaN stays NaN."""
+def smooth(values: FloatArray) -> FloatArray:
+    """Return the centred moving mean over 1/40 of the values; NaN is left out and stays NaN."""
+    window = 1 + 2 * (len(values) // 80)
     finite = np.isfinite(values)
     kernel = np.ones(window)
     sums = np.convolve(np.where(finite, values, 0), kernel, "full")
@@ -47,7 +48,7 @@ def draw_loss(axes: Axes, train: list[dict[str, Any]], val: list[dict[str, Any]]
     shown: list[FloatArray] = []
     if train:
         epochs, raw = get_column(train, "epoch"), get_column(train, "loss")
-        mean = smooth(raw, window=1 + 2 * (len(raw) // 80))
+        mean = smooth(raw)
         axes.plot(*thin(epochs, raw), color=TRAIN, alpha=0.25, linewidth=0.8)
         axes.plot(*thin(epochs, mean), color=TRAIN, label="train", **_marks(len(raw)))
         shown += [mean, np.nanpercentile(raw, [99]) if np.isfinite(raw).any() else raw]

@@ -59,8 +59,7 @@ def build_throughput_figure(records: Records, images_per_step: int) -> Figure:
         epochs = get_column(train, "epoch")
         axes.plot(*thin(epochs, per_s), color=FAINT, alpha=0.35, linewidth=0.7)
         if len(per_s):
-            window = 1 + 2 * (len(per_s) // 80)
-            axes.plot(*thin(epochs, smooth(per_s, window=window)), color=BLUE)
+            axes.plot(*thin(epochs, smooth(per_s)), color=BLUE)
         if np.isfinite(per_s).any():
             axes.set_ylim(0, 1.15 * float(np.nanpercentile(per_s, 99)))
             text = f"median {np.nanmedian(per_s):.3g} images/s"

@@ -11,11 +11,7 @@ from atrous.evaluation.run_reader import LoadedRun, load_run
 from atrous.report.gallery import Gallery, build_gallery
 from atrous.report.html import render_page, save_page
 from atrous.report.ledger import LedgerEntry, build_ledger, find_data
-from atrous.report.run_figures import (
-    LabelledFigure,
-    build_run_figures,
-    save_run_figures,
-)
+from atrous.report.run_figures import LabelledFigure, build_run_figures, save_run_figures
 from atrous.report.run_overview import (
     Confusion,
     compute_shares,
