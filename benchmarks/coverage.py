@@ -1,10 +1,10 @@
-"""How often the intervals of `atrous compare` hold the truth, by simulation.
+"""Coverage of the intervals of `atrous compare`, by simulation.
 
     python benchmarks/coverage.py
 
-Two made-up populations of pictures with two runs each: `street` has 6 classes of which most are in
-every picture, as in CamVid; `objects` has a background and 20 classes in 3 to 16 % of the pictures,
-as in VOC. Samples are drawn from each, and each sample gets its intervals. Takes about two minutes.
+Two synthetic populations of images with two runs each: `street` has 6 classes of which most are in
+every image, as in CamVid; `objects` has a background and 20 classes in 3 to 16 % of the images, as
+in VOC. Intervals are computed for samples of each. Takes about two minutes.
 """
 
 import argparse
@@ -62,9 +62,9 @@ def compute_bca(
     """Return the bias-corrected and accelerated interval.
 
     Args:
-        value: The difference on all pictures.
-        drawn: On each draw.
-        without: On all pictures but one, for each picture.
+        value: The difference on all images.
+        drawn: The difference on each resample.
+        without: The difference on all images but one, for each image.
 
     Source: Efron 1987, doi:10.1080/01621459.1987.10478410.
     """
@@ -87,8 +87,8 @@ def holds(estimate: Estimate, value: float) -> bool:
 def measure(
     population: list[Counts], num_images: int, num_samples: int, generator: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Return how often three intervals hold the truth: one run's, the difference's, and by BCa."""
-    truth = [float(compute_miou(counts.sum(axis=0))) for counts in population]
+    """Return the coverage of three intervals: of one run, of the difference, and by BCa."""
+    true = [float(compute_miou(counts.sum(axis=0))) for counts in population]
     hits = np.zeros(3)
     for seed in range(num_samples):
         picked = generator.integers(NUM_POPULATION, size=num_images)
@@ -97,13 +97,13 @@ def measure(
         totals = [counts.sum(axis=0) for counts in sample]
         first, other = (float(compute_miou(total)) for total in totals)
         one = compute_estimate(first, drawn[0], num_images)
-        less = compute_difference(other - first, drawn[1] - drawn[0], num_images)
+        difference = compute_difference(other - first, drawn[1] - drawn[0], num_images)
         without = [
             compute_miou(total - counts) for total, counts in zip(totals, sample, strict=True)
         ]
         bca = compute_bca(other - first, drawn[1] - drawn[0], without[1] - without[0])
-        gap = truth[1] - truth[0]
-        hits += holds(one, truth[0]), holds(less, gap), holds(bca, gap)
+        gap = true[1] - true[0]
+        hits += holds(one, true[0]), holds(difference, gap), holds(bca, gap)
     return hits / num_samples
 
 
@@ -115,13 +115,16 @@ def main() -> None:
         "street": draw_street,
         "objects": draw_objects,
     }
-    print("population  pictures  one run  difference  by BCa")
+    print("population    images  one run  difference  by BCa")
     for name, draw_population in populations.items():
         generator = np.random.default_rng(0)
         population = draw_population(generator)
         for num_images in (5, 10, 20, 50, 100, 325, 1449):
-            one, less, bca = measure(population, num_images, num_samples, generator)
-            print(f"{name:<11} {num_images:>8}  {one:7.3f}  {less:10.3f}  {bca:6.3f}", flush=True)
+            one, difference, bca = measure(population, num_images, num_samples, generator)
+            print(
+                f"{name:<11} {num_images:>8}  {one:7.3f}  {difference:10.3f}  {bca:6.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Where the time of an evaluation goes: the network, the counts, and what is measured besides.
+"""Time of the parts of an evaluation: network, counts, and optional scores.
 
     python benchmarks/evaluation.py RUN
 
-Shares of the time of one pass, each part timed on every picture of the run's validation split.
+Each part is timed on every image of the run's validation split.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main():
         timed("boundary", boundary.update, prediction, sample.mask)
         timed("objects", objects.update, prediction, sample.mask)
     evaluation_s = sum(times_s[part] for part in ("reading", "network", "argmax", "counts"))
-    print(f"{'part':12}{'ms / picture':>14}{'share of reading + network + argmax + counts':>48}")
+    print(f"{'part':12}{'ms / image':>14}{'share of reading + network + argmax + counts':>48}")
     for part, seconds in times_s.items():
         print(f"{part:12}{1000 * seconds / len(dataset):14.1f}{seconds / evaluation_s:48.1%}")
 

@@ -1,9 +1,9 @@
-"""Which averages can give precision 0.9887, recall 0.9886 and F1 0.983 beside mIoU 54.8?
+"""Averages that agree with precision 0.9887, recall 0.9886, F1 0.983 and mIoU 54.8.
 
     python docs/report_averages.py VOC_DEVKIT
 
-There is no such model at hand, so one is made up: true masks of a VOC split, seen coarsely, with
-objects missed or called by another name as often as gives mIoU 0.548.
+Predictions are simulated: masks of a VOC split, coarsened, with objects missed or assigned another
+class at the rate that gives mIoU 0.548.
 """
 
 import sys
@@ -14,14 +14,14 @@ from scipy import ndimage
 from atrous.classes import VOID
 from atrous.data import open_dataset, read_mask
 from atrous.evaluation import compute_conventions
-from atrous.evaluation.counts import compute_errors, count_confusion
+from atrous.evaluation.counts import compute_tp_fp_fn, count_confusion
 from atrous.evaluation.metrics import compute_miou
 
 MIOU = 0.548
 CELL_PX = 12
 
 
-def make_up(mask, error_rate, rng):
+def simulate(mask, error_rate, rng):
     """Return a prediction: the mask in coarse cells, each object wrong with `error_rate`."""
     nearest = ndimage.distance_transform_edt(
         mask == VOID, return_distances=False, return_indices=True
@@ -41,7 +41,7 @@ def make_up(mask, error_rate, rng):
 def count(masks, error_rate):
     rng = np.random.default_rng(0)
     return np.stack(
-        [compute_errors(count_confusion(make_up(m, error_rate, rng), m, 21)) for m in masks]
+        [compute_tp_fp_fn(count_confusion(simulate(m, error_rate, rng), m, 21)) for m in masks]
     )
 
 

@@ -54,3 +54,11 @@ def parse_duration(text: str) -> Duration:
         f"'{text}' is not a duration. Write epochs as 20ep, steps as 30000it, "
         "or clock time as 55min, 3h50m or 90s."
     )
+
+
+def format_seconds(seconds: float) -> str:
+    """Format a time as 42 s, 12 min or 3 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,5 +1,6 @@
 """Where things stand in a run folder."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,22 @@ def load_log(path: Path) -> list[dict[str, Any]]:
     """Return the records of a run's log; a last line torn by a kill is left out."""
     records = map(parse_record, path.read_bytes().splitlines())
     return [record for record in records if record is not None]
+
+
+Records = dict[str, list[dict[str, Any]]]
+"""Records of a log by kind: `train`, `val` and `session`."""
+
+
+def group_records(log: Iterable[dict[str, Any]]) -> Records:
+    """Group the records of a log by kind, in order; a kind without records is an empty list.
+
+    Entries without a kind are skipped.
+    """
+    records: Records = {"train": [], "val": [], "session": []}
+    for record in log:
+        if isinstance(record, dict) and "kind" in record:
+            records.setdefault(record["kind"], []).append(record)
+    return records
 
 
 def parse_record(line: bytes) -> dict[str, Any] | None:

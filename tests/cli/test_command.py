@@ -60,6 +60,17 @@ def test_evaluate_prints_a_table_and_writes_the_promised_keys(workplace, atrous,
     assert len(counts) == 2
 
 
+def test_calibrate_writes_a_temperature_that_evaluate_notes(workplace, atrous, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes((workplace / "run/best.safetensors").read_bytes())
+    arguments = (weights, "--data", workplace / "data", "--workers", 0)
+    assert "fitted on this split" not in atrous("evaluate", *arguments)[1]
+    code, output = atrous("calibrate", *arguments, "--split", "val")
+    assert (code, "fitted on 'val'" in output) == (0, True)
+    assert "fitted on this split" in atrous("evaluate", *arguments)[1]
+    assert atrous("calibrate", *arguments)[0] == 2
+
+
 def test_evaluate_through_other_views(workplace, atrous):
     code, output = atrous(
         "evaluate", workplace / "run", "--output-stride", 8, "--scales", "0.5,1", "--flip",
@@ -78,8 +89,8 @@ def test_compare_prints_intervals_and_writes_json_and_a_page(workplace, atrous, 
         "--html", html_path,
     )  # fmt: skip
     assert code == 0
-    assert "run (2) and run have the same counts on every picture." in output or (
-        "no saying whether run (2) or run is better" in output
+    assert "run (2) and run have the same counts on every image." in output or (
+        "too few images to tell whether run (2) or run is better" in output
     )
     values = json.loads(json_path.read_text())
     assert values["runs"][0]["miou"]["value"] == values["runs"][1]["miou"]["value"]

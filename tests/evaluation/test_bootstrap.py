@@ -1,4 +1,4 @@
-"""Intervals: a brute-force loop, coverage by simulation, few pictures, several comparisons."""
+"""Intervals: a brute-force loop, coverage by simulation, few images, several comparisons."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from atrous.evaluation.bootstrap import (
     compute_difference,
     compute_estimate,
     compute_ious,
-    find_clear,
+    holm,
     resample,
 )
 from atrous.evaluation.metrics import compute_miou
@@ -33,7 +33,7 @@ def random_counts(generator, num_images, num_classes=4, rarest=0.2):
     return runs
 
 
-def test_every_draw_is_scored_like_a_loop_over_its_pictures():
+def test_every_draw_is_scored_like_a_loop_over_its_images():
     runs = random_counts(np.random.default_rng(0), num_images=5, rarest=0.1)
     drawn = resample(runs, num_resamples=1000, seed=3)
     choices = np.random.default_rng(3).integers(5, size=(1000, 5))
@@ -69,7 +69,7 @@ def test_what_is_in_memory_at_a_time_changes_no_number(monkeypatch):
 def test_nominal_95_percent_covers_the_truth_as_often_as_promised():
     generator = np.random.default_rng(0)
     population = random_counts(generator, num_images=20_000, num_classes=6)
-    truth = [float(compute_miou(counts.sum(axis=0))) for counts in population]
+    true = [float(compute_miou(counts.sum(axis=0))) for counts in population]
     num_images, num_samples = 150, 1000
     hits = np.zeros(2)
     for seed in range(num_samples):
@@ -78,17 +78,20 @@ def test_nominal_95_percent_covers_the_truth_as_often_as_promised():
         drawn = resample(sample, num_resamples=1000, seed=seed).miou
         first, other = (float(compute_miou(counts.sum(axis=0))) for counts in sample)
         one = compute_estimate(first, drawn[0], num_images)
-        less = compute_difference(other - first, drawn[1] - drawn[0], num_images)
-        hits += one.low <= truth[0] <= one.high, less.low <= truth[1] - truth[0] <= less.high
+        difference = compute_difference(other - first, drawn[1] - drawn[0], num_images)
+        hits += (
+            one.low <= true[0] <= one.high,
+            difference.low <= true[1] - true[0] <= difference.high,
+        )
     assert 0.92 <= hits[0] / num_samples <= 0.98, "of one run"
     assert 0.92 <= hits[1] / num_samples <= 0.98, "of the difference"
 
 
-def test_among_many_classes_without_a_difference_rarely_any_is_called_clear():
+def test_among_many_classes_without_a_difference_rarely_any_is_called_significant():
     generator = np.random.default_rng(1)
     num_alarms, num_tries, num_classes = 0, 100, 12
     for seed in range(num_tries):
-        # Chance says for each picture which run has which of the two answers.
+        # Chance says for each image which run has which of the two predictions.
         one, other = random_counts(generator, num_images=60, num_classes=num_classes, rarest=0.05)
         swap = generator.random(60) < 0.5
         runs = np.where(swap[:, None, None], other, one), np.where(swap[:, None, None], one, other)
@@ -96,7 +99,7 @@ def test_among_many_classes_without_a_difference_rarely_any_is_called_clear():
         values = compute_ious(runs[1].sum(axis=0)) - compute_ious(runs[0].sum(axis=0))
         num_images = runs[0][..., [0, 2]].any(axis=-1).sum(axis=0)
         num_alarms += any(
-            find_clear(
+            holm(
                 [
                     compute_difference(value, column, int(number)) if number else None
                     for value, column, number in zip(
@@ -118,13 +121,13 @@ def test_a_run_held_against_itself_differs_by_nothing():
 def test_interval_and_probability_agree_on_where_0_lies(num_images):
     drawn = np.random.default_rng(0).normal(0, 1, 20_001)
     for shift in np.linspace(-4, 4, 41):
-        less = compute_difference(shift, drawn + shift, num_images)
-        assert (less.low > 0 or less.high < 0) == (less.p_value < 0.05)
-        assert 0 < less.probability_above_0 < 1
-        assert (less.probability_above_0 > 0.5) == (np.median(drawn + shift) > 0)
+        difference = compute_difference(shift, drawn + shift, num_images)
+        assert (difference.low > 0 or difference.high < 0) == (difference.p_value < 0.05)
+        assert 0 < difference.probability_above_0 < 1
+        assert (difference.probability_above_0 > 0.5) == (np.median(drawn + shift) > 0)
 
 
-def test_fewer_pictures_widen_an_interval_and_four_have_none():
+def test_fewer_images_widen_an_interval_and_four_have_none():
     drawn = np.random.default_rng(0).normal(0.5, 0.01, 10_000)
     widths = [
         estimate.high - estimate.low
@@ -137,7 +140,7 @@ def test_fewer_pictures_widen_an_interval_and_four_have_none():
     assert compute_difference(0.5, drawn, 4).p_value == 1
 
 
-def test_the_bias_of_the_draws_is_taken_out_of_an_interval_and_told():
+def test_the_bias_of_the_resamples_is_removed_from_an_interval():
     drawn = np.random.default_rng(0).normal(0.48, 0.01, 10_000)
     estimate = compute_estimate(0.5, drawn, 1000)
     assert (estimate.low + estimate.high) / 2 == pytest.approx(0.5, abs=1e-3)
@@ -148,7 +151,7 @@ def test_the_bias_of_the_draws_is_taken_out_of_an_interval_and_told():
 
 
 @pytest.mark.parametrize(
-    ("p_values", "clear"),
+    ("p_values", "significant"),
     [
         ([0.01], [True]),
         ([0.04, 0.01, 0.03], [False, True, False]),  # 3 × 0.01, then 2 × 0.03 stops it
@@ -159,12 +162,12 @@ def test_the_bias_of_the_draws_is_taken_out_of_an_interval_and_told():
         ([], []),
     ],
 )
-def test_clear_is_what_holms_correction_leaves(p_values, clear):
+def test_significant_is_what_holms_correction_leaves(p_values, significant):
     differences = [
         None if p_value is None else Difference(0.1, 0.0, 0.2, 1 - p_value / 2)
         for p_value in p_values
     ]
-    assert find_clear(differences) == clear
+    assert holm(differences) == significant
 
 
 def test_too_few_draws_are_refused():

@@ -16,7 +16,7 @@ NUM_CLASSES = 4
 
 
 def make_pair(seed, size=(37, 29)):
-    """A mask of blobs with some void, and a prediction with shifted edges."""
+    """A mask of blobs with some ignored pixels, and a prediction with shifted edges."""
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.random((NUM_CLASSES, *size)), (0, 4, 4))
     mask = noise.argmax(0).astype(np.uint8)
@@ -72,16 +72,16 @@ def test_bf_score_equals_distances_between_all_pairs_of_edge_pixels():
 def test_the_trimap_counts_pixels_within_the_width_of_an_edge():
     prediction, mask = make_pair(4)
     near = ndimage.distance_transform_edt(~find_edges(mask)) <= 3
-    truth = np.where(near, mask, VOID)
+    labels = np.where(near, mask, VOID)
     ious = []
-    for index in np.unique(truth[truth != VOID]):
-        found, true = (prediction == index) & (truth != VOID), truth == index
-        ious.append((found & true).sum() / (found | true).sum())
+    for index in np.unique(labels[labels != VOID]):
+        predicted, true = (prediction == index) & (labels != VOID), labels == index
+        ious.append((predicted & true).sum() / (predicted | true).sum())
     band = score((prediction, mask), trimap_widths_px=(1, 3)).trimap[1]
     assert (band.width_px, band.miou) == (3, pytest.approx(np.mean(ious)))
 
 
-def test_a_perfect_prediction_scores_one_and_void_never_counts():
+def test_a_perfect_prediction_scores_one_and_ignored_pixels_never_counts():
     prediction, mask = make_pair(5)
     perfect = np.where(mask == VOID, prediction, mask)
     scores = score((perfect, np.where(mask == VOID, perfect, mask)))
@@ -104,10 +104,10 @@ def test_a_blunter_prediction_scores_lower_at_the_edge_than_inside():
     assert scores.bf_score == 0
 
 
-def test_a_picture_of_one_class_has_no_edge():
+def test_an_image_of_one_class_has_no_edge():
     mask = np.zeros((8, 8), np.uint8)
     assert score((mask, mask)).bf_score is None
-    assert find_band(mask, 1).sum() == 64 - 36  # the rim of the picture bounds a class
+    assert find_band(mask, 1).sum() == 64 - 36  # the rim of the image bounds a class
 
 
 def test_dilation_is_a_disc():

@@ -10,7 +10,7 @@ import pytest
 from atrous.classes import build_classes
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.evaluation import compare
-from atrous.evaluation.bootstrap import FEWEST_IMAGES
+from atrous.evaluation.bootstrap import MIN_IMAGES
 from atrous.evaluation.image_counts import format_image_counts
 from atrous.evaluation.metrics import CONVENTION, compute_miou, compute_ratios
 from atrous.inference import Views
@@ -50,7 +50,7 @@ def save_evaluation(folder, counts, *, classes=CLASSES, split="val", **changes):
         "precision": "32",
         **changes,
     }
-    lines = [format_image_counts(f"picture{i:03}", one) for i, one in enumerate(counts)]
+    lines = [format_image_counts(f"image{i:03}", one) for i, one in enumerate(counts)]
     (home / f"{split}.json").write_text(json.dumps(report))
     (home / f"{split}-counts.jsonl").write_bytes(b"".join(lines))
     return folder
@@ -78,43 +78,45 @@ def run_compare(folders, **options):
 def test_scores_are_those_of_the_counts_and_differences_are_theirs(runs):
     comparison = run_compare(runs)
     for run, seed, skill in zip(comparison.runs, (0, 1), (0.8, 0.85), strict=True):
-        ratios = compute_ratios(make_counts(seed=seed, skill=skill).sum(axis=0), nothing=0)[:3]
+        ratios = compute_ratios(make_counts(seed=seed, skill=skill).sum(axis=0), zero_division=0)[
+            :3
+        ]
         means = (run.miou.value, run.precision_macro, run.recall_macro, run.f1_macro)
         assert means == pytest.approx(ratios.mean(axis=0))
         assert [iou.value for iou in run.iou[:3]] == pytest.approx(ratios[:, 0])
         assert run.iou[3] is None
         assert run.miou.low < run.miou.value < run.miou.high
-    (less,) = comparison.differences
+    (difference,) = comparison.differences
     first, other = comparison.runs
-    assert less.miou.value == pytest.approx(other.miou.value - first.miou.value)
-    assert less.miou.low < less.miou.value < less.miou.high
+    assert difference.miou.value == pytest.approx(other.miou.value - first.miou.value)
+    assert difference.miou.low < difference.miou.value < difference.miou.high
     for index in range(3):
         expected = other.iou[index].value - first.iou[index].value
-        assert less.iou[index].value == pytest.approx(expected)
+        assert difference.iou[index].value == pytest.approx(expected)
     assert (comparison.num_images, comparison.class_images) == (40, (40, 40, 40, 0))
-    assert less.is_clear
-    assert "better is better than plain on these 40 pictures: +0.0" in less.sentence
+    assert difference.is_significant
+    assert "better is better than plain on these 40 images: +0.0" in difference.sentence
 
 
 def test_noise_is_called_noise(tmp_path, runs):
     save_evaluation(tmp_path / "noise", make_counts(seed=2))
-    (less,) = run_compare([runs[0], tmp_path / "noise"]).differences
-    assert less.miou.low < 0 < less.miou.high
-    assert not less.is_clear
-    assert "are not distinguishable on these 40 pictures" in less.sentence
+    (difference,) = run_compare([runs[0], tmp_path / "noise"]).differences
+    assert difference.miou.low < 0 < difference.miou.high
+    assert not difference.is_significant
+    assert "are not distinguishable on these 40 images" in difference.sentence
 
 
 def test_a_run_twice_is_allowed_and_differs_by_nothing(runs):
     comparison = run_compare([runs[0], runs[0]])
-    (less,) = comparison.differences
-    assert (less.miou.value, less.miou.low, less.miou.high) == (0, 0, 0)
-    assert less.miou.probability_above_0 == 0.5
-    assert not any(less.clear)
-    assert "same counts on every picture" in less.sentence
+    (difference,) = comparison.differences
+    assert (difference.miou.value, difference.miou.low, difference.miou.high) == (0, 0, 0)
+    assert difference.miou.probability_above_0 == 0.5
+    assert not any(difference.iou_is_significant)
+    assert "same counts on every image" in difference.sentence
     assert [run.name for run in comparison.runs] == ["plain", "plain (2)"]
 
 
-def test_the_order_of_the_pictures_in_the_files_does_not_matter(runs):
+def test_the_order_of_the_images_in_the_files_does_not_matter(runs):
     before = run_compare(runs)
     path = runs[1] / "evaluation/val-counts.jsonl"
     path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
@@ -133,10 +135,10 @@ def test_json_holds_every_number_by_name(runs):
     values = json.loads(json.dumps(run_compare(runs).to_json(), allow_nan=False))
     assert values["classes"][1] == {"name": "<b>tree</b>", "index": 1, "num_images": 40}
     assert set(values["runs"][0]["miou"]) == {"value", "low", "high"}
-    less = values["differences"][0]
-    assert set(less["miou"]) == {"value", "low", "high", "probability_above_0"}
-    assert less["per_class"][3] == {"name": "never", "iou": None, "is_clear": False}
-    assert less["per_class"][0]["iou"]["low"] < less["per_class"][0]["iou"]["high"]
+    difference = values["differences"][0]
+    assert set(difference["miou"]) == {"value", "low", "high", "probability_above_0"}
+    assert difference["per_class"][3] == {"name": "never", "iou": None, "is_significant": False}
+    assert difference["per_class"][0]["iou"]["low"] < difference["per_class"][0]["iou"]["high"]
     assert (values["level"], values["num_resamples"], values["seed"]) == (0.95, 1000, 0)
     assert "Holm" in values["method"]
 
@@ -150,13 +152,13 @@ def test_what_else_differs_is_noted(tmp_path, runs):
     notes = " ".join(comparison.notes)
     assert "precisions, which the difference includes: plain: 32; better: bf16." in notes
     assert "output strides, which the difference includes: plain: 16; better: 8." in notes
-    assert "plain: 100 steps of 4 pictures at 321 px; better: 200 steps" in notes
-    assert "Only 40 pictures" in notes
+    assert "plain: 100 steps of 4 images at 321 px; better: 200 steps" in notes
+    assert "Only 40 images" in notes
     assert comparison.differences[0].recipe_changes == ("train.lr: 0.001 → 0.002",)
 
 
-def test_a_single_class_and_a_few_pictures_are_stated_not_invented(tmp_path):
-    for number, seed in ((FEWEST_IMAGES - 1, 0), (FEWEST_IMAGES, 0)):
+def test_a_single_class_and_a_few_images_are_stated_not_invented(tmp_path):
+    for number, seed in ((MIN_IMAGES - 1, 0), (MIN_IMAGES, 0)):
         folders = [
             save_evaluation(
                 tmp_path / name,
@@ -165,34 +167,34 @@ def test_a_single_class_and_a_few_pictures_are_stated_not_invented(tmp_path):
             for name, skill in (("low", 0.7), ("high", 0.9))
         ]
         comparison = run_compare(folders)
-        (less,) = comparison.differences
-        assert less.iou[0].value == less.miou.value > 0
-        if number < FEWEST_IMAGES:
-            assert less.miou.low is None
-            assert not less.is_clear
-            assert "no saying whether high or low is better" in less.sentence
+        (difference,) = comparison.differences
+        assert difference.iou[0].value == difference.miou.value > 0
+        if number < MIN_IMAGES:
+            assert difference.miou.low is None
+            assert not difference.is_significant
+            assert "too few images to tell whether high or low is better" in difference.sentence
             assert "have no interval" in comparison.notes[0]
         else:
-            assert less.miou.low < less.miou.high
+            assert difference.miou.low < difference.miou.high
         assert "None" not in render_comparison_page(comparison).replace("none", "")
 
 
-def test_among_many_comparisons_a_lucky_one_is_not_called_clear(tmp_path, runs):
+def test_among_many_comparisons_a_lucky_one_is_not_called_significant(tmp_path, runs):
     for seed in range(100):
         lucky = save_evaluation(tmp_path / "lucky", make_counts(skill=0.82, seed=seed))
         (alone,) = run_compare([runs[0], lucky]).differences
         if 0.01 < alone.miou.p_value < 0.045:
             break
-    assert alone.is_clear
+    assert alone.is_significant
     among = run_compare([runs[0], *[lucky] * 6]).differences
-    assert [less.miou for less in among] == [alone.miou] * 6
-    assert not any(less.is_clear for less in among)
-    assert "alone that would be clear, but among 6 comparisons it may be" in among[0].sentence
+    assert [difference.miou for difference in among] == [alone.miou] * 6
+    assert not any(difference.is_significant for difference in among)
+    assert "not significant after correction for 6 comparisons" in among[0].sentence
 
 
-def rename_picture(run):
+def rename_image(run):
     path = run / "evaluation/val-counts.jsonl"
-    path.write_text(path.read_text().replace("picture007", "picture700"))
+    path.write_text(path.read_text().replace("image007", "image700"))
 
 
 def change(**changes):
@@ -206,33 +208,36 @@ def spoil(name, content):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (rename_picture, "pictures differ, from number 7 on: 'picture007' against 'picture008'"),
+        (rename_image, "images differ, from number 7 on: 'image007' against 'image008'"),
         (
             change(classes=("road", "bush", "kerb", "never")),
             "classes differ.*'<b>tree</b>' aga.*bush",
         ),
-        (change(views=asdict(Views(flip=True))), "views differ.*not mirrored.*mirrored too"),
-        (change(views=asdict(Views((0.5, 1)))), "views differ.*scale 1,.*scale 0.5, 1"),
+        (change(views=asdict(Views(flip=True))), "options differ.*not mirrored.*mirrored too"),
+        (change(views=asdict(Views((0.5, 1)))), "options differ.*scale 1,.*scale 0.5, 1"),
         (change(data_fingerprint="e" * 64), "data fingerprints differ.*atrous evaluate RUN"),
-        (change(convention="another"), "conventions differ.*Another version"),
+        (change(convention="another"), "conventions differ.*different versions"),
         (
             lambda run: save_evaluation(run, make_counts(num_images=41)),
-            "pictures differ, 40 against 41",
+            "images differ, 40 against 41",
         ),
         (
             lambda run: save_evaluation(run, make_counts(skill=0.85)[::-1].copy()),
-            "the mask of picture 'picture000' had",
+            "the mask of the image 'image000' had",
         ),
         (spoil("val.json", "{"), "val.json cannot be read.*atrous evaluate .*better --split val"),
-        (spoil("val.json", "[]"), "val.json cannot be read"),
-        (spoil("val.json", '{"per_class": [{}]}'), "val.json cannot be read"),
-        (spoil("val-counts.jsonl", "torn"), "counts per picture cannot be read"),
+        (spoil("val.json", "[]"), "val.json does not hold a JSON object"),
+        (spoil("val.json", '{"per_class": [{}]}'), "val.json lack miou"),
+        (change(per_class=[{}]), "val.json lack name"),
+        (change(per_class=3), "val.json lack name"),
+        (change(views=[]), "val.json is malformed"),
+        (spoil("val-counts.jsonl", "torn"), "counts per image cannot be read"),
         (spoil("val-counts.jsonl", ""), "no mask of the split has a labelled pixel"),
         (
             lambda run: spoil("val-counts.jsonl", '{"name": "a", "counts": {"0": [1, 0, 0]}}')(run),
-            "of two different evaluations",
+            "from two different evaluations",
         ),
-        (lambda run: (run / "evaluation/val-counts.jsonl").unlink(), "counts per picture cannot"),
+        (lambda run: (run / "evaluation/val-counts.jsonl").unlink(), "counts per image cannot"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_reason_and_remedy(runs, damage, message):
@@ -246,11 +251,11 @@ def test_a_run_without_this_evaluation_is_told_what_to_do(tmp_path, runs):
     (tmp_path / "new").mkdir()
     with pytest.raises(ConfigError, match=r"other has not .* on 'val' \(only on test\).*evaluate"):
         run_compare([runs[0], tmp_path / "other"])
-    with pytest.raises(ConfigError, match=r"new has not been evaluated on 'val'. First do `atrous"):
+    with pytest.raises(ConfigError, match=r"new has not been evaluated on 'val'. Run `atrous"):
         run_compare([tmp_path / "new", runs[0]])
     with pytest.raises(ConfigError, match=r"There is no run folder .*none"):
         run_compare([runs[0], tmp_path / "none"])
-    with pytest.raises(ConfigError, match="is a file, but comparing takes run folders"):
+    with pytest.raises(ConfigError, match="is a file, but compare takes run folders"):
         run_compare([runs[0], runs[0] / "evaluation/val.json"])
     with pytest.raises(ConfigError, match="give two run folders or more"):
         run_compare([runs[0]])
@@ -280,7 +285,7 @@ def test_a_model_without_output_stride_is_measured_too(runs, monkeypatch):
     comparison = compare(runs, num_resamples=1000)
     assert strides == [None, 16]
     assert "unet_resnet34</td><td>–" in render_comparison_page(comparison)
-    assert any("plain: none to choose; better: 16" in note for note in comparison.notes)
+    assert any("plain: not an option; better: 16" in note for note in comparison.notes)
 
 
 def test_runs_without_weights_are_compared_without_their_cost(runs):

@@ -7,8 +7,8 @@ from torchmetrics.classification import MulticlassCalibrationError
 
 from atrous.classes import VOID
 from atrous.errors import DataError
+from atrous.evaluation.calibration import TemperatureFit
 from atrous.evaluation.confidence import ConfidenceCounts
-from atrous.evaluation.temperature import TemperatureFit
 from atrous.inference.engine import compute_confidence
 from atrous.inference.upsampled_mask import compute_mask
 
@@ -23,9 +23,9 @@ def draw(seed, sharpness=1.0, num_classes=5, size=(40, 50)):
     return logits, torch.as_tensor(mask)
 
 
-def score(*pictures, temperature=1.0):
+def score(*images, temperature=1.0):
     counts = ConfidenceCounts(5, temperature=temperature)
-    for logits, mask in pictures:
+    for logits, mask in images:
         counts.update(logits, compute_mask(logits), mask)
     return counts.compute()
 
@@ -37,11 +37,11 @@ def test_confidence_is_the_largest_probability():
 
 
 def test_calibration_error_equals_torchmetrics():
-    pictures = [draw(1), draw(2, sharpness=0.5)]
+    images = [draw(1), draw(2, sharpness=0.5)]
     referee = MulticlassCalibrationError(5, n_bins=15, norm="l1", ignore_index=VOID)
-    for logits, mask in pictures:
+    for logits, mask in images:
         referee.update(logits.softmax(0)[None], mask[None].long())
-    scores = score(*pictures)
+    scores = score(*images)
     assert scores.ece == pytest.approx(referee.compute().item(), abs=1e-6)
     assert sum(row.pixels for row in scores.bins) == 2 * 37 * 50
 
@@ -60,12 +60,12 @@ def test_leaving_out_unsure_pixels_keeps_the_surest():
 
 def test_a_temperature_that_is_known_is_found_and_calibrates():
     fit = TemperatureFit()
-    pictures = [draw(seed, sharpness=0.4) for seed in range(12)]
-    for logits, mask in pictures:
+    images = [draw(seed, sharpness=0.4) for seed in range(12)]
+    for logits, mask in images:
         fit.update(logits, mask)
     temperature = fit.compute()
     assert temperature == pytest.approx(1 / 0.4, rel=0.05)
-    assert score(*pictures, temperature=temperature).ece < 0.02 < score(*pictures).ece
+    assert score(*images, temperature=temperature).ece < 0.02 < score(*images).ece
 
 
 def test_masks_without_labels_are_refused():

@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from atrous.classes import VOID, build_classes
 from atrous.errors import DataError
 from atrous.evaluation import Counts, compute_scores
-from atrous.evaluation.counts import compute_errors
+from atrous.evaluation.counts import compute_tp_fp_fn
 
 
 def count(num_classes, prediction, mask):
@@ -26,7 +26,7 @@ def classes_of(num_classes):
 
 @st.composite
 def labelled(draw):
-    """(number of classes, prediction, mask with some void and at least one labelled pixel)."""
+    """Number of classes, prediction, and mask with ignored and at least one labelled pixel."""
     num_classes = draw(st.integers(1, 8))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     size = draw(st.integers(1, 9)), draw(st.integers(1, 9))
@@ -42,13 +42,13 @@ def labelled(draw):
 def test_scores_equal_those_of_scikit_learn_and_torchmetrics(case):
     num_classes, prediction, mask = case
     scores = compute_scores(count(*case), classes_of(num_classes))
-    truth, found = mask[mask != VOID], prediction[mask != VOID]
-    present = sorted(set(truth.tolist()))
+    true, predicted = mask[mask != VOID], prediction[mask != VOID]
+    present = sorted(set(true.tolist()))
     macro = sklearn_metrics.precision_recall_fscore_support(
-        truth, found, labels=present, average="macro", zero_division=0
+        true, predicted, labels=present, average="macro", zero_division=0
     )
     micro = sklearn_metrics.precision_recall_fscore_support(
-        truth, found, labels=range(num_classes), average="micro", zero_division=0
+        true, predicted, labels=range(num_classes), average="micro", zero_division=0
     )
     assert (scores.precision_macro, scores.recall_macro, scores.f1_macro) == pytest.approx(
         macro[:3]
@@ -56,10 +56,10 @@ def test_scores_equal_those_of_scikit_learn_and_torchmetrics(case):
     assert (scores.precision_micro, scores.recall_micro, scores.f1_micro) == pytest.approx(
         micro[:3]
     )
-    assert scores.pixel_accuracy == pytest.approx(sklearn_metrics.accuracy_score(truth, found))
-    jaccard = sklearn_metrics.jaccard_score(truth, found, labels=present, average="macro")
+    assert scores.pixel_accuracy == pytest.approx(sklearn_metrics.accuracy_score(true, predicted))
+    jaccard = sklearn_metrics.jaccard_score(true, predicted, labels=present, average="macro")
     assert scores.miou == pytest.approx(jaccard)
-    weighted = sklearn_metrics.jaccard_score(truth, found, labels=present, average="weighted")
+    weighted = sklearn_metrics.jaccard_score(true, predicted, labels=present, average="weighted")
     assert scores.frequency_weighted_iou == pytest.approx(weighted)
     if num_classes > 1:
         referee = MulticlassJaccardIndex(num_classes, average="none", ignore_index=VOID)
@@ -74,9 +74,9 @@ def test_counts_equal_a_loop_over_pixels(case):
     counts = Counts(num_classes)
     errors = counts.update(torch.as_tensor(prediction), torch.as_tensor(mask))
     expected = np.zeros((num_classes, num_classes), np.int64)
-    for found, truth in zip(prediction.flat, mask.flat, strict=True):
-        if truth != VOID:
-            expected[truth, found] += 1
+    for predicted, true in zip(prediction.flat, mask.flat, strict=True):
+        if true != VOID:
+            expected[true, predicted] += 1
     assert np.array_equal(counts.confusion, expected)
     for index in range(num_classes):
         hit = expected[index, index]
@@ -112,7 +112,7 @@ def test_renaming_classes_renames_scores(case, random):
 
 @given(labelled())
 @settings(max_examples=20, deadline=None)
-def test_void_never_counts_and_a_perfect_prediction_scores_one(case):
+def test_ignored_pixels_never_counts_and_a_perfect_prediction_scores_one(case):
     num_classes, prediction, mask = case
     other = np.where(mask == VOID, (prediction + 1) % num_classes, prediction).astype(np.uint8)
     assert np.array_equal(count(*case).confusion, count(num_classes, other, mask).confusion)
@@ -143,9 +143,9 @@ def test_a_class_that_is_never_predicted_has_precision_zero():
 
 
 def test_what_cannot_be_counted_is_refused():
-    void = torch.full((2, 2), VOID, dtype=torch.uint8)
+    ignored = torch.full((2, 2), VOID, dtype=torch.uint8)
     with pytest.raises(DataError, match="no mask has a labelled pixel"):
-        compute_scores(count(2, torch.zeros_like(void), void), classes_of(2))
+        compute_scores(count(2, torch.zeros_like(ignored), ignored), classes_of(2))
     with pytest.raises(DataError, match="values 7, 9"):
         count(2, torch.zeros(1, 3, dtype=torch.uint8), torch.tensor([[7, 0, 9]]).byte())
     with pytest.raises(ValueError, match="differ in size"):
@@ -157,4 +157,4 @@ def test_counts_survive_numpy():
     again = Counts.from_numpy(counts.confusion, counts.num_images)
     assert np.array_equal(again.confusion, counts.confusion)
     assert again.num_images == 1
-    assert compute_errors(again.confusion).sum() == 1 + 2
+    assert compute_tp_fp_fn(again.confusion).sum() == 1 + 2

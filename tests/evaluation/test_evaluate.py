@@ -1,7 +1,8 @@
-"""Evaluation of a model with known answers, and of run folders."""
+"""Evaluation of a model with known predictions, and of run folders."""
 
 import json
 import multiprocessing
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,8 +13,15 @@ from PIL import Image
 from atrous.classes import VOID, build_classes
 from atrous.data import open_dataset
 from atrous.errors import AtrousError, DataError, WeightsError
-from atrous.evaluation import evaluate, evaluate_model, fit_temperature, load_image_counts
-from atrous.inference import Views
+from atrous.evaluation import (
+    Counts,
+    calibrate,
+    evaluate,
+    load_image_counts,
+    predict_split,
+    validate_model,
+)
+from atrous.inference import TorchEngine, Views
 from atrous.models import ModelCard, build_model, load_model, save_weights
 
 CLASSES_TOML = 'names = ["red", "green", "blue"]\nignore_index = 9\n'
@@ -21,68 +29,74 @@ CLASSES_TOML = 'names = ["red", "green", "blue"]\nignore_index = 9\n'
 
 @pytest.fixture
 def colored_data(tmp_path):
-    """Two pictures of other sizes; in the second a strip is green but labelled blue."""
+    """Two images of other sizes; in the second a strip is green but labelled blue."""
     root = tmp_path / "data"
     for part in ("images", "masks"):
         (root / "val" / part).mkdir(parents=True)
     (root / "classes.toml").write_text(CLASSES_TOML)
     colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
     for name, height, width in (("a", 40, 50), ("b", 60, 36)):
-        truth = np.zeros((height, width), np.uint8)
-        truth[height // 2 :] = 2
-        seen = truth.copy()
+        true = np.zeros((height, width), np.uint8)
+        true[height // 2 :] = 2
+        seen = true.copy()
         if name == "b":
             seen[30:33] = 1
         Image.fromarray(colors[seen]).save(root / "val" / "images" / f"{name}.png")
-        truth[:, :4] = 9
-        Image.fromarray(truth).save(root / "val" / "masks" / f"{name}.png")
+        true[:, :4] = 9
+        Image.fromarray(true).save(root / "val" / "masks" / f"{name}.png")
     return root
 
 
-def test_a_model_with_known_answers_is_counted_exactly(color_model, colored_data):
-    per_image = {}
-    evaluation = evaluate_model(
+def test_a_model_with_known_predictions_is_counted_exactly(color_model, colored_data):
+    dataset, views = open_dataset(colored_data, "val"), Views(flip=True, window_px=32)
+    done = []
+    validation = validate_model(
         color_model,
-        open_dataset(colored_data, "val"),
-        views=Views(flip=True, window_px=32),
+        dataset,
+        views=views,
         criterion=lambda logits, mask: F.cross_entropy(logits, mask, ignore_index=VOID),
-        on_image=lambda result: per_image.__setitem__(result.name, result.counts),
+        progress=lambda *at: done.append(at),
     )
+    assert done == [(1, 2), (2, 2)]
+    per_image = {
+        result.name: Counts(3).update(result.prediction, result.mask)
+        for result in predict_split(TorchEngine(color_model, views=views), dataset)
+    }
     wrong = 3 * 32
     reds, blues = 20 * 46 + 30 * 32, 20 * 46 + 30 * 32
     expected = [[reds, 0, 0], [0, 0, 0], [0, wrong, blues - wrong]]
-    assert evaluation.counts.confusion.tolist() == expected
-    assert evaluation.counts.num_images == 2
+    assert validation.counts.confusion.tolist() == expected
+    assert validation.counts.num_images == 2
     assert per_image["a"].tolist() == [[20 * 46, 0, 0], [0, 0, 0], [20 * 46, 0, 0]]
     assert per_image["b"][1:].tolist() == [[0, wrong, 0], [30 * 32 - wrong, 0, wrong]]
     # The right colour has probability e / (e + e⁻¹ + e⁻¹), by the model's weights.
     hit, miss = (-np.log(np.exp(x) / (np.exp(1) + 2 * np.exp(-1))) for x in (1, -1))
     total = reds + blues
-    assert evaluation.loss == pytest.approx((hit * (total - wrong) + miss * wrong) / total)
+    assert validation.loss == pytest.approx((hit * (total - wrong) + miss * wrong) / total)
 
 
-def test_ranks_share_the_pictures_and_their_counts_add_up(color_model, colored_data):
+def test_ranks_share_the_images_and_their_counts_add_up(color_model, colored_data):
     dataset = open_dataset(colored_data, "val")
-    whole = evaluate_model(color_model, dataset).counts
-    parts = [evaluate_model(color_model, dataset, rank=rank, world_size=2) for rank in (0, 1)]
+    whole = validate_model(color_model, dataset).counts
+    parts = [validate_model(color_model, dataset, rank=rank, world_size=2) for rank in (0, 1)]
     total = parts[0].counts + parts[1].counts
     assert total.confusion.tolist() == whole.confusion.tolist()
     assert total.num_images == 2
 
 
-@pytest.mark.parametrize("failure", ["image", "listener"])
+@pytest.mark.parametrize("failure", ["image", "progress"])
 def test_a_failure_leaves_no_worker_behind(colored_data, color_model, failure):
     dataset = open_dataset(colored_data, "val")
     if failure == "image":
         dataset.image_paths[1].write_text("no image")
 
-    def listen(result):
+    def track(done, total):
         assert len(multiprocessing.active_children()) == 1
-        if failure == "listener":
-            raise DataError("of the listener")
+        if failure == "progress":
+            raise DataError("of the callback")
 
     with pytest.raises(DataError):
-        evaluate_model(color_model, dataset, workers=1, on_image=listen)
+        validate_model(color_model, dataset, workers=1, progress=track)
     assert multiprocessing.active_children() == []
 
 
@@ -92,11 +106,11 @@ def test_modules_are_left_in_the_mode_they_were_in(colored_data, color_model):
     modes = []
     color_model.register_forward_hook(lambda module, *_: modes.append(module.training))
 
-    def abort(result):
+    def abort(done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate_model(color_model, open_dataset(colored_data, "val"), on_image=abort)
+        validate_model(color_model, open_dataset(colored_data, "val"), progress=abort)
     assert modes == [False]
     assert color_model.training
     assert not color_model.head.training
@@ -104,7 +118,7 @@ def test_modules_are_left_in_the_mode_they_were_in(colored_data, color_model):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Weights of a real small model with the classes of the coloured pictures."""
+    """Weights of a real small model with the classes of the coloured images."""
     torch.manual_seed(0)
     model = build_model("deeplabv3_mobilenet_v3_large", num_classes=3)
     classes = build_classes(["red", "green", "blue"])
@@ -118,7 +132,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def run(tmp_path, colored_data, weights):
-    """A run folder of a real small model on the coloured pictures."""
+    """A run folder of a real small model on the coloured images."""
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / weights.name).symlink_to(weights)
@@ -139,10 +153,10 @@ def test_a_run_folder_knows_its_data_and_keeps_its_scores(run, colored_data):
         assert 0 <= saved[key] <= 1
     assert saved["per_class"][1]["iou"] is None
     lines = (run / "evaluation" / "val-counts.jsonl").read_text().splitlines()
-    pictures = [json.loads(line) for line in lines]
-    assert [picture["name"] for picture in pictures] == ["a", "b"]
+    images = [json.loads(line) for line in lines]
+    assert [image["name"] for image in images] == ["a", "b"]
     # Counts at the masks' own sizes: all labelled pixels are there, though the model sees 64 x 64.
-    labelled = [sum(tp + fn for tp, _, fn in picture["counts"].values()) for picture in pictures]
+    labelled = [sum(tp + fn for tp, _, fn in image["counts"].values()) for image in images]
     assert labelled == [40 * 46, 60 * 32]
 
 
@@ -167,7 +181,7 @@ def test_data_of_other_classes_is_refused_by_both_names(run, colored_data):
 
 def test_classes_in_another_order_are_refused(run, colored_data):
     (colored_data / "classes.toml").write_text(CLASSES_TOML.replace("red", "gray"))
-    with pytest.raises(DataError, match=r"Class 0 is 'gray' in .* 'red' for the model"):
+    with pytest.raises(DataError, match=r"Class 0 is 'gray' in .* 'red' in the model"):
         evaluate(run, device="cpu")
 
 
@@ -192,21 +206,35 @@ def test_a_fitted_temperature_stays_with_the_weights(run, weights):
     own.unlink()
     own.write_bytes(weights.read_bytes())
     before = evaluate(run, device="cpu")
-    temperature = fit_temperature(run, device="cpu")
+    temperature = calibrate(run, split="val", device="cpu")
     after = evaluate(run, device="cpu")
     assert load_model(run).card.temperature == temperature != 1
     assert after.confidence.temperature == temperature
     assert after.scores == before.scores
+    assert after.training["step"] == 7
+    assert (before.is_calibration_split, after.is_calibration_split) == (False, True)
+
+
+def test_a_temperature_of_another_split_is_not_noted(run, weights, colored_data):
+    (run / "best.safetensors").unlink()
+    (run / "best.safetensors").write_bytes(weights.read_bytes())
+    (colored_data / "test").symlink_to(colored_data / "val")
+    (colored_data / "other").mkdir()
+    for part in ("images", "masks"):
+        (colored_data / "other" / part).mkdir()
+        (colored_data / "other" / part / "a.png").symlink_to(colored_data / "val" / part / "a.png")
+    calibrate(run, split="other", device="cpu")
+    assert not evaluate(run, device="cpu").is_calibration_split
 
 
 def test_logits_that_are_not_finite_are_refused_by_name(color_model, colored_data):
     with torch.no_grad():
         next(color_model.parameters()).fill_(float("nan"))
-    with pytest.raises(WeightsError, match=r"picture a are not finite"):
-        evaluate_model(color_model, open_dataset(colored_data, "val"))
+    with pytest.raises(WeightsError, match=r"image a cannot be scored.*not finite"):
+        validate_model(color_model, open_dataset(colored_data, "val"))
 
 
-def test_a_bad_picture_keeps_what_was_evaluated_before(run, colored_data):
+def test_a_bad_image_keeps_what_was_evaluated_before(run, colored_data):
     evaluate(run, device="cpu")
     kept = {path: path.read_bytes() for path in (run / "evaluation").iterdir()}
     (colored_data / "val" / "images" / "b.png").write_bytes(b"torn")
@@ -226,13 +254,8 @@ def test_real_masks_are_scored_at_their_own_resolution(real_data, tmp_path):
     model.card = ModelCard(
         model.name, model.options, dataset.classes, (0.5,) * 3, (0.25,) * 3, (60, 80), {}
     )
-    num_pixels = []
-
-    def stop_after_two(result):
-        num_pixels.append(int(result.counts[:, [0, 2]].sum()))
-        if len(num_pixels) == 2:
-            raise StopIteration
-
-    with pytest.raises(StopIteration):
-        evaluate_model(model, dataset, on_image=stop_after_two)
-    assert num_pixels == [int((dataset.load(index).mask != VOID).sum()) for index in (0, 1)]
+    counts = Counts(11)
+    for index, result in enumerate(islice(predict_split(TorchEngine(model.eval()), dataset), 2)):
+        tp_fp_fn = counts.update(result.prediction, result.mask)
+        num_labelled = int((dataset.load(index).mask != VOID).sum())
+        assert tp_fp_fn[:, [0, 2]].sum() == num_labelled

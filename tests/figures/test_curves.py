@@ -8,7 +8,7 @@ from PIL import Image
 
 from atrous.errors import ConfigError
 from atrous.figures import save_loss_curves
-from atrous.figures.panels import MOST_POINTS
+from atrous.figures.panels import MAX_POINTS
 
 
 def write_log(folder, num_steps, starts=(0,), bad_steps=()):
@@ -36,11 +36,11 @@ def write_log(folder, num_steps, starts=(0,), bad_steps=()):
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_every_log_gives_a_picture(tmp_path, log):
+def test_every_log_gives_an_image(tmp_path, log):
     write_log(tmp_path, **log)
     png, svg = save_loss_curves(tmp_path)
-    with Image.open(png) as picture:
-        assert min(picture.size) >= 600
+    with Image.open(png) as image:
+        assert min(image.size) >= 600
     assert "<svg" in svg.read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "curves.png", "curves.svg", "log.jsonl",
@@ -62,7 +62,7 @@ def test_a_line_torn_by_a_crash_is_passed_over(tmp_path):
 
 
 def test_long_logs_are_thinned_out(tmp_path):
-    write_log(tmp_path, 20 * MOST_POINTS)
+    write_log(tmp_path, 20 * MAX_POINTS)
     _, svg = save_loss_curves(tmp_path)
     assert svg.stat().st_size < 500_000
 

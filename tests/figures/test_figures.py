@@ -16,12 +16,12 @@ from atrous.figures import (
     build_risk_coverage,
     build_score_figure,
     build_throughput_figure,
-    group_records,
     render_inline_svg,
     save_figure,
     save_taps_figure,
 )
 from atrous.figures.style import CSS_VARIABLES
+from atrous.run import group_records
 
 
 def build_log(num_steps, *, starts=(0,), bad=False):

@@ -5,7 +5,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from atrous.errors import ConfigError
-from atrous.figures.taps import MOST_COLUMNS, TapsPanel, build_taps_figure, save_taps_figure
+from atrous.figures.taps import MAX_COLUMNS, TapsPanel, build_taps_figure, save_taps_figure
 
 REPORT = [
     TapsPanel("aspp.1", 8, (16, 16), 4.0),
@@ -32,19 +32,19 @@ def test_the_taps_are_where_they_fall():
     [
         REPORT[:1],
         [TapsPanel("wide", 36, (65, 129), 5.0), TapsPanel("one cell", 2, (1, 1), 1.0)],
-        [TapsPanel(f"conv {i}", 2, (16, 16), 20.0, kernel_size=5) for i in range(MOST_COLUMNS + 2)],
+        [TapsPanel(f"conv {i}", 2, (16, 16), 20.0, kernel_size=5) for i in range(MAX_COLUMNS + 2)],
     ],
     ids=["one", "odd maps", "many"],
 )
-def test_every_file_is_a_picture_and_the_same_each_time(tmp_path, panels):
+def test_every_file_is_an_image_and_the_same_each_time(tmp_path, panels):
     for suffix in ("png", "svg", "pdf"):
         path = tmp_path / "new" / f"taps.{suffix}"
         save_taps_figure(path, panels, title="model")
         first = path.read_bytes()
         save_taps_figure(path, panels, title="model")
         assert path.read_bytes() == first
-    with Image.open(tmp_path / "new/taps.png") as picture:
-        assert min(picture.size) >= 700
+    with Image.open(tmp_path / "new/taps.png") as image:
+        assert min(image.size) >= 700
 
 
 def test_what_cannot_be_drawn_says_why(tmp_path):

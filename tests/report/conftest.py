@@ -1,4 +1,4 @@
-"""Runs made by hand: tiny pictures, a real small model, an evaluation with every part."""
+"""Runs made by hand: tiny images, a real small model, an evaluation with every part."""
 
 import json
 
@@ -12,23 +12,23 @@ from atrous.evaluation import evaluate
 from atrous.models import ModelCard, build_model, save_weights
 
 NAMES = ["red", "green", "blue"]
-NUM_PICTURES = 7
+NUM_IMAGES = 7
 
 
-def write_data(root, num_pictures=NUM_PICTURES):
-    """Pictures in three colours, each with more noise than the one before it."""
+def write_data(root, num_images=NUM_IMAGES):
+    """Images in three colours, each with more noise than the one before it."""
     random = np.random.default_rng(0)
     for part in ("images", "masks"):
         (root / "val" / part).mkdir(parents=True)
     (root / "classes.toml").write_text('names = ["red", "green", "blue"]\nignore_index = 9\n')
     colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
-    for index in range(num_pictures):
-        truth = np.repeat(np.arange(3, dtype=np.uint8), 16)[:, None].repeat(64, axis=1)
+    for index in range(num_images):
+        true = np.repeat(np.arange(3, dtype=np.uint8), 16)[:, None].repeat(64, axis=1)
         noise = random.integers(0, 1 + 30 * index, (48, 64, 3))
-        seen = np.clip(colors[truth] + noise, 0, 255).astype(np.uint8)
-        truth[:, :3] = 9
-        Image.fromarray(seen).save(root / "val" / "images" / f"picture{index}.png")
-        Image.fromarray(truth).save(root / "val" / "masks" / f"picture{index}.png")
+        seen = np.clip(colors[true] + noise, 0, 255).astype(np.uint8)
+        true[:, :3] = 9
+        Image.fromarray(seen).save(root / "val" / "images" / f"image{index}.png")
+        Image.fromarray(true).save(root / "val" / "masks" / f"image{index}.png")
     return root
 
 
@@ -62,7 +62,7 @@ def add_new_parts(scores):
         "conventions": [
             {
                 "key": "image-macro",
-                "rule": "mean over pictures",
+                "rule": "mean over images",
                 "reported_by": "somebody",
                 "iou": 0.4321,
                 "precision": 0.5,
@@ -120,7 +120,7 @@ def made_run(tmp_path_factory):
         "train_fingerprint": "abcdef0123456789abcdef",
         "val_fingerprint": scores["data_fingerprint"],
         "num_train": 5,
-        "num_val": NUM_PICTURES,
+        "num_val": NUM_IMAGES,
         "total_steps": 40,
         "steps_per_epoch": 10.0,
     }

@@ -8,8 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from atrous.evaluation import compare
 from atrous.report import save_run_report
 from atrous.report.comparison_page import save_comparison_page
-from atrous.study import load_study, summarize
-from atrous.study.page import render_study
+from atrous.study import load_study, render_study_page, summarize
 from atrous.study.runner import RunOutcome
 
 pytestmark = pytest.mark.browser
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.browser
 def pages(made_run, tmp_path_factory):
     """A report of two runs, so that it holds every part twice; a comparison; a study."""
     base = tmp_path_factory.mktemp("pages")
-    report = save_run_report([made_run, made_run], out=base / "report.html", pictures=1)
+    report = save_run_report([made_run, made_run], out=base / "report.html", num_images=1)
     save_comparison_page(compare([made_run, made_run]), base / "comparison.html")
     runs = [shutil.copytree(made_run, base / f"run{index}") for index in range(2)]
     study = load_study("report-table1")
@@ -27,7 +26,7 @@ def pages(made_run, tmp_path_factory):
         RunOutcome(run, 0, folder, "") for run, folder in zip(study.runs, runs, strict=True)
     ]
     outcomes.append(RunOutcome(study.runs[1], 1, base / "none", "ended with exit code 2"))
-    (base / "study.html").write_text(render_study(summarize(study, outcomes, cost=False)))
+    (base / "study.html").write_text(render_study_page(summarize(study, outcomes, cost=False)))
     return {path.stem: path for path in (report, *base.glob("*.html"))}
 
 
@@ -70,7 +69,7 @@ def test_it_is_accessible_quiet_and_fits(browser, pages, name, scheme, width):
 
 def list_visible_layers(page):
     return page.eval_on_selector_all(
-        "#run1-pictures .stack:first-child img.layer",
+        "#run1-images .stack:first-child img.layer",
         "layers => layers.filter((one) => one.offsetParent).map((one) => one.className)",
     )
 
@@ -78,17 +77,17 @@ def list_visible_layers(page):
 def test_layers_are_switched_and_faded_by_keyboard(browser, page_path):
     page = open_page(browser, page_path)
     assert set(list_visible_layers(page)) == {"layer prediction"}
-    page.focus("#run1-pictures input[value=prediction]")
+    page.focus("#run1-images input[value=prediction]")
     page.keyboard.press("ArrowRight")
     assert set(list_visible_layers(page)) == {"layer errors"}
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert not list_visible_layers(page)
-    page.focus("#run1-pictures input[type=range]")
+    page.focus("#run1-images input[type=range]")
     page.keyboard.press("End")
-    mix = "getComputedStyle(document.querySelector('{} .truth')).opacity"
-    assert page.evaluate(mix.format("#run1-pictures")) == "1"
-    assert page.evaluate(mix.format("#run2-pictures")) == "0.6"
+    mix = "getComputedStyle(document.querySelector('{} .ground-truth')).opacity"
+    assert page.evaluate(mix.format("#run1-images")) == "1"
+    assert page.evaluate(mix.format("#run2-images")) == "0.6"
     page.close()
 
 
@@ -97,6 +96,6 @@ def test_on_paper_everything_is_there_at_once(browser, page_path):
     page.emulate_media(media="print")
     assert len(set(list_visible_layers(page))) == 4
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert not page.is_visible("#run1-pictures .controls")
+    assert not page.is_visible("#run1-images .controls")
     assert page.pdf().startswith(b"%PDF")
     page.close()

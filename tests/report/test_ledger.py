@@ -32,7 +32,7 @@ def list_departures(change, *, plan=PLAN, scores=SCORES, names=VOC_NAMES):
 
 
 def test_the_papers_own_recipe_departs_in_the_words_for_its_course_alone():
-    assert list(list_departures({})) == ["optimizer and rate"]
+    assert list(list_departures({})) == ["optimizer and learning rate"]
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_the_papers_own_recipe_departs_in_the_words_for_its_course_alone():
             -1.78,
         ),
         (
-            "views",
+            "test-time augmentation",
             {},
             {"output_stride": 8, "views": {"scales": [0.5, 1.0], "flip": True}},
             1.26,
         ),
-        ("views", {}, {"views": {"scales": [1.0], "flip": True}}, None),
-        ("pictures scored", {}, {"num_images": 325}, None),
+        ("test-time augmentation", {}, {"views": {"scales": [1.0], "flip": True}}, None),
+        ("evaluated images", {}, {"num_images": 325}, None),
         ("class weights", {"loss": {"class_weights": "inverse"}}, {}, None),
         ("loss", {"loss": {"dice": 0.5}}, {}, None),
     ],
@@ -81,8 +81,8 @@ def test_beside_an_unmeasured_number_stand_the_measured_ones():
 
 
 def test_training_without_sbd_is_said():
-    departure = list_departures({}, plan={**PLAN, "num_train": 1464})["training pictures"]
-    assert (departure.there, departure.here) == ("10,582", "1,464")
+    departure = list_departures({}, plan={**PLAN, "num_train": 1464})["training images"]
+    assert (departure.paper, departure.run) == ("10,582", "1,464")
     assert "SBD" in departure.remark
 
 
@@ -95,8 +95,8 @@ def test_another_model_on_known_data_gives_two_entries():
     costs = {departure.what: departure for departure in of_model.departures}
     assert costs["output stride, training / evaluation"].points == -1.48
     assert costs["batch size"].remark == "on DeepLabv3"
-    scored = {departure.what: departure for departure in of_data.departures}["pictures scored"]
-    assert (scored.there, scored.here) == ("233 (test)", "101")
+    scored = {departure.what: departure for departure in of_data.departures}["evaluated images"]
+    assert (scored.paper, scored.run) == ("233 (test)", "101")
 
 
 def test_data_and_systems_are_told_by_their_names():

@@ -5,7 +5,7 @@ def test_it_says_what_it_wrote(atrous, run, tmp_path):
     out = tmp_path / "sub" / "page.html"
     with open(run / "log.jsonl", "a", encoding="utf-8") as log:
         log.write('[1, 2]\n{"no": "kind"}\n{"kind": "tra')
-    code, output = atrous("report", run, "--out", out, "--pictures", 1, "--device", "cpu")
+    code, output = atrous("report", run, "--out", out, "--num-images", 1, "--device", "cpu")
     assert code == 0
     assert str(out) in output
     assert "MB)" in output

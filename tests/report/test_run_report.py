@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from atrous.data import Sample
-from atrous.errors import AtrousError, ConfigError
+from atrous.errors import AtrousError, ConfigError, DataError
+from atrous.evaluation.run_reader import load_run
 from atrous.inference import TorchEngine
-from atrous.report import pictures, run_figures, save_run_report
-from atrous.report.loaded_run import load_run
-from atrous.report.page import format_data_uri
+from atrous.report import gallery, run_figures, save_run_report
+from atrous.report.html import format_data_uri
 
 COMMAND = "atrous evaluate"
-NUM_PICTURES = 7
+NUM_IMAGES = 7
 
 
 class Page(HTMLParser):
@@ -55,7 +55,7 @@ def read(path):
 
 def test_one_file_holds_everything(run):
     done = []
-    path = save_run_report([run], pictures=1, device="cpu", progress=lambda *at: done.append(at))
+    path = save_run_report([run], num_images=1, device="cpu", progress=lambda *at: done.append(at))
     assert path == run / "report.html"
     assert path.stat().st_size < 1_000_000
     page = read(path)
@@ -68,17 +68,26 @@ def test_one_file_holds_everything(run):
     scores = json.loads((run / "evaluation" / "val.json").read_text())
     assert f"{scores['miou']:.3f}" in page.text
     labels = " ".join(attrs["aria-label"] for attrs in page.find("svg"))
-    for word in ("loss", "validation", "Learning", "second", "IoU", "Confusion", "right", "surest"):
+    for word in (
+        "loss",
+        "validation",
+        "Learning",
+        "second",
+        "IoU",
+        "Confusion",
+        "accuracy",
+        "confident",
+    ):
         assert word in labels
     assert done == [(1, 3), (2, 3), (3, 3)]
     assert len(page.find("img")) == 3 * 5
     assert [attrs["value"] for attrs in page.find("input", type="radio")] == [
-        "input", "truth", "prediction", "errors", "confidence",
+        "image", "ground-truth", "prediction", "errors", "confidence",
     ]  # fmt: skip
 
 
 def test_nothing_is_asked_of_another_file_or_host(run):
-    html = save_run_report([run], pictures=1, device="cpu").read_text(encoding="utf-8")
+    html = save_run_report([run], num_images=1, device="cpu").read_text(encoding="utf-8")
     page = Page(html)
     for _, attrs in page.tags:
         for key in ("src", "href", "xlink:href", "action", "srcset", "data"):
@@ -98,40 +107,40 @@ def write_counts(run, per_image):
     (run / "evaluation" / "val-counts.jsonl").write_text("".join(lines))
 
 
-def test_pictures_are_ranked_by_their_own_score(run):
+def test_images_are_ranked_by_their_own_score(run):
     hits = [3, 9, 1, 7, 5, 2, 8]
     counts = [{"0": [hit, 10 - hit, 10 - hit]} for hit in hits]
     write_counts(run, [{}, *counts, {"1": [0, 4, 0]}])  # two have no labelled pixel
-    chosen = pictures.choose_pictures(load_run(run), 2)
+    chosen = gallery.choose_images(load_run(run), 2)
     assert {rank: [name for name, _ in picks] for rank, picks in chosen.items()} == {
         "best": ["p2", "p7"],
         "median": ["p4", "p5"],
         "worst": ["p3", "p6"],
     }
     assert chosen["best"][0][1] == pytest.approx(9 / 11)
-    all_of_them = pictures.choose_pictures(load_run(run), 3)
+    all_of_them = gallery.choose_images(load_run(run), 3)
     assert [name for name, _ in all_of_them["all"]] == ["p2", "p7", "p4", "p5", "p1", "p6", "p3"]
-    assert pictures.choose_pictures(load_run(run), 0) == {}
+    assert gallery.choose_images(load_run(run), 0) == {}
 
 
-def test_layers_show_truth_prediction_errors_and_confidence(color_model):
-    truth = torch.zeros(40, 60, dtype=torch.uint8)
-    truth[20:] = 2
-    truth[:, :10] = 255
+def test_layers_show_ground_truth_prediction_errors_and_confidence(color_model):
+    true = torch.zeros(40, 60, dtype=torch.uint8)
+    true[20:] = 2
+    true[:, :10] = 255
     image = torch.zeros(3, 40, 60, dtype=torch.uint8)
     image[0, :20] = 255
     image[2, 20:] = 255
     image[:, 20:30, 30:] = torch.tensor([0, 255, 0], dtype=torch.uint8)[:, None, None]
-    views = pictures.render_views(
-        TorchEngine(color_model), Sample(image, truth, "one"), 0.5, 1.0, largest_px=60
+    views = gallery.render_layers(
+        TorchEngine(color_model), Sample(image, true, "one"), 0.5, 1.0, max_side_px=60
     )
     wrong = np.zeros((40, 60, 4), np.uint8)
-    wrong[20:30, 30:] = (*pictures.WRONG, 255)
-    wrong[:, :10] = (*pictures.UNLABELLED, 255)
+    wrong[20:30, 30:] = (*gallery.WRONG, 255)
+    wrong[:, :10] = (*gallery.IGNORED, 255)
     seen = np.array(views.layers["errors"].convert("RGBA"))
     seen[seen[..., 3] == 0] = 0
     assert (seen == wrong).all()
-    shown = np.array(views.layers["truth"].convert("RGBA"))
+    shown = np.array(views.layers["ground truth"].convert("RGBA"))
     assert (shown[:, :10, 3] == 0).all()
     assert (shown[30, 50] == [0, 0, 255, 255]).all()
     assert (np.array(views.layers["prediction"].convert("RGBA"))[25, 50, :3] == [0, 255, 0]).all()
@@ -139,8 +148,8 @@ def test_layers_show_truth_prediction_errors_and_confidence(color_model):
     probability = np.exp(1) / (np.exp(1) + 2 * np.exp(-1))  # of the right colour, by the weights
     assert opacity == pytest.approx(255 * (1 - probability), abs=5)
     assert views.class_indices == {0, 1, 2}
-    smaller = pictures.render_views(
-        TorchEngine(color_model), Sample(image, truth, "one"), 0.5, 1.0, largest_px=30
+    smaller = gallery.render_layers(
+        TorchEngine(color_model), Sample(image, true, "one"), 0.5, 1.0, max_side_px=30
     )
     assert {layer.size for layer in [smaller.image, *smaller.layers.values()]} == {(30, 20)}
 
@@ -148,20 +157,20 @@ def test_layers_show_truth_prediction_errors_and_confidence(color_model):
 def test_even_noise_stays_within_the_budget(color_model):
     random = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, 200, 200), dtype=torch.uint8, generator=random)
-    truth = torch.randint(0, 3, (200, 200), dtype=torch.uint8, generator=random)
-    views = pictures.render_views(
-        TorchEngine(color_model), Sample(image, truth, "noise"), 0.1, 1.0, largest_px=640
+    true = torch.randint(0, 3, (200, 200), dtype=torch.uint8, generator=random)
+    views = gallery.render_layers(
+        TorchEngine(color_model), Sample(image, true, "noise"), 0.1, 1.0, max_side_px=640
     )
     size = sum(len(format_data_uri(layer)) for layer in [views.image, *views.layers.values()])
-    assert size < pictures._BYTES_PER_PIXEL * 200 * 200
-    assert pictures._BUDGET_BYTES < 8_000_000
+    assert size < gallery._BYTES_PER_PIXEL * 200 * 200
+    assert gallery._MAX_BYTES < 8_000_000
 
 
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        (["confusion"], "kept without its confusion matrix"),
-        (["confidence"], "kept without confidence"),
+        (["confusion"], "has no confusion matrix"),
+        (["confidence"], "has no confidence scores"),
         (["boundary", "objects"], "Edges and objects were not scored"),
         (
             ["conventions", "convention", "views", "training", "precision", "mean_class_accuracy"],
@@ -171,9 +180,9 @@ def test_even_noise_stays_within_the_budget(color_model):
 )
 def test_a_part_that_is_missing_or_null_is_left_out_and_said(run, keys, says, change_scores):
     change_scores(lambda scores: {**scores, **dict.fromkeys(keys)})
-    assert says in read(save_run_report([run], pictures=0)).text
+    assert says in read(save_run_report([run], num_images=0)).text
     change_scores(lambda scores: {key: value for key, value in scores.items() if key not in keys})
-    text = read(save_run_report([run], pictures=0)).text
+    text = read(save_run_report([run], num_images=0)).text
     assert says in text
     assert not says or COMMAND in text
 
@@ -187,20 +196,20 @@ def test_data_or_weights_that_are_gone_are_said(run, made_run, tmp_path, change_
     (run / "best.safetensors").unlink()
     assert "holds neither best.safetensors nor" in read(save_run_report([run])).text
     (run / "evaluation" / "val-counts.jsonl").unlink()
-    assert "counts per picture cannot be read" in read(save_run_report([run])).text
+    assert "counts per image cannot be read" in read(save_run_report([run])).text
 
 
 def test_other_files_than_were_scored_are_said(run, change_scores):
     change_scores(lambda scores: {**scores, "data_fingerprint": "other"})
-    text = read(save_run_report([run], pictures=1, device="cpu")).text
-    assert "The files are no longer those that were scored" in text
+    text = read(save_run_report([run], num_images=1, device="cpu")).text
+    assert "The files of the split changed after the evaluation" in text
     assert "changed in between" in text
 
 
 @pytest.mark.parametrize(
     ("log", "says"),
     [
-        ({"num_steps": 0, "ending": None}, "has not made a step yet"),
+        ({"num_steps": 0, "ending": None}, "has not logged a step yet"),
         ({"num_steps": 7, "ending": None, "validates": False}, "at step 7 of 40"),
         ({"num_steps": 7, "ending": "stop-after"}, "Training stopped (stop-after) at step 7"),
         ({"num_steps": 30, "ending": "SIGTERM", "bad_steps": range(5, 9)}, "was not finite"),
@@ -212,18 +221,18 @@ def test_a_run_in_training_is_reported_as_far_as_it_is(run, log, says, change_lo
     page = read(save_run_report([run]))
     assert says in page.text
     assert "has not been evaluated yet" in page.text
-    assert ("There was no validation yet" in page.text) == (log["num_steps"] == 7)
+    assert ("No validation has been logged yet" in page.text) == (log["num_steps"] == 7)
 
 
 def test_a_folder_without_plan_and_log_is_reported(run):
     (run / "plan.json").unlink()
     (run / "log.jsonl").unlink()
-    assert "No step is logged yet" in read(save_run_report([run], pictures=0)).text
+    assert "No step has been logged yet" in read(save_run_report([run], num_images=0)).text
 
 
 def test_a_finished_run_without_evaluation_is_refused_by_the_command(run):
     shutil.rmtree(run / "evaluation")
-    with pytest.raises(ConfigError, match=rf"has not been evaluated.*`{COMMAND} {run}`"):
+    with pytest.raises(ConfigError, match=rf"not been evaluated.*`{COMMAND} {run} --split val`"):
         save_run_report([run])
     assert not (run / "report.html").exists()
 
@@ -235,9 +244,9 @@ def test_another_split_is_named_or_taken_if_it_is_the_only_one(run):
         path.rename(path.with_name(path.name.replace("val", "test", 1)))
     change = json.loads((run / "evaluation" / "test.json").read_text())
     (run / "evaluation" / "test.json").write_text(json.dumps({**change, "split": "test"}))
-    assert "scored on test" in read(save_run_report([run], pictures=0)).text
+    assert "scored on test" in read(save_run_report([run], num_images=0)).text
     (run / "evaluation" / "train.json").write_text("{}")
-    with pytest.raises(ConfigError, match="evaluated on test, train: say which with --split"):
+    with pytest.raises(ConfigError, match="evaluated on test, train: choose one with --split"):
         save_run_report([run])
 
 
@@ -251,7 +260,7 @@ def test_another_split_is_named_or_taken_if_it_is_the_only_one(run):
 )
 def test_a_damaged_evaluation_is_refused_by_its_file(run, content, says):
     (run / "evaluation" / "val.json").write_text(content)
-    with pytest.raises(ConfigError, match=rf"val\.json.*{says}"):
+    with pytest.raises(DataError, match=rf"val\.json.*{says}"):
         save_run_report([run])
 
 
@@ -262,8 +271,8 @@ def test_what_is_no_run_is_refused(tmp_path, run):
         save_run_report([run, tmp_path / "nothing"])
     with pytest.raises(ConfigError, match="no run to report on"):
         save_run_report([])
-    with pytest.raises(ConfigError, match="--pictures takes a number from 0 to"):
-        save_run_report([run], pictures=-1)
+    with pytest.raises(ConfigError, match="--num-images takes a number from 0 to"):
+        save_run_report([run], num_images=-1)
     with pytest.raises(ConfigError, match="no such device"):
         save_run_report([run], device="abacus")
     assert not (run / "report.html").exists()
@@ -272,21 +281,21 @@ def test_what_is_no_run_is_refused(tmp_path, run):
 def test_a_file_that_cannot_be_written_is_named(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(AtrousError, match=r"cannot be written to .*file/page\.html"):
-        save_run_report([run], out=tmp_path / "file" / "page.html", pictures=0)
+        save_run_report([run], out=tmp_path / "file" / "page.html", num_images=0)
     with pytest.raises(AtrousError, match=r"figures cannot be written to .*file"):
-        save_run_report([run], figures=tmp_path / "file", pictures=0)
+        save_run_report([run], figures=tmp_path / "file", num_images=0)
 
 
 def test_several_runs_stand_beside_each_other(run, made_run, tmp_path, monkeypatch, change_scores):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_figures, "FORMATS", ("png",))
     change_scores(lambda scores: {**scores, "miou": 0.98765, "data_fingerprint": "other"})
-    path = save_run_report([run, made_run], pictures=0, figures="figures")
+    path = save_run_report([run, made_run], num_images=0, figures="figures")
     assert path.resolve() == tmp_path / "report.html"
     page = read(path)
     assert "2 runs" in page.text
     assert "0.9877" in page.text
-    assert "were not scored on the same files" in page.text
+    assert "were evaluated on different files" in page.text
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert sorted(folder.name for folder in (tmp_path / "figures").iterdir()) == [
@@ -295,15 +304,15 @@ def test_several_runs_stand_beside_each_other(run, made_run, tmp_path, monkeypat
 
 
 def test_figures_come_in_three_formats(run, tmp_path):
-    save_run_report([run], out=tmp_path / "page.html", figures=tmp_path / "figures", pictures=0)
+    save_run_report([run], out=tmp_path / "page.html", figures=tmp_path / "figures", num_images=0)
     stems = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert stems == {
         "loss", "validation", "learning-rate", "throughput", "class-scores", "confusion",
         "reliability", "risk-coverage",
     }  # fmt: skip
     for stem in stems:
-        with Image.open(tmp_path / "figures" / f"{stem}.png") as picture:
-            assert picture.width > 600
+        with Image.open(tmp_path / "figures" / f"{stem}.png") as image:
+            assert image.width > 600
         assert (tmp_path / "figures" / f"{stem}.pdf").read_bytes().startswith(b"%PDF")
         assert "<svg" in (tmp_path / "figures" / f"{stem}.svg").read_text()
 
@@ -339,12 +348,12 @@ def test_one_class_and_one_without_pixels(run, change_scores):
         }
 
     change_scores(shrink)
-    text = read(save_run_report([run], pictures=0)).text
-    assert "30 % of red is taken for green" in text
-    assert "No mask of this split holds green" in text
+    text = read(save_run_report([run], num_images=0)).text
+    assert "30 % of red is predicted as green" in text
+    assert "Classes in no mask of this split, left out of every mean: green" in text
 
 
-def test_fewer_pictures_than_asked_are_shown_once_each(run):
-    page = read(save_run_report([run], pictures=3, device="cpu"))
-    assert len(page.find("img")) == 5 * NUM_PICTURES
-    assert "all pictures are here" in page.text
+def test_fewer_images_than_asked_are_shown_once_each(run):
+    page = read(save_run_report([run], num_images=3, device="cpu"))
+    assert len(page.find("img")) == 5 * NUM_IMAGES
+    assert "all images are shown" in page.text

@@ -1,4 +1,4 @@
-"""The report's table 1 on real pictures, with stand-ins for the published weights."""
+"""The report's table 1 on real images, with stand-ins for the published weights."""
 
 import json
 
@@ -12,7 +12,7 @@ from atrous.cli.main import app
 
 @pytest.fixture
 def few_animals(real_data, tmp_path):
-    """A VOC folder of six pictures to train on and three to validate."""
+    """A VOC folder of six images to train on and three to validate."""
     whole = real_data / "voc-animals" / "VOCdevkit" / "VOC2012"
     folder = tmp_path / "VOCdevkit" / "VOC2012"
     lists = folder / "ImageSets" / "Segmentation"

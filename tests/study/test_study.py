@@ -12,8 +12,7 @@ from atrous.inference import Views
 from atrous.models import build_model
 from atrous.profile.cost import Cost
 from atrous.recipe import load_recipe
-from atrous.study import list_studies, load_study, run_study, summarize
-from atrous.study.page import render_study
+from atrous.study import list_studies, load_study, render_study_page, run_study, summarize
 
 STUDY = """
 title = "Flip or not"
@@ -97,18 +96,18 @@ def test_a_study_survives_a_failing_run_and_is_not_done_twice(write, tmp_path):
     assert load_recipe(out / "flipped-0" / "recipe.toml").data.flip == 1
 
     kept = (out / "plain-0" / "last.safetensors").stat().st_mtime_ns
-    lines = []
-    run_study(study, out, **options, tell=lines.append)
-    assert lines[0] == "plain-0: finished before"
+    events = []
+    run_study(study, out, **options, listener=events.append)
+    assert events[0] == {"kind": "note", "message": "plain-0: already finished"}
     assert (out / "plain-0" / "last.safetensors").stat().st_mtime_ns == kept
-    with pytest.raises(ConfigError, match=r"made with another recipe; changed: model\.dropout"):
+    with pytest.raises(ConfigError, match=r"trained with another recipe; changed: model\.dropout"):
         run_study(
             study, out, overrides={**options["overrides"], "model.dropout": 0.2},
             overrides_by_run={},
         )  # fmt: skip
 
     summary = summarize(study, outcomes, cost=False, device="cpu")
-    assert summary.budget.endswith(", scored at scale 0.5")
+    assert summary.budget.endswith(", evaluated at scale 0.5")
     scores = json.loads((out / "plain-0" / "evaluation" / "val.json").read_text())
     assert scores["views"]["scales"] == [0.5]
     plain, broken, flipped = summary.rows
@@ -117,7 +116,7 @@ def test_a_study_survives_a_failing_run_and_is_not_done_twice(write, tmp_path):
     assert (broken.miou, len(broken.errors)) == (None, 1)
     assert json.loads(json.dumps(summary.to_json()))["rows"][2]["name"] == "flipped"
     cost = Cost(1, 1.0, 1.0, (1.0, 1.0), None, (48, 64), Views((0.5,)), "32", "here")
-    page = render_study(replace(summary, rows=(replace(plain, cost=cost), broken, flipped)))
+    page = render_study_page(replace(summary, rows=(replace(plain, cost=cost), broken, flipped)))
     assert "at a time, 64×48 px, scale 0.5, not mirrored, no windows, float32, on here." in page
     assert "50.00" in page
     assert page.count('alt="Prediction of ') == 2 * 3

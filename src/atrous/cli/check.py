@@ -75,7 +75,7 @@ def run_check(
         write_json(report.to_json(), json_path)
     if html is not None:
         from atrous.report.check_page import render_check_page
-        from atrous.report.page import save_page
+        from atrous.report.html import save_page
 
         save_page(html, render_check_page(report))
     if fix is not None:

@@ -8,47 +8,49 @@ from rich.markup import escape
 from rich.table import Table
 
 from atrous.cli.console import Console
-from atrous.cli.output import write_json
+from atrous.cli.output import build_table, write_json
 from atrous.parsing import escape_controls
 
 if TYPE_CHECKING:
-    from atrous.evaluation import Comparison
+    from atrous.evaluation import RunComparison
     from atrous.evaluation.comparison import RunDifference, RunScores
 
 
 def run_compare(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders, evaluated; all are held against the first.")
+        list[Path], typer.Argument(help="Evaluated run folders; all are compared with the first.")
     ],
     *,
     split: Annotated[
-        str | None, typer.Option(help="By default, the first run's; else val.")
+        str | None,
+        typer.Option(help="Split; by default, the first run's validation split, else val."),
     ] = None,
-    resamples: Annotated[int, typer.Option(help="How often the pictures are drawn anew.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of those draws.")] = 0,
+    resamples: Annotated[int, typer.Option(help="Number of bootstrap resamples.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Bootstrap seed.")] = 0,
     cost: Annotated[
-        bool, typer.Option("--cost/--no-cost", help="Measure time and memory on this machine.")
+        bool, typer.Option("--cost/--no-cost", help="Measure latency and memory on this machine.")
     ] = True,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Side of the picture for that; by default, the split's usual."),
+        typer.Option(
+            min=1, help="Side of the image for the cost; by default, the most common size."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="For that: auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device for the cost measurement.")] = "auto",
     json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write every number here.")
+        Path | None, typer.Option("--json", help="Write all numbers to this JSON file.")
     ] = None,
     html_path: Annotated[
-        Path | None, typer.Option("--html", help="Write a page here that opens offline.")
+        Path | None, typer.Option("--html", help="Write the comparison to this HTML file.")
     ] = None,
 ) -> None:
-    """Compare runs on the same pictures: what differs, what is noise, and what it costs.
+    """Compare runs on the same images: differences with 95 % intervals, and cost.
 
-    Every difference comes with its 95 % interval, by drawing the pictures anew with replacement.
+    Intervals are computed by a paired bootstrap over the images.
     """
     from atrous.evaluation import compare
 
-    errors = Console(stderr=True)
-    with errors.status("reading") as status:
+    with Console(stderr=True).status("reading") as status:
         comparison = compare(
             runs,
             split=split,
@@ -57,7 +59,7 @@ def run_compare(
             cost=cost,
             size_hw=None if size is None else (size, size),
             device=device,
-            tell=lambda text: status.update(escape(escape_controls(text))),
+            listener=lambda event: status.update(escape(escape_controls(event["message"]))),
         )
     print_comparison(comparison)
     if json_path is not None:
@@ -68,12 +70,12 @@ def run_compare(
         save_comparison_page(comparison, html_path)
 
 
-def print_comparison(comparison: "Comparison") -> None:
-    """Print the runs, what they cost, and how they differ from the first, in all and by class."""
+def print_comparison(comparison: "RunComparison") -> None:
+    """Print scores and cost of the runs, and their differences to the first."""
     console = Console()
     console.print(_build_scores_table(comparison), highlight=False)
     console.print(
-        f"Macro means over the classes in the masks of {comparison.num_images} pictures of "
+        f"Macro means over the classes in the masks of {comparison.num_images} images of "
         f"'{escape(comparison.split)}'.",
         highlight=False,
     )
@@ -81,8 +83,8 @@ def print_comparison(comparison: "Comparison") -> None:
         console.print("", _build_cost_table(comparison), highlight=False)
         conditions = escape(comparison.cost.describe_conditions())
         console.print(
-            f"One picture at a time, {conditions}; latency is the median ± half of what "
-            "the middle half of the times spans.",
+            f"One image at a time, {conditions}; latency is the median ± half the interquartile "
+            "range.",
             highlight=False,
         )
     console.print("", _build_differences_table(comparison), highlight=False)
@@ -90,22 +92,22 @@ def print_comparison(comparison: "Comparison") -> None:
         console.print(f"[bold]{escape(difference.sentence)}[/]", highlight=False)
         if difference.recipe_changes:
             changes = escape("; ".join(difference.recipe_changes))
-            console.print(f"Their recipes differ in {changes}.", highlight=False)
+            console.print(f"The recipes differ in {changes}.", highlight=False)
     for run, difference in zip(comparison.runs[1:], comparison.differences, strict=True):
-        if any(less is not None and less.value for less in difference.iou):
+        if any(iou is not None and iou.value for iou in difference.iou):
             console.print("", _build_classes_table(comparison, run, difference), highlight=False)
     console.print("", highlight=False)
     for note in comparison.notes:
         console.print(f"[yellow]Note:[/] {escape(note)}", highlight=False)
     console.print(
-        "Intervals tell the luck of which pictures were drawn, not that of one training; "
-        "docs/compare.md says more. ▲ ▼ are clear with all classes in mind (Holm, 5 %).",
+        "Intervals cover image sampling, not training randomness (docs/compare.md). ▲ ▼ mark "
+        "significant differences of classes (Holm, 5 %).",
         highlight=False,
     )
 
 
-def _build_scores_table(comparison: "Comparison") -> Table:
-    table = _build_table("run", "precision", "recall", "F1", "mIoU", "95 % interval")
+def _build_scores_table(comparison: "RunComparison") -> Table:
+    table = build_table("run", "precision", "recall", "F1", "mIoU", "95 % interval")
     for run in comparison.runs:
         means = (run.precision_macro, run.recall_macro, run.f1_macro)
         table.add_row(
@@ -117,8 +119,8 @@ def _build_scores_table(comparison: "Comparison") -> Table:
     return table
 
 
-def _build_cost_table(comparison: "Comparison") -> Table:
-    table = _build_table("run", "model", "stride", "params", "GFLOPs", "latency", "memory")
+def _build_cost_table(comparison: "RunComparison") -> Table:
+    table = build_table("run", "model", "stride", "params", "GFLOPs", "latency", "memory")
     table.columns[1].justify = "left"
     table.columns[1].overflow = "fold"
     for run in comparison.runs:
@@ -138,9 +140,9 @@ def _build_cost_table(comparison: "Comparison") -> Table:
     return table
 
 
-def _build_differences_table(comparison: "Comparison") -> Table:
+def _build_differences_table(comparison: "RunComparison") -> Table:
     against = escape(comparison.runs[0].name)
-    table = _build_table(f"less {against}", "mIoU", "95 % interval", "above 0")
+    table = build_table(f"minus {against}", "mIoU", "95 % interval", "P(> 0)")
     for difference in comparison.differences:
         miou = difference.miou
         table.add_row(
@@ -153,42 +155,27 @@ def _build_differences_table(comparison: "Comparison") -> Table:
 
 
 def _build_classes_table(
-    comparison: "Comparison", run: "RunScores", difference: "RunDifference"
+    comparison: "RunComparison", run: "RunScores", difference: "RunDifference"
 ) -> Table:
     first = comparison.runs[0]
-    table = _build_table(
-        "IoU by class",
-        "pictures",
-        escape(first.name),
-        escape(run.name),
-        "less",
-        "95 % interval",
-        "",
-    )
+    names = escape(first.name), escape(run.name)
+    table = build_table("IoU by class", "images", *names, "difference", "95 % interval", "")
     rows = zip(
         comparison.class_names, comparison.class_images, first.iou, run.iou,
-        difference.iou, difference.clear, strict=True,
+        difference.iou, difference.iou_is_significant, strict=True,
     )  # fmt: skip
-    for name, num_images, ours, theirs, less, is_clear in rows:
-        if ours is None or theirs is None or less is None:
+    for name, num_images, ours, theirs, iou, is_significant in rows:
+        if ours is None or theirs is None or iou is None:
             table.add_row(escape(name), "0", *["–"] * 4)
             continue
-        mark = "" if not is_clear else "[green]▲[/]" if less.value > 0 else "[red]▼[/]"
+        mark = "[green]▲[/]" if iou.value > 0 else "[red]▼[/]"
         table.add_row(
             escape(name),
             str(num_images),
             ours.format_value(),
             theirs.format_value(),
-            less.format_value(),
-            less.format_interval(),
-            mark,
+            iou.format_value(),
+            iou.format_interval(),
+            mark if is_significant else "",
         )
-    return table
-
-
-def _build_table(first: str, *headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
     return table

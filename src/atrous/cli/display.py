@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from atrous.cli.console import Console
+from atrous.durations import format_seconds
 from atrous.models.fitting import LoadedWeights, group_names
 from atrous.recipe import Recipe
 from atrous.run import RunFolder
@@ -134,7 +135,7 @@ class TrainingDisplay:
         left_s = per_step_s * (self.total_steps - record["step"])
         note = (
             f"epoch {record['epoch']:.1f}  loss {self.loss:.3f}  lr {record['lr']:.1e}  "
-            f"{self.num_pictures / self.step_s:.1f} pictures/s  {format_time(left_s)} left"
+            f"{self.num_pictures / self.step_s:.1f} pictures/s  {format_seconds(left_s)} left"
         )
         self.progress.update(self.training, completed=record["step"], note=note)
         now_s = time.monotonic()
@@ -175,14 +176,6 @@ def print_training_result(result: TrainingResult) -> None:
         )
     table.add_row("next", f"atrous evaluate {folder}")
     console.print(table, highlight=False)
-
-
-def format_time(seconds: float) -> str:
-    """Write seconds as 42s, 12min or 3h05m."""
-    if seconds < 90:
-        return f"{seconds:.0f}s"
-    minutes = round(seconds / 60)
-    return f"{minutes}min" if minutes < 90 else f"{minutes // 60}h{minutes % 60:02d}m"
 
 
 def _smooth(mean: float | None, value: float) -> float:

@@ -6,6 +6,7 @@ import traceback
 import typer
 
 from atrous.cli import (
+    calibrate,
     check,
     compare,
     data,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("check")(check.run_check)
 app.command("train")(train.run_train)
 app.command("evaluate")(evaluate.run_evaluate)
+app.command("calibrate")(calibrate.run_calibrate)
 app.command("compare")(compare.run_compare)
 app.command("report")(report.run_report)
 app.command("study")(study.run_study)

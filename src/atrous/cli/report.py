@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 
 from atrous.cli.console import Console
+from atrous.cli.options import Device
+from atrous.cli.output import show_progress
 
 
 def run_report(
@@ -15,35 +16,36 @@ def run_report(
     *,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write; by default report.html in the run, of several here."),
+        typer.Option(
+            help="File to write; by default report.html in the run folder, or here for several."
+        ),
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option(help="Also write each figure here as PNG, SVG and PDF.")
+        Path | None, typer.Option(help="Also save all figures in this folder as PNG, SVG and PDF.")
     ] = None,
-    pictures: Annotated[
-        int, typer.Option(help="How many of the best, the median and the worst pictures.")
+    num_images: Annotated[
+        int, typer.Option(help="Number of best, of median and of worst images.")
     ] = 3,
     split: Annotated[
-        str | None, typer.Option(help="Whose evaluation; by default, the run's validation split.")
+        str | None, typer.Option(help="Evaluated split; by default, the run's validation split.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
-    """Write one HTML file about runs: what was run, how well it does, and where it fails.
+    """Write a report of runs as one HTML file: conditions, scores and failures.
 
-    Evaluate the runs first. The file holds everything it shows and opens offline.
+    Evaluate the runs first. The file can be opened offline.
     """
     from atrous.report import save_run_report
 
-    with Progress(transient=True, console=Console(stderr=True)) as progress:
-        task = progress.add_task("predicting pictures", total=None)
+    with show_progress("predicting images") as progress:
         path = save_run_report(
             runs,
             out=out,
             figures=figures,
-            pictures=pictures,
+            num_images=num_images,
             split=split,
             device=device,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=progress,
         )
     size_mb = path.stat().st_size / 1e6
     console = Console(soft_wrap=True)

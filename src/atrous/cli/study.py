@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from atrous.cli.console import Console
-from atrous.cli.output import write_json
+from atrous.cli.options import Device
+from atrous.cli.output import build_table, write_json
 from atrous.errors import ConfigError
 from atrous.recipe import apply_overrides, flatten_values
 
@@ -17,59 +17,65 @@ if TYPE_CHECKING:
 
 
 def run_study(
-    name: Annotated[str, typer.Argument(help="A study that comes with atrous, or a .toml file.")],
+    name: Annotated[str, typer.Argument(help="Name of a study of the package, or a .toml file.")],
     *,
-    data: Annotated[str, typer.Option(help="Folder of the data set.")],
+    data: Annotated[str, typer.Option(help="Dataset folder.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the study; by default studies/NAME.")
     ] = None,
     duration: Annotated[
         str | None, typer.Option("--for", help="Budget of each run: 20ep, 30000it or 55min.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Train each run with this many seeds.")] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs trained at the same time.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of each run.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of runs trained at the same time.")] = 1,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="A recipe key of all runs, train.ema=0.99, or of one, RUN:train.ema=0.99."
+            "--set", help="Override a recipe key: train.ema=0.99, for one run RUN:train.ema=0.99"
         ),
     ] = None,
-    cost: Annotated[bool, typer.Option(help="Measure latency and memory as well.")] = True,
-    pictures: Annotated[
-        int,
-        typer.Option(min=0, max=20, help="Best, median and worst pictures on the page."),
+    cost: Annotated[bool, typer.Option(help="Measure latency and memory.")] = True,
+    num_images: Annotated[
+        int, typer.Option(min=0, max=20, help="Number of best, of median and of worst images.")
     ] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
-    """Train a table of recipes under equal budgets, and compare what they give.
+    """Train a table of recipes with equal budgets, and compare them.
 
-    Each run is a normal run folder. Started again, finished runs are skipped and interrupted ones
-    go on; a run that fails does not stop the rest. The table is written to study.json and
-    study.html in the study's folder.
+    Each run is a normal run folder. When the command is repeated, finished runs are skipped and
+    interrupted ones are resumed; a failed run does not stop the others. The results are written
+    to study.json and study.html in the folder of the study.
     """
-    from atrous.report.page import save_page
-    from atrous.study import load_study, summarize
-    from atrous.study import run_study as train_all
-    from atrous.study.page import render_study
+    from atrous.report.html import save_page
+    from atrous.study import load_study, render_study_page, summarize
+    from atrous.study import run_study as train_runs
 
     console = Console()
     study = load_study(name)
     out = out or Path("studies") / Path(name).stem
     common, by_run = _parse_overrides(overrides or [])
-    asked = {"data.root": data, "train.device": device, "train.duration": duration}
-    common = {**{key: value for key, value in asked.items() if value is not None}, **common}
+    options = {"data.root": data, "train.device": device, "train.duration": duration}
+    common = {**{key: value for key, value in options.items() if value is not None}, **common}
 
-    def tell(line: str) -> None:
-        console.print(escape(line), highlight=False)
+    def listener(event: dict[str, Any]) -> None:
+        console.print(escape(event["message"]), highlight=False)
 
-    outcomes = train_all(
-        study, out, overrides=common, overrides_by_run=by_run, num_seeds=seeds, jobs=jobs, tell=tell
+    outcomes = train_runs(
+        study,
+        out,
+        overrides=common,
+        overrides_by_run=by_run,
+        num_seeds=seeds,
+        jobs=jobs,
+        listener=listener,
     )
-    summary = summarize(study, outcomes, cost=cost, pictures=pictures, device=device, tell=tell)
+    summary = summarize(
+        study, outcomes, cost=cost, num_images=num_images, device=device, listener=listener
+    )
     write_json(summary.to_json(), out / "study.json")
-    save_page(out / "study.html", render_study(summary))
+    save_page(out / "study.html", render_study_page(summary))
     print_study(summary)
-    tell(f"page  {out / 'study.html'}")
+    console.print(f"page  {escape(str(out / 'study.html'))}", highlight=False)
     if any(outcome.error for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -77,11 +83,8 @@ def run_study(
 def print_study(summary: "StudySummary") -> None:
     """Print the table of a study."""
     console, study = Console(), summary.study
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run")
-    headings = ["mIoU", "95 % interval", "against the first", "boundary IoU", "parameters", "ms"]
-    for heading in headings + ["paper, %"] * bool(study.source):
-        table.add_column(heading, justify="right")
+    headings = ["mIoU", "95 % interval", "difference", "boundary IoU", "parameters", "ms"]
+    table = build_table("run", *headings, *["paper, %"] * bool(study.source))
     for row in summary.rows:
         cells = ["–"] * len(headings)
         if row.miou:
@@ -89,7 +92,7 @@ def print_study(summary: "StudySummary") -> None:
         if row.miou and row.miou.low is not None:
             cells[1] = f"{row.miou.low:.3f} to {row.miou.high:.3f}"
         if row.difference:
-            cells[2] = f"{row.difference.value:+.4f}" + (" *" if row.is_clear else "")
+            cells[2] = f"{row.difference.value:+.4f}" + (" *" if row.is_significant else "")
         if row.boundary_iou is not None:
             cells[3] = f"{row.boundary_iou:.4f}"
         if row.cost:
@@ -100,10 +103,10 @@ def print_study(summary: "StudySummary") -> None:
         table.add_row(escape(row.name), *cells)
     console.print(f"\n[bold]{escape(study.title)}[/], {escape(summary.budget)}", highlight=False)
     console.print(table, highlight=False)
-    console.print("* clear on these pictures, with all rows in mind", highlight=False)
+    console.print("difference: to the first run; * significant (Holm, 5 %)", highlight=False)
     if summary.cost:
         conditions = escape(summary.cost.describe_conditions())
-        console.print(f"ms: of one picture at a time, {conditions}", highlight=False)
+        console.print(f"ms: one image at a time, {conditions}", highlight=False)
     if study.convention:
         _print_averages(console, summary)
     for row in summary.rows:
@@ -117,30 +120,27 @@ def print_study(summary: "StudySummary") -> None:
 
 
 def _print_averages(console: Console, summary: "StudySummary") -> None:
-    """Print precision, recall and F1 as the source averages them and as we do, and its own."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("run", "average"):
-        table.add_column(heading)
-    for heading in ("precision", "recall", "F1", "paper, %"):
-        table.add_column(heading, justify="right")
+    """Print precision, recall and F1 by the default and the source's convention, and published."""
+    table = build_table("run", "average", "precision", "recall", "F1", "paper, %")
+    table.columns[1].justify = "left"
     for row in summary.rows:
         for average in row.select_averages(summary.study.convention):
-            theirs = [
+            published = [
                 f"{row.paper[key]:.1f}" if key in row.paper else "–"
                 for key in ("precision", "recall", "f1")
             ]
-            asked = average.key == summary.study.convention
+            is_source = average.key == summary.study.convention
             table.add_row(
                 escape(row.name),
                 average.key,
                 *(f"{value:.4f}" for value in (average.precision, average.recall, average.f1)),
-                " / ".join(theirs) if asked else "",
+                " / ".join(published) if is_source else "",
             )
     console.print(table, highlight=False)
 
 
 def _parse_overrides(texts: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return `section.key` and values for all runs, and for single ones by name."""
+    """Return the overrides of all runs, and those of single runs by name."""
     common: dict[str, Any] = {}
     by_run: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -150,5 +150,5 @@ def _parse_overrides(texts: list[str]) -> tuple[dict[str, Any], dict[str, dict[s
         target = by_run.setdefault(run, {}) if colon else common
         target.update(flatten_values(values))
     if "train.seed" in common or any("train.seed" in values for values in by_run.values()):
-        raise ConfigError("Seeds of a study are 0, 1, … : give their number with --seeds.")
+        raise ConfigError("The seeds of a study are 0, 1, …: give their number with --seeds.")
     return common, by_run

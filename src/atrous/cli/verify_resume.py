@@ -13,28 +13,29 @@ from atrous.cli.train import assemble_recipe
 
 
 def run_verify_resume(
-    recipe: Annotated[Path, typer.Argument(help="TOML file of the training to prove.")],
-    data: Annotated[str | None, typer.Argument(help="Folder of the data set.")] = None,
+    recipe: Annotated[Path, typer.Argument(help="Recipe of the training (TOML file).")],
+    data: Annotated[str | None, typer.Argument(help="Dataset folder.")] = None,
     *,
     duration: Annotated[
-        str, typer.Option("--for", help="How long each of the two runs is.")
+        str, typer.Option("--for", help="Duration of each of the two runs: 20ep, 40it or 5min.")
     ] = "40it",
-    kills: Annotated[int, typer.Option(min=1, help="How often the second run is killed.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the moments of the kills.")] = 0,
+    kills: Annotated[int, typer.Option(min=1, help="Number of kills of the second run.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the moments of the kills.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Keep the two run folders here; by default, nowhere.")
+        Path | None,
+        typer.Option(help="Folder to keep the two runs in; by default, they are deleted."),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Any recipe key: train.save_every=5it")
+        list[str] | None, typer.Option("--set", help="Override a recipe key: train.save_every=5it")
     ] = None,
 ) -> None:
-    """Prove that a recipe resumes exactly on this machine.
+    """Verify that a recipe resumes exactly on this machine.
 
-    Trains it twice, the second time killed at random moments with kill -9 and started again with
-    another number of workers, and compares weights, optimizer, losses and scores bit for bit.
-    Exit code 0 if nothing differs, 1 if something does.
+    Trains twice, the second time killed with kill -9 at random moments and resumed with another
+    number of workers, and compares weights, optimizer, losses and scores bit for bit. The exit
+    code is 0 if they are equal, else 1.
     """
-    asked = assemble_recipe(
+    parsed = assemble_recipe(
         recipe, {"data.root": data, "train.duration": duration}, overrides or []
     )
 
@@ -43,7 +44,7 @@ def run_verify_resume(
     console = Console()
     with tempfile.TemporaryDirectory() as temporary:
         result = verify_resume(
-            asked,
+            parsed,
             out or Path(temporary),
             num_kills=kills,
             seed=seed,
@@ -56,5 +57,5 @@ def run_verify_resume(
     console.print(table, highlight=False)
     verdict = "[green]Exact[/]" if result.is_exact else "[red]Not exact[/]"
     spans = "; ".join(f"{kill.resumed_from} to {kill.killed_after}" for kill in result.kills)
-    console.print(f"{verdict}. The sessions that were killed went from step {spans}.")
+    console.print(f"{verdict}. The killed sessions ran from step {spans}.")
     raise typer.Exit(0 if result.is_exact else 1)

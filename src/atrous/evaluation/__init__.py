@@ -1,36 +1,31 @@
-"""Knowing how good a model is."""
+"""Evaluation: counts, scores, calibration, comparison of runs."""
 
+from atrous.evaluation.calibration import calibrate
 from atrous.evaluation.compare import compare
-from atrous.evaluation.comparison import Comparison
+from atrous.evaluation.comparison import RunComparison
 from atrous.evaluation.conventions import Convention, compute_conventions
 from atrous.evaluation.counts import Counts
 from atrous.evaluation.evaluate import EvaluationReport, evaluate
-from atrous.evaluation.evaluate_model import (
-    Evaluation,
-    ImageResult,
-    evaluate_engine,
-    evaluate_model,
-)
+from atrous.evaluation.evaluator import ImageResult, Validation, predict_split, validate_model
 from atrous.evaluation.image_counts import ImageCounts, load_image_counts
 from atrous.evaluation.metrics import ClassScore, Scores, compute_scores
-from atrous.evaluation.temperature import fit_temperature
 
 __all__ = [
     "ClassScore",
-    "Comparison",
     "Convention",
     "Counts",
-    "Evaluation",
     "EvaluationReport",
     "ImageCounts",
     "ImageResult",
+    "RunComparison",
     "Scores",
+    "Validation",
+    "calibrate",
     "compare",
     "compute_conventions",
     "compute_scores",
     "evaluate",
-    "evaluate_engine",
-    "evaluate_model",
-    "fit_temperature",
     "load_image_counts",
+    "predict_split",
+    "validate_model",
 ]

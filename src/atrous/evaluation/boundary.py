@@ -1,4 +1,4 @@
-"""How well the edges of classes are met: boundary IoU, BF score, and mIoU in a band around them."""
+"""Scores of class edges: boundary IoU, BF score, and mIoU in bands around edges (trimap)."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atrous.classes import VOID
 from atrous.errors import ConfigError
-from atrous.evaluation.counts import CountArray, compute_errors, count_confusion
+from atrous.evaluation.counts import CountArray, compute_tp_fp_fn, count_confusion
 from atrous.evaluation.metrics import compute_miou, compute_ratios
 
 LabelMap = npt.NDArray[np.uint8]
@@ -20,7 +20,7 @@ BoolMap = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class TrimapScore:
-    """mIoU of the pixels within `width_px` of an edge in the mask; None if there are none."""
+    """mIoU of the pixels within `width_px` of an edge in the mask; None without such pixels."""
 
     width_px: float
     miou: float | None
@@ -28,14 +28,14 @@ class TrimapScore:
 
 @dataclass(frozen=True)
 class BoundaryScores:
-    """Scores of edges, 0 to 1; None where the masks have no edge.
+    """Scores of edges, 0 to 1; None if the masks have no edge.
 
     Attributes:
         boundary_iou: Mean of the classes' boundary IoU, over the classes in the masks.
-        boundary_iou_per_class: In the order of the classes; None where no mask holds the class.
-        dilation_ratio: Width of the boundary IoU's band, as a share of the picture's diagonal.
-        bf_score: Mean over pictures of the mean over the picture's classes of boundary F1.
-        bf_tolerance_ratio: How far an edge may be off, as a share of the diagonal.
+        boundary_iou_per_class: In the order of the classes; None if the class is in no mask.
+        dilation_ratio: Width of the boundary IoU's band, as a share of the image's diagonal.
+        bf_score: Boundary F1, averaged over the classes of each image, then over the images.
+        bf_tolerance_ratio: Tolerance of the BF score, as a share of the diagonal.
         trimap: mIoU in bands of several widths.
     """
 
@@ -48,31 +48,31 @@ class BoundaryScores:
 
 
 class BoundaryCounts:
-    """Adds up, picture by picture, what the scores of edges are computed from.
+    """Accumulates the counts behind the scores of edges, image by image.
 
-    Void pixels count nowhere, but they end what they touch: the edge of a class towards void is
-    an edge of that class.
+    Ignored pixels never count, but the edge of a class towards ignored pixels is an edge of that
+    class.
 
     Boundary IoU compares only the pixels of a class that lie within `dilation_ratio` of the
-    diagonal (Chebyshev distance, at least 1 px) of another label or of the picture's rim; pixels
-    are added up over the data set per class, as for IoU. Source: Cheng et al. 2021,
+    diagonal (Chebyshev distance, at least 1 px) of another label or of the image border;
+    pixels are added up over the dataset per class, as for IoU. Source: Cheng et al. 2021,
     arXiv:2103.16562.
 
-    BF score: per picture and class of its mask, precision is the share of predicted edge pixels
+    BF score: per image and class of its mask, precision is the share of predicted edge pixels
     that lie within the tolerance (Euclidean) of a true edge pixel of that class, recall the
-    reverse, and F1 is averaged over the classes, then over the pictures. Edge pixels are those
-    with a neighbour above, below, left or right of another label; the rim of the picture is no
-    edge, and a class without an edge in the mask is left out of its picture. Source: Csurka et
+    reverse, and F1 is averaged over the classes, then over the images. Edge pixels are those
+    with a 4-neighbour of another label; the image border is no edge, and a class without an edge
+    in the mask is left out of its image. Source: Csurka et
     al. 2013; SegNet, arXiv:1511.00561 (0.75 % of the diagonal).
 
     Trimap: mIoU over the pixels within a width (Euclidean) of an edge pixel of the mask.
     Source: Kohli et al. 2009; DeepLabv1, arXiv:1412.7062, section 5.
 
     Args:
-        num_classes: Classes of the masks.
-        dilation_ratio: Of the boundary IoU.
-        bf_tolerance_ratio: Of the BF score.
-        trimap_widths_px: Half widths of the bands, rising.
+        num_classes: Number of classes.
+        dilation_ratio: Band width of the boundary IoU, as a share of the diagonal.
+        bf_tolerance_ratio: Tolerance of the BF score, as a share of the diagonal.
+        trimap_widths_px: Half widths of the bands, in ascending order.
 
     Raises:
         ConfigError: A width or ratio is not above 0, or the widths do not rise.
@@ -100,62 +100,67 @@ class BoundaryCounts:
         self._bf_scores: list[float] = []
 
     def update(self, prediction: Tensor, mask: Tensor) -> None:
-        """Count one picture.
+        """Count one image.
 
         Shapes:
             prediction: uint8 (H, W), class indices
-            mask: uint8 (H, W), class indices, void 255
+            mask: uint8 (H, W), class indices, 255 is ignored
         """
-        found, truth = prediction.cpu().numpy(), mask.cpu().numpy()
-        diagonal_px = math.hypot(*truth.shape)
-        self._count_boundary(found, truth, max(1, round(self.dilation_ratio * diagonal_px)))
-        edges = find_edges(truth)
+        predicted, true = prediction.cpu().numpy(), mask.cpu().numpy()
+        diagonal_px = math.hypot(*true.shape)
+        self._count_boundary(predicted, true, max(1, round(self.dilation_ratio * diagonal_px)))
+        true_edges = find_edges(true)
         score = compute_bf_score(
-            found, truth, find_edges(found), edges, self.bf_tolerance_ratio * diagonal_px
+            predicted,
+            true,
+            find_edges(predicted),
+            true_edges,
+            self.bf_tolerance_ratio * diagonal_px,
         )
         if score is not None:
             self._bf_scores.append(score)
-        if edges.any():
-            self._count_trimap(found, truth, ndimage.distance_transform_edt(~edges))
+        if true_edges.any():
+            self._count_trimap(predicted, true, ndimage.distance_transform_edt(~true_edges))
 
-    def _count_boundary(self, found: LabelMap, truth: LabelMap, width_px: int) -> None:
-        labelled = truth != VOID
-        in_found = find_band(found, width_px) & labelled
-        in_truth = find_band(truth, width_px) & labelled
-        hits = np.bincount(truth[in_found & in_truth & (found == truth)], minlength=VOID + 1)
-        of_found = np.bincount(found[in_found], minlength=VOID + 1)
-        of_truth = np.bincount(truth[in_truth], minlength=VOID + 1)
-        errors = np.stack((hits, of_found - hits, of_truth - hits), axis=1)
-        self._boundary += errors[: self.num_classes]
+    def _count_boundary(self, predicted: LabelMap, true: LabelMap, width_px: int) -> None:
+        labelled = true != VOID
+        near_predicted = find_band(predicted, width_px) & labelled
+        near_true = find_band(true, width_px) & labelled
+        is_correct = near_predicted & near_true & (predicted == true)
+        tp = np.bincount(true[is_correct], minlength=VOID + 1)
+        num_predicted = np.bincount(predicted[near_predicted], minlength=VOID + 1)
+        num_true = np.bincount(true[near_true], minlength=VOID + 1)
+        tp_fp_fn = np.stack((tp, num_predicted - tp, num_true - tp), axis=1)
+        self._boundary += tp_fp_fn[: self.num_classes]
 
-    def _count_trimap(self, found: LabelMap, truth: LabelMap, distance_px: np.ndarray) -> None:
+    def _count_trimap(self, predicted: LabelMap, true: LabelMap, distance_px: np.ndarray) -> None:
         for index, width_px in enumerate(self.trimap_widths_px):
             near = distance_px <= width_px
-            self._trimap[index] += compute_errors(
-                count_confusion(found[near], truth[near], self.num_classes)
+            self._trimap[index] += compute_tp_fp_fn(
+                count_confusion(predicted[near], true[near], self.num_classes)
             )
 
     def compute(self) -> BoundaryScores:
-        """Return the scores of all pictures counted so far."""
+        """Return the scores of all images counted so far."""
         occurs = self._boundary[:, 0] + self._boundary[:, 2] > 0
-        ious = compute_ratios(self._boundary, nothing=0)[:, 0]
+        ious = compute_ratios(self._boundary, zero_division=0)[:, 0]
         return BoundaryScores(
             boundary_iou=float(ious[occurs].mean()) if occurs.any() else None,
             boundary_iou_per_class=tuple(
-                float(iou) if there else None for iou, there in zip(ious, occurs, strict=True)
+                float(iou) if present else None for iou, present in zip(ious, occurs, strict=True)
             ),
             dilation_ratio=self.dilation_ratio,
             bf_score=float(np.mean(self._bf_scores)) if self._bf_scores else None,
             bf_tolerance_ratio=self.bf_tolerance_ratio,
             trimap=tuple(
-                TrimapScore(width_px, float(compute_miou(errors)) if errors.any() else None)
-                for width_px, errors in zip(self.trimap_widths_px, self._trimap, strict=True)
+                TrimapScore(width_px, float(compute_miou(counts)) if counts.any() else None)
+                for width_px, counts in zip(self.trimap_widths_px, self._trimap, strict=True)
             ),
         )
 
 
 def find_edges(labels: LabelMap) -> BoolMap:
-    """Return which pixels have a neighbour above, below, left or right of another label."""
+    """Return the pixels with a 4-neighbour of another label."""
     edges = np.zeros(labels.shape, np.bool_)
     for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         differ = labels[here] != labels[there]
@@ -165,7 +170,7 @@ def find_edges(labels: LabelMap) -> BoolMap:
 
 
 def find_band(labels: LabelMap, width_px: int) -> BoolMap:
-    """Return which pixels have another label, or the picture's rim, within a square around them."""
+    """Return the pixels with another label or the image border within a square around them."""
     size_px = 2 * width_px + 1
     padded = np.pad(labels.astype(np.int16), width_px, constant_values=-1)
     low = ndimage.minimum_filter(padded, size_px)
@@ -175,36 +180,40 @@ def find_band(labels: LabelMap, width_px: int) -> BoolMap:
 
 
 def compute_bf_score(
-    found: LabelMap, truth: LabelMap, found_edges: BoolMap, edges: BoolMap, tolerance_px: float
+    predicted: LabelMap,
+    true: LabelMap,
+    predicted_edges: BoolMap,
+    true_edges: BoolMap,
+    tolerance_px: float,
 ) -> float | None:
-    """Return the boundary F1 of one picture, or None where its mask has no edge of a class."""
-    labelled = truth != VOID
-    classes = np.unique(truth[edges & labelled])
+    """Return the boundary F1 of one image, or None if its mask has no edge of a class."""
+    labelled = true != VOID
+    classes = np.unique(true[true_edges & labelled])
     if not len(classes):
         return None
-    true_planes = (truth == classes[:, None, None]) & edges
-    found_planes = (found == classes[:, None, None]) & found_edges & labelled
+    true_planes = (true == classes[:, None, None]) & true_edges
+    predicted_planes = (predicted == classes[:, None, None]) & predicted_edges & labelled
     scores = []
-    for near_true, near_found, true_plane, found_plane in zip(
+    for near_true, near_predicted, true_plane, predicted_plane in zip(
         dilate(true_planes, tolerance_px),
-        dilate(found_planes, tolerance_px),
+        dilate(predicted_planes, tolerance_px),
         true_planes,
-        found_planes,
+        predicted_planes,
         strict=True,
     ):
-        if not found_plane.any():
+        if not predicted_plane.any():
             scores.append(0.0)
             continue
-        precision = near_true[found_plane].mean()
-        recall = near_found[true_plane].mean()
+        precision = near_true[predicted_plane].mean()
+        recall = near_predicted[true_plane].mean()
         scores.append(float(2 * precision * recall / max(precision + recall, 1e-12)))
     return float(np.mean(scores))
 
 
 def dilate(planes: BoolMap, radius_px: float) -> BoolMap:
-    """Return which pixels lie within a Euclidean distance of a set one of their plane.
+    """Dilate each plane by a disc.
 
-    Made for few set pixels: the time goes with their number times the area of the disc.
+    The time grows with the number of set pixels times the area of the disc.
 
     Shapes:
         planes: bool (planes, H, W)

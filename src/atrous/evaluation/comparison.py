@@ -1,4 +1,4 @@
-"""What a comparison of runs is: plain numbers, notes, and the same in words."""
+"""The result of a comparison of runs."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,28 +8,28 @@ from atrous.inference import Views
 from atrous.profile.cost import Cost
 
 METHOD = (
-    "Intervals: paired bootstrap over pictures; every draw is scored as a data set of its own. A "
-    "run's interval is shifted by the bias of the draws; all are expanded percentile intervals "
-    "(Hesterberg 2015) at 95 %. What is called clear is so after Holm's correction at 5 %: over "
-    "all runs held against the first for mIoU, over the classes of one pair for classes. "
-    "Intervals and probabilities themselves are not corrected."
+    "Intervals: paired bootstrap over images; every resample is scored like a dataset. All are "
+    "expanded percentile intervals (Hesterberg 2015) at 95 %; the interval of a run is corrected "
+    "for the bias of the resamples. Significance is after Holm's correction at 5 %: for mIoU over "
+    "all runs compared with the first, for classes over the classes of one pair. Intervals and "
+    "probabilities themselves are not corrected."
 )
 
 
 @dataclass(frozen=True)
 class RunScores:
-    """One run on the pictures.
+    """Scores of one run.
 
     Attributes:
         name: Short name.
         folder: Run folder.
         model: Variant.
-        output_stride: That of the evaluation; None for a model that has none to choose.
-        precision: That of the evaluation.
-        miou: With its interval.
+        output_stride: Output stride of the evaluation; None for a model without this option.
+        precision: Numerical precision of the evaluation.
+        miou: mIoU with its interval.
         precision_macro, recall_macro, f1_macro: Means over the classes in the masks.
-        iou: One per class; None where no mask holds the class.
-        cost: What one picture costs; None if it was not measured.
+        iou: IoU of each class; None if the class is in no mask.
+        cost: Cost of segmenting one image; None if it was not measured.
     """
 
     name: str
@@ -47,45 +47,47 @@ class RunScores:
 
 @dataclass(frozen=True)
 class RunDifference:
-    """A run less the first one.
+    """Difference of a run from the first one.
 
     Attributes:
-        name: Of the run.
+        name: Name of the run.
         against: Name of the first run.
         miou: Difference in mIoU.
-        is_clear: Whether it is clear, with all runs that were held against the first in mind.
-        sentence: The same in plain words.
-        iou: Differences per class; None where no mask holds the class.
-        clear: Which of those are clear, with all classes in mind.
-        recipe_changes: What the recipes differ in, `key: the first run's → this run's`.
+        is_significant: Whether the difference in mIoU is significant, corrected for the number
+            of runs.
+        sentence: The difference in mIoU as a sentence.
+        iou: Difference in IoU of each class; None if the class is in no mask.
+        iou_is_significant: Whether each of them is significant, corrected for the number of
+            classes.
+        recipe_changes: Differences of the recipes, as `key: value of the first → of this run`.
     """
 
     name: str
     against: str
     miou: Difference
-    is_clear: bool
+    is_significant: bool
     sentence: str
     iou: tuple[Difference | None, ...]
-    clear: tuple[bool, ...]
+    iou_is_significant: tuple[bool, ...]
     recipe_changes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Runs held against the first of them.
+class RunComparison:
+    """Runs compared with the first of them.
 
     Attributes:
-        split: Which split of the data.
-        num_images: Pictures in it.
-        views: Scales, mirror images and windows, the same for all.
-        data_fingerprint: Of the split, the same for all.
-        convention: How the counts are scored, the same for all.
-        class_names: In the order of every tuple of classes here.
-        class_images: In how many masks each class is.
-        num_resamples, seed: Of the bootstrap.
-        runs: In the order given.
-        differences: One for each run but the first.
-        notes: What to keep in mind when reading the numbers.
+        split: Name of the split.
+        num_images: Number of images of the split.
+        views: Test-time augmentation and sliding windows, the same for all runs.
+        data_fingerprint: Hash of the files of the split, the same for all runs.
+        convention: How the counts are scored, the same for all runs.
+        class_names: Names of the classes, in the order of the other tuples.
+        class_images: Number of masks with each class.
+        num_resamples, seed: Number of resamples and seed of the bootstrap.
+        runs: Scores of each run, in the order given.
+        differences: Difference of each run but the first.
+        notes: Caveats for the reader.
     """
 
     split: str
@@ -103,7 +105,7 @@ class Comparison:
 
     @property
     def cost(self) -> Cost | None:
-        """The first cost that was measured; all were in the same way."""
+        """The first measured cost; all were measured under the same conditions."""
         return next((run.cost for run in self.runs if run.cost), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -119,9 +121,9 @@ class Comparison:
                 {"name": name, "iou": iou} for name, iou in zip(names, run.pop("iou"), strict=True)
             ]
         for difference in values["differences"]:
-            ious, clear = difference.pop("iou"), difference.pop("clear")
+            ious, significant = difference.pop("iou"), difference.pop("iou_is_significant")
             difference["per_class"] = [
-                {"name": name, "iou": iou, "is_clear": is_clear}
-                for name, iou, is_clear in zip(names, ious, clear, strict=True)
+                {"name": name, "iou": iou, "is_significant": is_significant}
+                for name, iou, is_significant in zip(names, ious, significant, strict=True)
             ]
         return {**values, "level": LEVEL, "method": METHOD}

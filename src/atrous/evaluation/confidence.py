@@ -1,4 +1,4 @@
-"""How far a model's own confidence can be trusted."""
+"""Calibration and risk-coverage: how reliable the predicted confidence is."""
 
 from dataclasses import dataclass
 
@@ -18,11 +18,11 @@ _FINE_PER_BIN = 64
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Pixels whose confidence lies from `low` to below `high`; means are None without pixels.
+    """Pixels with a confidence in [`low`, `high`); the means are None without pixels.
 
     Attributes:
         confidence: Mean confidence of the pixels.
-        accuracy: Share of the pixels that are right.
+        accuracy: Share of the pixels predicted correctly.
     """
 
     low: float
@@ -34,7 +34,7 @@ class ConfidenceBin:
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """Scores of the share `coverage` of pixels that the model is surest of."""
+    """Scores of the share `coverage` of pixels with the highest confidence."""
 
     coverage: float
     miou: float
@@ -43,15 +43,15 @@ class RiskCoverage:
 
 @dataclass(frozen=True)
 class ConfidenceScores:
-    """How far confidence can be trusted.
+    """Calibration and risk-coverage of a split.
 
     Attributes:
         ece: Expected calibration error: mean of |accuracy - confidence| over the bins, weighted
             by their pixels.
-        temperature: What logits were divided by before the softmax.
+        temperature: Divisor of the logits before the softmax.
         bins: Points of the reliability diagram.
-        risk_coverage: What remains if the least sure pixels are left out. mIoU is the mean over
-            the classes that the remaining labelled pixels hold.
+        risk_coverage: Scores without the least confident pixels. mIoU is the mean over the
+            classes of the remaining labelled pixels.
     """
 
     ece: float
@@ -61,59 +61,59 @@ class ConfidenceScores:
 
 
 class ConfidenceCounts:
-    """Adds up hits and misses by confidence, picture by picture, in constant memory.
+    """Accumulates counts by confidence, image by image, in constant memory.
 
-    Confidence is the largest softmax probability. It is kept in 960 equal bins, of which 64 make
-    one of the 15 of the reliability diagram (Guo et al. 2017, arXiv:1706.04599); where a coverage
-    ends within a fine bin, that bin's pixels count in proportion.
+    Confidence is the largest softmax probability. It is kept in 960 equal bins; 64 of them form
+    one of the 15 bins of the reliability diagram (Guo et al. 2017, arXiv:1706.04599). Where a
+    coverage ends within a fine bin, the pixels of that bin count in proportion.
 
     Args:
-        num_classes: Classes of the masks.
-        temperature: Divides the logits.
+        num_classes: Number of classes.
+        temperature: Divisor of the logits.
     """
 
     def __init__(self, num_classes: int, *, temperature: float = 1.0) -> None:
         self.num_classes = num_classes
         self.temperature = temperature
         num_fine = NUM_BINS * _FINE_PER_BIN
-        self._errors: CountArray = np.zeros((num_fine, num_classes, 3), np.int64)
+        self._tp_fp_fn: CountArray = np.zeros((num_fine, num_classes, 3), np.int64)
         self._confidence = np.zeros(num_fine)
 
     def update(self, logits: Tensor, prediction: Tensor, mask: Tensor) -> None:
-        """Count one picture.
+        """Count one image.
 
         Shapes:
             logits: float (classes, H, W)
             prediction: uint8 (H, W), class indices
-            mask: uint8 (H, W), class indices, void 255
+            mask: uint8 (H, W), class indices, 255 is ignored
         """
         labelled = mask.cpu().numpy() != VOID
-        truth = mask.cpu().numpy()[labelled].astype(np.int64)
-        found = prediction.cpu().numpy()[labelled].astype(np.int64)
+        true = mask.cpu().numpy()[labelled].astype(np.int64)
+        predicted = prediction.cpu().numpy()[labelled].astype(np.int64)
         confidence = compute_confidence(logits, self.temperature).cpu().numpy()[labelled]
         num_fine = len(self._confidence)
         bins = np.minimum((confidence * num_fine).astype(np.int64), num_fine - 1)
         self._confidence += np.bincount(bins, weights=confidence, minlength=num_fine)
         first = bins * self.num_classes
         size = num_fine * self.num_classes
-        hits, of_found, of_truth = (
-            np.bincount(places, minlength=size).reshape(num_fine, self.num_classes)
-            for places in ((first + truth)[found == truth], first + found, first + truth)
+        tp, num_predicted, num_true = (
+            np.bincount(indices, minlength=size).reshape(num_fine, self.num_classes)
+            for indices in ((first + true)[predicted == true], first + predicted, first + true)
         )
-        self._errors += np.stack((hits, of_found - hits, of_truth - hits), axis=-1)
+        self._tp_fp_fn += np.stack((tp, num_predicted - tp, num_true - tp), axis=-1)
 
     def compute(self) -> ConfidenceScores:
-        """Return the scores of all pictures counted so far.
+        """Return the scores of all images counted so far.
 
         Raises:
-            DataError: There was no labelled pixel.
+            DataError: No labelled pixel was counted.
         """
-        pixels = self._errors[..., [0, 2]].sum(axis=(1, 2))
+        pixels = self._tp_fp_fn[..., [0, 2]].sum(axis=(1, 2))
         if not pixels.any():
             raise DataError("There is nothing to score: no mask has a labelled pixel.")
         by_bin = (NUM_BINS, _FINE_PER_BIN)
         in_bin = pixels.reshape(by_bin).sum(axis=1)
-        hits = self._errors[..., 0].sum(axis=1).reshape(by_bin).sum(axis=1)
+        correct = self._tp_fp_fn[..., 0].sum(axis=1).reshape(by_bin).sum(axis=1)
         confidence = self._confidence.reshape(by_bin).sum(axis=1)
         bins = tuple(
             ConfidenceBin(
@@ -121,21 +121,21 @@ class ConfidenceCounts:
                 high=(index + 1) / NUM_BINS,
                 pixels=int(count),
                 confidence=float(confidence[index] / count) if count else None,
-                accuracy=float(hits[index] / count) if count else None,
+                accuracy=float(correct[index] / count) if count else None,
             )
             for index, count in enumerate(in_bin)
         )
         return ConfidenceScores(
-            ece=float(np.abs(hits - confidence).sum() / pixels.sum()),
+            ece=float(np.abs(correct - confidence).sum() / pixels.sum()),
             temperature=self.temperature,
             bins=bins,
-            risk_coverage=tuple(self._keep_surest(coverage, pixels) for coverage in COVERAGES),
+            risk_coverage=tuple(self._compute_risk(coverage, pixels) for coverage in COVERAGES),
         )
 
-    def _keep_surest(self, coverage: float, pixels: np.ndarray) -> RiskCoverage:
-        surer = np.cumsum(pixels[::-1])[::-1] - pixels
-        room = coverage * pixels.sum() - surer
-        share = np.clip(room / np.maximum(pixels, 1), 0, 1)
-        errors = np.tensordot(share, self._errors, axes=1)
-        accuracy = errors[:, 0].sum() / errors[:, [0, 2]].sum()
-        return RiskCoverage(coverage, float(compute_miou(errors)), float(accuracy))
+    def _compute_risk(self, coverage: float, pixels: np.ndarray) -> RiskCoverage:
+        more_confident = np.cumsum(pixels[::-1])[::-1] - pixels
+        remaining = coverage * pixels.sum() - more_confident
+        share = np.clip(remaining / np.maximum(pixels, 1), 0, 1)
+        tp_fp_fn = np.tensordot(share, self._tp_fp_fn, axes=1)
+        accuracy = tp_fp_fn[:, 0].sum() / tp_fp_fn[:, [0, 2]].sum()
+        return RiskCoverage(coverage, float(compute_miou(tp_fp_fn)), float(accuracy))

@@ -1,4 +1,4 @@
-"""The same counts under the conventions that others report, so that figures can be told apart."""
+"""The same counts scored under the averaging conventions of other libraries and papers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from atrous.evaluation.metrics import FloatArray, compute_ratios
 
 @dataclass(frozen=True)
 class Convention:
-    """Scores of a data set under one convention, 0 to 1.
+    """Scores of a dataset under one convention, 0 to 1.
 
     Attributes:
-        key: Its name for programs.
+        key: Short name, such as `image-macro`.
         rule: What is averaged over what.
-        reported_by: Who reports it.
+        reported_by: Libraries and papers that report it.
     """
 
     key: str
@@ -32,20 +32,20 @@ class Convention:
 def compute_conventions(counts: CountArray) -> tuple[Convention, ...]:
     """Score counts under every convention of the table in docs/metrics.md.
 
-    Pictures without a labelled pixel are left out.
+    Images without a labelled pixel are left out.
 
     Shapes:
-        counts: int64 (images, classes, 3): true positives, false positives, false negatives
+        counts: int64 (images, classes, 3), tp, fp and fn in the last axis
 
     Raises:
-        DataError: No picture has a labelled pixel.
+        DataError: No image has a labelled pixel.
     """
     counts = counts[counts[..., [0, 2]].any(axis=(1, 2))]
     if not len(counts):
         raise DataError("There is nothing to score: no mask has a labelled pixel.")
     total = counts.sum(axis=0)
     rows = [
-        (key, rule, reported_by, average(total) if over == "data set" else average(counts).mean(0))
+        (key, rule, reported_by, average(total) if over == "dataset" else average(counts).mean(0))
         for key, over, average, rule, reported_by in _CONVENTIONS
     ]
     rows += [(*_PAIRS, _average_over_union(counts.reshape(-1, 3)))]
@@ -60,31 +60,31 @@ def compute_conventions(counts: CountArray) -> tuple[Convention, ...]:
 
 
 def _average_over_masks(counts: CountArray) -> FloatArray:
-    return _mean(compute_ratios(counts, nothing=0), counts[..., 0] + counts[..., 2] > 0)
+    return _mean(compute_ratios(counts, zero_division=0), counts[..., 0] + counts[..., 2] > 0)
 
 
 def _average_over_union(counts: CountArray) -> FloatArray:
-    return _mean(compute_ratios(counts, nothing=0), counts.sum(-1) > 0)
+    return _mean(compute_ratios(counts, zero_division=0), counts.sum(-1) > 0)
 
 
-def _average_nothing_is_one(counts: CountArray) -> FloatArray:
-    return compute_ratios(counts, nothing=1).mean(-2)
+def _average_absent_as_one(counts: CountArray) -> FloatArray:
+    return compute_ratios(counts, zero_division=1).mean(-2)
 
 
-def _average_nothing_is_zero(counts: CountArray) -> FloatArray:
-    return compute_ratios(counts, nothing=0).mean(-2)
+def _average_absent_as_zero(counts: CountArray) -> FloatArray:
+    return compute_ratios(counts, zero_division=0).mean(-2)
 
 
 def _average_by_pixels(counts: CountArray) -> FloatArray:
-    return _mean(compute_ratios(counts, nothing=0), counts[..., 0] + counts[..., 2])
+    return _mean(compute_ratios(counts, zero_division=0), counts[..., 0] + counts[..., 2])
 
 
-def _add_up_first(counts: CountArray) -> FloatArray:
-    return compute_ratios(counts.sum(axis=-2), nothing=0)
+def _average_pooled(counts: CountArray) -> FloatArray:
+    return compute_ratios(counts.sum(axis=-2), zero_division=0)
 
 
 def _score_one_vs_rest(counts: CountArray) -> FloatArray:
-    """Score the pixels of all one-hot planes, 0 and 1 as two classes weighted by their pixels."""
+    """Score the pixels of all one-hot planes as two classes, weighted by their pixels."""
     tp, fp, fn = counts.sum(axis=0)
     num_pixels = counts[:, [0, 2]].sum()
     tn = len(counts) * num_pixels - tp - fp - fn
@@ -98,75 +98,75 @@ def _mean(ratios: FloatArray, weights: np.ndarray) -> FloatArray:
 _Average = Callable[[CountArray], FloatArray]
 _CONVENTIONS: tuple[tuple[str, str, _Average, str, str], ...] = (
     (
-        "dataset-macro", "data set", _average_over_masks,
-        "data set, mean over the classes in the masks",
+        "dataset-macro", "dataset", _average_over_masks,
+        "dataset, mean over the classes in the masks",
         "atrous; the VOC and Cityscapes servers, where every class occurs",
     ),
     (
-        "dataset-macro-union", "data set", _average_over_union,
-        "data set, mean over the classes in masks or predictions",
+        "dataset-macro-union", "dataset", _average_over_union,
+        "dataset, mean over the classes in masks or predictions",
         "mmsegmentation, VainF/DeepLabV3Plus-Pytorch, torchmetrics JaccardIndex (torchvision's "
         "references too, but a class in neither makes theirs NaN)",
     ),
     (
-        "dataset-macro-absent-1", "data set", _average_nothing_is_one,
-        "data set, mean over all classes, 0/0 is 1",
+        "dataset-macro-absent-1", "dataset", _average_absent_as_one,
+        "dataset, mean over all classes, 0/0 is 1",
         "segmentation_models.pytorch, reduction='macro'",
     ),
     (
-        "dataset-macro-absent-0", "data set", _average_nothing_is_zero,
-        "data set, mean over all classes, 0/0 is 0",
+        "dataset-macro-absent-0", "dataset", _average_absent_as_zero,
+        "dataset, mean over all classes, 0/0 is 0",
         "PaddleSeg; scikit-learn with all labels given",
     ),
     (
-        "dataset-weighted", "data set", _average_by_pixels,
-        "data set, mean weighted by the classes' pixels",
+        "dataset-weighted", "dataset", _average_by_pixels,
+        "dataset, mean weighted by the classes' pixels",
         "scikit-learn, average='weighted'; frequency-weighted IoU of the FCN paper",
     ),
     (
-        "dataset-micro", "data set", _add_up_first,
-        "data set, counts of all classes added up first",
+        "dataset-micro", "dataset", _average_pooled,
+        "dataset, counts of all classes summed first",
         "segmentation_models.pytorch, reduction='micro'; pixel accuracy as precision, recall, F1",
     ),
     (
         "image-macro", "image", _average_over_masks,
-        "per picture, mean over the classes in its mask",
+        "per image, mean over the classes in its mask",
         "image-wise mIoU (Wang et al. 2023, arXiv:2310.19252)",
     ),
     (
         "image-macro-union", "image", _average_over_union,
-        "per picture, mean over the classes in its mask or prediction",
-        "loops that score one picture or batch at a time with scikit-learn, average='macro'",
+        "per image, mean over the classes in its mask or prediction",
+        "loops that score one image or batch at a time with scikit-learn, average='macro'",
     ),
     (
-        "image-macro-absent-1", "image", _average_nothing_is_one,
-        "per picture, mean over all classes, 0/0 is 1",
+        "image-macro-absent-1", "image", _average_absent_as_one,
+        "per image, mean over all classes, 0/0 is 1",
         "segmentation_models.pytorch, reduction='macro-imagewise'",
     ),
     (
-        "image-macro-absent-0", "image", _average_nothing_is_zero,
-        "per picture, mean over all classes, 0/0 is 0",
-        "loops over pictures with all labels given and zero_division=0",
+        "image-macro-absent-0", "image", _average_absent_as_zero,
+        "per image, mean over all classes, 0/0 is 0",
+        "loops over images with all labels given and zero_division=0",
     ),
     (
         "image-weighted", "image", _average_by_pixels,
-        "per picture, mean weighted by the classes' pixels",
-        "loops over pictures with scikit-learn, average='weighted'",
+        "per image, mean weighted by the classes' pixels",
+        "loops over images with scikit-learn, average='weighted'",
     ),
     (
-        "image-micro", "image", _add_up_first,
-        "per picture, counts of all classes added up first",
+        "image-micro", "image", _average_pooled,
+        "per image, counts of all classes summed first",
         "segmentation_models.pytorch, reduction='micro-imagewise'",
     ),
 )  # fmt: skip
 _PAIRS = (
     "image-class-pairs",
-    "mean over all pairs of a picture and a class in its mask or prediction",
+    "mean over all pairs of an image and a class in its mask or prediction",
     "torchmetrics.segmentation.MeanIoU",
 )
 _ONE_VS_REST = (
     "one-vs-rest",
-    "every class as a yes/no picture of its own, all their pixels in one pot, yes and no weighted",
+    "one-vs-rest masks of all classes pooled, their two values weighted by pixels",
     "scikit-learn on flattened one-hot masks, average='weighted'",
 )
 

@@ -1,7 +1,8 @@
-"""Scoring a run folder or weights file on a split, and the files the scores are kept in."""
+"""Evaluation of a run folder or weights file on a split, and the files that keep the scores."""
 
 import json
-from collections.abc import Callable
+import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +15,8 @@ from atrous.errors import AtrousError, ConfigError
 from atrous.evaluation.boundary import BoundaryCounts, BoundaryScores
 from atrous.evaluation.confidence import ConfidenceCounts, ConfidenceScores
 from atrous.evaluation.conventions import Convention, compute_conventions
-from atrous.evaluation.counts import CountArray
-from atrous.evaluation.evaluate_model import Evaluation, ImageResult, evaluate_engine
+from atrous.evaluation.counts import CountArray, Counts
+from atrous.evaluation.evaluator import ImageResult, Progress, predict_split
 from atrous.evaluation.image_counts import ImageCounts, format_image_counts
 from atrous.evaluation.metrics import Scores, compute_scores
 from atrous.evaluation.objects import ObjectCounts, ObjectScore
@@ -30,27 +31,27 @@ from atrous.run import RunFolder
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Scores, and all that they depend on.
+    """Scores of a model on a split, with the conditions of the evaluation.
 
     Attributes:
-        scores: The scores.
-        confusion: int64 (classes, classes), in pixels; row = true class, column = predicted.
-        image_counts: Counts of each picture.
-        confidence: How far the model's confidence can be trusted.
-        boundary: Scores of edges, if asked for.
-        objects: Recall of objects by size, if asked for.
-        model: Variant.
-        output_stride: That of the evaluation, which may differ from training; None for a model
-            that has none to choose.
-        training: How the weights came about, as their card says.
-        data: Folder of the data set.
-        split: Which of its splits.
-        data_fingerprint: Changes when the files of the split do.
-        num_images: Pictures in the split.
-        views: Scales, mirror images and windows.
+        scores: Scores by dataset-wide counts.
+        confusion: int64 (classes, classes), in pixels; rows are true, columns predicted classes.
+        image_counts: Counts of each image.
+        confidence: Calibration and risk-coverage.
+        boundary: Scores of edges, if requested.
+        objects: Recall of objects by size, if requested.
+        model: Name of the variant.
+        output_stride: Output stride of the evaluation, which may differ from training; None for
+            a model without this option.
+        training: Origin of the weights, from their card.
+        data: Folder of the dataset.
+        split: Name of the split.
+        data_fingerprint: Hash of the files of the split.
+        num_images: Number of images of the split.
+        views: Test-time augmentation and sliding windows.
         precision: `32`, `bf16` or `int8`.
-        device: What it was computed on.
-        seconds: Time of the pass, reading included.
+        device: Device of the evaluation.
+        seconds: Duration of the pass, including reading.
         engine: What ran the network, such as `torch` or `openvino-int8`.
     """
 
@@ -73,8 +74,14 @@ class EvaluationReport:
     seconds: float
     engine: str = "torch"
 
+    @property
+    def is_calibration_split(self) -> bool:
+        """Whether the temperature was fitted on these files; the calibration error is then low."""
+        calibration = self.training.get("calibration") or {}
+        return calibration.get("data_fingerprint") == self.data_fingerprint
+
     def compute_conventions(self) -> tuple[Convention, ...]:
-        """Return the same counts under the conventions that others use."""
+        """Return the same counts scored under the conventions of other libraries."""
         return compute_conventions(self.image_counts.counts)
 
     def to_json(self) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def evaluate(
     split: str | None = None,
     format: str = "auto",
     ignore_index: int | None = None,
-    views: Views = Views(),  # noqa: B008 (immutable)
+    views: Views = Views(),
     output_stride: int | None = None,
     device: str = "auto",
     precision: Precision = "32",
@@ -107,12 +114,13 @@ def evaluate(
     trust: bool = False,
     workers: int = 0,
     boundary: bool = False,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> EvaluationReport:
     """Score a trained model on a split, at the masks' own resolution.
 
-    Of a run folder, `evaluation/SPLIT.json` then holds the scores and `SPLIT-counts.jsonl` a line
-    per picture: its name and, for each class in it, `[tp, fp, fn]` in pixels.
+    For a run folder, the scores are written to `evaluation/SPLIT.json`, and the counts to
+    `evaluation/SPLIT-counts.jsonl`: one line per image with its name and, for each class in it,
+    `[tp, fp, fn]` in pixels.
 
         from atrous import evaluate
 
@@ -120,25 +128,25 @@ def evaluate(
         print(report.scores.miou, report.scores.per_class)
 
     Args:
-        run_or_file: Run folder, of which the best weights are taken; weights or exported file.
-        data: Folder of the data set; unset, that of the run.
-        split: Name of the split; unset, the run's validation split, else `val`.
-        format: `voc`, `pairs`, or `auto` to look.
-        ignore_index: Mask value of no class; unset, what the run or the data says.
-        views: Scales, mirror images and windows to look through.
-        output_stride: Another output stride than in training, such as 8 after 16.
+        run_or_file: Run folder, whose best weights are used; a weights file or exported file.
+        data: Folder of the dataset; by default, the run's.
+        split: Name of the split; by default, the run's validation split, else `val`.
+        format: `voc`, `pairs`, or `auto` to detect it.
+        ignore_index: Mask value of ignored pixels; by default, that of the run or the dataset.
+        views: Test-time augmentation and sliding windows.
+        output_stride: Output stride, if another than in training.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
-        precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
+        precision: `32`, `bf16`, or `auto` for bf16 where the device supports it natively.
         engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
             of them; see `open_engine`.
         trust: Whether a .pt2 export may be opened, which can run any code when it is read.
-        workers: Processes that read ahead.
-        boundary: Also score edges and, by size, objects, which costs time for each picture.
-        progress: Called after each picture with the number of pictures done and of all.
+        workers: Number of processes that read images.
+        boundary: Also score edges, and objects by size; this takes more time per image.
+        progress: Called after each image with the number of images done and the total.
 
     Raises:
-        ConfigError: An option or device cannot be used, or no data is given.
-        DataError: The data cannot be used, or has another number of classes than the model.
+        ConfigError: An option or device cannot be used, or no dataset is given.
+        DataError: The dataset cannot be used, or its classes are not those of the model.
         WeightsError: The weights cannot be used.
     """
     path = Path(run_or_file)
@@ -146,55 +154,50 @@ def evaluate(
     if output_stride is not None:
         if engine != "torch":
             raise ConfigError(
-                f"Another output stride changes the network, which '{engine}' has in a file as it "
-                "is. Use --engine torch with --output-stride."
+                f"The output stride of an exported network is fixed, so --output-stride cannot be "
+                f"used with the engine '{engine}'. Use --engine torch with --output-stride."
             )
         source = set_output_stride(load_model(path, device=resolve_device(device)), output_stride)
     opened = open_engine(
         source, engine, views=views, device=device, precision=precision, trust=trust
     )
     dataset = open_run_data(path, data, split, format, ignore_index)
-    measures = _Measures(dataset, opened.card.temperature, boundary, progress)
-    evaluation = evaluate_engine(opened, dataset, workers=workers, on_image=measures)
-    report = _build_report(opened, dataset, evaluation, measures, output_stride)
+    accumulator = _Accumulator(len(dataset.classes), opened.card.temperature, boundary)
+    start_s = time.perf_counter()
+    with closing(predict_split(opened, dataset, workers=workers, progress=progress)) as results:
+        for result in results:
+            accumulator.update(result)
+    seconds = time.perf_counter() - start_s
+    report = _build_report(opened, dataset, accumulator, seconds, output_stride)
     if path.is_dir():
         _save(report, RunFolder(path).evaluation)
     return report
 
 
-class _Measures:
-    """All that is measured on each picture of a pass."""
+class _Accumulator:
+    """Accumulates everything that is measured on an image."""
 
-    def __init__(
-        self,
-        dataset: SegmentationDataset,
-        temperature: float,
-        boundary: bool,
-        progress: Callable[[int, int], object] | None,
-    ) -> None:
-        num_classes = len(dataset.classes)
-        self.num_images, self.progress = len(dataset), progress
+    def __init__(self, num_classes: int, temperature: float, boundary: bool) -> None:
         self.names: list[str] = []
-        self.counts: list[CountArray] = []
+        self.counts = Counts(num_classes)
+        self.image_counts: list[CountArray] = []
         self.confidence = ConfidenceCounts(num_classes, temperature=temperature)
         self.boundary = BoundaryCounts(num_classes) if boundary else None
         self.objects = ObjectCounts() if boundary else None
 
-    def __call__(self, result: ImageResult) -> None:
+    def update(self, result: ImageResult) -> None:
         self.names.append(result.name)
-        self.counts.append(result.counts)
+        self.image_counts.append(self.counts.update(result.prediction, result.mask))
         self.confidence.update(result.logits, result.prediction, result.mask)
         if self.boundary is not None and self.objects is not None:
             self.boundary.update(result.prediction, result.mask)
             self.objects.update(result.prediction, result.mask)
-        if self.progress is not None:
-            self.progress(len(self.names), self.num_images)
 
 
 def open_run_data(
     path: Path, root: Path | str | None, split: str | None, format: str, ignore_index: int | None
 ) -> SegmentationDataset:
-    """Open the split that a run was validated on, unless another is asked for."""
+    """Open a split of a dataset; by default, the validation split of the run."""
     recipe_path = RunFolder(path).recipe
     recipe = load_recipe(recipe_path).data if recipe_path.is_file() else None
     if recipe is not None:
@@ -204,13 +207,13 @@ def open_run_data(
             root = recipe.root
             format = recipe.format if format == "auto" else format
     if not root:
-        raise ConfigError(f"{path} does not say which data it was trained on: give the data.")
+        raise ConfigError(f"{path} does not name its dataset: give the dataset folder.")
     return open_dataset(root, split or "val", format=format, ignore_index=ignore_index)
 
 
 def _save(report: EvaluationReport, folder: Path) -> None:
     counts = zip(report.image_counts.names, report.image_counts.counts, strict=True)
-    lines = b"".join(format_image_counts(name, errors) for name, errors in counts)
+    lines = b"".join(format_image_counts(name, tp_fp_fn) for name, tp_fp_fn in counts)
     text = json.dumps(report.to_json(), indent=2) + "\n"
     try:
         folder.mkdir(exist_ok=True)
@@ -218,36 +221,37 @@ def _save(report: EvaluationReport, folder: Path) -> None:
         write_atomically(folder / f"{report.split}.json", lambda file: file.write(text.encode()))
     except OSError as error:
         raise AtrousError(
-            f"Cannot write the evaluation to {folder}: {error.strerror or error}. What an earlier "
-            "evaluation wrote there is untouched. Free space, or evaluate the weights file itself."
+            f"The evaluation cannot be written to {folder}: {error.strerror or error}. Files of an "
+            "earlier evaluation are unchanged. Free space, or evaluate the weights file itself."
         ) from error
 
 
 def _build_report(
     engine: Engine,
     dataset: SegmentationDataset,
-    evaluation: Evaluation,
-    measures: _Measures,
+    accumulator: _Accumulator,
+    seconds: float,
     output_stride: int | None,
 ) -> EvaluationReport:
+    counts, boundary, objects = accumulator.counts, accumulator.boundary, accumulator.objects
     return EvaluationReport(
-        scores=compute_scores(evaluation.counts, dataset.classes),
-        confusion=evaluation.counts.confusion,
-        image_counts=ImageCounts(tuple(measures.names), np.stack(measures.counts)),
-        confidence=measures.confidence.compute(),
-        boundary=measures.boundary.compute() if measures.boundary else None,
-        objects=measures.objects.compute() if measures.objects else None,
+        scores=compute_scores(counts, dataset.classes),
+        confusion=counts.confusion,
+        image_counts=ImageCounts(tuple(accumulator.names), np.stack(accumulator.image_counts)),
+        confidence=accumulator.confidence.compute(),
+        boundary=boundary.compute() if boundary else None,
+        objects=objects.compute() if objects else None,
         model=engine.card.name,
         output_stride=output_stride or engine.card.options.get("output_stride"),
         training=engine.card.training,
         data=str(dataset.root),
         split=dataset.split,
         data_fingerprint=dataset.fingerprint(),
-        num_images=evaluation.counts.num_images,
+        num_images=counts.num_images,
         views=engine.views,
         precision=engine.precision,
         device=str(engine.device),
-        seconds=round(evaluation.seconds, 3),
+        seconds=round(seconds, 3),
         engine=engine.name,
     )
 

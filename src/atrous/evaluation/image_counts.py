@@ -1,4 +1,4 @@
-"""Counts of each picture: what comparisons, intervals and rankings are computed from."""
+"""Counts per image: the input of comparisons, intervals and rankings."""
 
 import json
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from atrous.parsing import parse_json
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """True positives, false positives and false negatives per picture and class.
+    """True positives, false positives and false negatives per image and class.
 
     Attributes:
-        names: File stems of the pictures.
+        names: File stems of the images.
         counts: int64 (images, classes, 3), in pixels.
     """
 
@@ -25,36 +25,35 @@ class ImageCounts:
     counts: CountArray
 
     def compute_miou(self) -> FloatArray:
-        """Return the mIoU of each picture, float64 (images,).
+        """Return the mIoU of each image, float64 (images,).
 
-        The mean goes over the classes that occur in the picture's mask. A picture without a
-        labelled pixel has NaN.
+        The mean is over the classes in the image's mask; NaN if the mask has no labelled pixel.
         """
         return compute_miou(self.counts)
 
 
 def format_image_counts(name: str, counts: CountArray) -> bytes:
-    """Write one picture as a line: its name and, for each class in it, [tp, fp, fn]."""
+    """Format one image as a JSON line: its name and [tp, fp, fn] of each class in it."""
     occurring = np.flatnonzero(counts.any(axis=1)).tolist()
     line = {"name": name, "counts": {str(index): counts[index].tolist() for index in occurring}}
     return json.dumps(line).encode() + b"\n"
 
 
 def load_image_counts(path: Path, num_classes: int) -> ImageCounts:
-    """Read the lines of `format_image_counts`.
+    """Load a file of the lines that `format_image_counts` returns.
 
     Raises:
-        DataError: The file is missing, or not such a file.
+        DataError: The file is missing or malformed.
     """
     try:
         lines = [parse_json(line) for line in path.read_bytes().splitlines()]
         counts = np.zeros((len(lines), num_classes, 3), dtype=np.int64)
         for image, line in enumerate(lines):
-            for index, errors in line["counts"].items():
-                counts[image, int(index)] = errors
+            for index, tp_fp_fn in line["counts"].items():
+                counts[image, int(index)] = tp_fp_fn
         return ImageCounts(tuple(line["name"] for line in lines), counts)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise DataError(
-            f"The counts per picture cannot be read from {path}: {error}. Evaluate again: "
+            f"The counts per image cannot be read from {path}: {error}. Evaluate again: "
             "`atrous evaluate RUN`."
         ) from error

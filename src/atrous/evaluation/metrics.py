@@ -8,26 +8,26 @@ import numpy.typing as npt
 
 from atrous.classes import Classes
 from atrous.errors import DataError
-from atrous.evaluation.counts import CountArray, Counts, compute_errors
+from atrous.evaluation.counts import CountArray, Counts, compute_tp_fp_fn
 
 FloatArray = npt.NDArray[np.float64]
 
 CONVENTION = (
-    "Pixels are counted over all pictures of the split at the masks' own resolution, then scored; "
-    "void pixels never count. Macro is the mean over the classes that occur in the masks; a class "
-    "that does not is left out of every mean and listed as absent, and pixels predicted as it "
-    "still count against their true class. Precision of a class that occurs but is never "
-    "predicted is 0. F1 macro is the mean of the classes' F1. Micro adds the counts of all "
-    "classes up first, so that its precision, recall and F1 all equal pixel accuracy."
+    "Pixels are counted over all images of the split at the masks' own resolution, then scored; "
+    "ignored pixels never count. Macro is the mean over the classes that occur in the masks; a "
+    "class that does not occur is left out of every mean and listed as absent, and pixels "
+    "predicted as it still count against their true class. Precision of a class that occurs but "
+    "is never predicted is 0. F1 macro is the mean of the classes' F1. Micro adds up the counts of "
+    "all classes first, so that its precision, recall and F1 all equal pixel accuracy."
 )
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class, 0 to 1; None where no mask holds the class.
+    """Scores of one class, 0 to 1; None if the class is in no mask.
 
     Attributes:
-        pixels: Pixels of the class in the masks.
+        pixels: Number of pixels of the class in the masks.
     """
 
     name: str
@@ -41,13 +41,13 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a data set, 0 to 1, in the sense of `CONVENTION`.
+    """Scores of a dataset, 0 to 1, as `CONVENTION` defines them.
 
     Attributes:
-        mean_class_accuracy: The same as `recall_macro`, under its name in our field.
-        frequency_weighted_iou: Mean of the IoUs weighted by the classes' pixels.
+        mean_class_accuracy: Same as `recall_macro`.
+        frequency_weighted_iou: Mean of the IoUs, weighted by the classes' pixels.
         per_class: One entry per class, in the order of the mask values.
-        absent: Names of the classes that no mask holds.
+        absent: Names of the classes in no mask.
     """
 
     miou: float
@@ -64,59 +64,59 @@ class Scores:
     absent: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON file, with the convention in words."""
+        """Return plain values for a JSON file, the convention as text among them."""
         return {**asdict(self), "convention": CONVENTION}
 
 
-def compute_ratios(errors: npt.NDArray[Any], *, nothing: float) -> FloatArray:
-    """Return IoU, precision, recall and F1 of counts; `nothing` stands for 0/0.
+def compute_ratios(tp_fp_fn: npt.NDArray[Any], *, zero_division: float) -> FloatArray:
+    """Return IoU, precision, recall and F1 of counts; `zero_division` is the value of 0/0.
 
     Shapes:
-        errors: (…, 3): true positives, false positives, false negatives
+        tp_fp_fn: (…, 3)
         returns: float64 (…, 4)
     """
-    tp, fp, fn = np.moveaxis(errors, -1, 0)
+    tp, fp, fn = np.moveaxis(tp_fp_fn, -1, 0)
     parts = np.stack((tp, tp, tp, 2 * tp), axis=-1)
     wholes = np.stack((tp + fp + fn, tp + fp, tp + fn, 2 * tp + fp + fn), axis=-1)
-    return np.divide(parts, wholes, out=np.full(parts.shape, float(nothing)), where=wholes > 0)
+    out = np.full(parts.shape, float(zero_division))
+    return np.divide(parts, wholes, out=out, where=wholes > 0)
 
 
-def compute_miou(errors: npt.NDArray[Any]) -> FloatArray:
-    """Return the mean IoU over the classes that occur in the masks; NaN where none does.
+def compute_miou(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
+    """Return the mean IoU over the classes that occur in the masks; NaN if none does.
 
     Shapes:
-        errors: (…, classes, 3): true positives, false positives, false negatives
+        tp_fp_fn: (…, classes, 3)
         returns: float64 (…)
     """
-    occurs = errors[..., [0, 2]].any(axis=-1)
-    ious = compute_ratios(errors, nothing=0)[..., 0]
+    occurs = tp_fp_fn[..., [0, 2]].any(axis=-1)
+    ious = compute_ratios(tp_fp_fn, zero_division=0)[..., 0]
     num_classes = occurs.sum(axis=-1)
     with np.errstate(invalid="ignore"):
         return (ious * occurs).sum(axis=-1) / num_classes
 
 
 def compute_scores(counts: Counts | CountArray, classes: Classes) -> Scores:
-    """Score counts.
+    """Compute scores from counts, as `CONVENTION` defines them.
 
-    A class is absent if no labelled pixel is of it. Absent classes are left out of every mean
-    and their own scores are None; what was wrongly predicted as one still counts against the
-    true class. See `CONVENTION` for the rest.
+    A class is absent if it has no labelled pixel. Absent classes are left out of every mean and
+    have None as scores; pixels wrongly predicted as one still count against their true class.
 
     Args:
-        counts: Counts, or a confusion matrix (classes, classes), rows true.
+        counts: Counts, or a confusion matrix (classes, classes) with true classes as rows.
         classes: The classes, in the order of the counts.
 
     Raises:
-        DataError: No pixel was counted, so that there is nothing to score.
+        DataError: No pixel was counted.
     """
     confusion = counts.confusion if isinstance(counts, Counts) else counts
     if not confusion.any():
         raise DataError("There is nothing to score: no mask has a labelled pixel.")
-    errors = compute_errors(confusion)
-    hits, pixels = errors[:, 0], errors[:, 0] + errors[:, 2]
-    table = compute_ratios(errors, nothing=0)
+    tp_fp_fn = compute_tp_fp_fn(confusion)
+    tp, pixels = tp_fp_fn[:, 0], tp_fp_fn[:, 0] + tp_fp_fn[:, 2]
+    table = compute_ratios(tp_fp_fn, zero_division=0)
     miou, precision, recall, f1 = table[pixels > 0].mean(axis=0).tolist()
-    accuracy = float(hits.sum() / pixels.sum())
+    accuracy = float(tp.sum() / pixels.sum())
     return Scores(
         miou=miou,
         pixel_accuracy=accuracy,

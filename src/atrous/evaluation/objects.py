@@ -1,4 +1,4 @@
-"""How much of an object is found, by its size."""
+"""Recall of objects by their size."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 from atrous.classes import VOID
 
 AREAS = (("small", 0, 32**2), ("medium", 32**2, 96**2), ("large", 96**2, math.inf))
-"""Name, least area and the area below which an object is of it, in pixels, as COCO has them."""
+"""Name, smallest area and upper bound of each size, in pixels, as in COCO."""
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.int8)
 
@@ -21,9 +21,9 @@ class ObjectScore:
 
     Attributes:
         area: `small` (below 32² px), `medium` (below 96² px) or `large`.
-        num_objects: How many the masks hold.
-        recall: Mean over these objects of the share of their pixels that got their class.
-        found: Share of these objects of which at least half of the pixels did.
+        num_objects: Number of objects in the masks.
+        recall: Mean over the objects of the share of their pixels predicted as their class.
+        found: Share of the objects of which at least half of the pixels are.
     """
 
     area: str
@@ -33,33 +33,33 @@ class ObjectScore:
 
 
 class ObjectCounts:
-    """Adds up, picture by picture, how much of each object is found.
+    """Accumulates the recall of each object, image by image.
 
-    An object is a connected region of one class in the mask, corners included; touching objects
-    of a class are one. Class 0 counts like any other.
+    An object is an 8-connected region of one class in the mask; touching objects of a class are
+    one. Class 0 counts like any other.
     """
 
     def __init__(self) -> None:
         self._recalls: dict[str, list[float]] = {name: [] for name, _, _ in AREAS}
 
     def update(self, prediction: Tensor, mask: Tensor) -> None:
-        """Count one picture.
+        """Count one image.
 
         Shapes:
             prediction: uint8 (H, W), class indices
-            mask: uint8 (H, W), class indices, void 255
+            mask: uint8 (H, W), class indices, 255 is ignored
         """
-        found, truth = prediction.cpu().numpy(), mask.cpu().numpy()
-        hits = found == truth
-        for index in np.unique(truth[truth != VOID]):
-            regions, _ = ndimage.label(truth == index, _EIGHT_NEIGHBOURS)
+        predicted, true = prediction.cpu().numpy(), mask.cpu().numpy()
+        is_correct = predicted == true
+        for index in np.unique(true[true != VOID]):
+            regions, _ = ndimage.label(true == index, _EIGHT_NEIGHBOURS)
             areas = np.bincount(regions.ravel())[1:]
-            recalls = np.bincount(regions[hits], minlength=len(areas) + 1)[1:] / areas
-            for name, least, below in AREAS:
-                self._recalls[name] += recalls[(areas >= least) & (areas < below)].tolist()
+            recalls = np.bincount(regions[is_correct], minlength=len(areas) + 1)[1:] / areas
+            for name, smallest, below in AREAS:
+                self._recalls[name] += recalls[(areas >= smallest) & (areas < below)].tolist()
 
     def compute(self) -> tuple[ObjectScore, ...]:
-        """Return the scores of all pictures counted so far."""
+        """Return the scores of all images counted so far."""
         scores = []
         for name, recalls in self._recalls.items():
             mean = float(np.mean(recalls)) if recalls else None

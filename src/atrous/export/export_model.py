@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from atrous.data import SegmentationDataset
 from atrous.errors import AtrousError, ExportError
 from atrous.evaluation.evaluate import open_run_data
-from atrous.evaluation.evaluate_model import check_classes
+from atrous.evaluation.evaluator import check_classes
 from atrous.export import formats
 from atrous.export.drift import compute_drift, find_most_drifting
 from atrous.export.parity import MAX_MIOU_DROP, GateResult, run_gate

@@ -14,7 +14,7 @@ from atrous.data import SegmentationDataset, normalize, resize_image
 from atrous.data.pixels import resize_mask
 from atrous.errors import AtrousError, ExportError
 from atrous.evaluation import Counts
-from atrous.evaluation.counts import compute_errors
+from atrous.evaluation.counts import compute_tp_fp_fn
 from atrous.evaluation.metrics import compute_miou
 from atrous.export.formats import quiet
 from atrous.inference.exported import INPUT_NAME, Array, ExportCard, import_extra
@@ -126,7 +126,7 @@ def _score(pictures: CalibrationPictures, model: Any, indices: Iterable[int]) ->
         found = output if pictures.card.mask_output else output.argmax(axis=0)
         counts.update(torch.from_numpy(found.astype(np.uint8)), mask)
     # NaN where no pixel is labelled, which nothing would compare with.
-    return float(np.nan_to_num(compute_miou(compute_errors(counts.confusion)))), None
+    return float(np.nan_to_num(compute_miou(compute_tp_fp_fn(counts.confusion)))), None
 
 
 def _open(model: Any) -> Infer:

@@ -1,10 +1,9 @@
-"""Figures of a run, and of a model."""
+"""Figures of runs and models."""
 
 from atrous.figures.confidence import build_reliability_diagram, build_risk_coverage
 from atrous.figures.confusion import build_confusion_map
 from atrous.figures.curves import save_loss_curves
 from atrous.figures.files import render_inline_svg, save_figure
-from atrous.figures.panels import group_records
 from atrous.figures.progress import (
     build_loss_figure,
     build_rate_figure,
@@ -24,7 +23,6 @@ __all__ = [
     "build_risk_coverage",
     "build_score_figure",
     "build_throughput_figure",
-    "group_records",
     "render_inline_svg",
     "save_figure",
     "save_loss_curves",

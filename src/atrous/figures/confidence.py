@@ -1,4 +1,4 @@
-"""How far a model's confidence can be trusted."""
+"""Reliability diagram and risk-coverage curve."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,31 +11,31 @@ from atrous.figures.style import BLUE, FAINT, GREEN, ORANGE, SOFT, STYLE, WIDTH_
 
 
 def build_reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw how often pixels are right against how sure the model is of them.
+    """Draw accuracy against confidence.
 
     Args:
-        bins: Each with `low`, `high`, `confidence`, `accuracy` (0 to 1) and `pixels`; those
+        bins: Each with `low`, `high`, `confidence`, `accuracy` (0 to 1) and `pixels`; bins
             without pixels are left out.
     """
-    held = [one for one in bins if one["pixels"] and one["accuracy"] is not None]
-    total = sum(one["pixels"] for one in held) or 1
-    lows = [one["low"] for one in held]
-    widths = [one["high"] - one["low"] for one in held]
+    shown = [one for one in bins if one["pixels"] and one["accuracy"] is not None]
+    total = sum(one["pixels"] for one in shown) or 1
+    lows = [one["low"] for one in shown]
+    widths = [one["high"] - one["low"] for one in shown]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, 4.2), layout="constrained")
         axes, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
         axes.plot([0, 1], [0, 1], color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
         axes.bar(
-            lows, [one["accuracy"] for one in held], widths,
+            lows, [one["accuracy"] for one in shown], widths,
             align="edge", color=BLUE, alpha=0.25, edgecolor=BLUE, linewidth=0.8,
         )  # fmt: skip
-        points = [one["confidence"] for one in held], [one["accuracy"] for one in held]
+        points = [one["confidence"] for one in shown], [one["accuracy"] for one in shown]
         axes.plot(*points, color=BLUE, marker="o", markersize=4)
         axes.text(0.04, 0.95, "underconfident", color=SOFT, va="top", fontsize=9)
         axes.text(0.97, 0.05, "overconfident", color=SOFT, ha="right", fontsize=9)
         axes.set_ylabel("accuracy")
         axes.set_ylim(0, 1)
-        shares = [one["pixels"] / total for one in held]
+        shares = [one["pixels"] / total for one in shown]
         below.bar(lows, shares, widths, align="edge", color=FAINT)
         below.set_xlim(0, 1)
         below.set_ylim(0, 1)
@@ -47,7 +47,7 @@ def build_reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def build_risk_coverage(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the scores that remain if the least sure pixels are left out.
+    """Draw the scores without the least confident pixels.
 
     Args:
         points: Each with `coverage`, the share of pixels kept, `miou` and `pixel_accuracy`.
@@ -57,18 +57,18 @@ def build_risk_coverage(points: Sequence[Mapping[str, Any]]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, 4.2), layout="constrained")
         axes = figure.subplots()
-        least = 1.0
+        lowest = 1.0
         for key, label, color, marker in (
             ("pixel_accuracy", "pixel accuracy", ORANGE, "D"),
             ("miou", "mIoU", GREEN, "o"),
         ):
             values = np.array([point[key] for point in ordered], dtype=np.float64)
             axes.plot(coverage, values, color=color, marker=marker, markersize=4, label=label)
-            least = min(least, np.nanmin(values, initial=1.0))
+            lowest = min(lowest, np.nanmin(values, initial=1.0))
         axes.set_xlim(1, min([*coverage, 0.95]))
         axes.xaxis.set_major_formatter("{x:.0%}")
-        axes.set_ylim(max(0, np.floor(10 * least - 0.5) / 10), 1)
-        axes.set_xlabel("share of pixels kept, the surest first")
-        axes.set_ylabel("score of what is kept")
+        axes.set_ylim(max(0, np.floor(10 * lowest - 0.5) / 10), 1)
+        axes.set_xlabel("share of pixels kept, most confident first")
+        axes.set_ylabel("score of the pixels kept")
         axes.legend(loc="best")
     return figure

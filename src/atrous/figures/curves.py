@@ -7,23 +7,16 @@ from matplotlib.figure import Figure
 
 from atrous.errors import ConfigError
 from atrous.figures.files import save_figure
-from atrous.figures.panels import (
-    Records,
-    draw_column,
-    draw_loss,
-    draw_score,
-    group_records,
-    mark_sessions,
-)
+from atrous.figures.panels import draw_column, draw_loss, draw_score, mark_sessions
 from atrous.figures.style import FAINT, STYLE
-from atrous.run import RunFolder, load_log
+from atrous.run import Records, RunFolder, group_records, load_log
 
 
 def save_loss_curves(run_folder: Path) -> tuple[Path, Path]:
-    """Draw `curves.png` and `curves.svg` of a run into its folder.
+    """Save `curves.png` and `curves.svg` of a run in its folder.
 
-    The same log always gives the same bytes. Losses that are not finite leave a gap; dashed lines
-    mark where a later session took over.
+    The same log always gives the same bytes. Non-finite losses leave a gap; dashed lines mark the
+    start of later sessions.
 
     Args:
         run_folder: A run folder with a `log.jsonl`.
@@ -72,6 +65,6 @@ def _load_records(path: Path) -> Records:
         return group_records(load_log(path))
     except OSError as error:
         raise ConfigError(
-            f"There are no curves to draw: the log {path} cannot be read ({error.strerror}). "
-            "Give a run folder, as `atrous train --out` makes it."
+            f"The log {path} cannot be read ({error.strerror}), so there are no curves to draw. "
+            "Give a run folder, as `atrous train --out` writes it."
         ) from None

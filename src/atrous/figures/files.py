@@ -1,41 +1,53 @@
-"""Figures as files for papers, and as SVG inside a page."""
+"""Figures as files, and as inline SVG for pages."""
 
 import hashlib
 import io
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from atrous.errors import ConfigError
 from atrous.figures.style import CSS_VARIABLES, STYLE
 from atrous.files import write_atomically
 
-_NO_DATE = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+_METADATA: dict[str, Any] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
-    """Write a figure as PNG, SVG or PDF, as the suffix says, whole or not at all.
+    """Save a figure atomically as PNG, SVG or PDF, by the suffix of the path.
 
     The same figure always gives the same bytes.
+
+    Raises:
+        ConfigError: The suffix is another one.
+        OSError: The file cannot be written.
     """
-    format = path.suffix[1:]
-    save = partial(figure.savefig, format=format, dpi=dpi, metadata=_NO_DATE[format])
+    format = path.suffix[1:].lower()
+    if format not in _METADATA:
+        raise ConfigError(f"The name of a figure ends in .png, .svg or .pdf, unlike {path}.")
+    save = partial(figure.savefig, format=format, dpi=dpi, metadata=_METADATA[format])
     with matplotlib.rc_context(STYLE):
         write_atomically(path, save)
     return path
 
 
 def render_inline_svg(figure: Figure, label: str, key: str = "") -> str:
-    """Return a figure as SVG to put into HTML.
+    """Return a figure as SVG for an HTML page.
 
-    The background is transparent, text is text in the font of the page, and the colours of
-    `style.py` are CSS variables with the colour itself as fallback.
+    The background is transparent, text uses the font of the page, and the colours of `style.py`
+    are CSS variables with the colour itself as fallback.
 
     Args:
-        label: What the figure shows, in words, for those who cannot see it.
-        key: Tells figures of the same content on one page apart, for their ids.
+        label: Text alternative for screen readers.
+        key: Distinguishes the ids of figures with the same content on one page.
     """
     file = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}):
@@ -47,7 +59,7 @@ def render_inline_svg(figure: Figure, label: str, key: str = "") -> str:
     text = re.sub(r"\bfont-family: [^;\"]*", "font-family: var(--font)", text)
     for color, name in CSS_VARIABLES.items():
         text = text.replace(color, f"var({name}, {color})")
-    # Ids are unique on the page, whatever other figures it holds.
+    # Ids must be unique on the page.
     prefix = "f" + hashlib.sha256((key + text).encode()).hexdigest()[:8]
     text = re.sub(r'\bid="|\bhref="#|url\(#', lambda match: f"{match[0]}{prefix}-", text)
     size, _, body = text.partition(">")

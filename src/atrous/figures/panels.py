@@ -1,4 +1,4 @@
-"""Panels of a run's course, drawn from the records of its log."""
+"""Panels of training curves, drawn from the records of a run's log."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,42 +8,30 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from atrous.figures.style import BLUE, FAINT, GREEN, ORANGE, SOFT
+from atrous.run import Records
 
 FloatArray = npt.NDArray[np.float64]
-Records = dict[str, list[dict[str, Any]]]
-"""Records of a log by kind: `train`, `val` and `session`."""
 
 TRAIN, VAL, SCORE = BLUE, ORANGE, GREEN
-MOST_POINTS = 2000
+MAX_POINTS = 2000
 _LABEL_IN = 0.9
 
 
-def group_records(log: Iterable[dict[str, Any]]) -> Records:
-    """Return the records of a log by kind, in order; a kind without records is an empty list.
-
-    Lines that are no record are passed over, as a torn one is.
-    """
-    records: Records = {"train": [], "val": [], "session": []}
-    for record in log:
-        if isinstance(record, dict) and "kind" in record:
-            records.setdefault(record["kind"], []).append(record)
-    return records
-
-
 def get_column(records: Iterable[dict[str, Any]], key: str) -> FloatArray:
-    """Return one value of each record; what is missing or not finite becomes NaN."""
+    """Return one value of each record; missing and non-finite values are NaN."""
     values = np.array([record.get(key) for record in records], dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def thin(*columns: FloatArray) -> list[FloatArray]:
-    """Return so many evenly spaced values of equally long columns as an eye can tell apart."""
-    stride = 1 + len(columns[0]) // MOST_POINTS
+    """Subsample columns of equal length evenly to at most about `MAX_POINTS` values."""
+    stride = 1 + len(columns[0]) // MAX_POINTS
     return [column[::stride] for column in columns]
 
 
-def smooth(values: FloatArray, window: int) -> FloatArray:
-    """Return the centred moving mean of what is finite; NaN stays NaN."""
+def smooth(values: FloatArray) -> FloatArray:
+    """Return the centred moving mean over 1/40 of the values; NaN is left out and stays NaN."""
+    window = 1 + 2 * (len(values) // 80)
     finite = np.isfinite(values)
     kernel = np.ones(window)
     sums = np.convolve(np.where(finite, values, 0), kernel, "full")
@@ -53,14 +41,14 @@ def smooth(values: FloatArray, window: int) -> FloatArray:
 
 
 def draw_loss(axes: Axes, train: list[dict[str, Any]], val: list[dict[str, Any]]) -> None:
-    """Draw the training loss, as it is and smoothed, and the validation loss."""
+    """Draw the training loss, raw and smoothed, and the validation loss."""
     if not train and not val:
         axes.text(0.5, 0.5, "no step logged yet", transform=axes.transAxes, ha="center")
         return
     shown: list[FloatArray] = []
     if train:
         epochs, raw = get_column(train, "epoch"), get_column(train, "loss")
-        mean = smooth(raw, window=1 + 2 * (len(raw) // 80))
+        mean = smooth(raw)
         axes.plot(*thin(epochs, raw), color=TRAIN, alpha=0.25, linewidth=0.8)
         axes.plot(*thin(epochs, mean), color=TRAIN, label="train", **_marks(len(raw)))
         shown += [mean, np.nanpercentile(raw, [99]) if np.isfinite(raw).any() else raw]
@@ -68,13 +56,13 @@ def draw_loss(axes: Axes, train: list[dict[str, Any]], val: list[dict[str, Any]]
         draw_column(axes, val, "loss", VAL, label="val")
         shown.append(get_column(val, "loss"))
     axes.legend(loc="lower right", bbox_to_anchor=(1.01, 1.06), ncols=2)
-    # A few wild steps at the start must not flatten the rest.
+    # The axis ignores the highest percent, such as the first steps.
     top = np.nanmax(np.concatenate([*shown, [0.0]]))
     axes.set_ylim(0, 1.08 * top or 1)
 
 
 def draw_score(axes: Axes, val: list[dict[str, Any]]) -> None:
-    """Draw mIoU of the validations and mark the best."""
+    """Draw the validation mIoU and mark the best."""
     draw_column(axes, val, "miou", SCORE)
     scores, epochs = get_column(val, "miou"), get_column(val, "epoch")
     axes.set_ylim(0, 1)
@@ -96,12 +84,12 @@ def draw_column(
 
 
 def _marks(num_points: int) -> dict[str, Any]:
-    """Return a marker for points that are few enough to be told apart."""
+    """Return the options of markers, which are omitted if there are many points."""
     return {"marker": "o", "markersize": 4 if num_points <= 40 else 2 if num_points <= 120 else 0}
 
 
 def mark_sessions(panels: Sequence[Axes], records: Records) -> None:
-    """Draw a dashed line where each session but the first began; near ones share a label."""
+    """Draw a dashed line at the start of each session but the first; close ones share a label."""
     points = records["train"] or records["val"]
     starts = [record for record in records["session"] if record.get("event") == "start"][1:]
     places = np.interp(

@@ -1,4 +1,4 @@
-"""Loss, score, learning rate and speed of a run, each a figure of its own."""
+"""Loss, score, learning rate and throughput of a run, one figure each."""
 
 import matplotlib
 import numpy as np
@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from atrous.figures.panels import (
-    Records,
     draw_column,
     draw_loss,
     draw_score,
@@ -16,6 +15,7 @@ from atrous.figures.panels import (
     thin,
 )
 from atrous.figures.style import BLUE, FAINT, SOFT, STYLE, build_axes
+from atrous.run import Records
 
 
 def build_loss_figure(records: Records) -> Figure:
@@ -47,26 +47,25 @@ def build_rate_figure(records: Records) -> Figure:
     return figure
 
 
-def build_throughput_figure(records: Records, pictures_per_step: int) -> Figure:
-    """Draw pictures per second over epochs, as each step took it and smoothed."""
+def build_throughput_figure(records: Records, images_per_step: int) -> Figure:
+    """Draw images per second over epochs, per step and smoothed."""
     train = records["train"]
     with matplotlib.rc_context(STYLE):
         figure, axes = build_axes(2.6)
         step_s = get_column(train, "step_s")
         per_s = np.divide(
-            pictures_per_step, step_s, out=np.full(len(step_s), np.nan), where=step_s > 0
+            images_per_step, step_s, out=np.full(len(step_s), np.nan), where=step_s > 0
         )
         epochs = get_column(train, "epoch")
         axes.plot(*thin(epochs, per_s), color=FAINT, alpha=0.35, linewidth=0.7)
         if len(per_s):
-            window = 1 + 2 * (len(per_s) // 80)
-            axes.plot(*thin(epochs, smooth(per_s, window=window)), color=BLUE)
+            axes.plot(*thin(epochs, smooth(per_s)), color=BLUE)
         if np.isfinite(per_s).any():
             axes.set_ylim(0, 1.15 * float(np.nanpercentile(per_s, 99)))
-            text = f"median {np.nanmedian(per_s):.3g} pictures/s"
+            text = f"median {np.nanmedian(per_s):.3g} images/s"
             place = {"transform": axes.transAxes, "ha": "right", "color": SOFT}
             axes.text(0.99, 0.06, text, **place)  # type: ignore[arg-type]
-        _finish(axes, records, "pictures per second")
+        _finish(axes, records, "images per second")
     return figure
 
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from atrous.figures.style import BLUE, INK, SOFT, STYLE, build_axes, shorten_name
 from atrous.fonts import list_families
 
-MOST_CLASSES = 40
-"""Of more classes, the figures show so many and say which."""
+MAX_CLASSES = 40
+"""Number of classes that a figure shows at most."""
 
 Score = float | None
 
@@ -24,17 +24,18 @@ def build_class_scores(
     *,
     mean: float,
 ) -> Figure:
-    """Draw a bar of IoU per class, best first, with precision and recall as marks.
+    """Draw a bar of IoU per class, best first, with precision and recall as markers.
 
     Classes whose IoU is None are left out. Of more than 40 classes the 40 worst are shown.
 
     Args:
-        names: Class names, in the same order as the three scores, each 0 to 1.
+        names: Class names.
+        iou, precision, recall: Scores of each class, 0 to 1.
         mean: mIoU, drawn as a line.
     """
     scored = {index: score for index, score in enumerate(iou) if score is not None}
     best_first = sorted(scored, key=lambda index: -scored[index])
-    shown = best_first[-MOST_CLASSES:]
+    shown = best_first[-MAX_CLASSES:]
     places = np.arange(len(shown))
     with matplotlib.rc_context(STYLE | {"font.family": list_families(names)}):
         figure, axes = build_axes(1.25 + 0.27 * max(len(shown), 2))

@@ -1,4 +1,4 @@
-"""The looks that all figures share."""
+"""The style of all figures."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, SOFT, FAINT, GRID = "#1d2329", "#5b6068", "#8a8f98", "#e6e8eb"
-"""Text, lesser text, axes, and lines behind the data."""
+"""Text, secondary text, axes, and grid lines."""
 
 BLUE, ORANGE, GREEN, RED = "#2f6db3", "#d95f0e", "#1b8a5a", "#c0392f"
 ON_BLUE = "#fdfdfe"
-"""Text on a blue field."""
+"""Text on a blue background."""
 
 WIDTH_IN = 4.6
-"""Width of a figure that stands in a column of a page: its text stays legible on a phone."""
+"""Width of a figure in one column of a page, with text that is legible on a phone."""
 
 STYLE: Any = {
     "font.size": 10.0,
@@ -46,15 +46,15 @@ CSS_VARIABLES = {
     RED: "--red",
     ON_BLUE: "--on-blue",
 }
-"""What each colour is called on a page, where it differs between light and dark."""
+"""CSS variable of each colour, which differs between light and dark pages."""
 
 
 def build_axes(height_in: float, *, width_in: float = WIDTH_IN) -> tuple[Figure, Axes]:
-    """Make a figure of one panel; call it within `matplotlib.rc_context(STYLE)`."""
+    """Build a figure with one panel; call it within `matplotlib.rc_context(STYLE)`."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     return figure, figure.subplots()
 
 
-def shorten_name(name: str, most: int = 16) -> str:
-    """Cut a class name that is too long for an axis."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+def shorten_name(name: str, max_length: int = 16) -> str:
+    """Truncate a class name that is too long for an axis."""
+    return name if len(name) <= max_length else name[: max_length - 1] + "…"

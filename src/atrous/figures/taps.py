@@ -1,8 +1,7 @@
-"""The taps of atrous convolutions, drawn on their feature maps."""
+"""Figure of the taps of atrous convolutions on their feature maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,25 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from atrous.errors import ConfigError
-from atrous.files import write_atomically
+from atrous.figures.files import save_figure
 
 MAP, GRID, EDGE, SOFT = "#f1f4f8", "#d5dbe3", "#8a8f98", "#5b6068"
 VALID, OUTSIDE = "#2f6db3", "#d95f0e"
-MOST_COLUMNS = 5
+MAX_COLUMNS = 5
 _COLUMN_IN, _PANEL_IN = 1.75, 1.75
-_FINEST_GRID = 48
+_MAX_GRID_CELLS = 48
 _STYLE: Any = {"font.size": 9.0, "text.parse_math": False, "svg.hashsalt": "atrous"}
-_METADATA: dict[str, Any] = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None},
-    ".pdf": {"CreationDate": None},
-}
 
 
 @dataclass(frozen=True)
 class TapsPanel:
-    """One kind of atrous convolution, in plain numbers.
+    """One atrous convolution.
 
     Attributes:
-        title: What it is called.
+        title: Name of the convolution.
         rate: Spacing of its taps, in cells.
         map_hw: Height and width of the map, in cells.
-        valid_taps: Mean number of taps that fall on the map.
+        valid_taps: Mean number of taps on the map.
         kernel_size: Taps per axis.
     """
 
@@ -48,34 +42,30 @@ class TapsPanel:
 
 
 def save_taps_figure(path: Path, panels: Sequence[TapsPanel], *, title: str) -> None:
-    """Draw where the taps fall for a place in the centre of the map and for one in its corner.
+    """Draw the taps at the centre and at the corner of each map.
 
     Args:
         path: Ends in .png, .svg or .pdf; the same panels always give the same bytes.
-        panels: What to draw.
-        title: Stands above all.
+        panels: Atrous convolutions to draw.
+        title: Title of the figure.
 
     Raises:
-        ConfigError: There is nothing to draw, another kind of file, or it cannot be written.
+        ConfigError: There are no panels, the suffix is another one, or the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in _METADATA:
-        raise ConfigError(f"A figure's file ends in {', '.join(_METADATA)}; got {path}.")
     if not panels:
         raise ConfigError(f"There is no atrous convolution to draw, so {path} is not written.")
     with matplotlib.rc_context(_STYLE):
         figure = build_taps_figure(panels, title)
-        save = partial(figure.savefig, format=suffix[1:], dpi=200, metadata=_METADATA[suffix])
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, save)
-        except OSError as error:
-            raise ConfigError(f"The figure cannot be written to {path}: {error}.") from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_figure(figure, path)
+    except OSError as error:
+        raise ConfigError(f"The figure cannot be written to {path}: {error}.") from None
 
 
 def build_taps_figure(panels: Sequence[TapsPanel], title: str) -> Figure:
-    """Draw a column per panel, several rows of columns if there are many."""
-    num_bands = -(-len(panels) // MOST_COLUMNS)
+    """Draw one column per panel, in several rows if there are many."""
+    num_bands = -(-len(panels) // MAX_COLUMNS)
     num_columns = -(-len(panels) // num_bands)
     size_in = max(4.5, num_columns * _COLUMN_IN + 0.4), num_bands * (2 * _PANEL_IN + 0.6) + 0.8
     figure = Figure(figsize=size_in, layout="constrained")
@@ -105,7 +95,7 @@ def build_taps_figure(panels: Sequence[TapsPanel], title: str) -> Figure:
 def _write_title(axes: Axes, panel: TapsPanel) -> None:
     height, width = panel.map_hw
     num_taps = panel.kernel_size**2
-    # The title's first line is left for the name, which is bold.
+    # The first line of the title is left empty for the bold name.
     title = axes.set_title(
         f"\nrate {panel.rate}, map {height}×{width}\n"
         f"mean {panel.valid_taps:.2f} of {num_taps} taps ({panel.valid_taps / num_taps:.0%})",
@@ -125,7 +115,7 @@ def _write_title(axes: Axes, panel: TapsPanel) -> None:
 
 
 def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
-    """Draw the map, and the taps of the convolution at one of its cells."""
+    """Draw the map and the taps of the convolution at one of its cells."""
     (height, width), reach = panel.map_hw, panel.rate * (panel.kernel_size // 2)
     _draw_map(axes, panel.map_hw)
     frame_hw = [max(size + reach, 2 * reach + 1) for size in panel.map_hw]
@@ -139,7 +129,7 @@ def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
             num_valid += is_valid
             _draw_tap(axes, row, column, side, is_valid=is_valid)
     is_corner = place == (0, 0)
-    # The same scale for both places: only where the frame begins differs.
+    # Both panels have the same scale and differ only in the origin of the frame.
     top, left = (
         -reach - 0.5 if is_corner else (size - 1 - frame) / 2
         for size, frame in zip(panel.map_hw, frame_hw, strict=True)
@@ -157,7 +147,7 @@ def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
 def _draw_map(axes: Axes, map_hw: tuple[int, int]) -> None:
     height, width = map_hw
     axes.add_patch(Rectangle((-0.5, -0.5), width, height, facecolor=MAP, edgecolor="none"))
-    if max(map_hw) <= _FINEST_GRID:
+    if max(map_hw) <= _MAX_GRID_CELLS:
         axes.hlines([row - 0.5 for row in range(1, height)], -0.5, width - 0.5, GRID, lw=0.4)
         axes.vlines([column - 0.5 for column in range(1, width)], -0.5, height - 0.5, GRID, lw=0.4)
     axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=EDGE, lw=0.9))

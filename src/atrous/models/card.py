@@ -67,8 +67,8 @@ class ModelCard:
         std: Standard deviation of each channel.
         size_hw: Height and width that images are resized to; None: they are not resized.
         training: Origin of the weights, such as step and score.
-        temperature: Divisor of the logits that calibrates the probabilities; 1 unless it was
-            fitted with `atrous evaluate --fit-temperature`.
+        temperature: Divisor of the logits that calibrates the probabilities; 1 unless
+            `atrous calibrate` fitted another.
     """
 
     name: Annotated[str, AfterValidator(check_name)]

@@ -1,4 +1,4 @@
-"""HTML pages of runs, comparisons and data sets, each one file that opens offline."""
+"""HTML pages of runs, comparisons and datasets, each a single file for offline use."""
 
 from atrous.report.run_report import save_run_report
 

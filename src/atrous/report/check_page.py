@@ -1,24 +1,20 @@
-"""The page of `atrous check`: findings with examples, and the classes of each split."""
+"""Page of `atrous check`: findings with examples, and the classes of each split."""
 
-import base64
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from atrous.doctor import KINDS, CheckReport, Finding
 from atrous.doctor.doctor import SplitCount
 from atrous.doctor.examples import render_examples
 from atrous.doctor.survey import Survey
-from atrous.report.page import render_page
+from atrous.report.html import format_data_uri, render_page
 
-MAX_LISTED = 200
+MAX_LISTED_FILES = 200
 MAX_SPLITS = 20
 
 
 def render_check_page(report: CheckReport) -> str:
-    """Return one HTML file with everything in it, the images too."""
+    """Return the report as one HTML file that includes its images."""
     survey = report.survey
     found = {finding.code for finding in report.findings}
     splits = list(report.splits.items())
@@ -47,25 +43,19 @@ def _describe(finding: Finding, survey: Survey) -> dict[str, Any]:
     return finding.to_json() | {
         "repaired": finding.kind.repaired,
         "files": [
-            {"path": file.path, "detail": file.detail} for file in finding.files[:MAX_LISTED]
+            {"path": file.path, "detail": file.detail} for file in finding.files[:MAX_LISTED_FILES]
         ],
-        "examples": None if examples is None else _encode(examples),
+        "examples": None if examples is None else format_data_uri(examples, subsampling=0),
         "size": None if examples is None else examples.size,
         "alt": ", ".join(file.path for file in finding.files[:6]),
     }
 
 
-def _encode(image: Image.Image) -> str:
-    content = BytesIO()
-    image.save(content, "JPEG", quality=85, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
-
-
 def _describe_split(name: str, count: SplitCount) -> dict[str, Any]:
     summary = f"{count.num_images:,} pairs, {100 * count.ignored_share:.1f} % of the pixels ignored"
     if count.imbalance is not None:
-        summary += f"; the most frequent class has {count.imbalance:,.0f} times the pixels "
-        summary += "of the rarest that occurs"
+        summary += f"; the most frequent class has {count.imbalance:,.0f} times as many pixels "
+        summary += "as the rarest class that occurs"
     largest = max((entry.share for entry in count.classes), default=0) or 1
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""The page of a comparison: verdicts, scores and cost, intervals by class."""
+"""Page of a comparison: conclusions, scores and cost, intervals by class."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
-from atrous.evaluation import Comparison
+from atrous.evaluation import RunComparison
 from atrous.evaluation.bootstrap import Estimate
 from atrous.evaluation.comparison import METHOD
-from atrous.report.page import render_page, save_page
+from atrous.report.html import render_page, save_page
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A horizontal axis whose places are percent of its width, so that it fits any screen.
+    """A horizontal axis with positions in percent of its width.
 
     Attributes:
-        ticks: Values to mark, all within `low` and `high`.
+        ticks: Tick values, all between `low` and `high`.
     """
 
     low: float
@@ -25,12 +25,12 @@ class Axis:
     ticks: tuple[float, ...]
 
     def place(self, value: float) -> float:
-        """Return where a value lies, in percent of the width."""
+        """Return the position of a value, in percent of the width."""
         return round(100 * (value - self.low) / (self.high - self.low), 3)
 
 
-def render_comparison_page(comparison: Comparison) -> str:
-    """Return a comparison as one HTML file that holds all it shows."""
+def render_comparison_page(comparison: RunComparison) -> str:
+    """Return a comparison as one HTML file."""
     return render_page(
         "compare.html",
         comparison=comparison,
@@ -39,14 +39,18 @@ def render_comparison_page(comparison: Comparison) -> str:
         cost=comparison.cost,
         score_axis=_build_axis(run.miou for run in comparison.runs),
         panels=[
-            {"difference": one, "run": run, "axis": _build_axis([_ZERO, one.miou, *one.iou])}
-            for one, run in zip(comparison.differences, comparison.runs[1:], strict=True)
+            {
+                "difference": difference,
+                "run": run,
+                "axis": _build_axis([_ZERO, difference.miou, *difference.iou]),
+            }
+            for difference, run in zip(comparison.differences, comparison.runs[1:], strict=True)
         ],
     )
 
 
-def save_comparison_page(comparison: Comparison, path: Path) -> None:
-    """Write the page of a comparison, whole or not at all.
+def save_comparison_page(comparison: RunComparison, path: Path) -> None:
+    """Save the page of a comparison atomically.
 
     Raises:
         AtrousError: The file cannot be written.
@@ -65,7 +69,7 @@ def _build_axis(estimates: Iterable[Estimate | None]) -> Axis:
         for value in (estimate.value, estimate.low, estimate.high)
         if value is not None
     ]
-    room = 0.04 * (max(values) - min(values)) or 0.01
-    low, high = min(values) - room, max(values) + room
+    margin = 0.04 * (max(values) - min(values)) or 0.01
+    low, high = min(values) - margin, max(values) + margin
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
     return Axis(low, high, tuple(float(tick) for tick in ticks if low <= tick <= high))

@@ -1,4 +1,4 @@
-"""The ledger: the nearest published figure, and what each departure from it costs."""
+"""Ledger: the nearest published figure, and the measured effect of each difference to it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from atrous.classes import VOC_NAMES
 from atrous.models.zoo import find_variant
 from atrous.recipe import Recipe
 from atrous.report import published
-from atrous.report.loaded_run import find_output_stride
 from atrous.report.published import PUBLISHED, RELATED, Measured, Published, Setup
 
 _CAMVID_NAMES = {
@@ -31,20 +30,19 @@ _NORMS = {
 
 @dataclass(frozen=True)
 class Departure:
-    """One way in which a run differs from a published one.
+    """One difference between a run and a published one.
 
     Attributes:
-        what: The choice.
-        there, here: Its values in the paper and in the run.
-        points: Points of mIoU that the paper measured it to cost (negative) or gain; None if it
-            did not measure this.
-        remark: On what, or beside what, it was measured; or why nothing can be said.
+        what: The setting.
+        paper, run: Its value in the paper and in the run.
+        points: Effect on mIoU in points, as measured in a paper; None if it was not measured.
+        remark: Conditions of the measurement, or a caveat.
         source: Table of the measurement.
     """
 
     what: str
-    there: str
-    here: str
+    paper: str
+    run: str
     points: float | None = None
     remark: str = ""
     source: str = ""
@@ -52,10 +50,10 @@ class Departure:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A published figure and how a run departs from it.
+    """A published figure and the differences of a run from it.
 
     Attributes:
-        nearest_in: `model and data`, `data` or `model`.
+        nearest_in: What the two have in common: `model and data`, `data` or `model`.
     """
 
     nearest_in: str
@@ -66,17 +64,17 @@ class LedgerEntry:
 def build_ledger(
     recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any], class_names: Sequence[str]
 ) -> list[LedgerEntry]:
-    """Find the published figures nearest to a run, and compare.
+    """Compare a run with the nearest published figures.
 
     Args:
-        recipe: What was asked for.
+        recipe: Recipe of the training.
         plan: Content of `plan.json`, or {}.
-        scores: Content of the evaluation's JSON, or {} before there is one.
-        class_names: Classes of the data.
+        scores: Content of the evaluation's JSON file, or {}.
+        class_names: Names of the classes.
 
     Returns:
-        One entry if a figure is of the same system on the same data; otherwise the nearest on the
-        same data and the nearest of the same system, as far as there are such.
+        One entry if a figure is of the same system on the same data; otherwise up to two: a figure
+        on the same data and one of the same system.
     """
     system, data = find_system(recipe.model.name), find_data(class_names)
     setup = describe_run(recipe, plan, scores)
@@ -97,7 +95,7 @@ def build_ledger(
 
 
 def find_system(model_name: str) -> str:
-    """Return the system that a variant belongs to, in the paper's spelling."""
+    """Return the system of a variant, as the paper spells it."""
     prefixes = (
         ("deeplabv3_report", published.REPORT),
         ("deeplabv3plus_", published.DEEPLABV3PLUS),
@@ -107,7 +105,7 @@ def find_system(model_name: str) -> str:
 
 
 def find_data(class_names: Sequence[str]) -> str | None:
-    """Tell VOC, CamVid and Cityscapes by their classes; None for other data."""
+    """Recognize VOC, CamVid and Cityscapes by their classes; None for other datasets."""
     names = {name.lower().replace("_", " ").replace("-", " ") for name in class_names}
     if len(class_names) == len(VOC_NAMES) and names == set(VOC_NAMES):
         return published.VOC
@@ -117,7 +115,7 @@ def find_data(class_names: Sequence[str]) -> str | None:
 
 
 def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -> Setup:
-    """Say in a paper's terms how a run was trained and scored."""
+    """Describe the training and evaluation of a run in the terms of papers."""
     model, data, train = recipe.model, recipe.data, recipe.train
     backbone, stride = find_variant(model.name).backbone, find_output_stride(recipe)
     norm = "group" if model.norm == "group" else "frozen" if model.freeze_norm else "trained"
@@ -135,7 +133,7 @@ def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -
         decoder_channels=model.decoder_channels,
         views=_find_views(scores),
         class_weights=recipe.loss.class_weights,
-        course=f"{train.optimizer}, {train.schedule} from {train.lr:g}",
+        optimization=f"{train.optimizer}, {train.schedule} from {train.lr:g}",
         num_steps=plan.get("total_steps"),
     )
 
@@ -155,19 +153,20 @@ def _find_views(scores: dict[str, Any]) -> frozenset[str] | None:
 
 
 def _list_departures(
-    figure: Published, system: str, data: str | None, recipe: Recipe, here: Setup
+    figure: Published, system: str, data: str | None, recipe: Recipe, run: Setup
 ) -> Iterator[Departure]:
-    there = figure.setup
+    paper = figure.setup
     if data != figure.data:
-        named = data or "other classes"
-        remark = f"another task; the costs below hold for {figure.data}"
-        yield Departure("data", figure.data, named, None, remark)
+        remark = f"another task; the effects below hold for {figure.data}"
+        yield Departure("data", figure.data, data or "other classes", None, remark)
     if system != figure.system:
-        backbone = f" with {here.backbone}" if here.backbone else ""
+        backbone = f" with {run.backbone}" if run.backbone else ""
         yield Departure("model", figure.system, system + backbone)
-    elif there.backbone != here.backbone:
-        yield _cost("backbone", there.backbone, here.backbone, published.BACKBONE, figure.system)
-    yield from _compare_pictures(figure, data, here)
+    elif paper.backbone != run.backbone:
+        yield _build_departure(
+            "backbone", paper.backbone, run.backbone, published.BACKBONE, figure.system
+        )
+    yield from _compare_images(figure, data, run)
     for what, key, measured in (
         ("initial weights", "init", published.INIT),
         ("crop, px", "crop", published.CROP),
@@ -176,40 +175,40 @@ def _list_departures(
         ("output stride, training / evaluation", "strides", published.STRIDES.get(figure.system)),
         ("multi-grid", "multi_grid", published.MULTI_GRID),
         ("decoder channels", "decoder_channels", published.DECODER_CHANNELS),
-        ("views", "views", _choose_views(figure, here)),
+        ("test-time augmentation", "views", _choose_views(figure, run)),
         ("class weights", "class_weights", published.CLASS_WEIGHTS),
-        ("optimizer and rate", "course", None),
+        ("optimizer and learning rate", "optimization", None),
         ("steps", "num_steps", None),
     ):
-        values = getattr(there, key), getattr(here, key)
+        values = getattr(paper, key), getattr(run, key)
         if None not in values and "" not in values and values[0] != values[1]:
-            yield _cost(what, *values, measured, figure.system)
+            yield _build_departure(what, *values, measured, figure.system)
     yield from _list_extras(recipe)
 
 
-def _compare_pictures(figure: Published, data: str | None, here: Setup) -> Iterator[Departure]:
-    there = figure.setup
+def _compare_images(figure: Published, data: str | None, run: Setup) -> Iterator[Departure]:
+    paper = figure.setup
     if data != figure.data:
         return
-    if here.num_train and there.num_train and here.num_train != there.num_train:
+    if run.num_train and paper.num_train and run.num_train != paper.num_train:
         remark = ""
-        if data == published.VOC and here.num_train <= 1464:
+        if data == published.VOC and run.num_train <= 1464:
             remark = "without SBD's extra annotations"
         yield Departure(
-            "training pictures", f"{there.num_train:,}", f"{here.num_train:,}", None, remark
+            "training images", f"{paper.num_train:,}", f"{run.num_train:,}", None, remark
         )
-    if here.num_scored and there.num_scored and here.num_scored != there.num_scored:
+    if run.num_scored and paper.num_scored and run.num_scored != paper.num_scored:
         yield Departure(
-            "pictures scored",
-            f"{there.num_scored:,} ({figure.split})",
-            f"{here.num_scored:,}",
+            "evaluated images",
+            f"{paper.num_scored:,} ({figure.split})",
+            f"{run.num_scored:,}",
             None,
-            "other pictures: the two scores cannot be held against each other",
+            "other images: the two scores are not comparable",
         )
 
 
-def _choose_views(figure: Published, here: Setup) -> Measured | None:
-    stride = here.strides[1] if here.strides else 16
+def _choose_views(figure: Published, run: Setup) -> Measured | None:
+    stride = run.strides[1] if run.strides else 16
     of_system = {
         key[1]: measured for key, measured in published.VIEWS.items() if key[0] == figure.system
     }
@@ -217,7 +216,7 @@ def _choose_views(figure: Published, here: Setup) -> Measured | None:
 
 
 def _list_extras(recipe: Recipe) -> Iterator[Departure]:
-    """Yield what these papers do not have at all."""
+    """Yield settings that the papers do not have."""
     loss, data, train = recipe.loss, recipe.data, recipe.train
     terms = ("focal", "dice", "lovasz")
     added = [f"{name} × {getattr(loss, name):g}" for name in terms if getattr(loss, name)]
@@ -232,51 +231,59 @@ def _list_extras(recipe: Recipe) -> Iterator[Departure]:
         yield Departure("auxiliary head", "none", f"loss × {loss.auxiliary:g}")
 
 
-def _cost(what: str, there: Any, here: Any, measured: Measured | None, system: str) -> Departure:
-    words = _format(there), _format(here)
+def _build_departure(
+    what: str, paper: Any, run: Any, measured: Measured | None, system: str
+) -> Departure:
+    values = _format(paper), _format(run)
     if measured is None:
-        return Departure(what, *words)
+        return Departure(what, *values)
     for measured_system in RELATED.get(system, (system,)):
-        values = measured.systems.get(measured_system, {})
-        if there not in values:
+        mious = measured.systems.get(measured_system, {})
+        if paper not in mious:
             continue
-        beside = [measured.remark] if measured.remark else []
+        conditions = [measured.remark] if measured.remark else []
         if measured_system != system:
-            beside.append(f"on {measured_system}")
-        if here in values:
-            points = round(100 * (values[here] - values[there]), 2)
-            return Departure(what, *words, points, "; ".join(beside), measured.source)
-        if near := _describe_neighbours(values, there, here):
-            return Departure(what, *words, None, "; ".join([near, *beside]), measured.source)
-    return Departure(what, *words)
+            conditions.append(f"on {measured_system}")
+        if run in mious:
+            points = round(100 * (mious[run] - mious[paper]), 2)
+            return Departure(what, *values, points, "; ".join(conditions), measured.source)
+        if near := _describe_neighbours(mious, paper, run):
+            return Departure(what, *values, None, "; ".join([near, *conditions]), measured.source)
+    return Departure(what, *values)
 
 
-def _describe_neighbours(values: Any, there: Any, here: Any) -> str:
-    """Say what was measured next to a number that was not."""
-    if not isinstance(here, int) or not isinstance(there, int):
+def _describe_neighbours(mious: Any, paper: Any, run: Any) -> str:
+    """Describe the nearest measurements to a number that was not measured."""
+    if not isinstance(run, int) or not isinstance(paper, int):
         return ""
     near = (
-        max((value for value in values if value < here), default=None),
-        min((value for value in values if value > here), default=None),
+        max((value for value in mious if value < run), default=None),
+        min((value for value in mious if value > run), default=None),
     )
-    costs = [
-        f"{value}, {_format_points(values[value] - values[there])}"
+    effects = [
+        f"{value}, {_format_points(mious[value] - mious[paper])}"
         for value in near
-        if value is not None and value != there
+        if value is not None and value != paper
     ]
-    return f"nearest measured: {'; '.join(costs)}" if costs else ""
+    return f"nearest measured: {'; '.join(effects)}" if effects else ""
 
 
 def _format_points(difference: float) -> str:
-    """Write a difference of scores in points, with its sign."""
+    """Format a difference of scores in points, with its sign."""
     return f"{100 * difference:+.2f}".replace("-", "−")
 
 
 def _format(value: Any) -> str:
     if isinstance(value, frozenset):
-        return " and ".join(sorted(value, reverse=True)) or "one"
+        return " and ".join(sorted(value, reverse=True)) or "none"
     if isinstance(value, tuple):
         return (" / " if len(value) == 2 else ", ").join(map(str, value))
     if isinstance(value, int):
         return f"{value:,}"
     return _NORMS.get(value, str(value).replace("_", " "))
+
+
+def find_output_stride(recipe: Recipe) -> int | None:
+    """Return the output stride of training; None for a model without this option."""
+    options = find_variant(recipe.model.name).options
+    return recipe.model.output_stride if "output_stride" in options else None

@@ -1,6 +1,6 @@
-"""Published figures, and what papers measured the choices behind them to be worth.
+"""Published figures, and measured effects of the settings behind them.
 
-Each number stands in the table that its source names.
+Each number is from the table that its source names.
 """
 
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ SEGNET = "arXiv:1511.00561"
 
 @dataclass(frozen=True)
 class Setup:
-    """Conditions of a training and its score; None or empty where nothing is said of it.
+    """Conditions of a training and its evaluation; None or empty if not stated.
 
     Attributes:
-        num_train, num_scored: Pictures trained on, and pictures scored.
-        init: What the weights started from: `none`, `ImageNet`, `COCO`, …
-        crop: Side of the squares trained on, in pixels, or the pictures' size in words.
-        batch_size: Pictures per optimizer step that batch norm sees together.
+        num_train, num_scored: Number of training and of evaluated images.
+        init: Initial weights: `none`, `ImageNet`, `COCO`, …
+        crop: Side of the training crops in pixels, or the size of the images as text.
+        batch_size: Images per forward pass.
         strides: Output stride in training and in evaluation.
         norm: `trained`, `frozen` (batch norm) or `group`.
         views: Any of `scales`, `flip`, `windows` and `samples`.
         class_weights: `none`, `inverse` or `median_frequency`.
-        course: Optimizer, learning rate and its schedule, in words.
-        num_steps: Optimizer steps.
+        optimization: Optimizer, learning rate and schedule, as text.
+        num_steps: Number of optimizer steps.
     """
 
     backbone: str = ""
@@ -43,13 +43,13 @@ class Setup:
     decoder_channels: int | None = None
     views: frozenset[str] | None = None
     class_weights: str = ""
-    course: str = ""
+    optimization: str = ""
     num_steps: int | None = None
 
 
 @dataclass(frozen=True)
 class Published:
-    """A figure in a paper: mIoU (0 to 1) of a system on a split, and its conditions."""
+    """A published mIoU (0 to 1) of a system on a split, and its conditions."""
 
     system: str
     data: str
@@ -62,11 +62,11 @@ class Published:
 
 @dataclass(frozen=True)
 class Measured:
-    """mIoU by the value of one choice, all else equal.
+    """mIoU by the value of one setting, all else equal.
 
     Attributes:
-        systems: Systems whose paper measured it, each with what was measured.
-        remark: How else than in the full system it was measured.
+        systems: mIoU by value, for each measured system.
+        remark: Conditions that differ from the full system.
     """
 
     systems: Mapping[str, Mapping[Any, float]]
@@ -83,12 +83,12 @@ _V3_SETUP: dict[str, Any] = {
 }  # fmt: skip
 _VOC_SETUP: dict[str, Any] = {
     **_V3_SETUP, "num_train": 10582, "num_scored": 1449, "crop": 513,
-    "course": "poly from 0.007", "num_steps": 30000,
+    "optimization": "poly from 0.007", "num_steps": 30000,
 }  # fmt: skip
 _SEGNET_SETUP: dict[str, Any] = {
     "num_train": 367, "num_scored": 233, "crop": "whole, 480×360", "views": _ONE_VIEW,
     "batch_size": 12, "class_weights": "median_frequency",
-    "course": "SGD, constant at 0.1", "init": "none",
+    "optimization": "SGD, constant at 0.1", "init": "none",
 }  # fmt: skip
 
 PUBLISHED = (
@@ -103,11 +103,11 @@ PUBLISHED = (
         DEEPLABV3, CITYSCAPES, "val", 0.7723, f"{V3}, table 12",
         Setup(
             **_V3_SETUP, multi_grid=(1, 2, 4), num_train=2975, num_scored=500, crop=769,
-            course="poly from 0.007", num_steps=90000,
+            optimization="poly from 0.007", num_steps=90000,
         ),
     ),
     Published(
-        REPORT, VOC, "val", 0.548, "the student report that it replicates",
+        REPORT, VOC, "val", 0.548, "the student report",
         Setup(
             backbone="ResNet-50", batch_size=4, crop="whole, resized to 256×256",
             class_weights="none",
@@ -116,8 +116,8 @@ PUBLISHED = (
     ),
     Published(
         "SegNet-Basic", CAMVID, "test", 0.477, f"{SEGNET}, table 1", Setup(**_SEGNET_SETUP),
-        "It is the smallest of that paper's networks, trained on CamVid alone. SegNet itself "
-        "reaches 0.601 there with 3433 pictures of road scenes (table 3).",
+        "The smallest network of that paper, trained on CamVid alone. SegNet itself reaches 0.601 "
+        "with 3433 images of road scenes (table 3).",
     ),
 )  # fmt: skip
 
@@ -133,7 +133,7 @@ STRIDES = {
             }
         },
         f"{V3}, table 10; 32 / 32: {PLUS}, table 3",
-        "with the batch that fitted: 6 at training stride 8, 16 at 16, 24 at 32",
+        "with the largest batch that fits: 6 at training stride 8, 16 at 16, 24 at 32",
     ),
     DEEPLABV3PLUS: Measured(
         {
@@ -181,7 +181,7 @@ VIEWS = {
 """By system and output stride of the evaluation; six scales from 0.5 to 1.75."""
 
 RELATED = {DEEPLABV3PLUS: (DEEPLABV3PLUS, DEEPLABV3)}
-"""Where a system's own paper did not measure a choice, which other's measurement is nearest.
+"""Systems whose measurements apply to a system, the nearest first.
 
-DeepLabv3+ is trained by DeepLabv3's protocol (arXiv:1802.02611, section 4).
+DeepLabv3+ is trained with the protocol of DeepLabv3 (arXiv:1802.02611, section 4).
 """

@@ -1,13 +1,13 @@
-"""The figures of a run, by name, each with what it shows in words."""
+"""Figures of a run, by name, with text alternatives."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from atrous.errors import AtrousError
+from atrous.evaluation.run_reader import LoadedRun
 from atrous.figures import (
     build_class_scores,
     build_confusion_map,
@@ -19,26 +19,29 @@ from atrous.figures import (
     build_throughput_figure,
     save_figure,
 )
-from atrous.report.loaded_run import LoadedRun
 
 FORMATS = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True)
-class NamedFigure:
-    """A figure, and for those who cannot see it what it shows."""
+class LabelledFigure:
+    """A figure and its text alternative."""
 
     figure: Figure
     label: str
 
 
-def build_run_figures(run: LoadedRun) -> dict[str, NamedFigure]:
-    """Draw what the run has the numbers for."""
-    return {**_build_course(run), **_build_scores(run), **_build_confidence(run)}
+def build_run_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
+    """Build every figure that the files of a run allow."""
+    return {
+        **_build_training_figures(run),
+        **_build_score_figures(run),
+        **_build_confidence_figures(run),
+    }
 
 
-def save_run_figures(figures: dict[str, NamedFigure], folder: Path) -> list[Path]:
-    """Write each figure as PNG, SVG and PDF.
+def save_run_figures(figures: dict[str, LabelledFigure], folder: Path) -> list[Path]:
+    """Save each figure as PNG, SVG and PDF.
 
     Raises:
         AtrousError: The folder cannot be written.
@@ -53,17 +56,11 @@ def save_run_figures(figures: dict[str, NamedFigure], folder: Path) -> list[Path
     except OSError as error:
         raise AtrousError(
             f"The figures cannot be written to {folder}: {error.strerror or error}. Free space, or "
-            "name another folder with --figures."
+            "give another folder with --figures."
         ) from error
 
 
-def get_risk_coverage(scores: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the points of the risk-coverage curve, or [] if they were not measured."""
-    confidence = scores.get("confidence") or {}
-    return scores.get("risk_coverage") or confidence.get("risk_coverage") or []
-
-
-def _build_course(run: LoadedRun) -> dict[str, NamedFigure]:
+def _build_training_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
     records = run.records
     train, val = records["train"], records["val"]
     figures = {}
@@ -75,59 +72,59 @@ def _build_course(run: LoadedRun) -> dict[str, NamedFigure]:
             label += f"; the last training loss is {train[-1]['loss']:.3g}"
         if val and val[-1]["loss"] is not None:
             label += f", the last validation loss {val[-1]['loss']:.3g}"
-        figures["loss"] = NamedFigure(build_loss_figure(records), label + ".")
+        figures["loss"] = LabelledFigure(build_loss_figure(records), label + ".")
     if val:
         best = max(val, key=lambda record: record["miou"])
         label = (
             f"mIoU on the validation split in {len(val)} validations; the best is "
             f"{best['miou']:.3f} at epoch {best['epoch']:.4g}."
         )
-        figures["validation"] = NamedFigure(build_score_figure(records), label)
+        figures["validation"] = LabelledFigure(build_score_figure(records), label)
     if train:
         peak = max(record["lr"] for record in train)
         label = (
             f"Learning rate over the steps; its peak is {peak:.3g}, its end {train[-1]['lr']:.2g}."
         )
-        figures["learning-rate"] = NamedFigure(build_rate_figure(records), label)
+        figures["learning-rate"] = LabelledFigure(build_rate_figure(records), label)
         settings = run.recipe.train
         figure = build_throughput_figure(records, settings.batch_size * settings.accumulate)
-        label = f"Training pictures per second over {run.step} steps."
-        figures["throughput"] = NamedFigure(figure, label)
+        label = f"Training images per second over {run.step} steps."
+        figures["throughput"] = LabelledFigure(figure, label)
     return figures
 
 
-def _build_scores(run: LoadedRun) -> dict[str, NamedFigure]:
+def _build_score_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
     if not run.scores:
         return {}
     rows, miou = run.scores["per_class"], run.scores["miou"]
     names = [row["name"] for row in rows]
     columns = ([row[key] for row in rows] for key in ("iou", "precision", "recall"))
     figure = build_class_scores(names, *columns, mean=miou)
-    label = f"IoU, precision and recall of each class as bars; mIoU is {miou:.3f}. Numbers below."
-    figures = {"class-scores": NamedFigure(figure, label)}
+    label = f"IoU, precision and recall of each class; mIoU is {miou:.3f}. See the table."
+    figures = {"class-scores": LabelledFigure(figure, label)}
     if run.scores.get("confusion"):
         figure = build_confusion_map(run.scores["confusion"], names)
-        label = (
-            "Confusion matrix: which class the pixels of each class were taken for. Table below."
-        )
-        figures["confusion"] = NamedFigure(figure, label)
+        label = "Confusion matrix in percent of the true classes. See the table."
+        figures["confusion"] = LabelledFigure(figure, label)
     return figures
 
 
-def _build_confidence(run: LoadedRun) -> dict[str, NamedFigure]:
+def _build_confidence_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
     figures = {}
     confidence = run.scores.get("confidence") or {}
     if any(one["pixels"] for one in confidence.get("bins") or ()):
         label = (
-            "Reliability diagram: how often pixels are right against the confidence in them; the "
-            f"expected calibration error is {confidence['ece']:.3f}."
+            "Reliability diagram: accuracy against confidence; the expected calibration error is "
+            f"{confidence['ece']:.3f}."
         )
-        figures["reliability"] = NamedFigure(build_reliability_diagram(confidence["bins"]), label)
-    if points := get_risk_coverage(run.scores):
-        least = min(points, key=lambda point: point["coverage"])
+        figures["reliability"] = LabelledFigure(
+            build_reliability_diagram(confidence["bins"]), label
+        )
+    if points := confidence.get("risk_coverage"):
+        last = min(points, key=lambda point: point["coverage"])
         label = (
-            "Risk-coverage curve: mIoU and pixel accuracy of the surest pixels; of the surest "
-            f"{least['coverage']:.0%} mIoU is {np.float64(least['miou']):.3f}."
+            "Risk-coverage curve: mIoU and pixel accuracy of the most confident pixels; mIoU of "
+            f"the most confident {last['coverage']:.0%} is {np.float64(last['miou']):.3f}."
         )
-        figures["risk-coverage"] = NamedFigure(build_risk_coverage(points), label)
+        figures["risk-coverage"] = LabelledFigure(build_risk_coverage(points), label)
     return figures

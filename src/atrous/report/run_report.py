@@ -1,12 +1,18 @@
-"""One page about one run or several: what was run, how well it does, and where it fails."""
+"""Report of one or several runs: conditions, scores, and failures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atrous.errors import AtrousError, ConfigError
-from atrous.report.facts import (
+from atrous.evaluation.evaluator import Progress
+from atrous.evaluation.run_reader import LoadedRun, load_run
+from atrous.report.gallery import Gallery, build_gallery
+from atrous.report.html import render_page, save_page
+from atrous.report.ledger import LedgerEntry, build_ledger, find_data
+from atrous.report.run_figures import LabelledFigure, build_run_figures, save_run_figures
+from atrous.report.run_overview import (
     Confusion,
     compute_shares,
     describe_status,
@@ -15,46 +21,37 @@ from atrous.report.facts import (
     list_headline,
     list_notes,
 )
-from atrous.report.ledger import LedgerEntry, build_ledger, find_data
-from atrous.report.loaded_run import LoadedRun, load_run
-from atrous.report.page import render_page, save_page
-from atrous.report.pictures import Gallery, build_gallery
-from atrous.report.run_figures import (
-    NamedFigure,
-    build_run_figures,
-    get_risk_coverage,
-    save_run_figures,
-)
 
-Progress = Callable[[int, int], object]
-
-MOST_PICTURES = 20
+MAX_IMAGES = 20
 
 
 @dataclass(frozen=True)
 class RunSection:
-    """What the page shows of one run.
+    """The section of one run on the page.
 
     Attributes:
-        key: Makes ids on the page unique.
-        gallery: Pictures, or None; then `gallery_lack` says why.
-        shares: The confusion matrix as shares of the true classes, or None.
-        data_name: Name of the data set where the ledger knows it.
+        key: Prefix of the ids of the section.
+        recipe_text: Content of the recipe file.
+        command: Command that evaluates the run.
+        shares: Confusion matrix as shares of the true classes, or None.
+        gallery: Images with predictions, or None.
+        gallery_error: Why there is no gallery, or ''.
+        data_name: Name of the dataset if the ledger knows it.
     """
 
     key: str
     run: LoadedRun
+    recipe_text: str
     command: str
     status: str
     headline: list[tuple[str, str]]
     notes: list[str]
     facts: list[tuple[str, str]]
-    figures: dict[str, NamedFigure]
+    figures: dict[str, LabelledFigure]
     confusions: list[Confusion]
     shares: Any
-    risk_coverage: list[dict[str, Any]]
     gallery: Gallery | None
-    gallery_lack: str
+    gallery_error: str
     ledger: list[LedgerEntry]
     data_name: str | None
 
@@ -64,63 +61,67 @@ def save_run_report(
     *,
     out: Path | str | None = None,
     figures: Path | str | None = None,
-    pictures: int = 3,
+    num_images: int = 3,
     split: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Path:
-    """Write one HTML file about runs; it holds everything it shows and opens offline.
+    """Save a report of one or several runs as one HTML file for offline use.
 
-    A finished run must have been evaluated. Of a run that is still in training the page shows what
-    there is. Where pictures cannot be shown, because data or weights are gone, it says why.
+    A finished run must have been evaluated; a run in training is reported up to its last step. If
+    images cannot be predicted, because the dataset or weights are missing, the page says why.
 
     Args:
         runs: Run folders.
-        out: File to write; unset, `report.html` in the run folder, or of several runs here.
-        figures: Folder for each figure as PNG, SVG and PDF; of several runs with a folder each.
-        pictures: How many of the best, of the median and of the worst pictures.
-        split: Whose evaluation to show; unset, the run's validation split.
-        device: What the pictures are predicted on: `auto`, `cpu`, `cuda`, …
-        progress: Called after each predicted picture with the number done and of all of its run.
+        out: File to write; by default `report.html`, in the run folder for one run, in the current
+            folder for several.
+        figures: Folder for all figures as PNG, SVG and PDF, with a subfolder per run for several.
+        num_images: Number of best, of median and of worst images.
+        split: Split of the evaluation to show; by default, the run's validation split.
+        device: Device for the predictions: `auto`, `cpu`, `cuda`, …
+        progress: Called after each prediction with the number done and the total of the run.
 
     Returns:
         The file.
 
     Raises:
-        ConfigError: A folder is no run, a finished run was not evaluated, or an option cannot be
-            used. Nothing is written then.
+        ConfigError: A folder is not a run, a finished run was not evaluated, or an option is
+            invalid. Nothing is written in this case.
+        DataError: A file of a run is damaged.
         AtrousError: A file cannot be written.
     """
     paths = [Path(path) for path in runs]
     if not paths:
-        raise ConfigError("There is no run to report on: give one run folder or several.")
-    if not 0 <= pictures <= MOST_PICTURES:
-        raise ConfigError(f"--pictures takes a number from 0 to {MOST_PICTURES}, not {pictures}.")
+        raise ConfigError("There is no run to report on: give one or more run folders.")
+    if not 0 <= num_images <= MAX_IMAGES:
+        raise ConfigError(f"--num-images takes a number from 0 to {MAX_IMAGES}, not {num_images}.")
     loaded = [load_run(path, split=split) for path in paths]
     if out is None:
         out = paths[0] / "report.html" if len(paths) == 1 else Path("report.html")
-    num_shown = max(1, 3 * pictures * len(loaded))
+    num_on_page = max(1, 3 * num_images * len(loaded))
     sections = []
     for index, run in enumerate(loaded, start=1):
-        gallery, lack = _try_gallery(run, pictures, num_shown, device, progress)
-        sections.append(_build_section(f"run{index}", run, gallery, lack))
-    scored = {run.scores.get("data_fingerprint") for run in loaded if run.scores}
+        gallery, error = _try_gallery(run, num_images, num_on_page, device, progress)
+        sections.append(_build_section(f"run{index}", run, gallery, error))
+    names = _number_names(loaded)
+    fingerprints = {run.scores.get("data_fingerprint") for run in loaded if run.scores}
     html = render_page(
-        "run.html", sections=sections, names=_name_apart(loaded), fingerprints=len(scored)
+        "run.html", sections=sections, names=names, num_fingerprints=len(fingerprints)
     )
     if figures is not None:
-        for section, name in zip(sections, _name_apart(loaded), strict=True):
+        for section, name in zip(sections, names, strict=True):
             folder = Path(figures) if len(sections) == 1 else Path(figures) / name
             save_run_figures(section.figures, folder)
     save_page(Path(out), html)
     return Path(out)
 
 
-def _build_section(key: str, run: LoadedRun, gallery: Gallery | None, lack: str) -> RunSection:
+def _build_section(key: str, run: LoadedRun, gallery: Gallery | None, error: str) -> RunSection:
     class_names = [row["name"] for row in run.scores.get("per_class", [])]
     return RunSection(
         key=key,
         run=run,
+        recipe_text=run.folder.recipe.read_text(encoding="utf-8").strip(),
         command=f"atrous evaluate {run.folder.path}",
         status=describe_status(run),
         headline=list_headline(run),
@@ -129,32 +130,31 @@ def _build_section(key: str, run: LoadedRun, gallery: Gallery | None, lack: str)
         figures=build_run_figures(run),
         confusions=list_confusions(run.scores) if run.scores else [],
         shares=compute_shares(run.scores),
-        risk_coverage=get_risk_coverage(run.scores),
         gallery=gallery,
-        gallery_lack=lack,
+        gallery_error=error,
         ledger=build_ledger(run.recipe, run.plan, run.scores, class_names) if run.scores else [],
         data_name=find_data(class_names),
     )
 
 
 def _try_gallery(
-    run: LoadedRun, pictures: int, num_shown: int, device: str, progress: Progress | None
+    run: LoadedRun, num_images: int, num_on_page: int, device: str, progress: Progress | None
 ) -> tuple[Gallery | None, str]:
-    if not run.scores or not pictures:
+    if not run.scores or not num_images:
         return None, ""
     try:
         gallery = build_gallery(
-            run, num_pictures=pictures, num_shown=num_shown, device=device, progress=progress
+            run, num_images=num_images, num_on_page=num_on_page, device=device, progress=progress
         )
-    except ConfigError:  # of an option, not of what is there
+    except ConfigError:  # an invalid option
         raise
     except AtrousError as error:
         return None, str(error)
-    return (gallery, "") if gallery.groups else (None, "No picture has a labelled pixel.")
+    return (gallery, "") if gallery.groups else (None, "No image has a labelled pixel.")
 
 
-def _name_apart(runs: Sequence[LoadedRun]) -> list[str]:
-    """Return the runs' names, numbered where two are the same."""
+def _number_names(runs: Sequence[LoadedRun]) -> list[str]:
+    """Return the names of the runs, numbered if they are equal."""
     names = [run.name for run in runs]
     return [
         name if names.count(name) == 1 else f"{name}-{index}"

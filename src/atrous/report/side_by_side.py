@@ -1,73 +1,68 @@
-"""The same pictures as several runs see them, next to each other."""
+"""Predictions of several runs on the same images, side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous.evaluation import load_image_counts
-from atrous.report.loaded_run import load_run
-from atrous.report.pictures import (
-    PictureViews,
-    build_scored_engine,
-    choose_pictures,
+from atrous.evaluation.run_reader import load_run
+from atrous.report.gallery import (
+    ImageLayers,
+    build_evaluated_engine,
+    choose_images,
     list_legend,
-    open_scored_data,
-    render_views,
+    open_evaluated_split,
+    render_layers,
 )
 
-_LARGEST_PX = 400
+_MAX_SIDE_PX = 400
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Some pictures, each as every run sees it.
+    """Images with the predictions of every run.
 
     Attributes:
-        names: The runs.
-        rows: A row per picture, in it the views of each run.
-        legend: Name and RGB colour of each class that is seen in them.
+        names: Names of the runs.
+        rows: One row per image, with the layers of each run.
+        legend: Name and RGB colour of each class in the images.
     """
 
     names: tuple[str, ...]
-    rows: tuple[tuple[PictureViews, ...], ...]
+    rows: tuple[tuple[ImageLayers, ...], ...]
     legend: tuple[tuple[str, tuple[int, int, int]], ...]
 
 
 def build_side_by_side(
-    folders: Sequence[Path], *, num_pictures: int, device: str = "auto"
+    folders: Sequence[Path], *, num_images: int, device: str = "auto"
 ) -> SideBySide:
-    """Predict the best, median and worst pictures of the first run with every run.
+    """Predict the best, median and worst images of the first run with every run.
 
     Args:
         folders: Folders of runs that were evaluated on the same split.
-        num_pictures: How many of each rank.
+        num_images: Number of images of each rank.
         device: `auto`, `cpu`, `cuda`, …
 
     Raises:
-        ConfigError: A folder is no evaluated run.
-        DataError: The data is gone, or counts per picture cannot be read.
-        WeightsError: Weights cannot be used.
+        ConfigError: A folder is not an evaluated run.
+        DataError: The dataset or the counts per image cannot be read.
+        WeightsError: The weights cannot be used.
     """
     runs = [load_run(folder) for folder in folders]
-    dataset = open_scored_data(runs[0])
-    places = {name: index for index, name in enumerate(dataset.names)}
-    picked = [
-        name for picks in choose_pictures(runs[0], num_pictures).values() for name, _ in picks
-    ]
-    samples = [dataset.load(places[name]) for name in picked]
+    dataset = open_evaluated_split(runs[0])
+    indices = {name: index for index, name in enumerate(dataset.names)}
+    chosen = [name for picks in choose_images(runs[0], num_images).values() for name, _ in picks]
+    samples = [dataset.load(indices[name]) for name in chosen]
     columns = []
     for run in runs:
-        engine = build_scored_engine(run, dataset, device)
-        counts = load_image_counts(run.counts_path, len(run.scores["per_class"]))
+        engine = build_evaluated_engine(run, dataset, device)
+        counts = run.load_image_counts()
         miou = dict(zip(counts.names, counts.compute_miou().tolist(), strict=True))
         columns.append(
             [
-                render_views(
-                    engine, sample, miou[sample.name], run.temperature, largest_px=_LARGEST_PX
-                )
+                render_layers(engine, sample, miou[sample.name], run.temperature, _MAX_SIDE_PX)
                 for sample in samples
             ]
         )
     rows = tuple(zip(*columns, strict=True))
-    legend = list_legend([views for row in rows for views in row], dataset.classes)
+    legend = list_legend([layers for row in rows for layers in row], dataset.classes)
     return SideBySide(tuple(run.name for run in runs), rows, legend)

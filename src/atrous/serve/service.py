@@ -238,7 +238,7 @@ def build_service(
     device: str = "auto",
     precision: Precision = "32",
     trust: bool = False,
-    views: Views = Views(),  # noqa: B008 (immutable)
+    views: Views = Views(),
     limits: Limits = Limits(),  # noqa: B008 (immutable)
 ) -> Service:
     """Prepare models to be served; `load` then loads them.

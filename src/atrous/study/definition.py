@@ -1,4 +1,4 @@
-"""What a study is: one recipe, and what each of its runs changes in it."""
+"""Definition of a study: a shared recipe, and the keys that each run changes."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -24,11 +24,11 @@ class StudyRun(_Table):
     """One row of a study.
 
     Attributes:
-        name: Of its row and its folder.
-        set: Recipe keys, as `section.key`, and what they are in this run.
-        paper: What the source measured for the same choice, in percent: `miou`, `precision`,
-            `recall` and `f1`, as far as it says.
-        departs: In what this run departs from the source, beside what the whole study does.
+        name: Name of the row and of the run folder.
+        set: Recipe keys of this run, as `section.key`, with their values.
+        paper: Scores published by the source, in percent: any of `miou`, `precision`, `recall`
+            and `f1`.
+        departs: Differences of this run from the source, in addition to those of the study.
     """
 
     name: str = Field(pattern=r"^[\w.+-]+$")
@@ -38,21 +38,20 @@ class StudyRun(_Table):
 
 
 class Study(_Table):
-    """A question, the recipe that all runs share, and the runs.
+    """A shared recipe and the runs that change it.
 
-    The budget is the shared recipe's: what a run sees and how long is not for a run to change.
+    Budgets are equal: runs cannot change the keys of duration, batch size and image size.
 
     Attributes:
-        title: The question in a few words.
-        about: What it asks and why, in a paragraph.
-        source: Where the paper's figures come from.
-        departs: In what the whole study departs from the source.
-        convention: Average under which precision, recall and F1 are shown beside our own, by its
-            key in docs/metrics.md; empty where they are not asked for.
-        scales: Sizes at which every run sees a picture when it is scored, as `atrous evaluate
-            --scales` has them.
-        recipe: Sections of a recipe, as in a recipe file.
-        runs: The rows; differences are measured against the first.
+        title: Title of the study.
+        about: What the study compares and why, in a paragraph.
+        source: Source of the published scores.
+        departs: Differences of the whole study from the source.
+        convention: Key of a second averaging convention (docs/metrics.md) for precision, recall
+            and F1, or ''.
+        scales: Scales of the evaluation, as in `atrous evaluate --scales`.
+        recipe: Sections of the shared recipe, as in a recipe file.
+        runs: The runs; differences are relative to the first.
     """
 
     title: str
@@ -84,12 +83,12 @@ class Study(_Table):
         """Return the recipe of one run.
 
         Args:
-            run: Which one.
-            overrides: `section.key` and values laid over the study's recipe, below the run's own.
+            run: The run.
+            overrides: `section.key` and values that override the shared recipe, but not the run.
             seed: Seed of the run.
 
         Raises:
-            ConfigError: A key is unknown or a value cannot be used.
+            ConfigError: A key is unknown or a value is invalid.
         """
         values: Mapping[str, Any] = self.recipe
         for key, value in {**overrides, **run.set, "train.seed": seed}.items():
@@ -101,7 +100,7 @@ class Study(_Table):
 
 
 def list_studies() -> list[str]:
-    """Return the names of the studies that come with the package."""
+    """Return the names of the studies of the package."""
     folder = files("atrous.study") / "studies"
     return sorted(path.name[:-5] for path in folder.iterdir() if path.name.endswith(".toml"))
 
@@ -110,14 +109,14 @@ def load_study(name_or_path: str) -> Study:
     """Load a study by its name, or from a TOML file.
 
     Raises:
-        ConfigError: There is no such study or file, or it is not a study.
+        ConfigError: The study or file does not exist or is invalid.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         if name_or_path not in list_studies():
             raise ConfigError(
                 f"There is no study '{name_or_path}'.{did_you_mean(name_or_path, list_studies())} "
-                "A study of your own is a .toml file."
+                "For a study of your own, give a .toml file."
             )
         path = Path(str(files("atrous.study") / "studies" / f"{name_or_path}.toml"))
     try:

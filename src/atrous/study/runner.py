@@ -1,4 +1,4 @@
-"""Running a study: each run a training of its own process, resumable, failures kept apart."""
+"""Training the runs of a study, each in its own process, with resume."""
 
 import os
 import subprocess
@@ -18,13 +18,13 @@ from atrous.study.definition import Study, StudyRun
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of one run of a study.
+    """Result of training one run of a study with one seed.
 
     Attributes:
-        run: Its row of the study.
-        seed: Its seed.
-        folder: Its run folder.
-        error: Why it failed; empty if it finished.
+        run: The run.
+        seed: The seed.
+        folder: The run folder.
+        error: Why it failed, or '' if it finished.
     """
 
     run: StudyRun
@@ -41,27 +41,27 @@ def run_study(
     overrides_by_run: Mapping[str, Mapping[str, Any]],
     num_seeds: int = 1,
     jobs: int = 1,
-    tell: Callable[[str], object] = lambda message: None,
+    listener: Callable[[dict[str, Any]], object] = lambda event: None,
 ) -> list[RunOutcome]:
-    """Train every run of a study that is not finished yet.
+    """Train the unfinished runs of a study.
 
-    Each is a normal run folder, `OUT/NAME-SEED`, trained by a process of its own whose output goes
-    to `OUT/NAME-SEED.txt`; one that was interrupted goes on, one that fails does not stop the rest.
+    Each is a normal run folder, `OUT/NAME-SEED`, trained in its own process with the output in
+    `OUT/NAME-SEED.txt`. Interrupted runs are resumed; a failed run does not stop the others.
 
     Args:
-        study: What to run.
+        study: The study.
         out: Folder of the study.
         overrides: `section.key` and values for all runs, such as `data.root`.
-        overrides_by_run: The same for single runs, by their names.
-        num_seeds: Each run is trained with seeds 0, 1, … of this number.
-        jobs: Runs trained at the same time; they share the processor cores.
-        tell: Called with a line on what happens.
+        overrides_by_run: The same for single runs, by name.
+        num_seeds: Number of seeds of each run: 0, 1, ….
+        jobs: Number of runs trained at the same time; they share the processor cores.
+        listener: Called with events of kind `note` and a `message`.
 
     Returns:
-        What became of each run, in the order of the study, seeds of a run together.
+        The results, in the order of the study, seeds of a run together.
 
     Raises:
-        ConfigError: A recipe cannot be used, or a finished run in `out` was made with another.
+        ConfigError: A recipe is invalid, or a run in `out` has another recipe.
     """
     unknown = set(overrides_by_run) - {run.name for run in study.runs}
     if unknown:
@@ -77,15 +77,18 @@ def run_study(
             tasks.append((run, seed, folder, recipe))
     out.mkdir(parents=True, exist_ok=True)
 
+    def note(message: str) -> None:
+        listener({"kind": "note", "message": message})
+
     def train(task: tuple[StudyRun, int, RunFolder, Recipe]) -> RunOutcome:
         run, seed, folder, recipe = task
         error = ""
         if folder.last.is_file():
-            tell(f"{folder.path.name}: finished before")
+            note(f"{folder.path.name}: already finished")
         else:
-            tell(f"{folder.path.name}: training")
+            note(f"{folder.path.name}: training")
             error = _train(folder, recipe, jobs)
-            tell(f"{folder.path.name}: {error or 'finished'}")
+            note(f"{folder.path.name}: {error or 'finished'}")
         return RunOutcome(run, seed, folder.path, error)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -95,19 +98,19 @@ def run_study(
 def _check_recipe(folder: RunFolder, recipe: Recipe) -> None:
     if not folder.recipe.is_file():
         return
-    begun = load_recipe(folder.recipe)
-    if recipe.train.precision == "auto":  # the run's own recipe says what it became
-        train = recipe.train.model_copy(update={"precision": begun.train.precision})
+    stored = load_recipe(folder.recipe)
+    if recipe.train.precision == "auto":  # the stored recipe has the resolved precision
+        train = recipe.train.model_copy(update={"precision": stored.train.precision})
         recipe = recipe.model_copy(update={"train": train})
-    if changed := compute_changed_keys(begun, recipe):
+    if changed := compute_changed_keys(stored, recipe):
         raise ConfigError(
-            f"{folder.path} was made with another recipe; changed: {'; '.join(changed)}. A study "
-            "compares like with like: give another --out, or remove that folder."
+            f"{folder.path} was trained with another recipe; changed: {'; '.join(changed)}. Give "
+            "another --out, or remove this folder."
         )
 
 
 def _train(folder: RunFolder, recipe: Recipe, jobs: int) -> str:
-    """Train in a process of its own and return why it failed, or ''."""
+    """Train in a new process and return why it failed, or ''."""
     recipe_path = folder.path.with_suffix(".toml")
     write_atomically(recipe_path, lambda file: file.write(format_recipe(recipe).encode()))
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -126,5 +129,5 @@ def _train(folder: RunFolder, recipe: Recipe, jobs: int) -> str:
     if folder.last.is_file():
         return ""
     if process.returncode == 0:
-        return "stopped; start the same command again to go on"
+        return "stopped; run the same command again to resume"
     return f"failed with exit code {process.returncode}; see {output_path}"

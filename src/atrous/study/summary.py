@@ -1,42 +1,43 @@
-"""What a study found: a row per run, with intervals, beside the paper's figure."""
+"""Summary of a study: scores of each run with intervals, beside published ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from atrous.errors import AtrousError
-from atrous.evaluation import Convention, evaluate
+from atrous.evaluation import Convention, EvaluationReport, evaluate
 from atrous.evaluation.bootstrap import Difference, Estimate
 from atrous.evaluation.compare import compare
-from atrous.evaluation.comparison import METHOD, RunDifference
+from atrous.evaluation.comparison import METHOD, RunDifference, RunScores
 from atrous.inference import Views
 from atrous.profile.cost import Cost
 from atrous.recipe import load_recipe
+from atrous.report.html import render_page
 from atrous.report.side_by_side import SideBySide, build_side_by_side
 from atrous.run import RunFolder
-from atrous.study.definition import Score, Study
+from atrous.study.definition import Score, Study, StudyRun
 from atrous.study.runner import RunOutcome
 
-OWN_CONVENTION = "dataset-macro"
+DEFAULT_CONVENTION = "dataset-macro"
 
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One run of a study; what is not known is None.
+    """Results of one run of a study; None if missing.
 
     Attributes:
-        name: Of the run.
-        miou: Of its first seed, with the interval over pictures.
-        miou_by_seed: Of each finished seed.
-        boundary_iou: Of the first seed.
-        difference: To the first row, with its interval over pictures.
-        is_clear: Whether that difference is clear with all rows in mind.
-        cost: What one picture costs.
-        conventions: The first seed's scores under every convention.
-        paper: What the source measured, in percent, by score.
-        departs: In what this run departs from the source.
-        errors: Why seeds of it failed.
+        name: Name of the run.
+        miou: mIoU of the first seed, with its interval.
+        miou_by_seed: mIoU of each finished seed.
+        boundary_iou: Boundary IoU of the first seed.
+        difference: Difference in mIoU to the first row, with its interval.
+        is_significant: Whether it is significant, corrected for the number of rows.
+        cost: Cost of segmenting one image.
+        conventions: Scores of the first seed under every convention.
+        paper: Published scores, in percent.
+        departs: Differences of this run from the source.
+        errors: Why seeds failed.
     """
 
     name: str
@@ -44,7 +45,7 @@ class StudyRow:
     miou_by_seed: tuple[float, ...]
     boundary_iou: float | None
     difference: Difference | None
-    is_clear: bool
+    is_significant: bool
     cost: Cost | None
     conventions: tuple[Convention, ...]
     paper: dict[Score, float]
@@ -52,20 +53,20 @@ class StudyRow:
     errors: tuple[str, ...]
 
     def select_averages(self, convention: str) -> tuple[Convention, ...]:
-        """Return the scores under our own convention and under another one."""
-        return tuple(one for one in self.conventions if one.key in (OWN_CONVENTION, convention))
+        """Return the scores under the default convention and under another one."""
+        return tuple(one for one in self.conventions if one.key in (DEFAULT_CONVENTION, convention))
 
 
 @dataclass(frozen=True)
 class StudySummary:
-    """A finished study.
+    """Results of a study.
 
     Attributes:
-        study: What was asked.
-        budget: What each run was given, in words.
-        rows: In the order of the study.
-        notes: What to keep in mind when reading the numbers.
-        side_by_side: The same pictures as each run sees them, if asked for.
+        study: The study.
+        budget: Budget of each run, as text.
+        rows: Results of the runs, in the order of the study.
+        notes: Caveats for the reader.
+        side_by_side: Predictions of all runs on the same images, if requested.
     """
 
     study: Study
@@ -76,7 +77,7 @@ class StudySummary:
 
     @property
     def cost(self) -> Cost | None:
-        """The first cost that was measured; all were in the same way."""
+        """The first measured cost; all were measured under the same conditions."""
         return next((row.cost for row in self.rows if row.cost), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -91,19 +92,20 @@ def summarize(
     outcomes: Sequence[RunOutcome],
     *,
     cost: bool = True,
-    pictures: int = 1,
+    num_images: int = 1,
     device: str = "auto",
-    tell: Callable[[str], object] = lambda message: None,
+    listener: Callable[[dict[str, Any]], object] = lambda event: None,
 ) -> StudySummary:
-    """Evaluate the finished runs, and put the rows together.
+    """Evaluate and compare the finished runs.
 
     Args:
-        study: What was asked.
-        outcomes: As `run_study` returned them.
-        cost: Also measure what one picture costs on this machine.
-        pictures: How many of the first run's best, median and worst pictures to predict with all.
+        study: The study.
+        outcomes: Results of `run_study`.
+        cost: Also measure parameters, GFLOPs, latency and memory on this machine.
+        num_images: Number of best, of median and of worst images of the first run to predict with
+            all runs.
         device: `auto`, `cpu`, `cuda`, …
-        tell: Called with a line on what happens.
+        listener: Called with events of kind `note` and a `message`.
 
     Raises:
         AtrousError: No run of the study finished.
@@ -111,53 +113,68 @@ def summarize(
     finished = [outcome for outcome in outcomes if not outcome.error]
     if not finished:
         raise AtrousError(
-            f"No run of the study finished. The first: {outcomes[0].folder.name} "
+            f"No run of the study finished. The first, {outcomes[0].folder.name}, "
             f"{outcomes[0].error}."
         )
-    scores = {}
+    reports = {}
     for outcome in finished:
-        tell(f"{outcome.folder.name}: evaluating")
-        scores[outcome.folder] = evaluate(
+        listener({"kind": "note", "message": f"{outcome.folder.name}: evaluating"})
+        reports[outcome.folder] = evaluate(
             outcome.folder, views=Views(scales=study.scales), boundary=True, device=device
         )
-    tell("comparing")
-    first_seeds = [outcome for outcome in finished if outcome.seed == 0]
-    # A run alone is compared with itself: that gives its interval.
-    folders = [outcome.folder for outcome in first_seeds] or [finished[0].folder]
+    listener({"kind": "note", "message": "comparing"})
+    first_seeds = [outcome for outcome in finished if outcome.seed == 0] or finished[:1]
+    folders = [outcome.folder for outcome in first_seeds]
+    # A single run is compared with itself, which gives its interval.
     comparison = compare(folders if len(folders) > 1 else folders * 2, cost=cost, device=device)
-    by_name = dict(
-        zip([outcome.run.name for outcome in first_seeds], comparison.runs, strict=False)
-    )
-    differences: dict[str, RunDifference] = dict(
-        zip([outcome.run.name for outcome in first_seeds[1:]], comparison.differences, strict=False)
-    )
-    rows = []
-    for run in study.runs:
-        own = [outcome for outcome in outcomes if outcome.run.name == run.name]
-        done = [scores[outcome.folder] for outcome in own if not outcome.error]
-        result, difference = by_name.get(run.name), differences.get(run.name)
-        rows.append(
-            StudyRow(
-                name=run.name,
-                miou=result.miou if result else None,
-                miou_by_seed=tuple(report.scores.miou for report in done),
-                boundary_iou=done[0].boundary.boundary_iou if done and done[0].boundary else None,
-                difference=difference.miou if difference else None,
-                is_clear=difference.is_clear if difference else False,
-                cost=result.cost if result else None,
-                conventions=done[0].compute_conventions() if done else (),
-                paper=run.paper,
-                departs=run.departs,
-                errors=tuple(f"seed {o.seed} {o.error}" for o in own if o.error),
-            )
-        )
-    tell("drawing")
+    names = [outcome.run.name for outcome in first_seeds if outcome.seed == 0]
+    scores = dict(zip(names, comparison.runs, strict=False))
+    differences = dict(zip(names[1:], comparison.differences, strict=False))
     return StudySummary(
         study,
-        _describe_budget(study, finished[0].folder),
-        tuple(rows),
+        _describe_budget(study, folders[0]),
+        tuple(
+            _build_row(
+                run,
+                [outcome for outcome in outcomes if outcome.run.name == run.name],
+                reports,
+                scores.get(run.name),
+                differences.get(run.name),
+            )
+            for run in study.runs
+        ),
         (*comparison.notes, METHOD),
-        build_side_by_side(folders, num_pictures=pictures, device=device) if pictures else None,
+        build_side_by_side(folders, num_images=num_images, device=device) if num_images else None,
+    )
+
+
+def render_study_page(summary: StudySummary) -> str:
+    """Return a study as one HTML file for offline use."""
+    return render_page("study.html", summary=summary, study=summary.study)
+
+
+def _build_row(
+    run: StudyRun,
+    outcomes: Sequence[RunOutcome],
+    reports: Mapping[Path, EvaluationReport],
+    scores: RunScores | None,
+    difference: RunDifference | None,
+) -> StudyRow:
+    own = [reports[outcome.folder] for outcome in outcomes if not outcome.error]
+    return StudyRow(
+        name=run.name,
+        miou=scores.miou if scores else None,
+        miou_by_seed=tuple(report.scores.miou for report in own),
+        boundary_iou=own[0].boundary.boundary_iou if own and own[0].boundary else None,
+        difference=difference.miou if difference else None,
+        is_significant=difference.is_significant if difference else False,
+        cost=scores.cost if scores else None,
+        conventions=own[0].compute_conventions() if own else (),
+        paper=run.paper,
+        departs=run.departs,
+        errors=tuple(
+            f"seed {outcome.seed} {outcome.error}" for outcome in outcomes if outcome.error
+        ),
     )
 
 
@@ -165,6 +182,6 @@ def _describe_budget(study: Study, folder: Path) -> str:
     recipe = load_recipe(RunFolder(folder).recipe)
     size = f"{recipe.data.size or recipe.data.crop} px"
     batch = recipe.train.batch_size * recipe.train.accumulate
-    budget = f"{recipe.train.duration} of {batch} pictures a step at {size}, on {recipe.data.root}"
+    budget = f"{recipe.train.duration} of {batch} images per step at {size}, on {recipe.data.root}"
     scales = ", ".join(f"{scale:g}" for scale in study.scales)
-    return budget if study.scales == (1.0,) else f"{budget}, scored at scale {scales}"
+    return budget if study.scales == (1.0,) else f"{budget}, evaluated at scale {scales}"

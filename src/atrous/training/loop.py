@@ -16,7 +16,7 @@ import torch
 from atrous.data import Batch, SegmentationDataset
 from atrous.durations import parse_duration
 from atrous.errors import TrainingError
-from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
+from atrous.evaluation import validate_model
 from atrous.evaluation.metrics import compute_scores
 from atrous.models import save_weights
 from atrous.models.fitting import group_names
@@ -146,27 +146,24 @@ class TrainingLoop:
     def _validate(self) -> bool:
         """Score the validation split; on a signal give up, and do it in the next session."""
         self._check_frozen()
-        num_done = 0
 
-        def on_image(result: ImageResult) -> None:
-            nonlocal num_done
-            num_done += 1
-            self.listener({"kind": "validating", "done": num_done, "total": len(self.val_set)})
+        def progress(done: int, total: int) -> None:
+            self.listener({"kind": "validating", "done": done, "total": total})
             if self.stop.is_signalled:
                 raise _StoppedError
 
         try:
-            evaluation = evaluate_model(
+            validation = validate_model(
                 self.learner.validated_model,
                 self.val_set,
                 precision=self.recipe.train.precision,
                 workers=self.recipe.train.workers,
                 criterion=self.learner.criterion,
-                on_image=on_image,
+                progress=progress,
             )
         except _StoppedError:
             return False
-        scores = compute_scores(evaluation.counts, self.val_set.classes)
+        scores = compute_scores(validation.counts, self.val_set.classes)
         miou = scores.miou
         self.validated_step = self.step
         if self.best_miou is None or miou > self.best_miou:
@@ -179,11 +176,11 @@ class TrainingLoop:
             "val",
             step=self.step,
             epoch=epoch,
-            loss=evaluation.loss,
+            loss=validation.loss,
             miou=miou,
             pixel_accuracy=scores.pixel_accuracy,
             best_miou=self.best_miou,
-            val_s=round(evaluation.seconds, 2),
+            val_s=round(validation.seconds, 2),
         )
         return True
 

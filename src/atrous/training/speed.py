@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 
 from atrous.data import Batch, SegmentationDataset
-from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
+from atrous.evaluation import validate_model
 from atrous.recipe import Recipe
 from atrous.training.batches import load_batches
 from atrous.training.features import FeatureBatch, make_random_batch
@@ -53,19 +53,19 @@ def _measure_image_s(learner: Learner, recipe: Recipe, dataset: SegmentationData
     started_s = time.perf_counter()
     times_s: list[float] = []
 
-    def on_image(result: ImageResult) -> None:
+    def progress(done: int, total: int) -> None:
         times_s.append(time.perf_counter())
         if len(times_s) > 1 and times_s[-1] - times_s[0] > _IMAGES_S:
             raise _EnoughError
 
     with suppress(_EnoughError):
-        evaluate_model(
+        validate_model(
             learner.validated_model,
             dataset,
             precision=recipe.train.precision,
             workers=recipe.train.workers,
             criterion=learner.criterion,
-            on_image=on_image,
+            progress=progress,
         )
     if len(times_s) == 1:
         return times_s[0] - started_s

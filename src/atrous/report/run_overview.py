@@ -1,20 +1,23 @@
-"""A run in words and tables: what was run, on what, and what came of it."""
+"""Overview of a run: status, conditions, main scores, caveats and confusions."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from atrous.durations import format_seconds
+from atrous.evaluation.run_reader import LoadedRun
 from atrous.recipe import Recipe
-from atrous.report.loaded_run import LoadedRun, find_output_stride, list_once
+from atrous.report.ledger import find_output_stride
 
-_MOST_CONFUSIONS = 6
+_MAX_CONFUSIONS = 6
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """A share of one class's pixels that was taken for another class."""
+    """Share of the pixels of one class that is predicted as another."""
 
     true: str
     predicted: str
@@ -22,7 +25,7 @@ class Confusion:
 
 
 def describe_status(run: LoadedRun) -> str:
-    """Say in a sentence how far training is."""
+    """Describe the state of the training in a sentence."""
     total = run.plan.get("total_steps")
     of_total = f" of {total:,}" if total else ""
     if run.is_finished:
@@ -30,14 +33,14 @@ def describe_status(run: LoadedRun) -> str:
     ends = [record for record in run.records["session"] if record.get("event") == "end"]
     if ends and len(ends) == len(run.starts):
         reason = ends[-1].get("reason")
-        return f"Training stopped ({reason}) at step {run.step:,}{of_total}; it can go on."
+        return f"Training stopped ({reason}) at step {run.step:,}{of_total}; it can be resumed."
     if not run.records["train"]:
-        return "Training has not made a step yet."
-    return f"Training is under way, or was cut off, at step {run.step:,}{of_total}."
+        return "Training has not logged a step yet."
+    return f"Training is running or was interrupted at step {run.step:,}{of_total}."
 
 
 def list_facts(run: LoadedRun) -> list[tuple[str, str]]:
-    """Return what was run, as labels with values."""
+    """Return the conditions of a run, as labels with values."""
     recipe, plan = run.recipe, run.plan
     fingerprints = [
         f"{split} {plan[key][:16]}…"
@@ -59,11 +62,11 @@ def list_facts(run: LoadedRun) -> list[tuple[str, str]]:
     facts = [
         ("Model", _describe_model(recipe)),
         ("Data", recipe.data.root),
-        ("Pictures", ", ".join(sizes)),
-        ("Fingerprint of the data", ", ".join(fingerprints)),
+        ("Images", ", ".join(sizes)),
+        ("Data fingerprint", ", ".join(fingerprints)),
         ("Steps", _describe_steps(run)),
-        ("Time", f"{format_duration(run.training_s)} of steps and validations, {sessions}"),
-        ("Began", run.began),
+        ("Time", f"{format_seconds(run.training_s)} of steps and validations in {sessions}"),
+        ("Started", run.started),
         ("Machine", "; ".join(_list_machines(run))),
         ("Code", _list_versions(run)),
         ("Evaluation", _describe_evaluation(run)),
@@ -72,7 +75,7 @@ def list_facts(run: LoadedRun) -> list[tuple[str, str]]:
 
 
 def list_headline(run: LoadedRun) -> list[tuple[str, str]]:
-    """Return the few numbers that a reader looks for first."""
+    """Return the main scores, as labels with values."""
     scores = run.scores
     if not scores:
         val = run.records["val"]
@@ -86,39 +89,42 @@ def list_headline(run: LoadedRun) -> list[tuple[str, str]]:
         headline.append(("mean class accuracy", f"{scores['mean_class_accuracy']:.3f}"))
     if (ece := (scores.get("confidence") or {}).get("ece")) is not None:
         headline.append(("calibration error", f"{ece:.3f}"))
-    headline.append(("pictures", f"{scores['num_images']:,}"))
+    headline.append(("images", f"{scores['num_images']:,}"))
     return headline
 
 
 def list_notes(run: LoadedRun) -> list[str]:
-    """Return what a reader must know before trusting the numbers."""
+    """Return caveats about the scores."""
     scores, plan, notes = run.scores, run.plan, []
     if scores and scores["split"] == run.recipe.data.val_split:
         then, now = plan.get("val_fingerprint"), scores.get("data_fingerprint")
         if then and now and then != now:
             notes.append(
-                "The fingerprint of the scored files is not that of the files validated in "
-                "training: the data, or the way it is fingerprinted, changed in between."
+                "The fingerprint of the evaluated files is not that of the files validated in "
+                "training: the files, or the method of the fingerprint, changed in between."
             )
     if scores and scores["split"] == run.recipe.data.train_split:
-        notes.append("These scores are of the pictures that the model was trained on.")
+        notes.append("These scores are on the training images.")
     if any(not _is_finite(record.get("loss")) for record in run.records["train"]):
         notes.append("The training loss was not finite in some steps; its curve has gaps there.")
-    if scores.get("absent"):
+    if scores and _is_calibration_split(scores):
         notes.append(
-            f"No mask of this split holds {', '.join(scores['absent'])}: left out of every mean."
+            "The temperature was fitted on this split, so the calibration error is too low."
         )
+    if scores.get("absent"):
+        names = ", ".join(scores["absent"])
+        notes.append(f"Classes in no mask of this split, left out of every mean: {names}.")
     return notes
 
 
 def list_confusions(scores: dict[str, Any]) -> list[Confusion]:
-    """Return the largest shares of a class that were taken for another, largest first."""
+    """Return the largest confusions of one class with another, in descending order."""
     names = [row["name"] for row in scores["per_class"]]
     shares = compute_shares(scores)
     if shares is None:
         return []
     np.fill_diagonal(shares, 0)
-    places = np.argsort(-shares, axis=None, kind="stable")[:_MOST_CONFUSIONS]
+    places = np.argsort(-shares, axis=None, kind="stable")[:_MAX_CONFUSIONS]
     pairs = (np.unravel_index(place, shares.shape) for place in places)
     return [
         Confusion(names[row], names[column], float(shares[row, column]))
@@ -128,26 +134,18 @@ def list_confusions(scores: dict[str, Any]) -> list[Confusion]:
 
 
 def compute_shares(scores: dict[str, Any]) -> Any:
-    """Return the confusion matrix as shares of the true classes, or None if there is none."""
+    """Return the confusion matrix as shares of the true classes; None if it was not kept."""
     if not scores.get("confusion"):
         return None
     counts = np.asarray(scores["confusion"], dtype=np.float64)
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
-def format_duration(seconds: float) -> str:
-    """Write seconds as 42 s, 12 min or 3 h 05 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _describe_steps(run: LoadedRun) -> str:
     total, per_epoch = run.plan.get("total_steps"), run.plan.get("steps_per_epoch")
     text = f"{run.step:,}" + (f" of {total:,}" if total else "")
-    pictures = run.recipe.train.batch_size * run.recipe.train.accumulate
-    text += f", {pictures} pictures each"
+    batch_size = run.recipe.train.batch_size * run.recipe.train.accumulate
+    text += f" of {batch_size} images"
     return text + (f"; {run.step / per_epoch:.1f} epochs" if per_epoch else "")
 
 
@@ -160,21 +158,21 @@ def _describe_evaluation(run: LoadedRun) -> str:
     scores = run.scores
     if not scores:
         return ""
-    parts = [f"{scores['num_images']:,} pictures of {scores['split']}"]
+    parts = [f"{scores['num_images']:,} images of {scores['split']}"]
     if (step := (scores.get("training") or {}).get("step")) is not None:
         parts.append(f"weights of step {step:,}")
     if scores.get("output_stride"):
         parts.append(f"output stride {scores['output_stride']}")
     views = scores.get("views") or {}
     if scales := views.get("scales"):
-        text = "one view" if len(scales) == 1 else f"scales {', '.join(f'{s:g}' for s in scales)}"
-        parts.append(text + " and mirrored" * bool(views.get("flip")))
+        parts.append(f"scale {', '.join(f'{scale:g}' for scale in scales)}")
+        parts.append("with flip" * bool(views.get("flip")))
     if scores.get("precision"):
         parts.append({"32": "float32", "bf16": "bfloat16"}.get(scores["precision"], ""))
     if scores.get("device"):
         parts.append(f"on {scores['device']}")
     if scores.get("seconds"):
-        parts.append(format_duration(scores["seconds"]))
+        parts.append(format_seconds(scores["seconds"]))
     return ", ".join(filter(None, parts))
 
 
@@ -185,15 +183,25 @@ def _list_machines(run: LoadedRun) -> list[str]:
             parts.append(f"{start['threads']} threads")
         return ", ".join(part for part in parts if part)
 
-    return list_once(describe(start) for start in run.starts)
+    return _list_unique(describe(start) for start in run.starts)
 
 
 def _list_versions(run: LoadedRun) -> str:
     return "; ".join(
         f"{name} {', '.join(versions)}"
         for name in ("atrous", "torch")
-        if (versions := list_once(start.get(name) for start in run.starts))
+        if (versions := _list_unique(start.get(name) for start in run.starts))
     )
+
+
+def _list_unique(values: Iterable[Any]) -> list[str]:
+    """Return the distinct values as strings, in order, without None."""
+    return list(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def _is_calibration_split(scores: dict[str, Any]) -> bool:
+    calibration = (scores.get("training") or {}).get("calibration") or {}
+    return calibration.get("data_fingerprint", "") == scores.get("data_fingerprint")
 
 
 def _is_finite(value: Any) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
-from atrous.report.page import (
+from atrous.report.html import (
     format_data_uri,
     format_number,
     format_percent,
@@ -29,17 +29,17 @@ def test_a_missing_variable_is_an_error():
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGBA", "RGB"])
-def test_pictures_survive_as_data_uris(mode):
-    picture = Image.new("RGB", (9, 7), (200, 30, 40)).convert(mode)
+def test_images_survive_as_data_uris(mode):
+    image = Image.new("RGB", (9, 7), (200, 30, 40)).convert(mode)
     if mode == "P":
-        picture.info["transparency"] = bytes([0] * 256)
-    kind, _, text = format_data_uri(picture).partition(";base64,")
+        image.info["transparency"] = bytes([0] * 256)
+    kind, _, text = format_data_uri(image).partition(";base64,")
     assert kind == ("data:image/jpeg" if mode == "RGB" else "data:image/png")
     with Image.open(io.BytesIO(base64.b64decode(text))) as back:
         assert back.size == (9, 7)
         assert (
             mode == "RGB"
             or back.convert("RGBA").getpixel((0, 0))[:3]
-            == (picture.convert("RGBA").getpixel((0, 0))[:3])
+            == (image.convert("RGBA").getpixel((0, 0))[:3])
         )
         assert mode != "P" or back.convert("RGBA").getpixel((0, 0))[3] == 0

@@ -1,4 +1,4 @@
-"""Pages from templates: one HTML file with everything in it, that opens offline."""
+"""HTML pages from templates, each a single file without external references."""
 
 import base64
 import io
@@ -16,35 +16,35 @@ from atrous.errors import AtrousError
 from atrous.figures.files import render_inline_svg
 from atrous.files import write_atomically
 
-NOTHING = "–"
-"""Stands where there is no value."""
+MISSING = "–"
+"""Shown for a missing value."""
 
 _LOSSY_MODES = ("RGB", "YCbCr", "CMYK")
 
 
 def render_page(template: str, **context: object) -> str:
-    """Fill a template of this folder.
+    """Render a template.
 
-    Everything put into a page is escaped. A template extends `base.html`, which has the blocks
-    `title`, `style`, `heading` and `main` and the looks, in light, dark and print. Filters:
+    All values are escaped. A template extends `base.html`, which has the blocks `title`, `style`,
+    `heading` and `main` and the style for light, dark and print. Filters:
 
     - `score`: 0.5791 as 0.579; `percent`: 57.9 %; `number`: 12,345. None becomes a dash.
-    - `data_uri`: a PIL picture as the `src` of an `<img>`.
-    - `svg`: a matplotlib figure as inline SVG, in colours that follow light and dark; its argument
-      says in words what the figure shows.
+    - `data_uri`: a PIL image as the `src` of an `<img>`.
+    - `svg`: a matplotlib figure as inline SVG in the colours of the page; its argument is the text
+      alternative.
 
     Args:
         template: File name in `report/templates`.
-        context: The template's variables; one that is missing is an error.
+        context: Variables of the template; a missing one is an error.
 
     Returns:
-        HTML without any reference to another file or host.
+        HTML without references to other files or hosts.
     """
     return _build_environment().get_template(template).render(**context)
 
 
 def save_page(path: Path, html: str) -> None:
-    """Write a page, whole or not at all.
+    """Save a page atomically.
 
     Raises:
         AtrousError: The file cannot be written.
@@ -54,43 +54,46 @@ def save_page(path: Path, html: str) -> None:
         write_atomically(path, lambda file: file.write(html.encode(errors="backslashreplace")))
     except OSError as error:
         raise AtrousError(
-            f"The page cannot be written to {path}: {error.strerror or error}. Free space, or name "
-            "another file."
+            f"The page cannot be written to {path}: {error.strerror or error}. Free space, or give "
+            "another path."
         ) from error
 
 
 def format_score(value: float | None, digits: int = 3) -> str:
-    """Write a score from 0 to 1 with a fixed number of digits; None and NaN as a dash."""
-    return NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    """Format a score from 0 to 1 with a fixed number of digits; None and NaN as a dash."""
+    return MISSING if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def format_percent(value: float | None, digits: int = 1) -> str:
-    """Write a share from 0 to 1 in percent; None and NaN as a dash."""
-    return NOTHING if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+    """Format a share from 0 to 1 in percent; None and NaN as a dash."""
+    return MISSING if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def format_number(value: float | None) -> str:
-    """Write a count with separators between thousands; None as a dash."""
-    return NOTHING if value is None else f"{value:,}"
+    """Format a count with thousands separators; None as a dash."""
+    return MISSING if value is None else f"{value:,}"
 
 
-def format_data_uri(picture: Image.Image, quality: int = 85) -> str:
-    """Return a picture as a data URI: colours as JPEG, all else (palette, grey, alpha) as PNG."""
-    lossy, file = picture.mode in _LOSSY_MODES, io.BytesIO()
+def format_data_uri(image: Image.Image, subsampling: int = 2) -> str:
+    """Return an image as a data URI: RGB as JPEG; palette, grey and alpha as PNG.
+
+    Args:
+        image: The image.
+        subsampling: Chroma subsampling of the JPEG, as in Pillow; 0 keeps thin coloured lines.
+    """
+    lossy, file = image.mode in _LOSSY_MODES, io.BytesIO()
     if lossy:
-        picture.convert("RGB").save(file, format="JPEG", quality=quality, optimize=True)
+        image.convert("RGB").save(
+            file, format="JPEG", quality=85, subsampling=subsampling, optimize=True
+        )
     else:
-        picture.save(file, format="PNG", optimize=True)
+        image.save(file, format="PNG", optimize=True)
     text = base64.b64encode(file.getvalue()).decode()
     return f"data:image/{'jpeg' if lossy else 'png'};base64,{text}"
 
 
 def format_svg(figure: Figure, label: str, key: str = "") -> Markup:
-    """Return a figure as inline SVG that a screen reader reads as `label`.
-
-    Args:
-        key: Tells figures of the same content on one page apart, for their ids.
-    """
+    """Return a figure as inline SVG; see `render_inline_svg` for the arguments."""
     return Markup(render_inline_svg(figure, label, key))
 
 

@@ -1,6 +1,6 @@
-"""Making a model's confidence fit what it gets right: one number, kept with the weights."""
+"""Calibration: one temperature per model, fitted on a split and kept with the weights."""
 
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,70 +12,72 @@ from torch import Tensor
 from atrous.classes import VOID
 from atrous.errors import DataError, WeightsError
 from atrous.evaluation.evaluate import open_run_data
-from atrous.evaluation.evaluate_model import ImageResult, evaluate_model
-from atrous.inference import Views, resolve_device
+from atrous.evaluation.evaluator import Progress, predict_split
+from atrous.inference import TorchEngine, Views, resolve_device
 from atrous.inference.engine import Precision
 from atrous.models import load_model, save_weights
 from atrous.models.weights import find_weights
 
 
-def fit_temperature(
+def calibrate(
     run_or_file: Path | str,
     data: Path | str | None = None,
     *,
-    split: str | None = None,
+    split: str,
     format: str = "auto",
     ignore_index: int | None = None,
-    views: Views = Views(),  # noqa: B008 (immutable)
+    views: Views = Views(),
     device: str = "auto",
     precision: Precision = "32",
     workers: int = 0,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> float:
-    """Find the temperature that calibrates a model on a split, and keep it in its weights file.
+    """Fit the temperature of a model on a split and write it to the weights file.
 
-    Confidence maps and calibration errors use it from then on; masks and scores do not change.
-    The split must not be the one that the calibration is reported on, or the error looks better
-    than it is. See `evaluate` for the arguments and errors, and `TemperatureFit` for the method.
+    Confidence maps and calibration errors use the temperature; masks and scores do not depend on
+    it. Do not use the split that calibration is reported on: the error there would be too low, and
+    `evaluate` notes it. See `evaluate` for the other arguments and errors, and `TemperatureFit`
+    for the method.
+
+    Args:
+        run_or_file: Run folder, whose best weights are used, or a weights file.
+        data: Folder of the dataset; by default, the run's.
+        split: Split to fit on.
 
     Returns:
-        The temperature: above 1 the model was too sure, below 1 too unsure.
+        The temperature: above 1 if the model is overconfident, below 1 if it is underconfident.
 
     Raises:
-        WeightsError: The weights cannot be used, or cannot be written.
+        WeightsError: The weights cannot be used or written.
     """
     path = find_weights(Path(run_or_file))
     model = load_model(path, device=resolve_device(device))
     assert model.card is not None
     dataset = open_run_data(Path(run_or_file), data, split, format, ignore_index)
-    fit, num_done = TemperatureFit(), 0
-
-    def on_image(result: ImageResult) -> None:
-        nonlocal num_done
-        fit.update(result.logits, result.mask)
-        num_done += 1
-        if progress is not None:
-            progress(num_done, len(dataset))
-
-    evaluate_model(
-        model, dataset, views=views, precision=precision, workers=workers, on_image=on_image
-    )
+    engine, fit = TorchEngine(model, views=views, precision=precision), TemperatureFit()
+    results = predict_split(engine, dataset, workers=workers, progress=progress)
+    with closing(results):
+        for result in results:
+            fit.update(result.logits, result.mask)
     temperature = fit.compute()
+    calibration = {"split": dataset.split, "data_fingerprint": dataset.fingerprint()}
+    training = {**model.card.training, "calibration": calibration}
+    card = replace(model.card, temperature=temperature, training=training)
     try:
-        save_weights(path, model, replace(model.card, temperature=temperature))
+        save_weights(path, model, card)
     except OSError as error:
         raise WeightsError(
-            f"The temperature {temperature:.3f} cannot be written into {path}: "
-            f"{error.strerror or error}. The file is as it was."
+            f"The temperature {temperature:.3f} cannot be written to {path}: "
+            f"{error.strerror or error}. The file is unchanged."
         ) from error
     return temperature
 
 
 class TemperatureFit:
-    """Finds the temperature that makes a model's probabilities fit a split best.
+    """Finds the temperature with the highest likelihood of the ground truth.
 
-    One number divides all logits: confidence changes, the classes found do not. It is fitted by
-    the likelihood of up to 500 random labelled pixels of each picture.
+    The temperature divides all logits: it changes confidence, but not the predicted classes. The
+    likelihood is that of up to 500 random labelled pixels of each image.
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
@@ -87,11 +89,11 @@ class TemperatureFit:
         self._classes: list[Tensor] = []
 
     def update(self, logits: Tensor, mask: Tensor) -> None:
-        """Take pixels of one picture; which ones depends only on how many came before it.
+        """Sample pixels of one image; the sample depends only on the number of images before it.
 
         Shapes:
             logits: float (classes, H, W)
-            mask: uint8 (H, W), class indices, void 255
+            mask: uint8 (H, W), class indices, 255 is ignored
         """
         labelled = np.flatnonzero(mask.cpu().numpy() != VOID)
         rng = np.random.default_rng(len(self._logits))
@@ -101,10 +103,10 @@ class TemperatureFit:
         self._classes.append(mask.flatten().cpu()[chosen].long())
 
     def compute(self) -> float:
-        """Return the temperature, from 0.05 to 20.
+        """Return the temperature, between 0.05 and 20.
 
         Raises:
-            DataError: There was no labelled pixel.
+            DataError: No labelled pixel was sampled.
         """
         logits, classes = torch.cat(self._logits), torch.cat(self._classes)
         if not len(classes):

@@ -1,0 +1,174 @@
+"""The evaluation pass: predictions of a split at the masks' own resolution, image by image."""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from atrous.data import SegmentationDataset, build_eval_loader
+from atrous.errors import DataError, WeightsError
+from atrous.evaluation.counts import Counts
+from atrous.inference import Engine, TorchEngine, Views
+from atrous.inference.engine import Precision, check_finite
+from atrous.inference.upsampled_mask import compute_mask
+from atrous.models import ModelCard, Segmenter
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""Maps logits (1, classes, H, W) and an int64 mask (1, H, W) to a mean loss."""
+
+Progress = Callable[[int, int], object]
+"""Called after each image with the number of images done and the total."""
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """Prediction and ground truth of one image.
+
+    Attributes:
+        name: File stem.
+        logits: float32 (classes, H, W), on the engine's device.
+        prediction: uint8 (H, W), class indices.
+        mask: uint8 (H, W), true class indices; 255 is ignored.
+    """
+
+    name: str
+    logits: Tensor
+    prediction: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Result of `validate_model`.
+
+    Attributes:
+        counts: Pixels by true and predicted class.
+        loss: Mean of the criterion over labelled pixels; None without a criterion.
+        seconds: Duration of the pass, including reading.
+    """
+
+    counts: Counts
+    loss: float | None
+    seconds: float
+
+
+def predict_split(
+    engine: Engine,
+    dataset: SegmentationDataset,
+    *,
+    workers: int = 0,
+    progress: Progress | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Generator[ImageResult, None, None]:
+    """Predict the images of a split, in order.
+
+    A consumer that may stop early closes the generator (`contextlib.closing`).
+
+    Args:
+        engine: Runs the network.
+        dataset: A split with the classes of the engine.
+        workers: Number of processes that read images.
+        progress: Called after each image with the number of images done and the total.
+        rank: Index of this process: it predicts the images rank, rank + world_size, ….
+        world_size: Number of processes that share the split.
+
+    Raises:
+        ConfigError: The engine returns no logits.
+        DataError: The classes differ, or a file cannot be used.
+        WeightsError: The logits are not finite.
+    """
+    check_classes(engine.card, dataset)
+    total = len(range(rank, len(dataset), world_size))
+    loader = build_eval_loader(dataset, workers=workers, rank=rank, world_size=world_size)
+    with closing(loader) as samples:
+        for num_done, sample in enumerate(samples, start=1):
+            logits = engine.compute_logits(sample.image)
+            try:
+                check_finite(logits)
+            except WeightsError as error:
+                raise WeightsError(f"The image {sample.name} cannot be scored. {error}") from None
+            yield ImageResult(sample.name, logits, compute_mask(logits), sample.mask)
+            if progress is not None:
+                progress(num_done, total)
+
+
+def validate_model(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    *,
+    views: Views = Views(),
+    precision: Precision = "32",
+    workers: int = 0,
+    criterion: Criterion | None = None,
+    progress: Progress | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Validation:
+    """Count the predictions of a model on a split, and compute its loss.
+
+    Memory does not grow with the number of images. The model runs in evaluation mode and keeps
+    the mode it had.
+
+    Args:
+        model: A model with a card, on the device to use.
+        views: Test-time augmentation and sliding windows.
+        precision: `32`, `bf16` or `auto`.
+        criterion: Loss, averaged over the images and weighted by their labelled pixels.
+
+    The other arguments and the errors are those of `predict_split`. An exception raised by
+    `progress` ends the pass; the counts of all processes add up.
+    """
+    engine = TorchEngine(model, views=views, precision=precision)
+    counts, loss_sum, num_labelled = Counts(len(dataset.classes)), 0.0, 0
+    modes = [(module, module.training) for module in model.modules()]
+    start_s = time.perf_counter()
+    results = predict_split(
+        engine, dataset, workers=workers, progress=progress, rank=rank, world_size=world_size
+    )
+    model.eval()
+    try:
+        with closing(results):
+            for result in results:
+                tp_fp_fn = counts.update(result.prediction, result.mask)
+                # Each labelled pixel is a true positive or a false negative of its own class.
+                num_pixels = int(tp_fp_fn[:, [0, 2]].sum())
+                if criterion is not None and num_pixels:
+                    loss_sum += num_pixels * _compute_loss(criterion, result.logits, result.mask)
+                    num_labelled += num_pixels
+    finally:
+        for module, training in modes:
+            module.training = training
+    loss = None if criterion is None else loss_sum / max(num_labelled, 1)
+    return Validation(counts, loss, time.perf_counter() - start_s)
+
+
+def check_classes(card: ModelCard, dataset: SegmentationDataset) -> None:
+    """Raise DataError if a model and a dataset have different classes.
+
+    Names are compared unless one of the two only numbers its classes.
+    """
+    ours, theirs = card.classes.names, dataset.classes.names
+    if len(ours) != len(theirs):
+        raise DataError(
+            f"The dataset {dataset.root} has {len(theirs)} classes ({', '.join(theirs)}), but "
+            f"the model {card.name} was trained for {len(ours)}. Give the dataset that it was "
+            "trained for, or other weights."
+        )
+    numbers = tuple(str(index) for index in range(len(theirs)))
+    if ours != theirs and numbers not in (ours, theirs):
+        index = next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if len({*pair}) > 1)
+        raise DataError(
+            f"Class {index} is '{theirs[index]}' in the dataset {dataset.root}, but "
+            f"'{ours[index]}' in the model. Give the dataset that the model was trained for, or "
+            "correct the names and their order in classes.toml."
+        )
+
+
+@torch.inference_mode()
+def _compute_loss(criterion: Criterion, logits: Tensor, mask: Tensor) -> float:
+    target = mask.to(logits.device, torch.int64)
+    return float(criterion(logits[None], target[None]))

@@ -1,0 +1,278 @@
+"""Run folders as plain values: recipe, plan, log and evaluation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from atrous.errors import ConfigError, DataError
+from atrous.evaluation.counts import CountArray
+from atrous.evaluation.image_counts import ImageCounts, load_image_counts
+from atrous.evaluation.metrics import compute_miou
+from atrous.inference import Views
+from atrous.parsing import parse_json
+from atrous.recipe import Recipe, load_recipe
+from atrous.run import Records, RunFolder, group_records, load_log
+
+_SCORE_KEYS = ("miou", "pixel_accuracy", "per_class", "num_images", "split", "data")
+_CLASS_KEYS = ("name", "pixels", "iou", "precision", "recall", "f1")
+_COMPARED_KEYS = (
+    "miou", "views", "data", "data_fingerprint", "convention", "model", "output_stride",
+    "precision", "per_class",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """The files of a run folder as plain values.
+
+    Attributes:
+        folder: The run folder.
+        name: Short name to show.
+        stored_recipe: Recipe of the training; None in a folder without one.
+        plan: Content of `plan.json`, or {}.
+        records: Records of the log, by kind.
+        scores: Content of the evaluation's JSON file, or {} before the first evaluation.
+    """
+
+    folder: RunFolder
+    name: str
+    stored_recipe: Recipe | None
+    plan: dict[str, Any]
+    records: Records
+    scores: dict[str, Any]
+
+    @property
+    def recipe(self) -> Recipe:
+        """Recipe of the training.
+
+        Raises:
+            ConfigError: The folder holds none.
+        """
+        if self.stored_recipe is None:
+            path = self.folder.path
+            what = "holds no recipe.toml" if path.is_dir() else "is no folder"
+            raise ConfigError(
+                f"{path} is not a run: it {what}. Give a run folder, as `atrous train --out` "
+                "writes it."
+            )
+        return self.stored_recipe
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training has finished."""
+        return any(record.get("reason") == "finished" for record in self.records["session"])
+
+    @property
+    def step(self) -> int:
+        """Last logged step."""
+        return max((record["step"] for record in self.records["train"]), default=0)
+
+    @property
+    def starts(self) -> list[dict[str, Any]]:
+        """Records of the starts of sessions, with version and machine."""
+        return [record for record in self.records["session"] if record.get("event") == "start"]
+
+    @property
+    def training_s(self) -> float:
+        """Seconds spent on steps and validations."""
+        steps = sum(record.get("step_s") or 0 for record in self.records["train"])
+        return steps + sum(record.get("val_s") or 0 for record in self.records["val"])
+
+    @property
+    def started(self) -> str:
+        """Start of the first session, to the minute; '' if unknown."""
+        text = (self.starts[0].get("time") if self.starts else None) or ""
+        try:
+            return datetime.fromisoformat(text).strftime("%-d %B %Y, %H:%M")
+        except ValueError:
+            return text
+
+    @property
+    def temperature(self) -> float:
+        """Divisor of the logits in the evaluation's confidence."""
+        return (self.scores.get("confidence") or {}).get("temperature") or 1.0
+
+    def load_image_counts(self) -> ImageCounts:
+        """Load the counts per image of the evaluation.
+
+        Raises:
+            DataError: The file is missing or malformed.
+        """
+        path = self.folder.evaluation / f"{self.scores['split']}-counts.jsonl"
+        return load_image_counts(path, len(self.scores["per_class"]))
+
+
+@dataclass(frozen=True)
+class EvaluatedRun(LoadedRun):
+    """A run with the counts of one evaluation.
+
+    Attributes:
+        images: Counts of each image, sorted by name.
+        class_names: In the order of the counts.
+        views: Test-time augmentation and sliding windows of the evaluation.
+    """
+
+    images: ImageCounts
+    class_names: tuple[str, ...]
+    views: Views
+
+    @property
+    def total(self) -> CountArray:
+        """Counts of the whole split, int64 (classes, 3)."""
+        return self.images.counts.sum(axis=0)
+
+    @property
+    def miou(self) -> float:
+        """The mIoU of the whole split."""
+        return float(compute_miou(self.total))
+
+    @property
+    def class_images(self) -> CountArray:
+        """Number of masks with each class, int64 (classes,)."""
+        return self.images.counts[..., [0, 2]].any(axis=-1).sum(axis=0)
+
+    @property
+    def num_labelled_images(self) -> int:
+        """Number of images with a labelled pixel."""
+        return int(self.images.counts[..., [0, 2]].any(axis=(1, 2)).sum())
+
+
+def load_run(path: Path, *, split: str | None = None) -> LoadedRun:
+    """Load a run folder.
+
+    Args:
+        path: A run folder, as `atrous train --out` writes it.
+        split: Split of the evaluation to load; by default, the run's validation split, or the
+            only evaluated one.
+
+    Raises:
+        ConfigError: It is not a run folder, `split` was not evaluated, or training has finished
+            and nothing was evaluated.
+        DataError: A file is damaged.
+    """
+    run = _load_folder(path, path.resolve().name)
+    found = sorted(run.folder.evaluation.glob("*.json"))
+    wanted = run.folder.evaluation / f"{split or run.recipe.data.val_split}.json"
+    if wanted not in found and split is None:
+        if len(found) > 1:
+            names = ", ".join(path.stem for path in found)
+            raise ConfigError(f"The run {path} was evaluated on {names}: choose one with --split.")
+        if not found and not run.is_finished:
+            return run
+        wanted = found[0] if found else wanted
+    scores = _load_scores(wanted, _SCORE_KEYS, _CLASS_KEYS)
+    return replace(run, scores=scores)
+
+
+def load_evaluated_runs(folders: Sequence[Path], split: str | None = None) -> list[EvaluatedRun]:
+    """Load the evaluations of several runs on one split.
+
+    Args:
+        folders: Run folders.
+        split: Name of the split; by default, the first run's validation split, else `val`.
+
+    Raises:
+        ConfigError: A folder does not exist, or its run was not evaluated on the split.
+        DataError: The files of an evaluation are damaged, or do not belong together.
+    """
+    for folder in folders:
+        if folder.is_file():
+            raise ConfigError(
+                f"{folder} is a file, but compare takes run folders, which keep the counts per "
+                "image of an evaluation. Give the folder that `atrous train --out` wrote."
+            )
+        if not folder.is_dir():
+            raise ConfigError(f"There is no run folder {folder}.")
+    names = _name_folders(folders)
+    runs = [_load_folder(folder, name) for folder, name in zip(folders, names, strict=True)]
+    if split is None:
+        recipe = runs[0].stored_recipe
+        split = recipe.data.val_split if recipe else "val"
+    return [_load_evaluation(run, split) for run in runs]
+
+
+def _load_folder(path: Path, name: str) -> LoadedRun:
+    folder = RunFolder(path)
+    return LoadedRun(
+        folder=folder,
+        name=name,
+        stored_recipe=load_recipe(folder.recipe) if folder.recipe.is_file() else None,
+        plan=_load_json(folder.plan, "Restore the file") if folder.plan.is_file() else {},
+        records=group_records(load_log(folder.log) if folder.log.is_file() else []),
+        scores={},
+    )
+
+
+def _load_evaluation(run: LoadedRun, split: str) -> EvaluatedRun:
+    path = run.folder.evaluation / f"{split}.json"
+    scores = _load_scores(path, _COMPARED_KEYS, ("name",))
+    run = replace(run, scores={**scores, "split": split})
+    try:
+        class_names = tuple(str(row["name"]) for row in scores["per_class"])
+        views, miou = Views.from_json(scores["views"]), float(scores["miou"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is malformed: {error!r}. {_evaluate_again(path)}") from error
+    images = run.load_image_counts()
+    order = sorted(range(len(images.names)), key=images.names.__getitem__)
+    images = ImageCounts(tuple(sorted(images.names)), images.counts[order])
+    evaluated = EvaluatedRun(**vars(run), images=images, class_names=class_names, views=views)
+    if not evaluated.num_labelled_images:
+        raise DataError(
+            f"There is nothing to compare in {path}: no mask of the split has a labelled pixel."
+        )
+    if not abs(evaluated.miou - miou) < 1e-9:
+        raise DataError(
+            f"The scores in {path} and the counts per image beside it come from two different "
+            f"evaluations. {_evaluate_again(path)}"
+        )
+    return evaluated
+
+
+def _load_scores(path: Path, keys: Sequence[str], class_keys: Sequence[str]) -> dict[str, Any]:
+    """Load the scores of a split, with at least some keys, at the top and in each class."""
+    folder, split = path.parent.parent, path.stem
+    if not path.is_file():
+        others = sorted(file.stem for file in path.parent.glob("*.json"))
+        found = f" (only on {', '.join(others)})" if others else ""
+        raise ConfigError(
+            f"The run {folder} has not been evaluated on '{split}'{found}. Run "
+            f"`atrous evaluate {folder} --split {split}` first."
+        )
+    scores = _load_json(path, _evaluate_again(path))
+    missing = [key for key in keys if key not in scores]
+    if not missing:
+        rows = scores["per_class"]
+        is_table = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+        rows = rows if is_table and rows else [{}]
+        missing = [key for key in class_keys if any(key not in row for row in rows)]
+    if missing:
+        raise DataError(f"The scores in {path} lack {', '.join(missing)}. {_evaluate_again(path)}")
+    return scores
+
+
+def _evaluate_again(path: Path) -> str:
+    return f"Evaluate again: `atrous evaluate {path.parent.parent} --split {path.stem}`."
+
+
+def _load_json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        values = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}. {remedy}") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path} does not hold a JSON object. {remedy}")
+    return values
+
+
+def _name_folders(folders: Sequence[Path]) -> list[str]:
+    """Return short names: the folder's own, its path if two folders share it, numbered if equal."""
+    short = [folder.resolve().name for folder in folders]
+    names: list[str] = []
+    for folder, name in zip(folders, short, strict=True):
+        homes = {other.resolve() for other, own in zip(folders, short, strict=True) if own == name}
+        name = name if len(homes) == 1 else str(folder)
+        num_before = sum(before == name or before.startswith(f"{name} (") for before in names)
+        names.append(f"{name} ({num_before + 1})" if num_before else name)
+    return names
