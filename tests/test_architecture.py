@@ -12,6 +12,7 @@ FLOORS = {
     "errors": 1,
     "classes": 1,
     "durations": 2,
+    "extras": 2,
     "files": 1,
     "seeds": 1,
     "run": 2,

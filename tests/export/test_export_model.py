@@ -15,7 +15,6 @@ import atrous
 from atrous.data import open_dataset
 from atrous.errors import ConfigError, DataError, ExportError, WeightsError
 from atrous.export import export_model, formats, run_gate
-from atrous.export.drift import compute_drift, find_most_drifting
 from atrous.export.program import build_program
 from atrous.export.quantize import CalibrationPictures, quantize_model
 from atrous.inference import TorchEngine, Views, open_engine
@@ -147,32 +146,19 @@ def tampered(model):
     return wrong
 
 
-def test_a_tampered_export_fails_and_the_layer_is_named(tampered, data, monkeypatch, new_run):
+def test_a_tampered_export_fails_and_names_image_and_class(tampered, data, monkeypatch, new_run):
     save_program = formats.save_program
 
     def save_wrong(program, card, path):
         save_program(build_program(tampered, card), card, path)
 
     monkeypatch.setattr(formats, "save_program", save_wrong)
-    with pytest.raises(ExportError, match=r"logits differ by up to.*layer2\.1\.conv1") as error:
+    with pytest.raises(ExportError, match=r"differs most on image .+, in class '") as error:
         export_model(new_run, "pt2", data=data)
     assert "asked for: logits within 0.001 and 99.99% of the pixels" in str(error.value)
     assert [path.name for path in (new_run / "exports").iterdir()] == ["pt2.rejected.pt2"]
     with pytest.raises(ConfigError, match="has no export pt2"):
         open_engine(new_run, "pt2")
-
-
-def test_the_layer_is_found_in_onnx_and_openvino_too(exported, tampered):
-    engines = [open_export(exported(target).path) for target in ("onnx", "openvino")]
-    _, wrong_program = formats.build_onnx(
-        build_program(tampered, engines[0].export), engines[0].export
-    )
-    for engine in engines:
-        drifts = compute_drift(wrong_program, engine, random_image(64, 96))
-        assert len(drifts) > 20
-        worst = find_most_drifting(drifts)
-        assert worst.layer.startswith("backbone.layer2.1.")
-        assert all(drift.error < 1e-4 for drift in drifts[: drifts.index(worst)])
 
 
 def test_a_failed_export_leaves_the_earlier_one(exported, run, data, tmp_path, monkeypatch):
@@ -253,7 +239,7 @@ def test_layers_that_int8_breaks_are_put_back_to_float(need, target, data, model
         for index, array in zip(pictures.indices, arrays, strict=True):
             mask = network(array)[0].argmax(dim=0)
             Image.fromarray(mask.byte().numpy()).save(pictures.dataset.mask_paths[index])
-    onnx_model, _ = formats.build_onnx(build_program(network, card), card)
+    onnx_model = formats.build_onnx(build_program(network, card), card)
     exact = onnx_model if target == "onnx-int8" else formats.build_openvino(onnx_model)
 
     def compute_agreement(quantized, path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from atrous.data import SegmentationDataset
+from atrous.data import Sample, SegmentationDataset
 from atrous.errors import DataError
 from atrous.evaluation import Counts, compute_scores
 from atrous.inference import TorchEngine
@@ -36,6 +36,8 @@ class GateResult:
         miou_original: mIoU of the original on the pictures of the gate.
         miou_exported: That of the exported file.
         num_images: How many pictures those were.
+        worst_image: The image on which most pixels of one class differ; with none, the logits.
+        worst_class: That class, as the original predicts it.
         seconds_original: Mean time of the original for a picture.
         seconds_exported: That of the exported file. Both as measured in passing.
     """
@@ -49,6 +51,8 @@ class GateResult:
     miou_original: float
     miou_exported: float
     num_images: int
+    worst_image: str
+    worst_class: str
     seconds_original: float
     seconds_exported: float
 
@@ -80,24 +84,32 @@ class _Comparison:
         self.engine = engine
         self.counts = Counts(num_classes)
         self.largest_difference = 0.0
+        self.worst: tuple[int, float, int, str] = (0, 0.0, 0, "")
         self.num_equal = self.num_pixels = 0
         self.seconds = 0.0
 
-    def update(self, image: torch.Tensor, mask: torch.Tensor, logits: torch.Tensor) -> None:
+    def update(self, sample: Sample, logits: torch.Tensor) -> None:
         start_s = time.perf_counter()
+        differences = torch.zeros(len(logits))
         if self.engine.export.mask_output:
-            found = self.engine.predict_mask(image)
+            found = self.engine.predict_mask(sample.image)
         else:
-            ours = self.engine.compute_logits(image)
+            ours = self.engine.compute_logits(sample.image)
             found = compute_mask(ours)
-            difference = float((ours - logits).abs().max())
+            differences = (ours - logits).abs().amax(dim=(1, 2))
+            difference = float(differences.max())
             # A NaN would get lost in max(): nothing compares with it.
             known = self.largest_difference
             self.largest_difference = difference if not difference <= known else known
         self.seconds += time.perf_counter() - start_s
-        self.num_equal += int((found == compute_mask(logits)).sum())
-        self.num_pixels += found.numel()
-        self.counts.update(found, mask)
+        expected = compute_mask(logits)
+        differs = found != expected
+        self.num_equal += differs.numel() - int(differs.sum())
+        self.num_pixels += differs.numel()
+        self.counts.update(found, sample.mask)
+        by_class = torch.bincount(expected[differs].long(), minlength=len(logits)).tolist()
+        for index, one in enumerate(zip(by_class, differences.tolist(), strict=True)):
+            self.worst = max(self.worst, (*one, index, sample.name))
 
 
 def run_gate(
@@ -138,7 +150,7 @@ def run_gate(
         largest = max(largest, float(logits.abs().max()))
         counts.update(compute_mask(logits), sample.mask)
         for comparison in comparisons.values():
-            comparison.update(sample.image, sample.mask, logits)
+            comparison.update(sample, logits)
         if progress is not None:
             progress(num_done, len(indices))
     if not counts.confusion.any():
@@ -192,6 +204,8 @@ def _judge(
         miou_original=miou_original,
         miou_exported=miou,
         num_images=comparison.counts.num_images,
+        worst_image=comparison.worst[3],
+        worst_class=dataset.classes.names[comparison.worst[2]],
         seconds_original=seconds_original,
         seconds_exported=comparison.seconds / comparison.counts.num_images,
     )

@@ -17,7 +17,8 @@ from atrous.evaluation import Counts
 from atrous.evaluation.counts import compute_errors
 from atrous.evaluation.metrics import compute_miou
 from atrous.export.formats import quiet
-from atrous.inference.exported import INPUT_NAME, Array, ExportCard, import_extra
+from atrous.extras import import_extra
+from atrous.inference.exported import INPUT_NAME, Array, ExportCard
 from atrous.inference.views import SMALLEST_PX
 
 Infer = Callable[[Array], Array]
@@ -77,7 +78,7 @@ def quantize_model(
         ConfigError: nncf is not installed.
         ExportError: nncf cannot quantise this network.
     """
-    nncf = import_extra("nncf")
+    nncf = import_extra("nncf", "export")
     try:
         with quiet():
             return _quantize(nncf, model, pictures, max_miou_drop)
@@ -131,7 +132,7 @@ def _score(pictures: CalibrationPictures, model: Any, indices: Iterable[int]) ->
 
 def _open(model: Any) -> Infer:
     if hasattr(model, "SerializeToString"):
-        runtime = import_extra("onnxruntime")
+        runtime = import_extra("onnxruntime", "export")
         session = runtime.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from atrous.errors import ConfigError, did_you_mean
 from atrous.export.formats import SUFFIXES
+from atrous.extras import import_extra
 from atrous.inference import Views
 from atrous.inference.export_records import name_export
-from atrous.inference.exported import ExportCard, import_extra
+from atrous.inference.exported import ExportCard
 from atrous.inference.open_engine import TARGETS
 from atrous.recipe import load_recipe
 from atrous.run import RunFolder
@@ -30,9 +31,9 @@ def check_target(
         if number is not None and number < 1:
             raise ConfigError(f"The {what} needs at least one picture, not {number}.")
     for package in PACKAGES[to.partition("-")[0]]:
-        import_extra(package)
+        import_extra(package, "export")
     if to.endswith("int8"):
-        import_extra("nncf")
+        import_extra("nncf", "export")
 
 
 def find_train_split(source: Path) -> str:

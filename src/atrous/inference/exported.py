@@ -1,9 +1,8 @@
 """What an exported file says of itself, and what all engines that run one share."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +145,6 @@ class ExportedEngine(ViewEngine):
         """Run the file up to its last resizing, where there is one: small logits."""
         return self.run(array)
 
-    def run_layers(self, array: Array, names: Sequence[str]) -> dict[str, Array]:
-        """Return those of the named intermediate results that the file still has."""
-        return {}
-
     def _compute(self, image: Tensor) -> Array:
         return self.run(self.prepare(image))[0]
 
@@ -174,22 +169,6 @@ class ExportedEngine(ViewEngine):
 
     def _forward_small(self, image: Tensor) -> Tensor:
         return torch.from_numpy(self.run_small(self.prepare(image))[0]).float()
-
-
-def import_extra(module: str, extra: str = "export") -> Any:
-    """Import a package that an extra needs and the rest does not.
-
-    Raises:
-        ConfigError: It is not installed, or does not work here; the message names the extra.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise ConfigError(
-            f"This needs the package {package}, which cannot be imported here ({error}). Install "
-            f"it with: pip install 'atrous[{extra}]'"
-        ) from error
 
 
 def parse_export_card(path: Path, text: str | None) -> ExportCard:

@@ -1,18 +1,17 @@
 """Runs ONNX files with ONNX Runtime."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from atrous.extras import import_extra
 from atrous.inference.exported import (
     INPUT_NAME,
     METADATA_KEY,
     Array,
     ExportedEngine,
-    import_extra,
     parse_export_card,
     unreadable_export,
 )
@@ -49,38 +48,28 @@ class OnnxEngine(ExportedEngine):
         """Run the file up to its last resizing, where there is one: small logits."""
         return self._small_session.run(None, {INPUT_NAME: array})[0]
 
-    def run_layers(self, array: Array, names: Sequence[str]) -> dict[str, Array]:
-        """Return those of the named intermediate results that the file still has."""
-        model = import_extra("onnx").load(str(self.path))
-        made = {name for node in model.graph.node for name in node.output}
-        known = [name for name in names if name in made]
-        session = _open_session(self.path, _cut(model, known))
-        return dict(zip(known, session.run(known, {INPUT_NAME: array}), strict=True))
-
     @cached_property
     def _small_session(self) -> Any:
         if self.export.mask_output:
             return self._session
-        model = import_extra("onnx").load(str(self.path))
+        model = import_extra("onnx", "export").load(str(self.path))
         resizes = [node for node in model.graph.node if node.op_type == "Resize"]
         made_last = model.graph.node[-1].output
         if not resizes or list(resizes[-1].output) != list(made_last):
             return self._session
-        return _open_session(self.path, _cut(model, [resizes[-1].input[0]]))
+        return _open_session(self.path, _cut(model, resizes[-1].input[0]))
 
 
-def _cut(model: Any, outputs: Sequence[str]) -> bytes:
-    """Return the network that ends at the given intermediate results."""
-    onnx = import_extra("onnx")
+def _cut(model: Any, output: str) -> bytes:
+    """Return the network that ends at an intermediate result."""
+    onnx = import_extra("onnx", "export")
     del model.graph.output[:]
-    model.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, FLOAT, None) for name in outputs
-    )
+    model.graph.output.append(onnx.helper.make_tensor_value_info(output, FLOAT, None))
     return model.SerializeToString()
 
 
 def _open_session(path: Path, source: Path | bytes) -> Any:
-    runtime = import_extra("onnxruntime")
+    runtime = import_extra("onnxruntime", "export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

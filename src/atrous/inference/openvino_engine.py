@@ -1,6 +1,5 @@
 """Runs OpenVINO files."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from atrous.extras import import_extra
 from atrous.inference.engine import Precision, resolve_precision
 from atrous.inference.exported import (
     METADATA_KEY,
     Array,
     ExportedEngine,
-    import_extra,
     parse_export_card,
-    to_float32,
     unreadable_export,
 )
 from atrous.inference.views import Views
@@ -43,7 +41,7 @@ class OpenVinoEngine(ExportedEngine):
         views: Views = Views(),  # noqa: B008 (immutable)
         precision: Precision = "32",
     ) -> None:
-        self._openvino = import_extra("openvino")
+        self._openvino = import_extra("openvino", "export")
         self._core = self._openvino.Core()
         self._model = _read(self._core, path)
         has_card = self._model.has_rt_info([METADATA_KEY, "card"])
@@ -65,18 +63,6 @@ class OpenVinoEngine(ExportedEngine):
     def run_small(self, array: Array) -> Array:
         """Run the file up to its last resizing, where there is one: small logits."""
         return self._infer(self._small_request, array)
-
-    def run_layers(self, array: Array, names: Sequence[str]) -> dict[str, Array]:
-        """Return those of the named intermediate results that the file still has."""
-        model = _read(self._core, self.path)
-        outputs = {}
-        for operation in model.get_ordered_ops():
-            for output in operation.outputs():
-                for name in output.get_names() & set(names):
-                    outputs[name] = output
-        cut = self._openvino.Model(list(outputs.values()), model.get_parameters())
-        results = self._compile(cut).create_infer_request().infer([array])
-        return {name: to_float32(results[index]) for index, name in enumerate(outputs)}
 
     @cached_property
     def _request(self) -> Any:

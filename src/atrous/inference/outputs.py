@@ -15,11 +15,11 @@ from torch import Tensor
 
 from atrous.classes import VOID, Classes
 from atrous.errors import ConfigError, did_you_mean
+from atrous.extras import import_extra
 from atrous.files import write_atomically
-from atrous.inference.polygons import build_geojson
+from atrous.inference.annotations import build_coco_annotations, build_geojson
 from atrous.inference.prediction import Prediction
 from atrous.inference.render import write_mask, write_overlay
-from atrous.inference.rle import encode_classes
 
 
 class Segmented(NamedTuple):
@@ -69,7 +69,7 @@ def _write_probs(file: BinaryIO, done: Segmented, classes: Classes) -> None:
 
 def _write_rle(file: BinaryIO, done: Segmented, classes: Classes) -> None:
     mask = done.prediction.mask.numpy()
-    annotations = encode_classes(mask, classes)
+    annotations = build_coco_annotations(mask, classes)
     _write_json(
         file,
         {
@@ -99,6 +99,9 @@ FILES: dict[str, tuple[str, Writer]] = {
 }
 """The outputs that are a file per picture: the end of its name, and what writes it."""
 
+_EXTRAS = {"rle": ("pycocotools.mask", "labels"), "geojson": ("rasterio.features", "geo")}
+"""The module that an output needs, and the extra that brings it."""
+
 KINDS = (*FILES, "shares")
 """All outputs; `shares` is one table for all pictures."""
 
@@ -107,11 +110,14 @@ def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:
     """Return the outputs in the order of `KINDS`, each once.
 
     Raises:
-        ConfigError: There is no such output, or none at all.
+        ConfigError: There is no such output, or none at all, or a package for it is missing.
     """
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(f"There is no output '{kind}'.{did_you_mean(kind, KINDS)}")
+    for kind, (module, extra) in _EXTRAS.items():
+        if kind in kinds:
+            import_extra(module, extra)
     if not kinds:
         raise ConfigError(f"Nothing is to be saved. Choose from: {', '.join(KINDS)}.")
     return tuple(kind for kind in KINDS if kind in kinds)

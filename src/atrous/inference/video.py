@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from atrous.errors import ConfigError, DataError
+from atrous.extras import import_extra
 from atrous.files import replace_atomically
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
@@ -188,20 +188,13 @@ def open_video(path: Path, rate: Fraction) -> Iterator[VideoWriter]:
             raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def import_av() -> ModuleType:
+def import_av() -> Any:
     """Return PyAV.
 
     Raises:
         ConfigError: It is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise ConfigError(
-            "Videos and cameras need PyAV, which is not installed here. Install it with "
-            "pip install 'atrous[video]'."
-        ) from error
-    return av
+    return import_extra("av", "video")
 
 
 def _reason(error: Exception) -> str:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from atrous.classes import Classes
 from atrous.inference import Engine
+from atrous.inference.annotations import build_coco_annotations
 from atrous.inference.outputs import compute_shares
 from atrous.inference.render import write_mask, write_overlay
-from atrous.inference.rle import encode_classes
 from atrous.serve.refusals import NotAcceptableError
 from atrous.serve.service import Segmented
 
@@ -86,7 +86,7 @@ def describe_mask(segmented: Segmented, name: str, engine: Engine) -> dict[str, 
         "width": mask.shape[1],
         "height": mask.shape[0],
         "classes": described,
-        "annotations": encode_classes(mask, classes),
+        "annotations": build_coco_annotations(mask, classes),
     }
 
 

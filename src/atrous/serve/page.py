@@ -23,6 +23,7 @@ from PIL import Image
 from atrous.classes import Classes
 from atrous.data.shapes import SHAPES, draw_scene
 from atrous.errors import AtrousError, ConfigError, DataError
+from atrous.extras import import_extra
 from atrous.inference.render import write_mask
 from atrous.serve.limits import Limits
 from atrous.serve.memory import Hold, Memory
@@ -66,7 +67,7 @@ def build_page(
         ConfigError: gradio is not installed, or there is no model.
         DataError: An example cannot be read.
     """
-    gradio = import_gradio()
+    gradio = import_extra("gradio", "serve")
     if not models:
         raise ConfigError("The page has no model to show. Give at least one run.")
     pictures = [(path.name, _read_example(path)) for path in examples]
@@ -123,7 +124,7 @@ def mount_page(
         page: From `build_page`.
         limits: Requests that are longer than the largest picture file are refused.
     """
-    gradio = import_gradio()
+    gradio = import_extra("gradio", "serve")
     page.state_session_capacity = _MAX_SESSIONS
     gradio.mount_gradio_app(
         app,
@@ -144,22 +145,6 @@ def mount_page(
     most_bytes = limits.max_body_bytes * 4 // 3 + 4096  # of base64, and what stands around it
     app.router.routes.append(PageMount(PageGuard(mount.app, max_body_bytes=most_bytes)))  # type: ignore[attr-defined]
     return app
-
-
-def import_gradio() -> Any:
-    """Return the package gradio.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
-    try:
-        import gradio
-    except ImportError as error:
-        raise ConfigError(
-            "The page needs gradio, which cannot be imported "
-            f"({error}). Install it: pip install 'atrous[serve]'"
-        ) from error
-    return gradio
 
 
 def encode_answer(segmented: Segmented, classes: Classes) -> dict[str, Any]:
