@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from atrous.errors import ConfigError, DataError
-from atrous.inference.sources import Clip, clean_name, find_sources
+from atrous.inference.sources import clean_name, find_sources
 
 
 def encode(color="red", size=(40, 32)):
@@ -57,12 +57,13 @@ def test_patterns_keep_the_folders_that_they_match(tree):
     assert list_names([f"{tree}/[ab].*"]) == ["a.png", "b.JPG"]
 
 
-def test_a_file_whose_name_looks_like_a_pattern_or_a_camera_is_a_file(tmp_path, monkeypatch):
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path, monkeypatch):
     for name in ("a[1].png", "0"):
         (tmp_path / name).write_bytes(encode())
     monkeypatch.chdir(tmp_path)
     assert list_names(["a[1].png", "0"]) == ["a[1].png", "0"]
-    assert find_sources(["1"]) == [Clip("camera 1", "camera1", "", camera=1)]
+    with pytest.raises(ConfigError, match="no picture or folder 1"):
+        find_sources(["1"])
 
 
 def test_full_names_are_those_of_the_path_as_given(tree, monkeypatch):

@@ -129,27 +129,7 @@ def test_a_stop_in_mid_clip_leaves_no_half_video(color_model, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"predictions.jsonl"}
 
 
-def test_a_camera_is_stopped_by_an_interrupt_and_its_video_is_whole(
-    color_model, tmp_path, monkeypatch
-):
-    clip = save_clip(tmp_path / "clip.mp4", 6)
-    monkeypatch.setattr(
-        "atrous.inference.job.VideoReader", lambda path, *, camera: VideoReader(clip)
-    )
-
-    def stop(done, _):
-        if done == 3:
-            raise KeyboardInterrupt
-
-    report = predict(color_model, "0", tmp_path / "out", progress=stop)
-    assert report.num_frames == 3
-    masks, _ = read_clip(tmp_path / "out/camera0_mask.mkv", "gray")
-    assert len(masks) == 3
-
-
 def test_what_is_not_there_is_a_clear_error(tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="Camera 99 cannot be opened"):
-        VideoReader(camera=99)
     with pytest.raises(DataError, match="Cannot read"):
         VideoReader(tmp_path / "none.mp4")
     with av.open(str(tmp_path / "sound.mkv"), "w", format="matroska") as container:

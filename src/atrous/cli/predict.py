@@ -22,7 +22,7 @@ def run_predict(
         list[str],
         typer.Argument(
             help="Pictures, videos, zip or tar archives, folders, quoted patterns such as "
-            "'photos/**/*.jpg', the number of a camera, or - for standard input."
+            "'photos/**/*.jpg', or - for standard input."
         ),
     ],
     *,

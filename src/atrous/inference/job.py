@@ -168,7 +168,7 @@ class PredictionJob:
     def _run_clip(self, clip: Clip, *, is_last: bool) -> None:
         stem, ahead = self.options.name_stem(clip), self.options.ahead
         with (
-            VideoReader(clip.path, camera=clip.camera) as reader,
+            VideoReader(clip.path) as reader,
             ClipRecorder(
                 self.out, stem, clip.source, reader.rate, self.engine.classes, self.options
             ) as recorder,
@@ -177,14 +177,10 @@ class PredictionJob:
         ):
             if is_last and reader.num_frames:
                 self._num_all = self._num_done + reader.num_frames
-            try:
-                for frame, image in loads:
-                    writer.submit(recorder.write, frame, image, self._predict(image))
-                    self.num_frames += 1
-                    self._report_progress()
-            except KeyboardInterrupt:
-                if clip.camera is None:
-                    raise  # only a camera is stopped that way
+            for frame, image in loads:
+                writer.submit(recorder.write, frame, image, self._predict(image))
+                self.num_frames += 1
+                self._report_progress()
         self.manifest.add(Record(stem, clip.source, clip.stamp, self.digest, tuple(recorder.files)))
 
 

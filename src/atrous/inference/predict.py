@@ -72,8 +72,8 @@ def predict(
 
     Args:
         run_or_model: Run folder, weights file, exported file or model.
-        paths: Pictures, videos, archives, folders, patterns such as `photos/**/*.jpg`, numbers of
-            cameras; of a folder every picture directly inside is taken.
+        paths: Pictures, videos, archives, folders, patterns such as `photos/**/*.jpg`; of a
+            folder every picture directly inside is taken.
         out: Folder to write to; made if need be.
         save: Of mask, overlay, confidence, probs, rle, geojson and shares.
         unsure_below: Pixels whose likeliest class is less probable become void (255).

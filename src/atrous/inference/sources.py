@@ -38,21 +38,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video file, or a camera that films until it is stopped.
+    """A video file.
 
     Attributes:
-        source: What to call it: a path or `camera 0`.
+        source: What to call it: a path.
         name: Its place below what was given, as in `Picture`.
-        stamp: As in `Picture`; empty for a camera.
-        path: The file; None for a camera.
-        camera: Index of the camera; None for a file.
+        stamp: As in `Picture`.
+        path: The file.
     """
 
     source: str
     name: str
     stamp: str
-    path: Path | None = None
-    camera: int | None = None
+    path: Path
 
 
 Source = Picture | Clip
@@ -64,7 +62,7 @@ def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> li
     Args:
         given: Of each kind that there is: a picture, a video, an archive of pictures (zip, tar),
             a folder, of which the pictures directly inside are taken, a pattern such as
-            `photos/**/*.jpg`, a number for a camera, or `-` for a picture on standard input.
+            `photos/**/*.jpg`, or `-` for a picture on standard input.
         full_names: Whether `Source.name` is all of the path, not only what lies below the folder
             or the fixed part of the pattern.
 
@@ -106,8 +104,6 @@ def _expand(given: str) -> Iterator[Source]:
             yield from _open_file(file, file.name)
     elif path.is_file():
         yield from _open_file(path, path.name)
-    elif given.isdecimal() and not path.exists():
-        yield Clip(f"camera {int(given)}", f"camera{int(given)}", "", camera=int(given))
     elif glob.has_magic(given) and not path.exists():
         yield from _match(given)
     elif path.exists():

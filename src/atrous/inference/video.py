@@ -1,6 +1,5 @@
-"""Videos and cameras in, videos out, through PyAV, which is installed with `atrous[video]`."""
+"""Videos in and out, through PyAV, which is installed with `atrous[video]`."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,18 +10,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from atrous.errors import ConfigError, DataError
+from atrous.errors import DataError
 from atrous.extras import import_extra
 from atrous.files import replace_atomically
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 
 Pixels = npt.NDArray[np.uint8]
-
-_CAMERAS = {
-    "linux": ("/dev/video{}", "v4l2"),
-    "darwin": ("{}", "avfoundation"),
-}
 
 
 @dataclass(frozen=True)
@@ -47,43 +41,33 @@ class Frame:
 
 
 class VideoReader:
-    """The frames of a video file or camera, one after the other.
+    """The frames of a video file, in order.
 
     Args:
-        path: The file; or
-        camera: the index of a camera.
+        path: The file.
 
     Attributes:
         rate: Frames per second, as the file states them.
         num_frames: How many the file states; None if it does not say.
 
     Raises:
-        ConfigError: PyAV is not installed, or there is no such camera.
+        ConfigError: PyAV is not installed.
         DataError: The file cannot be read, or has no video.
     """
 
-    def __init__(self, path: Path | None = None, *, camera: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         av = import_av()
-        self.name = str(path) if camera is None else f"camera {camera}"
+        self.path = path
         self._av = av
         try:
-            if camera is None:
-                self._container = av.open(str(path))
-            else:
-                place, form = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
-                self._container = av.open(place.format(camera), format=form)
+            self._container = av.open(str(path))
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            if camera is not None:
-                raise ConfigError(
-                    f"Camera {camera} cannot be opened: {error}. Cameras are numbered from 0; see "
-                    "that it is plugged in, not in use, and that you may read it."
-                ) from None
             raise DataError(
                 f"Cannot read {path} as a video: {_reason(error)}. Fetch or export it again."
             ) from error
         if not self._container.streams.video:
             self._container.close()
-            raise DataError(f"{self.name} holds no video, perhaps only sound. Give another file.")
+            raise DataError(f"{self.path} holds no video, perhaps only sound. Give another file.")
         stream = self._container.streams.video[0]
         stream.thread_type = "AUTO"
         self.rate = Fraction(stream.average_rate or 25)
@@ -97,11 +81,11 @@ class VideoReader:
                 yield Frame(index, float(time_s), raw)
         except (self._av.error.FFmpegError, OSError) as error:
             raise DataError(
-                f"{self.name} cannot be read beyond frame {index}: {_reason(error)}. Fetch or "
+                f"{self.path} cannot be read beyond frame {index}: {_reason(error)}. Fetch or "
                 "export it again."
             ) from error
         if index < 0:
-            raise DataError(f"{self.name} holds no frame. Fetch or export it again.")
+            raise DataError(f"{self.path} holds no frame. Fetch or export it again.")
 
     def __enter__(self) -> Self:
         return self
