@@ -11,6 +11,7 @@ SOURCE = Path(atrous.__file__).parent
 FLOORS = {
     "errors": 1,
     "classes": 1,
+    "devices": 2,
     "durations": 2,
     "extras": 2,
     "files": 1,
@@ -22,7 +23,9 @@ FLOORS = {
     "doctor": 5,
     "figures": 5,
     "inspect": 5,
+    "engines": 5,
     "inference": 6,
+    "prediction": 6,
     "evaluation": 7,
     "serve": 7,
     "export": 8,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atrous.evaluation import compare, evaluate
     from atrous.export import export_model
-    from atrous.inference import predict
     from atrous.models import build_model, load_model, load_weights
+    from atrous.prediction import predict
     from atrous.training import train
 
 __version__ = version("atrous")
@@ -34,7 +34,7 @@ _HOMES = {
     "export_model": "atrous.export",
     "load_model": "atrous.models",
     "load_weights": "atrous.models",
-    "predict": "atrous.inference",
+    "predict": "atrous.prediction",
     "train": "atrous.training",
 }
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from atrous.classes import VOID, build_classes
 from atrous.data import open_dataset
+from atrous.engines import Views
 from atrous.errors import AtrousError, DataError, WeightsError
 from atrous.evaluation import evaluate, evaluate_model, fit_temperature, load_image_counts
-from atrous.inference import Views
 from atrous.models import ModelCard, build_model, load_model, save_weights
 
 CLASSES_TOML = 'names = ["red", "green", "blue"]\nignore_index = 9\n'

@@ -13,14 +13,14 @@ from PIL import Image
 
 import atrous
 from atrous.data import open_dataset
+from atrous.engines import TorchEngine, Views, open_engine
+from atrous.engines.exported import ExportCard
+from atrous.engines.logits import compute_mask
+from atrous.engines.open_engine import open_export
 from atrous.errors import ConfigError, DataError, ExportError, WeightsError
 from atrous.export import export_model, formats, run_gate
 from atrous.export.program import build_program
 from atrous.export.quantize import CalibrationPictures, quantize_model
-from atrous.inference import TorchEngine, Views, open_engine
-from atrous.inference.exported import ExportCard
-from atrous.inference.open_engine import open_export
-from atrous.inference.upsampled_mask import compute_mask
 
 SIZES = [(64, 96), (65, 97), (33, 47)]
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from atrous.engines import Views, fastest, open_engine
+from atrous.engines.open_engine import open_export
 from atrous.errors import ConfigError, WeightsError
 from atrous.evaluation import evaluate
 from atrous.export import export_model
-from atrous.inference import Views, fastest, open_engine, predict
-from atrous.inference.open_engine import open_export
 from atrous.models import load_model, save_weights
+from atrous.prediction import predict
 
 
 @pytest.fixture

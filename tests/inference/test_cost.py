@@ -1,12 +1,9 @@
 """What a picture costs: parameters, turns, and a real measurement."""
 
 from atrous.classes import build_classes
-from atrous.inference import Views, cost
-from atrous.inference.cost import (
-    count_parameters,
-    measure_costs,
-    measure_times_s,
-)
+from atrous.engines import Views
+from atrous.inference import cost
+from atrous.inference.cost import count_parameters, measure_costs, measure_times_s
 from atrous.models import ModelCard, build_model
 
 

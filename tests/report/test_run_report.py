@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from atrous.data import Sample
+from atrous.engines import TorchEngine
 from atrous.errors import AtrousError, ConfigError
-from atrous.inference import TorchEngine
 from atrous.report import pictures, run_figures, save_run_report
 from atrous.report.loaded_run import load_run
 from atrous.report.page import format_data_uri

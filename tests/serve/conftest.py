@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from atrous.inference import TorchEngine
+from atrous.engines import TorchEngine
 
 pytest.importorskip("fastapi", reason="the server needs fastapi")
 pytest.importorskip("prometheus_client", reason="the server needs prometheus-client")

@@ -5,7 +5,7 @@ import pytest
 from colored import draw, encode
 
 from atrous.classes import build_classes
-from atrous.inference.annotations import build_coco_annotations
+from atrous.prediction.annotations import build_coco_annotations
 from atrous.serve.picture import FORMATS
 from atrous.serve.schema import SEGMENT_ANSWER
 

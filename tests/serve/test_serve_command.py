@@ -17,7 +17,7 @@ from colored import decode, draw, encode
 
 from atrous.classes import build_classes
 from atrous.cli.main import run
-from atrous.inference import open_engine
+from atrous.engines import open_engine
 from atrous.models import ModelCard, build_model, save_weights
 
 

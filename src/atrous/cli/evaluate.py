@@ -14,11 +14,11 @@ from atrous.cli.output import write_json
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
+    from atrous.engines import Views
     from atrous.evaluation import Convention, EvaluationReport
     from atrous.evaluation.boundary import BoundaryScores
     from atrous.evaluation.confidence import ConfidenceScores
     from atrous.evaluation.objects import ObjectScore
-    from atrous.inference import Views
 
 
 def run_evaluate(
@@ -110,7 +110,7 @@ def parse_views(
     scales: str, flip: bool, window: int | None, samples: int, overlap: float = 0.25
 ) -> "Views":
     """Read the options that say how to look at a picture."""
-    from atrous.inference import Views
+    from atrous.engines import Views
 
     try:
         factors = tuple(float(scale) for scale in scales.split(","))

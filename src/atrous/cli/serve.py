@@ -59,8 +59,8 @@ def run_serve(
     access_log: Annotated[bool, typer.Option("--access-log", help="A line per request.")] = False,
 ) -> None:
     """Answer requests with masks, overlays or numbers, and show a page, until Ctrl-C or SIGTERM."""
+    from atrous.engines import Views
     from atrous.extras import import_extra
-    from atrous.inference import Views
 
     for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         import_extra(package, "serve")

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from atrous.data import open_dataset
+from atrous.devices import resolve_device
 from atrous.errors import AtrousError, ConfigError, WeightsError
 from atrous.evaluation.bootstrap import (
     FEWEST_IMAGES,
@@ -27,7 +28,6 @@ from atrous.evaluation.evaluated_run import (
     load_evaluated_runs,
 )
 from atrous.evaluation.metrics import FloatArray, compute_ratios
-from atrous.inference import resolve_device
 from atrous.inference.cost import Cost, measure_costs
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride

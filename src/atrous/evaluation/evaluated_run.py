@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from atrous.engines import Views
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.counts import CountArray
 from atrous.evaluation.image_counts import ImageCounts, load_image_counts
 from atrous.evaluation.metrics import compute_miou
-from atrous.inference import Views
 from atrous.recipe import Recipe, load_recipe
 from atrous.run import RunFolder
 

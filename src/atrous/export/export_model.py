@@ -12,6 +12,17 @@ from typing import Any
 from torch.export import ExportedProgram
 
 from atrous.data import SegmentationDataset
+from atrous.devices import resolve_precision
+from atrous.engines import TorchEngine, Views
+from atrous.engines.export_records import (
+    ExportRecord,
+    compute_file_hash,
+    compute_weights_hash,
+    name_export,
+    save_record,
+)
+from atrous.engines.exported import ExportCard, ExportedEngine
+from atrous.engines.open_engine import open_export
 from atrous.errors import ExportError
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluate_model import check_classes
@@ -26,16 +37,6 @@ from atrous.export.request import (
     choose_views,
     find_train_split,
 )
-from atrous.inference import TorchEngine, Views, resolve_precision
-from atrous.inference.export_records import (
-    ExportRecord,
-    compute_file_hash,
-    compute_weights_hash,
-    name_export,
-    save_record,
-)
-from atrous.inference.exported import ExportCard, ExportedEngine
-from atrous.inference.open_engine import open_export
 from atrous.models import Segmenter, load_model
 from atrous.models.weights import find_weights
 

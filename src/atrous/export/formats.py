@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from atrous.engines.exported import INPUT_NAME, METADATA_KEY, ExportCard
 from atrous.extras import import_extra
 from atrous.files import write_atomically
-from atrous.inference.exported import INPUT_NAME, METADATA_KEY, ExportCard
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 

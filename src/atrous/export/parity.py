@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from atrous.data import Sample, SegmentationDataset
+from atrous.engines import TorchEngine
+from atrous.engines.exported import ExportedEngine
+from atrous.engines.logits import compute_mask
 from atrous.errors import DataError
 from atrous.evaluation import Counts, compute_scores
-from atrous.inference import TorchEngine
-from atrous.inference.exported import ExportedEngine
-from atrous.inference.upsampled_mask import compute_mask
 
 MAX_LOGIT_DIFFERENCE = 1e-3
 MIN_AGREEMENT = 0.9999

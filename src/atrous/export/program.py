@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from atrous.engines.exported import INPUT_NAME, ExportCard
 from atrous.errors import ExportError
-from atrous.inference.exported import INPUT_NAME, ExportCard
 from atrous.models import Segmenter
 
 

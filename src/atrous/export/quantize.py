@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from atrous.classes import VOID
 from atrous.data import SegmentationDataset, normalize, resize_image
 from atrous.data.transforms import resize_mask
+from atrous.engines.exported import INPUT_NAME, Array, ExportCard
+from atrous.engines.views import SMALLEST_PX
 from atrous.errors import AtrousError, ExportError
 from atrous.evaluation import Counts
 from atrous.evaluation.counts import compute_errors
 from atrous.evaluation.metrics import compute_miou
 from atrous.export.formats import quiet
 from atrous.extras import import_extra
-from atrous.inference.exported import INPUT_NAME, Array, ExportCard
-from atrous.inference.views import SMALLEST_PX
 
 Infer = Callable[[Array], Array]
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from atrous.engines import Views
+from atrous.engines.export_records import name_export
+from atrous.engines.exported import ExportCard
+from atrous.engines.open_engine import TARGETS
 from atrous.errors import ConfigError, did_you_mean
 from atrous.export.formats import SUFFIXES
 from atrous.extras import import_extra
-from atrous.inference import Views
-from atrous.inference.export_records import name_export
-from atrous.inference.exported import ExportCard
-from atrous.inference.open_engine import TARGETS
 from atrous.recipe import load_recipe
 from atrous.run import RunFolder
 

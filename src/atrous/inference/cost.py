@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from atrous.inference.engine import Precision, TorchEngine, resolve_precision
-from atrous.inference.views import Views
+from atrous.devices import Precision, resolve_precision
+from atrous.engines.torch_engine import TorchEngine
+from atrous.engines.views import Views
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.flops import count_flops
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from atrous.classes import Classes
-from atrous.inference import Engine
-from atrous.inference.annotations import build_coco_annotations
-from atrous.inference.outputs import compute_shares
-from atrous.inference.render import write_mask, write_overlay
+from atrous.engines import Engine
+from atrous.prediction.annotations import build_coco_annotations
+from atrous.prediction.outputs import compute_shares
+from atrous.prediction.render import write_mask, write_overlay
 from atrous.serve.refusals import NotAcceptableError
 from atrous.serve.service import Segmented
 

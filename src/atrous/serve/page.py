@@ -24,7 +24,7 @@ from atrous.classes import Classes
 from atrous.data.shapes import SHAPES, draw_scene
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.extras import import_extra
-from atrous.inference.render import write_mask
+from atrous.prediction.render import write_mask
 from atrous.serve.limits import Limits
 from atrous.serve.memory import Hold, Memory
 from atrous.serve.page_guard import PageGuard, PageMount

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from atrous.classes import Classes
+from atrous.devices import Precision
+from atrous.engines import Engine, Views, open_engine
 from atrous.errors import AtrousError, ConfigError, did_you_mean
-from atrous.inference import Engine, Views, compute_prediction, open_engine
-from atrous.inference.engine import Precision
 from atrous.models.weights import find_weights, load_card
+from atrous.prediction import compute_prediction
 from atrous.serve.batcher import Batcher
 from atrous.serve.limits import Limits
 from atrous.serve.memory import Hold, Memory

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from atrous.engines import Views
 from atrous.errors import AtrousError
 from atrous.evaluation import Convention, evaluate
 from atrous.evaluation.bootstrap import Difference, Estimate
 from atrous.evaluation.compare import compare
 from atrous.evaluation.comparison import METHOD, RunDifference
-from atrous.inference import Views
 from atrous.inference.cost import Cost
 from atrous.recipe import load_recipe
 from atrous.report.side_by_side import SideBySide, build_side_by_side

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from atrous.engines.engine import Engine
+from atrous.engines.export_records import SPEED_FILE
 from atrous.errors import AtrousError
 from atrous.files import write_atomically
-from atrous.inference.engine import Engine
-from atrous.inference.export_records import SPEED_FILE
 from atrous.run import RunFolder
 
 PICTURE_HW = (513, 513)

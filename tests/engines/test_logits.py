@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from atrous.inference.upsampled_mask import compute_mask, compute_upsampled_mask
+from atrous.engines.logits import compute_mask, compute_upsampled_mask
 
 
 @pytest.mark.parametrize("small", [(1, 1), (5, 9), (17, 3), (33, 33)])

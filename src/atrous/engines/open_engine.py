@@ -5,17 +5,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from atrous.errors import ConfigError, did_you_mean
-from atrous.inference.engine import Engine, Precision, TorchEngine, ViewEngine, resolve_device
-from atrous.inference.export_records import (
+from atrous.devices import Precision, resolve_device
+from atrous.engines.engine import Engine
+from atrous.engines.export_records import (
     ExportRecord,
     compute_weights_hash,
     find_files,
     load_records,
 )
-from atrous.inference.exported import ExportedEngine
-from atrous.inference.fastest import choose_fastest
-from atrous.inference.views import Views
+from atrous.engines.exported import ExportedEngine
+from atrous.engines.fastest import choose_fastest
+from atrous.engines.torch_engine import TorchEngine
+from atrous.engines.views import Views
+from atrous.errors import ConfigError, did_you_mean
 from atrous.models import Segmenter, load_model
 from atrous.models.weights import find_weights, load_card
 from atrous.run import RunFolder
@@ -36,7 +38,7 @@ def open_engine(
 ) -> Engine:
     """Make what runs a model.
 
-        from atrous.inference import open_engine
+        from atrous.engines import open_engine
 
         engine = open_engine("runs/camvid", "auto")
         mask = engine.predict_mask(image)
@@ -102,11 +104,11 @@ def open_export(
     """
     kind = _SUFFIXES[path.suffix]
     if kind == "onnx":
-        from atrous.inference.onnx_engine import OnnxEngine
+        from atrous.engines.onnx_engine import OnnxEngine
 
         return OnnxEngine(path, views=views)
     if kind == "openvino":
-        from atrous.inference.openvino_engine import OpenVinoEngine
+        from atrous.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(path, views=views, precision=precision)
     if not trusted:
@@ -115,12 +117,12 @@ def open_export(
             "is not opened by its path. Give the run folder that it was exported from, with "
             "--engine pt2."
         )
-    from atrous.inference.pt2_engine import Pt2Engine
+    from atrous.engines.pt2_engine import Pt2Engine
 
     return Pt2Engine(path, views=views)
 
 
-def _open_torch(path: Path, *, views: Views, device: str, precision: Precision) -> ViewEngine:
+def _open_torch(path: Path, *, views: Views, device: str, precision: Precision) -> Engine:
     model = load_model(path, device=resolve_device(device))
     return TorchEngine(model, views=views, precision=precision)
 

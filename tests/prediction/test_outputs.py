@@ -16,9 +16,9 @@ from pycocotools.mask import decode
 
 from atrous.classes import VOID, build_classes
 from atrous.errors import ConfigError
-from atrous.inference.annotations import build_coco_annotations, build_geojson
-from atrous.inference.outputs import FILES, Segmented, check_kinds, compute_shares
-from atrous.inference.prediction import Prediction
+from atrous.prediction.annotations import build_coco_annotations, build_geojson
+from atrous.prediction.outputs import FILES, Segmented, check_kinds, compute_shares
+from atrous.prediction.prediction import Prediction
 
 CLASSES = build_classes(["a", "b", "c"])
 
@@ -117,7 +117,7 @@ def test_probabilities_and_confidence_are_plain_files():
 
 
 def test_overlays_of_large_pictures_are_drawn_smaller(monkeypatch):
-    monkeypatch.setattr("atrous.inference.render.OVERLAY_SIDE_PX", 100)
+    monkeypatch.setattr("atrous.prediction.render.OVERLAY_SIDE_PX", 100)
     image = torch.zeros(3, 50, 400, dtype=torch.uint8)
     done = Segmented("x", image, Prediction(torch.zeros(50, 400, dtype=torch.uint8)))
     with Image.open(render("overlay", done)) as overlay:

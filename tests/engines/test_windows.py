@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from atrous.inference import TorchEngine, Views
-from atrous.inference.views import DEFAULT_WINDOW_PX, LARGEST_WHOLE_PX, iterate_view_blocks
-from atrous.inference.windows import (
+from atrous.engines import TorchEngine, Views
+from atrous.engines.views import DEFAULT_WINDOW_PX, LARGEST_WHOLE_PX, iterate_view_blocks
+from atrous.engines.windows import (
     assemble_blocks,
     blend_windows,
     compute_window_starts,
@@ -101,7 +101,7 @@ def test_a_model_of_fixed_size_answers_strip_by_strip_as_at_once(monkeypatch):
             iterate_view_blocks(forward, image, views, (64, 48), fill), (211, 97)
         )
         with monkeypatch.context() as patch:
-            patch.setattr("atrous.inference.views._STRIP_VALUES", 3 * 97 * 10)
+            patch.setattr("atrous.engines.views._STRIP_VALUES", 3 * 97 * 10)
             blocks = list(iterate_view_blocks(forward, image, views, (64, 48), fill))
         assert len(blocks) == 22
         assert torch.allclose(assemble_blocks(blocks, (211, 97)), at_once, atol=1e-5)
@@ -118,7 +118,8 @@ MEMORY_PROBE = """
 import re, torch
 from torch import nn
 from atrous.classes import build_classes
-from atrous.inference import TorchEngine, compute_prediction
+from atrous.engines import TorchEngine
+from atrous.prediction import compute_prediction
 from atrous.models import ModelCard, Segmenter
 
 def read_peak_mb():

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from atrous.inference.pipeline import WriteBehind, read_ahead
+from atrous.prediction.pipeline import WriteBehind, read_ahead
 
 
 @pytest.fixture(autouse=True)

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from atrous.extras import import_extra
-from atrous.inference.engine import Precision, resolve_precision
-from atrous.inference.exported import (
+from atrous.devices import Precision, resolve_precision
+from atrous.engines.exported import (
     METADATA_KEY,
     Array,
     ExportedEngine,
     parse_export_card,
     unreadable_export,
 )
-from atrous.inference.views import Views
+from atrous.engines.views import Views
+from atrous.extras import import_extra
 
 _HINTS = {"32": "f32", "bf16": "bf16", "int8": "f32"}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from atrous.errors import ConfigError, DataError
-from atrous.inference import predict
-from atrous.inference.video import Frame, VideoReader, open_video
+from atrous.prediction import predict
+from atrous.prediction.video import Frame, VideoReader, open_video
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'atrous[video]'")
 

@@ -1,7 +1,9 @@
-"""From logits to the likeliest class of each pixel, without writing all planes at full size."""
+"""From logits to classes and confidence, without writing all planes at full size."""
 
 import torch
 from torch import Tensor
+
+from atrous.errors import WeightsError
 
 _STRIP_ROWS = 8
 """Rows made at once: 21 planes of 8 rows of 513 float32 are 345 kB, which a core's cache holds."""
@@ -56,3 +58,27 @@ def _find_neighbours(from_px: int, to_px: int) -> tuple[Tensor, Tensor, Tensor]:
     places = places.clamp(0, from_px - 1)
     first = places.long()
     return first, (first + 1).clamp(max=from_px - 1), places - first
+
+
+def check_finite(logits: Tensor) -> None:
+    """Refuse logits, or the largest of each pixel, that are not finite.
+
+    Raises:
+        WeightsError: They are not.
+    """
+    if not bool(logits.isfinite().all()):
+        raise WeightsError(
+            "The model's logits are not finite, so there is no likeliest class. Its weights "
+            "are damaged or its training diverged; use other weights, or --precision 32."
+        )
+
+
+def compute_confidence(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the probability of the likeliest class of each pixel.
+
+    Shapes:
+        logits: float (classes, H, W)
+        returns: float32 (H, W)
+    """
+    scaled = logits.float() / temperature
+    return (scaled.amax(dim=0) - scaled.logsumexp(dim=0)).exp()

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from atrous.classes import build_classes
+from atrous.devices import resolve_device, resolve_precision
+from atrous.engines import TorchEngine, Views
+from atrous.engines.windows import compute_window_starts
 from atrous.errors import ConfigError
-from atrous.inference import TorchEngine, Views, resolve_device, resolve_precision
-from atrous.inference.windows import compute_window_starts
 from atrous.models import ModelCard, build_model
 
 

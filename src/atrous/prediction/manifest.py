@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from atrous.inference.engine import Engine
+from atrous.engines.engine import Engine
 from atrous.run import load_log
 
 FILENAME = "predictions.jsonl"

@@ -8,18 +8,18 @@ from typing import BinaryIO
 
 from atrous.data import read_image
 from atrous.data.sample import MAX_PIXELS
+from atrous.devices import Precision
+from atrous.engines.open_engine import open_engine
+from atrous.engines.views import Views
 from atrous.errors import ConfigError
-from atrous.inference.engine import Precision
-from atrous.inference.job import PredictionJob, Progress
-from atrous.inference.job_options import JobOptions, check_names
-from atrous.inference.manifest import Manifest, compute_digest
-from atrous.inference.open_engine import open_engine
-from atrous.inference.outputs import FILES, Segmented, write_shares
-from atrous.inference.prediction import compute_prediction
-from atrous.inference.sources import Clip, Picture, Source, find_sources
-from atrous.inference.video import import_av
-from atrous.inference.views import Views
 from atrous.models import Segmenter
+from atrous.prediction.job import PredictionJob, Progress
+from atrous.prediction.job_options import JobOptions, check_names
+from atrous.prediction.manifest import Manifest, compute_digest
+from atrous.prediction.outputs import FILES, Segmented, write_shares
+from atrous.prediction.prediction import compute_prediction
+from atrous.prediction.sources import Clip, Picture, Source, find_sources
+from atrous.prediction.video import import_av
 
 
 @dataclass(frozen=True)

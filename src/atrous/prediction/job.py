@@ -12,16 +12,16 @@ from torch import Tensor
 
 from atrous.data import read_image
 from atrous.data.sample import read_image_size
+from atrous.engines.engine import Engine
 from atrous.errors import AtrousError, DataError
-from atrous.inference.clips import ClipRecorder
-from atrous.inference.engine import Engine
-from atrous.inference.job_options import JobOptions
-from atrous.inference.manifest import Manifest, Record
-from atrous.inference.outputs import Segmented, compute_shares, save_files
-from atrous.inference.pipeline import WriteBehind, read_ahead
-from atrous.inference.prediction import Prediction, compute_prediction
-from atrous.inference.sources import Clip, Picture, Source
-from atrous.inference.video import Frame, VideoReader
+from atrous.prediction.clips import ClipRecorder
+from atrous.prediction.job_options import JobOptions
+from atrous.prediction.manifest import Manifest, Record
+from atrous.prediction.outputs import Segmented, compute_shares, save_files
+from atrous.prediction.pipeline import WriteBehind, read_ahead
+from atrous.prediction.prediction import Prediction, compute_prediction
+from atrous.prediction.sources import Clip, Picture, Source
+from atrous.prediction.video import Frame, VideoReader
 
 Progress = Callable[[int, int | None], object]
 """Called with the number of pictures and frames done and of all, None where nobody knows."""

@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from atrous.data.sample import MAX_PIXELS
 from atrous.errors import ConfigError
-from atrous.inference.outputs import check_kinds, name_files
-from atrous.inference.sources import Picture, Source
+from atrous.prediction.outputs import check_kinds, name_files
+from atrous.prediction.sources import Picture, Source
 
 VIDEO_ENDINGS = {
     "mask": "_mask.mkv",

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from atrous.classes import VOID
+from atrous.engines.engine import Engine
+from atrous.engines.logits import check_finite, compute_confidence
 from atrous.errors import DataError
-from atrous.inference.engine import Engine, check_finite, compute_confidence
 
 MAX_PROBS_BYTES = 4 * 2**30
 """Probabilities of a picture that would need more are refused."""

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from atrous.extras import import_extra
-from atrous.inference.exported import (
+from atrous.engines.exported import (
     INPUT_NAME,
     METADATA_KEY,
     Array,
@@ -15,7 +14,8 @@ from atrous.inference.exported import (
     parse_export_card,
     unreadable_export,
 )
-from atrous.inference.views import Views
+from atrous.engines.views import Views
+from atrous.extras import import_extra
 
 FLOAT = 1
 """`onnx.TensorProto.FLOAT`."""

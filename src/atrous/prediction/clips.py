@@ -9,11 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from atrous.classes import Classes
-from atrous.inference.job_options import VIDEO_ENDINGS, JobOptions, name_frame
-from atrous.inference.outputs import Segmented, compute_shares, save_files, write_shares
-from atrous.inference.prediction import Prediction
-from atrous.inference.render import render_overlay
-from atrous.inference.video import Frame, Pixels, VideoWriter, open_video
+from atrous.prediction.job_options import VIDEO_ENDINGS, JobOptions, name_frame
+from atrous.prediction.outputs import Segmented, compute_shares, save_files, write_shares
+from atrous.prediction.prediction import Prediction
+from atrous.prediction.render import render_overlay
+from atrous.prediction.video import Frame, Pixels, VideoWriter, open_video
 
 
 class ClipRecorder:

@@ -17,18 +17,12 @@ from PIL import Image
 
 from atrous.classes import VOID, build_classes
 from atrous.data import open_dataset
+from atrous.engines import TorchEngine, Views
+from atrous.engines.logits import compute_confidence
 from atrous.errors import AtrousError, ConfigError, DataError, WeightsError
-from atrous.inference import (
-    TorchEngine,
-    Views,
-    compute_prediction,
-    outputs,
-    predict,
-    predict_stream,
-)
-from atrous.inference.engine import compute_confidence
-from atrous.inference.render import render_overlay, write_mask
 from atrous.models import ModelCard, build_model, save_weights
+from atrous.prediction import compute_prediction, outputs, predict, predict_stream
+from atrous.prediction.render import render_overlay, write_mask
 
 
 def save_stripes(path: Path, width=48, height=40, **options):
@@ -214,7 +208,7 @@ def test_logits_that_are_not_finite_end_it(color_model, tmp_path):
 
 
 def test_probabilities_that_would_fill_the_memory_are_refused(color_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("atrous.inference.prediction.MAX_PROBS_BYTES", 1000)
+    monkeypatch.setattr("atrous.prediction.prediction.MAX_PROBS_BYTES", 1000)
     picture = save_stripes(tmp_path / "a.png")
     report = predict(color_model, picture, tmp_path / "out", save=["mask", "probs"])
     assert "Leave probs out of --save" in report.failed[0][1]
@@ -236,7 +230,7 @@ def test_a_picture_that_claims_to_be_huge_is_skipped_unread(color_model, tmp_pat
 
 
 def test_large_pictures_are_handled_one_at_a_time(color_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("atrous.inference.job.ONE_AT_A_TIME_PIXELS", 1000)
+    monkeypatch.setattr("atrous.prediction.job.ONE_AT_A_TIME_PIXELS", 1000)
     pictures = [save_stripes(tmp_path / f"{stem}.png") for stem in "abcd"]
     (tmp_path / "b.png").write_bytes(pictures[0].read_bytes()[:90])
     report = predict(color_model, pictures, tmp_path / "out", save=["mask"])

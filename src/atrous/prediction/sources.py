@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
 from atrous.errors import ConfigError
-from atrous.inference.archives import is_archive, list_archive
-from atrous.inference.video import VIDEO_SUFFIXES
+from atrous.prediction.archives import is_archive, list_archive
+from atrous.prediction.video import VIDEO_SUFFIXES
 
 STDIN = "-"
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atrous.data import resize_image
+from atrous.engines.windows import Block, Forward, assemble_blocks, blend_windows
 from atrous.errors import ConfigError
-from atrous.inference.windows import Block, Forward, assemble_blocks, blend_windows
 
 SMALLEST_PX = 32
 """Pictures are padded to at least this: the coarsest stride, one feature cell."""

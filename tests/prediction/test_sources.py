@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from atrous.errors import ConfigError, DataError
-from atrous.inference.sources import clean_name, find_sources
+from atrous.prediction.sources import clean_name, find_sources
 
 
 def encode(color="red", size=(40, 32)):
@@ -108,7 +108,7 @@ def test_a_damaged_member_is_found_when_it_is_read(tmp_path):
 
 def test_a_member_of_many_gigabytes_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = pack_zip(tmp_path / "p.zip", ["a.png"])
-    monkeypatch.setattr("atrous.inference.archives.MAX_MEMBER_BYTES", 10)
+    monkeypatch.setattr("atrous.prediction.archives.MAX_MEMBER_BYTES", 10)
     with pytest.raises(DataError, match="unpacks to"):
         find_sources([path])[0].fetch()
 

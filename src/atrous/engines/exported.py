@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atrous.data import normalize
+from atrous.engines.engine import Engine
+from atrous.engines.views import Views
 from atrous.errors import ConfigError, WeightsError
-from atrous.inference.engine import ViewEngine
-from atrous.inference.views import Views
 from atrous.models import ModelCard
 
 METADATA_KEY = "atrous"
@@ -70,7 +70,7 @@ class ExportCard:
         )
 
 
-class ExportedEngine(ViewEngine):
+class ExportedEngine(Engine):
     """An engine that runs an exported file on the CPU; a subclass knows its runtime.
 
     Args:

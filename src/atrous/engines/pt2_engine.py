@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from atrous.inference.exported import (
+from atrous.engines.exported import (
     METADATA_KEY,
     Array,
     ExportedEngine,
     parse_export_card,
     unreadable_export,
 )
-from atrous.inference.views import Views
+from atrous.engines.views import Views
 
 
 class Pt2Engine(ExportedEngine):

@@ -17,9 +17,9 @@ from atrous.classes import VOID, Classes
 from atrous.errors import ConfigError, did_you_mean
 from atrous.extras import import_extra
 from atrous.files import write_atomically
-from atrous.inference.annotations import build_coco_annotations, build_geojson
-from atrous.inference.prediction import Prediction
-from atrous.inference.render import write_mask, write_overlay
+from atrous.prediction.annotations import build_coco_annotations, build_geojson
+from atrous.prediction.prediction import Prediction
+from atrous.prediction.render import write_mask, write_overlay
 
 
 class Segmented(NamedTuple):
