@@ -85,7 +85,7 @@ def serve(engine):
     started = []
 
     def start(limits=None, *, token=None, load=True, names=("colors",), wrap=lambda app: app):
-        sources = [Source(name, engine.classes, lambda: engine) for name in names]
+        sources = [Source(name, lambda: engine) for name in names]
         service = Service(sources, limits or Limits())
         if load:
             service.load()

@@ -1,5 +1,6 @@
 """What each path answers, to good requests and to bad ones."""
 
+import base64
 import re
 import socket
 import tempfile
@@ -15,6 +16,7 @@ from colored import COLORS, decode, draw, encode
 from PIL import Image
 
 from atrous.serve import Limits
+from atrous.serve.page import add_page
 
 PIXELS, MASK = draw()
 PNG = encode(PIXELS)
@@ -261,26 +263,23 @@ def test_a_failing_model_is_no_traceback_and_does_not_end_the_server(serve, engi
     assert running.client.post("/v1/segment", content=PNG).status_code == 200
 
 
-def test_pages_ask_the_service_and_get_confidence_too(serve, engine):
-    service = serve().service
-    answer = service.segment("colors", PNG)
-    assert np.array_equal(answer.mask, MASK)
+def test_json_has_the_confidence_if_asked_for(serve, engine):
+    running = serve()
+    assert "confidence" not in running.client.post(f"{SEGMENT}?format=json", content=PNG).json()
+    answer = running.client.post(f"{SEGMENT}?format=json&confidence=1", content=PNG).json()
+    confidence = np.array(Image.open(BytesIO(base64.b64decode(answer["confidence"]))))
     logits = engine.compute_logits(torch.from_numpy(PIXELS).permute(2, 0, 1))
-    assert answer.confidence.dtype == np.float32
-    assert np.abs(answer.confidence - logits.softmax(0).amax(0).numpy()).max() < 1 / 255
-    with pytest.raises(Exception, match="20000 × 1"):
-        service.segment("colors", encode(np.zeros((1, 20_000, 3), np.uint8)))
-    assert service.memory.held_bytes == 0
+    expected = logits.softmax(0).amax(0).numpy()
+    assert np.abs(confidence / 255 - expected).max() < 1 / 255
+    assert running.service.memory.held_bytes == 0
 
 
-def test_the_page_takes_its_own_paths_alone(serve, engine):
-    pytest.importorskip("gradio", reason="the page needs gradio")
-    from atrous.serve.page import build_page, mount_page
+def test_the_page_is_behind_the_token_and_takes_its_own_paths_alone(serve, engine):
+    def add(app):
+        add_page(app, Limits())
+        return app
 
-    def add_page(app):
-        return mount_page(app, build_page({"colors": engine.classes}, lambda *request: None))
-
-    client = serve(token="secret", wrap=add_page).client
+    client = serve(token="secret", wrap=add).client
     assert client.get("/").status_code == 401
     client.headers["Authorization"] = "Bearer secret"
     assert "text/html" in client.get("/").headers["content-type"]

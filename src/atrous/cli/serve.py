@@ -52,9 +52,9 @@ def run_serve(
     transfer: Annotated[
         float, typer.Option(help="Seconds for a request to arrive, or for a stalled answer.")
     ] = 30,
-    page: Annotated[bool, typer.Option(help="A page for browsers at /; it needs gradio.")] = True,
-    example: Annotated[
-        list[Path] | None, typer.Option(help="A picture to try on the page; once for each.")
+    page: Annotated[bool, typer.Option(help="A page for browsers at /.")] = True,
+    examples: Annotated[
+        Path | None, typer.Option(help="Folder of images to offer on the page.")
     ] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line per request.")] = False,
 ) -> None:
@@ -92,10 +92,9 @@ def run_serve(
     )
     app = build_app(service, token)
     if page:
-        from atrous.serve.page import build_page, mount_page
+        from atrous.serve.page import add_page
 
-        blocks = build_page(service.classes, service.segment, examples=example or (), limits=limits)
-        mount_page(app, blocks, limits)
+        add_page(app, limits, examples)
     listener = open_socket(host, port)
     address, taken_port = listener.getsockname()[:2]
     url = f"http://{f'[{address}]' if ':' in address else address}:{taken_port}"

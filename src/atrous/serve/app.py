@@ -33,7 +33,7 @@ from atrous.serve.service import Service, explain_deadline
 
 logger = logging.getLogger("atrous.serve")
 
-_PARAMETERS = ("model", "format", "opacity")
+_PARAMETERS = ("model", "format", "opacity", "confidence")
 _GONE = 499
 """Counted for a sender that left; nobody sees it."""
 
@@ -112,7 +112,9 @@ def _add_state(app: FastAPI, service: Service, metrics: Metrics, guarded: tuple[
                     "classes": describe_classes(engine.classes),
                 }
             )
-        return {"models": models}
+        limits = service.limits
+        bounds = {"max_body_bytes": limits.max_body_bytes, "max_pixels": limits.max_pixels}
+        return {"models": models, "limits": bounds}
 
 
 def _not_ready() -> dict[int | str, dict[str, Any]]:
@@ -125,10 +127,12 @@ def _add_segment(
     codecs = ThreadPoolExecutor(_NUM_CODECS, thread_name_prefix="codec")
     limits = service.limits
 
-    async def answer(name: str, kind: Kind, content: bytes, hold: Hold, opacity: float) -> Response:
+    async def answer(
+        name: str, kind: Kind, content: bytes, hold: Hold, opacity: float, confidence: bool
+    ) -> Response:
         loop = asyncio.get_running_loop()
         image = await loop.run_in_executor(codecs, decode_picture, content, limits, hold)
-        segmented = await asyncio.wrap_future(service.submit(name, image))
+        segmented = await asyncio.wrap_future(service.submit(name, image, confidence=confidence))
         engine = service.engines[name]
         body = await loop.run_in_executor(
             codecs, build_answer, kind, image, segmented, name, engine, opacity
@@ -157,6 +161,9 @@ def _add_segment(
         opacity: Annotated[
             float, Query(ge=0, le=1, description="Share of the class colour in an overlay.")
         ] = 0.5,
+        confidence: Annotated[
+            bool, Query(description="Add the confidence of each pixel to JSON.")
+        ] = False,
     ) -> Response:
         """Segment a picture.
 
@@ -174,7 +181,8 @@ def _add_segment(
         with Hold(service.memory) as hold:
             try:
                 content = await read_picture(request, limits, hold)
-                work = answer(name, kind, content, hold, opacity)
+                confidence = confidence and kind == "json"
+                work = answer(name, kind, content, hold, opacity, confidence)
                 return await _wait(work, request, service)
             except ClientDisconnect:
                 metrics.cancelled.inc()

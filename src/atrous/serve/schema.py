@@ -33,10 +33,18 @@ class ModelAnswer(BaseModel):
     classes: list[ClassAnswer]
 
 
+class LimitsAnswer(BaseModel):
+    """The largest image."""
+
+    max_body_bytes: int = Field(description="Size of its file.")
+    max_pixels: int
+
+
 class ModelsAnswer(BaseModel):
-    """All models that are served."""
+    """All models that are served, and the largest image that they take."""
 
     models: list[ModelAnswer]
+    limits: LimitsAnswer
 
 
 class ShareAnswer(ClassAnswer):
@@ -71,6 +79,11 @@ class SegmentedAnswer(BaseModel):
     height: int
     classes: list[ShareAnswer]
     annotations: list[Annotation]
+    confidence: str | None = Field(
+        default=None,
+        description="With confidence=true, and of an engine that gives it: a PNG in base64, the "
+        "probability of each pixel's class as 0 to 255.",
+    )
 
 
 class StateAnswer(BaseModel):

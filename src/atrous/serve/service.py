@@ -1,7 +1,7 @@
 """Named models, and the one way from a picture to its mask; knows nothing of HTTP."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,16 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from atrous.classes import Classes
 from atrous.devices import Precision
 from atrous.engines import Engine, Views, open_engine
-from atrous.errors import AtrousError, ConfigError, did_you_mean
-from atrous.models.weights import find_weights, load_card
+from atrous.errors import ConfigError, did_you_mean
 from atrous.prediction import compute_prediction
 from atrous.serve.batcher import Batcher
 from atrous.serve.limits import Limits
-from atrous.serve.memory import Hold, Memory
-from atrous.serve.picture import decode_picture
+from atrous.serve.memory import Memory
 from atrous.serve.refusals import DeadlineError, NotReadyError, UnknownModelError
 
 _WARM_UP_HW = (64, 64)
@@ -34,12 +31,12 @@ class Segmented(NamedTuple):
 
     Attributes:
         mask: uint8 (H, W), class indices.
-        confidence: float32 (H, W), the probability of the likeliest class; None unless asked for,
-            or where the engine gives masks only.
+        confidence: uint8 (H, W), the probability of the likeliest class, 255 for 1; None unless
+            asked for, or where the engine gives masks only.
     """
 
     mask: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.float32] | None = None
+    confidence: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,10 @@ class Source:
 
     Attributes:
         name: What requests call it.
-        classes: Known before it is loaded.
         open: Loads it.
     """
 
     name: str
-    classes: Classes
     open: Callable[[], Engine]
 
 
@@ -88,11 +83,6 @@ class Service:
         self._batcher: Batcher[_Kind, Tensor, Segmented] = Batcher(
             self._run, limit=self._limit, max_waiting=limits.max_waiting
         )
-
-    @property
-    def classes(self) -> Mapping[str, Classes]:
-        """Names and colours of the classes of each model."""
-        return {name: source.classes for name, source in self.sources.items()}
 
     @property
     def num_waiting(self) -> int:
@@ -163,28 +153,6 @@ class Service:
         size_hw = (image.shape[-2], image.shape[-1])
         return self._batcher.submit(_Kind(name, size_hw, confidence), image)
 
-    def segment(self, name: str, content: bytes) -> Segmented:
-        """Segment one picture file, with its confidence, and wait for it.
-
-        Args:
-            name: One of the models.
-            content: The file.
-
-        Raises:
-            RefusedError: It cannot be used, too much is waiting, or it took too long.
-            AtrousError: The model could not do it.
-        """
-        with self.active(), Hold(self.memory) as hold:
-            self.check_room()
-            hold.set(len(content))
-            image = decode_picture(content, self.limits, hold)
-            future = self.submit(self.find(name), image, confidence=True)
-            try:
-                return future.result(self.limits.deadline_s)
-            except TimeoutError:
-                future.cancel()
-                raise explain_deadline(self.limits) from None
-
     @contextmanager
     def active(self) -> Iterator[None]:
         """Count a request for as long as the block runs: stopping waits for it."""
@@ -221,8 +189,7 @@ class Service:
         for image in images:
             prediction = compute_prediction(engine, image, confidence=True)
             assert prediction.confidence is not None
-            confidence = prediction.confidence.float().div_(255).numpy()
-            answers.append(Segmented(prediction.mask.numpy(), confidence))
+            answers.append(Segmented(prediction.mask.numpy(), prediction.confidence.numpy()))
         return answers
 
 
@@ -249,7 +216,6 @@ def build_service(
 
     Raises:
         ConfigError: Two models have one name, or there is not a name for each.
-        WeightsError: There is no such model, or it does not know its classes.
     """
     paths = [Path(run) for run in runs]
     if not paths:
@@ -267,8 +233,12 @@ def build_service(
         )
     sources = []
     for name, path in zip(called, paths, strict=True):
+        if not name or not name.isprintable():
+            raise ConfigError(
+                f"A model cannot be called {name!r}. Give it another name with --name."
+            )
         opener = partial(open_engine, path, engine, views=views, device=device, precision=precision)
-        sources.append(_build_source(name, path, opener))
+        sources.append(Source(name, opener))
     return Service(sources, limits)
 
 
@@ -282,16 +252,3 @@ def explain_deadline(limits: Limits) -> DeadlineError:
 
 def _name(path: Path) -> str:
     return path.stem if path.is_file() else path.resolve().name
-
-
-def _build_source(name: str, path: Path, opener: Callable[[], Engine]) -> Source:
-    if not name or not name.isprintable():
-        raise ConfigError(f"A model cannot be called {name!r}. Give it another name with --name.")
-    try:
-        card = load_card(find_weights(path))
-    except AtrousError:
-        card = None
-    if card is not None:
-        return Source(name, card.classes, opener)
-    engine = opener()  # an exported file, or an error
-    return Source(name, engine.classes, lambda: engine)

@@ -1,31 +1,54 @@
-// What is seen of an answer: the overlay, the legend, the class under the pointer. Goes on from page.js.
+// What is seen of an answer: the overlay, the legend, the class under the pointer.
 
-function showPicture(picture) {
-  shown = { picture };
-  [canvas.width, canvas.height] = [picture.width, picture.height];
-  canvas.style.setProperty("--ratio", picture.width / picture.height);
-  canvas.setAttribute("aria-label", file.name);
+export const root = document.querySelector(".atrous");
+export const find = (selector) => root.querySelector(selector);
+export const canvas = find("canvas");
+export const classBoxes = () => [...root.querySelectorAll(".classes input")];
+export let shown = null; // the image on the canvas and, once it is there, its mask
+
+const slider = find(".opacity input"), spot = find(".spot"), tip = find(".tip");
+
+/** Show an image without a mask. */
+export function showImage(image, name) {
+  shown = { image };
+  [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.style.setProperty("--ratio", image.width / image.height);
+  canvas.setAttribute("aria-label", name);
   canvas.hidden = false;
   find(".empty").hidden = find(".side").hidden = spot.hidden = true;
   paint();
-  canvas.scrollIntoView({ block: "nearest" });
 }
 
-async function showAnswer(answer) {
-  const { names, colors } = models[picker.value];
-  const [mask, percent] = await Promise.all([inflate(answer.mask), inflate(answer.percent)]);
-  const counts = new Array(256).fill(0);
-  for (const index of mask) counts[index]++;
-  Object.assign(shown, { mask, percent, names, colors, width: answer.width, height: answer.height });
-  shown.maskPng = new Blob([decode(answer.mask_png)], { type: "image/png" });
-  shown.hidden = new Set();
+/** Show the mask of the image on the canvas; return the number of classes in it. */
+export function showMask({ width, height, classes, annotations }, confidence) {
+  const mask = new Uint8Array(width * height).fill(255);
+  for (const { category_id, segmentation } of annotations) fillRuns(mask, width, height, segmentation.counts, category_id);
+  const colors = classes.map(({ color }) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16)));
+  Object.assign(shown, { mask, confidence, classes, colors, width, height });
   shrinkMask();
-  listClasses(counts);
-  tintClasses();
+  listClasses();
+  showClasses();
   find(".side").hidden = false;
-  find(".known").hidden = true;
-  const found = names.filter((_, index) => counts[index]).length;
-  say(`${file.name}: ${found} ${found === 1 ? "class" : "classes"}, ${answer.width} × ${answer.height} pixels, ${answer.seconds.toFixed(2)} s.`);
+  return annotations.length;
+}
+
+/** Write a class where COCO's compressed run lengths have it: column by column, outside first. */
+function fillRuns(mask, width, height, counts, index) {
+  const runs = [];
+  for (let at = 0, place = 0; at < counts.length;) {
+    let run = 0, shift = 0, letter;
+    do {
+      letter = counts.charCodeAt(at++) - 48;
+      run |= (letter & 31) << shift;
+      shift += 5;
+    } while (letter & 32);
+    if (letter & 16) run |= -1 << shift;
+    if (runs.length > 2) run += runs.at(-2); // from the third on, the difference to the one before last
+    runs.push(run);
+    const end = place + run;
+    if (runs.length % 2) place = end;
+    else for (; place < end; place++) mask[(place % height) * width + Math.floor(place / height)] = index;
+  }
 }
 
 /** Put the classes at the canvas's size into `small`, and into `border` where they meet. */
@@ -47,30 +70,29 @@ function shrinkMask() {
   Object.assign(shown, { small, border });
 }
 
-function listClasses(counts) {
-  const { names, colors, mask } = shown;
-  const here = names.map((_, index) => index).filter((index) => counts[index]);
-  here.sort((one, other) => counts[other] - counts[one]);
-  find(".classes").replaceChildren(...here.map((index) => {
-    const share = 100 * counts[index] / mask.length;
-    const row = document.createElement("li");
+function listClasses() {
+  const here = shown.classes.filter(({ share, index }) => share > 0 || shown.mask.includes(index));
+  here.sort((one, other) => other.share - one.share);
+  find(".classes").replaceChildren(...here.map(({ index, name, share }) => {
+    const row = document.createElement("li"), color = shown.colors[index];
     row.append(find(".row").content.cloneNode(true));
-    row.style.setProperty("--share", `${share}%`);
-    row.querySelector(".swatch").style.background = isBlack(colors[index]) ? "none" : `rgb(${colors[index]})`;
-    row.querySelector(".name").textContent = names[index];
-    row.querySelector(".share").textContent = share < 0.1 ? "< 0.1 %" : `${share.toFixed(1)} %`;
+    row.style.setProperty("--share", `${100 * share}%`);
+    row.querySelector(".swatch").style.background = isBlack(color) ? "none" : `rgb(${color})`;
+    row.querySelector(".name").textContent = name;
+    row.querySelector(".share").textContent = share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
     row.querySelector("input").value = index;
     return row;
   }));
-  const absent = names.filter((_, index) => !counts[index]);
+  const absent = shown.classes.filter((one) => !here.includes(one)).map(({ name }) => name);
   find(".absent").textContent = absent.length ? `Not found: ${absent.join(", ")}.` : "";
 }
 
 const isBlack = (color) => color.every((channel) => channel === 0);
 
 /** Draw the classes that are switched on as a layer of their own, with lines where they end. */
-function tintClasses() {
-  const { small, border, colors, hidden } = shown;
+export function showClasses() {
+  const { small, border, colors } = shown;
+  const hidden = new Set(classBoxes().filter((box) => !box.checked).map((box) => Number(box.value)));
   const pack = ([red, green, blue]) => (255 << 24 | blue << 16 | green << 8 | red) >>> 0;
   const tints = new Uint32Array(256), lines = new Uint32Array(256); // a black class stays clear
   colors.forEach((color, index) => {
@@ -86,10 +108,10 @@ function tintClasses() {
   paint();
 }
 
-function paint() {
+export function paint() {
   const context = canvas.getContext("2d");
   context.globalAlpha = 1;
-  context.drawImage(shown.picture, 0, 0);
+  context.drawImage(shown.image, 0, 0);
   if (!shown.layer) return;
   context.globalAlpha = slider.value / 100;
   context.drawImage(shown.layer, 0, 0);
@@ -104,10 +126,9 @@ function point(x, y, speak = false) {
   const column = Math.min(shown.width - 1, Math.floor(x * shown.width));
   const row = Math.min(shown.height - 1, Math.floor(y * shown.height));
   const at = row * shown.width + column;
-  const sure = shown.percent[at] === 100 ? "over 99" : shown.percent[at]; // rounded, never certain
-  const name = shown.names[shown.mask[at]] ?? "void";
+  const name = shown.classes[shown.mask[at]]?.name ?? "ignored";
   spot.hidden = false;
-  tip.textContent = shown.percent.length ? `${name}, ${sure} % sure` : name;
+  tip.textContent = shown.confidence ? `${name}, ${describe(shown.confidence[at] / 255)}` : name;
   const left = canvas.offsetLeft + x * canvas.offsetWidth, top = canvas.offsetTop + y * canvas.offsetHeight;
   const half = tip.offsetWidth / 2, right = find(".stage").offsetWidth;
   spot.style.translate = `${left}px ${top}px`;
@@ -116,6 +137,7 @@ function point(x, y, speak = false) {
   if (speak) find(".spoken").textContent = tip.textContent;
 }
 
+const describe = (confidence) => `confidence ${confidence > 0.99 ? "over 99" : Math.round(100 * confidence)} %`;
 const hideSpot = () => { spot.hidden = true; };
 const pointAt = (event) => point(event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientHeight);
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
