@@ -1,4 +1,4 @@
-"""Views of one picture: what they must not change, and sizes."""
+"""Views of one image: what they must not change, and sizes."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -45,7 +45,7 @@ def test_one_view_gives_the_networks_own_logits(network):
     "views", [Views(), Views((0.5, 1.25), flip=True), Views(window_px=40, overlap=0.2)]
 )
 @pytest.mark.parametrize("size_hw", [None, (64, 96)])
-def test_logits_have_the_pictures_own_size(network, size, views, size_hw, monkeypatch):
+def test_logits_have_the_images_own_size(network, size, views, size_hw, monkeypatch):
     monkeypatch.setattr(network, "card", replace(network.card, size_hw=size_hw))
     logits = TorchEngine(network, views=views).compute_logits(random_image(*size))
     assert logits.shape == (5, *size)
@@ -64,7 +64,7 @@ def test_a_fixed_size_is_what_the_network_sees(network, monkeypatch):
     assert seen == [(1, 3, 64, 96), (1, 3, 128, 192)]
 
 
-def test_a_window_as_large_as_the_picture_is_the_whole_picture(network):
+def test_a_window_as_large_as_the_image_is_the_whole_image(network):
     image = random_image(64, 64)
     whole = TorchEngine(network).compute_logits(image)
     windowed = TorchEngine(network, views=Views(window_px=64)).compute_logits(image)
@@ -175,7 +175,7 @@ def test_impossible_views_are_refused(options):
         Views(**options)
 
 
-def test_pictures_run_together_are_answered_as_alone(network, monkeypatch):
+def test_images_run_together_are_answered_as_alone(network, monkeypatch):
     engine = TorchEngine(network)
     images = [random_image(64, 48) // (1 + number) for number in range(3)]
     batches = []
@@ -194,7 +194,7 @@ def test_pictures_run_together_are_answered_as_alone(network, monkeypatch):
     assert engine.count_together(1000, 1000) == 1
 
 
-def test_a_picture_as_it_is_read_reaches_the_network_as_channels_last(network):
+def test_a_image_as_it_is_read_reaches_the_network_as_channels_last(network):
     image = random_image(40, 50).permute(1, 2, 0).contiguous().permute(2, 0, 1)
     pixels = TorchEngine(network)._normalize([image])
     assert pixels.stride() == (40 * 50 * 3, 1, 50 * 3, 3)

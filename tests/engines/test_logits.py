@@ -21,6 +21,6 @@ def test_it_is_the_mask_of_the_resized_logits(small, size):
     assert torch.equal(mask[clear], compute_mask(resized)[clear])
 
 
-def test_logits_of_the_pictures_size_are_only_compared():
+def test_logits_of_the_images_size_are_only_compared():
     logits = torch.randn(4, 20, 30)
     assert torch.equal(compute_upsampled_mask(logits, (20, 30)), logits.argmax(0).byte())

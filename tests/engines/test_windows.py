@@ -1,4 +1,4 @@
-"""Windows over a picture: they blend without seams, and a large picture needs little memory."""
+"""Windows over an image: they blend without seams, and a large image needs little memory."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from atrous.engines import TorchEngine, Views
-from atrous.engines.views import DEFAULT_WINDOW_PX, LARGEST_WHOLE_PX, iterate_view_blocks
+from atrous.engines.views import DEFAULT_WINDOW_PX, MAX_WHOLE_PX, iterate_view_blocks
 from atrous.engines.windows import (
     assemble_blocks,
     blend_windows,
@@ -43,7 +43,7 @@ def test_weights_add_up_to_one_and_leave_the_rims_out(size_px, overlap):
         rim_px = int(64 * overlap) // 4 - 1
         assert (weights[0][64 - rim_px :] == 0).all()
         assert (weights[-1][:rim_px] == 0).all()
-        assert weights[0][0] == weights[-1][-1] == 1, "the rim of the picture must count"
+        assert weights[0][0] == weights[-1][-1] == 1, "the rim of the image must count"
 
 
 @pytest.mark.parametrize("size", [(64, 64), (200, 147), (64, 301), (90, 64)])
@@ -61,7 +61,7 @@ def test_blocks_cover_each_pixel_once(size, overlap):
 def test_windows_equal_the_whole_where_they_see_enough(views):
     """The outermost quarter of the overlap does not count, so a view of 6 pixels is always whole.
 
-    At the rim of the picture, the windows are padded as the picture is.
+    At the rim of the image, the windows are padded as the image is.
     """
     forward, image = build_forward(1, 2, 3), random_image(230, 313)
     blocks = iterate_view_blocks(forward, image, views, None, torch.zeros(3, dtype=torch.uint8))
@@ -84,9 +84,9 @@ def test_there_are_no_seams_where_the_network_sees_all_of_its_window():
     assert compute_largest_jump(0.5) < 2
 
 
-def test_large_pictures_are_taken_in_windows_by_themselves():
+def test_large_images_are_taken_in_windows_by_themselves():
     assert Views().compute_window_hw(2048, 2048) == (2048, 2048)
-    assert LARGEST_WHOLE_PX == 2048 * 2048
+    assert MAX_WHOLE_PX == 2048 * 2048
     assert Views().compute_window_hw(2049, 2048) == (DEFAULT_WINDOW_PX, DEFAULT_WINDOW_PX)
     assert Views().compute_window_hw(600, 9000) == (600, DEFAULT_WINDOW_PX)
     assert Views(window_px=0).compute_window_hw(9000, 9000) == (9000, 9000)
@@ -140,7 +140,7 @@ print(read_peak_mb() - before_mb)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_picture_of_20000_by_20000_needs_little_more_than_its_mask():
+def test_a_image_of_20000_by_20000_needs_little_more_than_its_mask():
     """Its logits for 3 classes would be 4.8 GB; the mask is 0.4 GB."""
     ended = subprocess.run(
         [sys.executable, "-c", MEMORY_PROBE], capture_output=True, text=True, check=True

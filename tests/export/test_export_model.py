@@ -20,7 +20,7 @@ from atrous.engines.open_engine import open_export
 from atrous.errors import ConfigError, DataError, ExportError, WeightsError
 from atrous.export import export_model, formats, run_gate
 from atrous.export.program import build_program
-from atrous.export.quantize import CalibrationPictures, quantize_model
+from atrous.export.quantize import CalibrationImages, quantize_model
 
 SIZES = [(64, 96), (65, 97), (33, 47)]
 
@@ -232,13 +232,13 @@ def test_layers_that_int8_breaks_are_put_back_to_float(need, target, data, model
     network = torch.nn.Sequential(first, torch.nn.ReLU(), last).eval()
     shutil.copytree(data, tmp_path / "data")
     card = ExportCard(model.card, target, uint8_input=False, mask_output=False, size_hw=None)
-    pictures = CalibrationPictures(open_dataset(tmp_path / "data", "train"), card, 4)
-    arrays = [torch.from_numpy(pictures.load(index)[0]) for index in pictures.indices]
+    images = CalibrationImages(open_dataset(tmp_path / "data", "train"), card, 4)
+    arrays = [torch.from_numpy(images.load(index)[0]) for index in images.indices]
     with torch.no_grad():
         last.bias -= torch.cat([network(array) for array in arrays]).mean((0, 2, 3))
-        for index, array in zip(pictures.indices, arrays, strict=True):
+        for index, array in zip(images.indices, arrays, strict=True):
             mask = network(array)[0].argmax(dim=0)
-            Image.fromarray(mask.byte().numpy()).save(pictures.dataset.mask_paths[index])
+            Image.fromarray(mask.byte().numpy()).save(images.dataset.mask_paths[index])
     onnx_model = formats.build_onnx(build_program(network, card), card)
     exact = onnx_model if target == "onnx-int8" else formats.build_openvino(onnx_model)
 
@@ -249,13 +249,13 @@ def test_layers_that_int8_breaks_are_put_back_to_float(need, target, data, model
         else:
             formats.save_openvino(quantized, card, path)
         engine = open_export(path, trusted=True)
-        samples = [pictures.dataset.load(index) for index in pictures.indices]
+        samples = [images.dataset.load(index) for index in images.indices]
         masks = [engine.predict_mask(sample.image) for sample in samples]
         pairs = zip(masks, samples, strict=True)
         return torch.stack([(mask == sample.mask).float().mean() for mask, sample in pairs]).mean()
 
     suffix = ".onnx" if target == "onnx-int8" else ".xml"
-    broken = quantize_model(exact, pictures)
-    mended = quantize_model(exact, pictures, max_miou_drop=0.005)
+    broken = quantize_model(exact, images)
+    mended = quantize_model(exact, images, max_miou_drop=0.005)
     assert compute_agreement(broken, tmp_path / f"broken{suffix}") < 0.9
     assert compute_agreement(mended, tmp_path / f"mended{suffix}") > 0.99

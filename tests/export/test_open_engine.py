@@ -42,10 +42,10 @@ def test_predict_and_evaluate_take_an_engine(exported, run, data, tmp_path):
     assert (by_torch.engine, by_export.engine) == ("torch", target)
     assert by_export.scores.miou == pytest.approx(by_torch.scores.miou, abs=1e-4)
     assert by_export.confidence.temperature == 1.5
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (70, 50), "orange").save(picture)
+    image = tmp_path / "a.png"
+    Image.new("RGB", (70, 50), "orange").save(image)
     for number, (source, engine) in enumerate([(run, "torch"), (run, target), (path, "torch")]):
-        predict(source, picture, tmp_path / str(number), engine=engine)
+        predict(source, image, tmp_path / str(number), engine=engine)
     masks = [(tmp_path / str(number) / "a.png").read_bytes() for number in range(3)]
     assert masks[1] == masks[2]
     assert len({len(mask) for mask in masks}) <= 2
@@ -111,7 +111,7 @@ def test_engines_are_measured_by_turns_and_those_that_cannot_open_left_out(model
 
     openers = {"torch": lambda: open_engine(model), "broken": broken}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fastest, "PICTURE_HW", (64, 64))
+        patch.setattr(fastest, "IMAGE_HW", (64, 64))
         seconds = fastest.measure_engines(openers)
     assert seconds["torch"] > 0
     assert seconds["broken"] is None

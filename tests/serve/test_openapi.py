@@ -6,7 +6,7 @@ from colored import draw, encode
 
 from atrous.classes import build_classes
 from atrous.prediction.annotations import build_coco_annotations
-from atrous.serve.picture import FORMATS
+from atrous.serve.image import FORMATS
 from atrous.serve.schema import SEGMENT_ANSWER
 
 PIXELS, _ = draw(8, 8)

@@ -153,7 +153,7 @@ def read_pixel(page, x, y):
 
 
 def test_opacity_and_legend_change_the_overlay(page):
-    assert read_pixel(page, 40, 5) == [10, 10, 10]  # a black class does not hide the picture
+    assert read_pixel(page, 40, 5) == [10, 10, 10]  # a black class does not hide the image
     assert read_pixel(page, 40, 50) == pytest.approx([105, 105, 232], abs=2)
     page.focus(".opacity input")
     page.keyboard.press("End")
@@ -219,7 +219,7 @@ def test_downloads_are_exact(page):
     assert overlay[50, 40, :3].tolist() == pytest.approx([105, 105, 232], abs=2)
 
 
-def test_pictures_are_dropped_pasted_taken_and_tried(page):
+def test_images_are_dropped_pasted_taken_and_tried(page):
     turned = Image.Exif()
     turned[0x0112] = 6
     transfer(page, "drop", encode(GREYS, "JPEG", exif=turned), "upright.jpg")

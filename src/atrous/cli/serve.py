@@ -40,13 +40,13 @@ def run_serve(
         typer.Option(help=f"File with the token to ask for; or set {TOKEN_VARIABLE}."),
     ] = None,
     max_body_mb: Annotated[float, typer.Option(help="Largest body of a request.")] = 20,
-    max_megapixels: Annotated[float, typer.Option(help="Most pixels of a picture.")] = 50,
-    max_side: Annotated[int, typer.Option(help="Longest side of a picture, in pixels.")] = 16_384,
+    max_megapixels: Annotated[float, typer.Option(help="Most pixels of an image.")] = 50,
+    max_side: Annotated[int, typer.Option(help="Longest side of an image, in pixels.")] = 16_384,
     max_memory_mb: Annotated[
-        float, typer.Option(help="Bodies and pictures of all requests together.")
+        float, typer.Option(help="Bodies and images of all requests together.")
     ] = 2048,
-    max_waiting: Annotated[int, typer.Option(help="Pictures that may wait; beyond: 429.")] = 128,
-    max_batch: Annotated[int, typer.Option(help="Pictures of one size run at once.")] = 16,
+    max_waiting: Annotated[int, typer.Option(help="Images that may wait; beyond: 429.")] = 128,
+    max_batch: Annotated[int, typer.Option(help="Images of one size run at once.")] = 16,
     max_connections: Annotated[int, typer.Option(help="Open connections; beyond: 503.")] = 256,
     deadline: Annotated[float, typer.Option(help="Seconds for an answer; beyond: 504.")] = 60,
     transfer: Annotated[
@@ -79,7 +79,7 @@ def run_serve(
         deadline_s=deadline,
         transfer_s=transfer,
     )
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures; their sender is told
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged images; their sender is told
     token = read_token(token_file)
     service = build_service(
         runs,
@@ -117,7 +117,7 @@ def run_serve(
     run_server(server, listener, tell_ready=tell_ready)
     if server.force_exit:
         raise KeyboardInterrupt
-    console.print("Stopped; every picture that was taken is answered.", highlight=False)
+    console.print("Stopped; every image that was taken is answered.", highlight=False)
 
 
 def read_token(path: Path | None) -> str | None:

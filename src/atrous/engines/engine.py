@@ -8,7 +8,7 @@ from torch import Tensor
 
 from atrous.classes import Classes
 from atrous.engines.logits import check_finite, compute_upsampled_mask
-from atrous.engines.views import SMALLEST_PX, Views, iterate_view_blocks
+from atrous.engines.views import MIN_PX, Views, iterate_view_blocks
 from atrous.engines.windows import Block, assemble_blocks
 from atrous.models import ModelCard
 
@@ -64,9 +64,9 @@ class Engine(ABC):
 
     @torch.inference_mode()
     def iterate_blocks(self, image: Tensor) -> Iterator[Block]:
-        """Give logits at the picture's own size, part after part, each pixel once.
+        """Give logits at the image's own size, part after part, each pixel once.
 
-        Memory for a large picture is that of its windows, not of all its logits.
+        Memory for a large image is that of its windows, not of all its logits.
 
         Shapes:
             image: uint8 (3, H, W), any size
@@ -78,7 +78,7 @@ class Engine(ABC):
 
     @torch.inference_mode()
     def compute_logits(self, image: Tensor) -> Tensor:
-        """Return logits at the picture's own size.
+        """Return logits at the image's own size.
 
         Shapes:
             image: uint8 (3, H, W), any size
@@ -110,11 +110,11 @@ class Engine(ABC):
         return mask
 
     def count_together(self, height: int, width: int) -> int:
-        """Return how many pictures of a size are best run at once."""
+        """Return how many images of a size are best run at once."""
         return 1
 
     def predict_masks(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Return the likeliest class of each pixel of pictures of one size.
+        """Return the likeliest class of each pixel of images of one size.
 
         Shapes:
             images: uint8 (3, H, W) each
@@ -137,12 +137,12 @@ class Engine(ABC):
         return self.device.type == "cpu" and self._sees_once(height, width)
 
     def _sees_once(self, height: int, width: int) -> bool:
-        """Say whether the network sees the picture once and as it is."""
+        """Say whether the network sees the image once and as it is."""
         return (
             (self.views.scales, self.views.flip, self.views.samples) == ((1.0,), False, 1)
             and self.views.compute_window_hw(height, width) == (height, width)
             and self.card.size_hw in (None, (height, width))
-            and min(height, width) >= SMALLEST_PX
+            and min(height, width) >= MIN_PX
         )
 
     @abstractmethod
@@ -150,5 +150,5 @@ class Engine(ABC):
         """Map a uint8 image (3, H, W) to float32 logits (classes, H, W)."""
 
     def _forward_small(self, image: Tensor) -> Tensor:
-        """Map a uint8 picture (3, H, W) to float32 logits as the head gives them, or larger."""
+        """Map a uint8 image (3, H, W) to float32 logits as the head gives them, or larger."""
         return self._forward(image)

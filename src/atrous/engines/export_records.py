@@ -29,7 +29,7 @@ class ExportRecord:
         uint8_input: Whether normalisation is inside.
         mask_output: Whether the comparison of the classes is inside.
         gates: What the gate found, by precision; `passed` says how it ended.
-        data: Which pictures the gate saw: root, split, fingerprint, num_images.
+        data: Which images the gate saw: root, split, fingerprint, num_images.
         versions: Of the packages that made it.
     """
 

@@ -32,8 +32,8 @@ class ExportCard:
         model: Classes with colours, normalisation, size, temperature: all that the weights file
             knew.
         target: What it was exported to, such as `openvino-int8`.
-        uint8_input: Whether normalisation is inside. The input is then uint8 (batch, H, W, 3), a
-            picture as it is decoded, instead of normalised float32 (batch, 3, H, W).
+        uint8_input: Whether normalisation is inside. The input is then uint8 (batch, H, W, 3), an
+            image as it is decoded, instead of normalised float32 (batch, 3, H, W).
         mask_output: Whether the comparison of the classes is inside. The output is then uint8
             (batch, H, W), class indices, instead of float32 logits (batch, classes, H, W).
         size_hw: The only height and width it takes; None for any from 32 up.
@@ -125,10 +125,10 @@ class ExportedEngine(Engine):
         return super().predict_mask(image)
 
     def prepare(self, image: Tensor) -> Array:
-        """Turn a uint8 picture (3, H, W) into the input of the file.
+        """Turn a uint8 image (3, H, W) into the input of the file.
 
         Raises:
-            ConfigError: The file takes pictures of another size only.
+            ConfigError: The file takes images of another size only.
         """
         size_hw = (image.shape[-2], image.shape[-1])
         if self.export.size_hw not in (None, size_hw):
@@ -158,7 +158,7 @@ class ExportedEngine(Engine):
         return F.one_hot(output.long(), len(self.classes)).permute(2, 0, 1).float()
 
     def _pad(self, image: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        """Fill up a window that a small picture has cut down, for a file of one size."""
+        """Fill up a window that a small image has cut down, for a file of one size."""
         height, width = image.shape[-2:]
         if (height, width) == size_hw:
             return image
@@ -206,7 +206,7 @@ def _explain_size(path: Path, taken_hw: tuple[int, int] | None, size_hw: tuple[i
     height, width = taken_hw or (0, 0)
     remedy = f"look through windows with --window {height}, or " if height == width else ""
     return (
-        f"{path} takes pictures of {width} × {height} pixels only (width × height), and was to "
+        f"{path} takes images of {width} × {height} pixels only (width × height), and was to "
         f"see one of {size_hw[1]} × {size_hw[0]}. To use it, {remedy}export it again without "
         "--size, for any height and width."
     )

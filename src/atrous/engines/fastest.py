@@ -19,7 +19,7 @@ from atrous.errors import AtrousError
 from atrous.files import write_atomically
 from atrous.run import RunFolder
 
-PICTURE_HW = (513, 513)
+IMAGE_HW = (513, 513)
 NUM_ROUNDS = 5
 
 Openers = dict[str, Callable[[], Engine]]
@@ -28,7 +28,7 @@ Openers = dict[str, Callable[[], Engine]]
 def choose_fastest(run: RunFolder, openers: Openers) -> Engine:
     """Open the engine that was fastest on this machine; measure those not measured yet.
 
-    All are measured by turns on the same picture, the median of five rounds after one to warm up;
+    All are measured by turns on the same image, the median of five rounds after one to warm up;
     `exports/speed.json` remembers them with the machine. One that cannot be opened is left out.
     Where the folder cannot be written, the choice is made all the same and forgotten.
 
@@ -63,7 +63,7 @@ def measure_engines(openers: Openers) -> dict[str, float | None]:
             engines[label] = opener()
     times: dict[str, list[float]] = {label: [] for label, engine in engines.items() if engine}
     generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (3, *PICTURE_HW), generator=generator, dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, *IMAGE_HW), generator=generator, dtype=torch.uint8)
     for _ in range(NUM_ROUNDS + 1):
         for label, measured in times.items():
             engine = engines[label]

@@ -26,8 +26,8 @@ def compute_upsampled_mask(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
     the cache. Up to rounding the result is `compute_mask` of the resized logits.
 
     Args:
-        logits: As the head gives them. Rows and columns beyond the picture are left out.
-        size_hw: Height and width of the picture.
+        logits: As the head gives them. Rows and columns beyond the image are left out.
+        size_hw: Height and width of the image.
 
     Shapes:
         logits: float (classes, h, w)

@@ -88,7 +88,7 @@ class OpenVinoEngine(ExportedEngine):
 
     @staticmethod
     def _infer(request: Any, array: Array) -> Array:
-        # The request's own memory is used again for the next picture, so the result is copied.
+        # The request's own memory is used again for the next image, so the result is copied.
         return np.array(request.infer([array], share_inputs=True)[0])
 
 

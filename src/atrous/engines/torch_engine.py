@@ -22,10 +22,10 @@ class TorchEngine(Engine):
     """A `Segmenter` on the device it lies on, in the mode it is in.
 
     Args:
-        model: The network; its card says how pictures are normalised and sized.
+        model: The network; its card says how images are normalised and sized.
         views: Scales, mirror images and windows to look through.
         precision: `32`, or `bf16` to run the network under autocast.
-        channels_last: Feed pictures in the memory format that convolutions like best.
+        channels_last: Feed images in the memory format that convolutions like best.
 
     Raises:
         ConfigError: The model has no card, or no dropout that samples are asked of.
@@ -60,14 +60,14 @@ class TorchEngine(Engine):
             yield memoryview(values.view(torch.uint8).numpy())
 
     def count_together(self, height: int, width: int) -> int:
-        """Return how many pictures of a size are best run at once."""
+        """Return how many images of a size are best run at once."""
         if not self._sees_once(height, width):
             return 1
         return max(1, _BATCH_PIXELS.get(self.device.type, 0) // (height * width))
 
     @torch.inference_mode()
     def predict_masks(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Return the likeliest class of each pixel of pictures of one size, run as one batch.
+        """Return the likeliest class of each pixel of images of one size, run as one batch.
 
         Shapes:
             images: uint8 (3, H, W) each

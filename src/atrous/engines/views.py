@@ -1,4 +1,4 @@
-"""From one picture to one set of logits: scales, mirror images and sliding windows."""
+"""From one image to one set of logits: scales, mirror images and sliding windows."""
 
 import math
 from collections.abc import Iterator
@@ -14,28 +14,28 @@ from atrous.data import resize_image
 from atrous.engines.windows import Block, Forward, assemble_blocks, blend_windows
 from atrous.errors import ConfigError
 
-SMALLEST_PX = 32
-"""Pictures are padded to at least this: the coarsest stride, one feature cell."""
+MIN_PX = 32
+"""Images are padded to at least this: the coarsest stride, one feature cell."""
 
-LARGEST_WHOLE_PX = 2048 * 2048
-"""A picture of more pixels is taken in windows, unless it is asked for whole."""
+MAX_WHOLE_PX = 2048 * 2048
+"""An image of more pixels is taken in windows, unless it is asked for whole."""
 
 DEFAULT_WINDOW_PX = 1024
 """Side of those windows."""
 
 _STRIP_VALUES = 2**24
-"""Logits that are made at once where a small answer is enlarged to a large picture: 64 MB."""
+"""Logits that are made at once where a small answer is enlarged to a large image: 64 MB."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """How often and how closely a model looks at one picture.
+    """How often and how closely a model looks at one image.
 
     Attributes:
-        scales: Sizes at which the picture is seen, as factors of its usual size.
+        scales: Sizes at which the image is seen, as factors of its usual size.
         flip: Whether each view is also seen mirrored left to right.
-        window_px: Side of a square sliding window. None takes a picture whole up to 2048×2048
-            pixels and in windows of 1024 above that; 0 takes every picture whole.
+        window_px: Side of a square sliding window. None takes an image whole up to 2048×2048
+            pixels and in windows of 1024 above that; 0 takes every image whole.
         overlap: Least share of a window that its neighbour covers too, 0 to below 1.
         samples: Predictions that are drawn with dropout on and averaged; 1 is one without dropout.
 
@@ -52,9 +52,9 @@ class Views:
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise ConfigError(f"Scales must be positive numbers, at least one, not {self.scales}.")
-        if self.window_px and self.window_px < SMALLEST_PX:
+        if self.window_px and self.window_px < MIN_PX:
             raise ConfigError(
-                f"A window of {self.window_px} px is below {SMALLEST_PX} px; 0 stands for none."
+                f"A window of {self.window_px} px is below {MIN_PX} px; 0 stands for none."
             )
         if not 0 <= self.overlap < 1:
             raise ConfigError(f"Window overlap {self.overlap} must be at least 0 and below 1.")
@@ -75,9 +75,9 @@ class Views:
         return f"scale {scales}, {mirrored}, {windows if self.window_px else 'no windows'}{sampled}"
 
     def compute_window_hw(self, height: int, width: int) -> tuple[int, int]:
-        """Return the window for a picture, which is the picture itself where it is taken whole."""
+        """Return the window for an image, which is the image itself where it is taken whole."""
         side_px = self.window_px
-        if side_px is None and height * width > LARGEST_WHOLE_PX:
+        if side_px is None and height * width > MAX_WHOLE_PX:
             side_px = DEFAULT_WINDOW_PX
         return (min(height, side_px), min(width, side_px)) if side_px else (height, width)
 
@@ -85,10 +85,10 @@ class Views:
 def iterate_view_blocks(
     forward: Forward, image: Tensor, views: Views, size_hw: tuple[int, int] | None, fill: Tensor
 ) -> Iterator[Block]:
-    """Look at a picture in every view and give its logits, part after part.
+    """Look at an image in every view and give its logits, part after part.
 
-    A picture that is seen at its own size is cut into windows, and each window is seen in every
-    view. A picture that is resized for the network is seen whole in every view, or through
+    An image that is seen at its own size is cut into windows, and each window is seen in every
+    view. An image that is resized for the network is seen whole in every view, or through
     windows over the view, and the answers are enlarged strip by strip.
 
     Args:
@@ -96,11 +96,11 @@ def iterate_view_blocks(
         image: uint8 (3, H, W), anywhere; what the network is to see is moved to where `fill` is.
         views: The views to take. A single one gives the network's own logits; of several, the
             probabilities are averaged and their logarithm is given.
-        size_hw: Size that scale 1 stands for; None is the picture's own.
+        size_hw: Size that scale 1 stands for; None is the image's own.
         fill: uint8 (3,) colour of padding.
 
     Returns:
-        Blocks that cover the picture at its own size, each pixel once.
+        Blocks that cover the image at its own size, each pixel once.
     """
     forward = partial(_forward_padded, forward, fill)
     if size_hw is None:
@@ -169,8 +169,8 @@ def _resize_rows(logits: Tensor, own_hw: tuple[int, int], rows: slice) -> Tensor
 
 def _forward_padded(forward: Forward, fill: Tensor, image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
-    if min(height, width) >= SMALLEST_PX:
+    if min(height, width) >= MIN_PX:
         return forward(image)
-    padded = fill[:, None, None].repeat(1, max(height, SMALLEST_PX), max(width, SMALLEST_PX))
+    padded = fill[:, None, None].repeat(1, max(height, MIN_PX), max(width, MIN_PX))
     padded[:, :height, :width] = image
     return forward(padded)[:, :height, :width]

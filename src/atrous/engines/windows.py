@@ -1,4 +1,4 @@
-"""Overlapping windows over a picture, whose answers are blended into one without seams."""
+"""Overlapping windows over an image, whose answers are blended into one without seams."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 Forward = Callable[[Tensor], Tensor]
-"""Maps a uint8 picture (3, H, W) to float32 logits (classes, H, W)."""
+"""Maps a uint8 image (3, H, W) to float32 logits (classes, H, W)."""
 
 
 class Block(NamedTuple):
-    """A part of a picture with its final logits.
+    """A part of an image with its final logits.
 
     Attributes:
         rows: Where it lies from top to bottom.
@@ -28,7 +28,7 @@ class Block(NamedTuple):
 def blend_windows(
     forward: Forward, image: Tensor, window_hw: tuple[int, int], overlap: float
 ) -> Iterator[Block]:
-    """Slide a window over a picture and give its logits, block after block, as they are final.
+    """Slide a window over an image and give its logits, block after block, as they are final.
 
     Where windows overlap, each counts less towards its rim, and its outermost quarter of the
     overlap, where the network saw least around the pixel, does not count. No more is held than a
@@ -41,7 +41,7 @@ def blend_windows(
         overlap: Least share of a window that its neighbour covers too, 0 to below 1.
 
     Returns:
-        Blocks that cover the picture, each pixel once, row of blocks after row of blocks.
+        Blocks that cover the image, each pixel once, row of blocks after row of blocks.
     """
     if image.shape[-2:] == window_hw:
         yield Block(slice(0, window_hw[0]), slice(0, window_hw[1]), forward(image))
@@ -104,14 +104,14 @@ def compute_window_weights(
     """Return how much each window counts at each of its pixels along one side.
 
     Shapes:
-        returns: one float32 (window_px,) per window; at each pixel of the picture those of all
+        returns: one float32 (window_px,) per window; at each pixel of the image those of all
             windows add up to 1
     """
     shared_px = window_px - _compute_stride_px(window_px, overlap)
     depth_px = torch.arange(window_px) + 0.5
     rise = ((depth_px - shared_px / 4) / max(shared_px / 2, 1e-9)).clamp(0, 1)
     profiles = [torch.minimum(rise, rise.flip(0)) for _ in starts]
-    profiles[0], profiles[-1] = rise.flip(0), rise  # the rim of the picture has no neighbour
+    profiles[0], profiles[-1] = rise.flip(0), rise  # the rim of the image has no neighbour
     if len(starts) == 1:
         profiles = [torch.ones(window_px)]
     total = torch.zeros(size_px)

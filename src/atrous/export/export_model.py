@@ -29,7 +29,7 @@ from atrous.evaluation.evaluate_model import check_classes
 from atrous.export import formats
 from atrous.export.parity import MAX_MIOU_DROP, GateResult, run_gate
 from atrous.export.program import build_program
-from atrous.export.quantize import CalibrationPictures, quantize_model
+from atrous.export.quantize import CalibrationImages, quantize_model
 from atrous.export.request import (
     PACKAGES,
     check_target,
@@ -43,7 +43,7 @@ from atrous.models.weights import find_weights
 NUM_CALIBRATION_IMAGES = 100
 
 Report = Callable[[str, int, int], object]
-"""Called with what is being done, and the number of pictures done and of all."""
+"""Called with what is being done, and the number of images done and of all."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _Job:
     views: Views
     gate_data: SegmentationDataset
     num_gate_images: int | None
-    calibration: CalibrationPictures | None
+    calibration: CalibrationImages | None
     progress: Report | None
 
     @property
@@ -104,7 +104,7 @@ def export_model(
 ) -> ExportReport:
     """Write a trained model as a file of another runtime, and check it against the original.
 
-    The file is compared with the original on pictures of the validation split; see `run_gate` for
+    The file is compared with the original on images of the validation split; see `run_gate` for
     the tolerances. One beyond them is kept as `NAME.rejected.SUFFIX`, an earlier export stays, and
     the error names the image and class that differ most. INT8 is calibrated on training images;
     if it does not pass, the layers that cost most accuracy are put back to float and it is tried
@@ -126,9 +126,9 @@ def export_model(
         uint8_input: Put normalisation inside: the file takes uint8 (batch, H, W, 3).
         mask_output: Put the comparison of the classes inside: it gives uint8 (batch, H, W).
         size_hw: The only height and width to take; None takes any from 32 up.
-        num_gate_images: Pictures of the split to compare on; None for all.
-        num_calibration_images: Training pictures that INT8 takes its ranges from.
-        progress: Called after each picture.
+        num_gate_images: Images of the split to compare on; None for all.
+        num_calibration_images: Training images that INT8 takes its ranges from.
+        progress: Called after each image.
 
     Raises:
         ConfigError: An option cannot be used, a package is missing, or there is no data to check
@@ -147,7 +147,7 @@ def export_model(
     calibration = None
     if to.endswith("int8"):
         train_data = open_run_data(source, data, find_train_split(source), format, ignore_index)
-        calibration = CalibrationPictures(train_data, card, num_calibration_images)
+        calibration = CalibrationImages(train_data, card, num_calibration_images)
     path, record_path = choose_paths(source, to, out, size_hw)
     views = choose_views(card)
     job = _Job(
@@ -221,10 +221,10 @@ def _explain_failure(
     tried = " with the most sensitive layers put back to float" if restored else ""
     return (
         f"The export to {job.card.target}{tried} is not the same as its original: on "
-        f"{result.num_images} pictures of '{job.gate_data.split}' {result.describe()}; asked for: "
+        f"{result.num_images} images of '{job.gate_data.split}' {result.describe()}; asked for: "
         f"{result.tolerance}. It differs most on image {result.worst_image}, in class "
         f"'{result.worst_class}'. The file is kept as {rejected} for a look, and no engine "
-        "uses it. Export to another target, or, for int8, calibrate on more pictures."
+        "uses it. Export to another target, or, for int8, calibrate on more images."
     )
 
 

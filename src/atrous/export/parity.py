@@ -1,4 +1,4 @@
-"""The gate: an exported file beside its original on real pictures."""
+"""The gate: an exported file beside its original on real images."""
 
 import math
 import time
@@ -33,12 +33,12 @@ class GateResult:
         max_logit_difference: Largest difference of a logit; None of a file that gives masks.
         max_relative_difference: The same, as a share of the original's largest logit.
         pixel_agreement: Share of the pixels with the same class.
-        miou_original: mIoU of the original on the pictures of the gate.
+        miou_original: mIoU of the original on the images of the gate.
         miou_exported: That of the exported file.
-        num_images: How many pictures those were.
+        num_images: How many images those were.
         worst_image: The image on which most pixels of one class differ; with none, the logits.
         worst_class: That class, as the original predicts it.
-        seconds_original: Mean time of the original for a picture.
+        seconds_original: Mean time of the original for an image.
         seconds_exported: That of the exported file. Both as measured in passing.
     """
 
@@ -120,7 +120,7 @@ def run_gate(
     num_images: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, GateResult]:
-    """Compare exported files with their original on real pictures.
+    """Compare exported files with their original on real images.
 
     Tolerances: in full precision logits within 1e-3 and 99.99 % of the pixels; in bf16 a mIoU
     lower by at most 0.2 points, in int8 by at most 0.5.
@@ -129,8 +129,8 @@ def run_gate(
         original: In full precision, with the views of the others.
         exported: The engines to check, by precision.
         dataset: Split to compare on.
-        num_images: How many of its pictures, spread evenly; None for all.
-        progress: Called after each picture with the number of pictures done and of all.
+        num_images: How many of its images, spread evenly; None for all.
+        progress: Called after each image with the number of images done and of all.
 
     Returns:
         The results by precision.
@@ -156,7 +156,7 @@ def run_gate(
     if not counts.confusion.any():
         raise DataError(
             f"The gate cannot be run on split '{dataset.split}' of {dataset.root}: no mask of its "
-            f"{len(indices)} pictures has a labelled pixel. Give another split or more pictures."
+            f"{len(indices)} images has a labelled pixel. Give another split or more images."
         )
     miou = compute_scores(counts, dataset.classes).miou
     return {

@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, Response
 
 from atrous.errors import AtrousError, did_you_mean
 from atrous.serve.answers import MEDIA_TYPES, Kind, build_answer, choose_kind, describe_classes
-from atrous.serve.body import read_picture
+from atrous.serve.body import read_body
+from atrous.serve.image import decode_image
 from atrous.serve.layers import Meter, TokenGuard
 from atrous.serve.memory import Hold
 from atrous.serve.metrics import Metrics
-from atrous.serve.picture import decode_picture
 from atrous.serve.refusals import NotReadyError, RefusedError, UnusableError
 from atrous.serve.schema import (
     SEGMENT_ANSWER,
@@ -52,7 +52,7 @@ def build_app(service: Service, token: str | None = None) -> FastAPI:
     """
     app = FastAPI(
         title="atrous",
-        summary="Semantic segmentation of pictures.",
+        summary="Semantic segmentation of images.",
         version="1",
         docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,
@@ -77,7 +77,7 @@ def _add_state(app: FastAPI, service: Service, metrics: Metrics, guarded: tuple[
 
     @app.get("/readyz", response_model=StateAnswer, responses=_not_ready(), tags=["state"])
     async def readyz() -> Any:
-        """Say whether pictures are taken."""
+        """Say whether images are taken."""
         status = 200 if service.state == "ready" else 503
         return JSONResponse({"state": service.state}, status)
 
@@ -131,7 +131,7 @@ def _add_segment(
         name: str, kind: Kind, content: bytes, hold: Hold, opacity: float, confidence: bool
     ) -> Response:
         loop = asyncio.get_running_loop()
-        image = await loop.run_in_executor(codecs, decode_picture, content, limits, hold)
+        image = await loop.run_in_executor(codecs, decode_image, content, limits, hold)
         segmented = await asyncio.wrap_future(service.submit(name, image, confidence=confidence))
         engine = service.engines[name]
         body = await loop.run_in_executor(
@@ -165,10 +165,10 @@ def _add_segment(
             bool, Query(description="Add the confidence of each pixel to JSON.")
         ] = False,
     ) -> Response:
-        """Segment a picture.
+        """Segment an image.
 
-        A mask has the size of the picture, turned upright as its EXIF orientation says. Nothing
-        of the picture is kept.
+        A mask has the size of the image, turned upright as its EXIF orientation says. Nothing
+        of the image is kept.
         """
         for parameter in request.query_params:
             if parameter not in _PARAMETERS:
@@ -180,7 +180,7 @@ def _add_segment(
         service.check_room()
         with Hold(service.memory) as hold:
             try:
-                content = await read_picture(request, limits, hold)
+                content = await read_body(request, limits, hold)
                 confidence = confidence and kind == "json"
                 work = answer(name, kind, content, hold, opacity, confidence)
                 return await _wait(work, request, service)
@@ -250,7 +250,7 @@ def _add_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(AtrousError)
     async def fail_at_work(request: Request, error: AtrousError) -> Response:
-        logger.error("A picture could not be segmented: %s", error)
+        logger.error("An image could not be segmented: %s", error)
         return await fail(request, error)
 
     def describe() -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Batcher(Generic[Key, Item, Result]):
                 self._jobs = deque(job for job in self._jobs if not job.future.cancelled())
             if (num_waiting := len(self._jobs)) >= self._max_waiting:
                 raise BusyError(
-                    f"{num_waiting} pictures are waiting already. Try again later.",
+                    f"{num_waiting} images are waiting already. Try again later.",
                     num_waiting * self._seconds_per_item,
                 )
 

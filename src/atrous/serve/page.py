@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from atrous.data.pairs import list_image_files
 from atrous.errors import DataError
+from atrous.serve.image import decode_image
 from atrous.serve.limits import Limits
 from atrous.serve.memory import Hold, Memory
-from atrous.serve.picture import decode_picture
 from atrous.serve.refusals import RefusedError
 
 _FILES = {
@@ -78,7 +78,7 @@ def add_page(app: FastAPI, limits: Limits, examples: Path | None = None) -> None
 def _load_example(path: Path, limits: Limits) -> bytes:
     try:
         with Hold(Memory(limits.max_held_bytes)) as hold:
-            image = decode_picture(path.read_bytes(), limits, hold)
+            image = decode_image(path.read_bytes(), limits, hold)
     except (OSError, RefusedError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"The example {path} cannot be used: {reason}") from error

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from atrous.serve.body import FIELD
-from atrous.serve.picture import FORMATS
+from atrous.serve.image import FORMATS
 
 
 class ErrorAnswer(BaseModel):
@@ -48,7 +48,7 @@ class ModelsAnswer(BaseModel):
 
 
 class ShareAnswer(ClassAnswer):
-    """A class and how much of the picture it covers."""
+    """A class and how much of the image it covers."""
 
     share: float = Field(ge=0, le=1, description="Of all pixels.", examples=[0.312])
 
@@ -61,7 +61,7 @@ class RunLengths(BaseModel):
 
 
 class Annotation(BaseModel):
-    """The region of a class that is in the picture."""
+    """The region of a class that is in the image."""
 
     category_id: int
     category: str
@@ -101,16 +101,16 @@ _RETRY_AFTER = {
 }
 
 _ERRORS = {
-    400: "There is no picture in the request, or the multipart body is broken.",
+    400: "There is no image in the request, or the multipart body is broken.",
     401: "The token is missing or wrong.",
     404: "There is no such path or model.",
     405: "The path does not take this method.",
     406: "The header Accept admits neither image/png nor application/json.",
     408: "The body did not arrive in time.",
-    413: "The body or the picture is larger than is taken.",
-    415: "The body is no picture of a format that is read.",
-    422: "A parameter or field cannot be used, or the picture is damaged.",
-    429: "Too many pictures are waiting, or they fill the memory.",
+    413: "The body or the image is larger than is taken.",
+    415: "The body is no image of a format that is read.",
+    422: "A parameter or field cannot be used, or the image is damaged.",
+    429: "Too many images are waiting, or they fill the memory.",
     500: "The server failed; its log says how.",
     503: "The models are being loaded, the server is being stopped, or has too many connections.",
     504: "The answer was not there in time.",

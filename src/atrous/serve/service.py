@@ -1,4 +1,4 @@
-"""Named models, and the one way from a picture to its mask; knows nothing of HTTP."""
+"""Named models, and the one way from an image to its mask; knows nothing of HTTP."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ _WARM_UP_HW = (64, 64)
 
 
 class Segmented(NamedTuple):
-    """The answer for one picture.
+    """The answer for one image.
 
     Attributes:
         mask: uint8 (H, W), class indices.
@@ -53,7 +53,7 @@ class Source:
 
 
 class _Kind(NamedTuple):
-    """What pictures must share to be run in one batch."""
+    """What images must share to be run in one batch."""
 
     model: str
     size_hw: tuple[int, int]
@@ -61,7 +61,7 @@ class _Kind(NamedTuple):
 
 
 class Service:
-    """Loads models, queues pictures for them, and stops when all are done.
+    """Loads models, queues images for them, and stops when all are done.
 
     One thread runs all models: two networks side by side would share the same cores and both
     take twice as long.
@@ -86,11 +86,11 @@ class Service:
 
     @property
     def num_waiting(self) -> int:
-        """Pictures that wait for their model."""
+        """Images that wait for their model."""
         return self._batcher.num_waiting
 
     def load(self) -> None:
-        """Load all models and let each see a picture, so that the first request is not slow.
+        """Load all models and let each see an image, so that the first request is not slow.
 
         Raises:
             AtrousError: A model cannot be used.
@@ -119,11 +119,11 @@ class Service:
         return name
 
     def check_room(self) -> None:
-        """Refuse work that could not be done, before a picture is even read.
+        """Refuse work that could not be done, before an image is even read.
 
         Raises:
             NotReadyError: The models are being loaded or the server is being stopped.
-            BusyError: Too many pictures are waiting.
+            BusyError: Too many images are waiting.
         """
         self.check_loaded()
         if self.state == "stopping":
@@ -140,7 +140,7 @@ class Service:
             raise NotReadyError("The models are being loaded. Try again shortly.", 5)
 
     def submit(self, name: str, image: Tensor, *, confidence: bool = False) -> "Future[Segmented]":
-        """Queue a picture. Cancel the future if nobody waits for it any more.
+        """Queue an image. Cancel the future if nobody waits for it any more.
 
         Args:
             name: One of the models.
@@ -165,7 +165,7 @@ class Service:
                 self.num_active -= 1
 
     def stop(self) -> None:
-        """Finish all pictures that were taken, and take no more."""
+        """Finish all images that were taken, and take no more."""
         self.state = "stopping"
         self._batcher.stop()
 
@@ -245,7 +245,7 @@ def build_service(
 def explain_deadline(limits: Limits) -> DeadlineError:
     """Return the error for an answer that was not there in time."""
     return DeadlineError(
-        f"There was no answer within {limits.deadline_s:g} seconds. Send a smaller picture, or try "
+        f"There was no answer within {limits.deadline_s:g} seconds. Send a smaller image, or try "
         "again when there is less to do."
     )
 

@@ -12,8 +12,8 @@ from PIL import Image
 from atrous.data import read_image
 from atrous.errors import ConfigError
 from atrous.serve import Limits
+from atrous.serve.image import decode_image
 from atrous.serve.memory import Hold, Memory
-from atrous.serve.picture import decode_picture
 from atrous.serve.refusals import BusyError, TooLargeError, UnknownFormatError, UnusableError
 
 LIMITS = Limits(max_pixels=100_000, max_side_px=1000)
@@ -35,17 +35,17 @@ def build_png_header(width: int, height: int) -> bytes:
 
 def read(content: bytes, memory: Memory | None = None) -> np.ndarray:
     with Hold(memory or Memory(LIMITS.max_held_bytes)) as hold:
-        return decode_picture(content, LIMITS, hold).permute(1, 2, 0).numpy()
+        return decode_image(content, LIMITS, hold).permute(1, 2, 0).numpy()
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP", "JPEG"])
-def test_a_picture_is_read_as_predict_reads_it(format):
+def test_a_image_is_read_as_predict_reads_it(format):
     pixels, _ = draw()
     content = encode(pixels, format, **({"lossless": True} if format == "WEBP" else {}))
     assert np.array_equal(read(content), read_image(BytesIO(content)).permute(1, 2, 0).numpy())
 
 
-def test_a_picture_is_turned_upright():
+def test_a_image_is_turned_upright():
     pixels, _ = draw(30, 50)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -68,7 +68,7 @@ def test_other_formats_are_not_even_tried():
             read(encode(pixels, format))
 
 
-def test_damaged_pictures_are_named_so():
+def test_damaged_images_are_named_so():
     pixels, _ = draw()
     with pytest.raises(UnusableError, match="damaged or cut short"):
         read(encode(pixels)[:500])

@@ -1,4 +1,4 @@
-"""From the bytes of a file to a checked picture."""
+"""From the bytes of a file to a checked image."""
 
 from io import BytesIO
 
@@ -20,25 +20,25 @@ FORMATS = {
 }
 """What is read, as Pillow calls it, and its media type. No other decoder sees a byte."""
 
-_MOST_SCANS = 100
-"""A progressive JPEG has about ten; each costs as much as decoding the picture once."""
+_MAX_SCANS = 100
+"""A progressive JPEG has about ten; each costs as much as decoding the image once."""
 
-_NAME = "that was sent"  # "The picture that was sent holds …"
+_NAME = "that was sent"  # "The image that was sent holds …"
 
 
-def decode_picture(content: bytes, limits: Limits, hold: Hold) -> Tensor:
-    """Read a picture file as `atrous predict` does: RGB, upright as its EXIF orientation says.
+def decode_image(content: bytes, limits: Limits, hold: Hold) -> Tensor:
+    """Read an image file as `atrous predict` does: RGB, upright as its EXIF orientation says.
 
     Args:
         content: The file. What it is called and said to be does not matter.
         limits: Pixels and sides, checked on the file's header.
-        hold: Told what the picture takes in memory.
+        hold: Told what the image takes in memory.
 
     Shapes:
         returns: uint8 (3, H, W)
 
     Raises:
-        UnknownFormatError: It is no picture, or of a format that is not read.
+        UnknownFormatError: It is no image, or of a format that is not read.
         TooLargeError: It states more pixels than are allowed.
         UnusableError: It cannot be decoded.
         BusyError: There is no memory for it now.
@@ -46,9 +46,9 @@ def decode_picture(content: bytes, limits: Limits, hold: Hold) -> Tensor:
     try:
         height, width = read_image_size(BytesIO(content), name=_NAME, formats=tuple(FORMATS))
         check_size(height, width, limits)
-        if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > _MOST_SCANS:
+        if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > _MAX_SCANS:
             raise UnusableError(
-                f"The JPEG has more than {_MOST_SCANS} scans, which no camera or program writes. "
+                f"The JPEG has more than {_MAX_SCANS} scans, which no camera or program writes. "
                 "Save it again."
             )
         hold.set(len(content) + DECODING_BYTES * height * width)
@@ -64,14 +64,14 @@ def decode_picture(content: bytes, limits: Limits, hold: Hold) -> Tensor:
 
 
 def check_size(height: int, width: int, limits: Limits) -> None:
-    """Refuse a picture that is too large.
+    """Refuse an image that is too large.
 
     Raises:
         TooLargeError: It is.
     """
     if max(height, width) > limits.max_side_px or height * width > limits.max_pixels:
         raise TooLargeError(
-            f"The picture states {width} × {height} pixels. At most {limits.max_side_px} on a side "
+            f"The image states {width} × {height} pixels. At most {limits.max_side_px} on a side "
             f"and {limits.max_pixels / 1e6:g} million in all are taken. Make it smaller."
         )
 
@@ -80,12 +80,12 @@ def _explain(error: Exception) -> RefusedError:
     cause = error.__cause__ or error
     if isinstance(cause, UnidentifiedImageError):
         return UnknownFormatError(
-            "The body is no picture that can be read here. Send PNG, JPEG, WebP, BMP or TIFF; the "
+            "The body is no image that can be read here. Send PNG, JPEG, WebP, BMP or TIFF; the "
             "content counts, not the name."
         )
     if isinstance(error, DataError) and error.__cause__ is None:
         return UnusableError(str(error))
     reason = str(cause).strip().split("\n", maxsplit=1)[0][:200] or type(cause).__name__
     return UnusableError(
-        f"The picture cannot be decoded: {reason}. It is damaged or cut short; send the whole file."
+        f"The image cannot be decoded: {reason}. It is damaged or cut short; send the whole file."
     )
