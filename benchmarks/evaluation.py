@@ -11,13 +11,14 @@ from collections import defaultdict
 from pathlib import Path
 
 from atrous.data import build_eval_loader
+from atrous.devices import resolve_device
+from atrous.engines import TorchEngine
+from atrous.engines.logits import compute_mask
 from atrous.evaluation import Counts
 from atrous.evaluation.boundary import BoundaryCounts
 from atrous.evaluation.confidence import ConfidenceCounts
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.objects import ObjectCounts
-from atrous.inference import TorchEngine, resolve_device
-from atrous.inference.upsampled_mask import compute_mask
 from atrous.models import load_model
 
 

@@ -29,14 +29,14 @@ from torchvision.transforms import functional as TF
 from atrous.classes import VOC_NAMES, build_classes
 from atrous.data import IMAGENET_MEAN, IMAGENET_STD, normalize, read_image
 from atrous.data.shapes import draw_scene
+from atrous.engines import TorchEngine, Views
+from atrous.engines.export_records import load_records
+from atrous.engines.fastest import describe_machine
+from atrous.engines.open_engine import open_export
 from atrous.errors import AtrousError
 from atrous.export import export_model
-from atrous.inference import TorchEngine, Views
-from atrous.inference.export_records import load_records
-from atrous.inference.fastest import describe_machine
-from atrous.inference.open_engine import open_export
-from atrous.inference.render import write_mask
 from atrous.models import ModelCard, build_model, load_model, load_weights, save_weights
+from atrous.prediction.render import write_mask
 from atrous.run import RunFolder
 
 BASE = "torchvision eager"

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from atrous.data import read_image
 from atrous.data.pairs import list_image_files
-from atrous.inference import TorchEngine, compute_prediction, predict, resolve_device
+from atrous.devices import resolve_device
+from atrous.engines import TorchEngine
 from atrous.models import load_model
+from atrous.prediction import compute_prediction, predict
 
 
 def main():

@@ -76,7 +76,7 @@ def start_server(arguments):
 
 def measure_throughput(arguments, paths, pid, port):
     from atrous.data import read_image
-    from atrous.inference import open_engine
+    from atrous.engines import open_engine
 
     engine = open_engine(arguments.run, arguments.engine, precision=arguments.precision)
     images = [read_image(path) for path in paths]

@@ -20,9 +20,10 @@ import torch
 from atrous.classes import VOC_NAMES, build_classes
 from atrous.cli.allocator import keep_freed_memory
 from atrous.data import IMAGENET_MEAN, IMAGENET_STD
-from atrous.inference import TorchEngine, predict
-from atrous.inference.video import open_video
+from atrous.engines import TorchEngine
 from atrous.models import ModelCard, build_model
+from atrous.prediction import predict
+from atrous.prediction.video import open_video
 
 
 def build_clip(path, size_px, num_frames):

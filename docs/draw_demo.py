@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from atrous import load_model
 from atrous.classes import VOID, Classes
 from atrous.data import open_dataset
-from atrous.inference import TorchEngine
+from atrous.engines import TorchEngine
 from atrous.recipe import load_recipe
 from atrous.run import RunFolder
 

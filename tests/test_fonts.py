@@ -8,7 +8,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from atrous.classes import build_classes
 from atrous.figures.confusion import build_confusion_map
 from atrous.fonts import MAX_SPELLED, find_default_font, find_font, list_families, spell
-from atrous.inference.render import render_overlay
+from atrous.prediction.render import render_overlay
 
 NAMES = "背景", "物体"
 FAMILY = "Aaa Two Squares"

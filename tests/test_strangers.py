@@ -15,9 +15,9 @@ from atrous.classes import build_classes
 from atrous.cli.console import Console
 from atrous.cli.output import STDOUT, write_json
 from atrous.data.classes_file import read_classes_file
+from atrous.engines import Views
+from atrous.engines.exported import ExportCard, ExportedEngine
 from atrous.errors import AtrousError, CheckpointError, ConfigError, DataError, WeightsError
-from atrous.inference import Views
-from atrous.inference.exported import ExportCard, ExportedEngine
 from atrous.models import ModelCard, build_model, load_model, load_weights
 from atrous.models.weights import init_weights, load_card
 from atrous.parsing import MAX_DEPTH, escape_controls, is_plain_name, parse_json, parse_toml

@@ -11,8 +11,8 @@ from atrous.lazy import import_lazily
 if TYPE_CHECKING:
     from atrous.evaluation import compare, evaluate
     from atrous.export import export_model
-    from atrous.inference import predict
     from atrous.models import build_model, load_model, load_weights
+    from atrous.prediction import predict
     from atrous.training import train
 
 __version__ = version("atrous")
@@ -33,7 +33,7 @@ __getattr__, __dir__ = import_lazily(
     {
         "atrous.evaluation": ["compare", "evaluate"],
         "atrous.export": ["export_model"],
-        "atrous.inference": ["predict"],
+        "atrous.prediction": ["predict"],
         "atrous.models": ["build_model", "load_model", "load_weights"],
         "atrous.training": ["train"],
     },

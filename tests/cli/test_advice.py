@@ -17,8 +17,9 @@ NAMES = "|".join(COMMAND.commands)
 RAISED_BY = {
     "training": ["train", "verify-resume"],
     "evaluation": ["evaluate", "compare", "train"],
-    "inference": ["predict", "evaluate", "export"],
-    "inspect": ["inspect"],
+    "engines": ["predict", "evaluate", "export", "serve"],
+    "prediction": ["predict"],
+    "profile": ["inspect"],
     "serve": ["serve"],
     "study": ["study"],
     "export": ["export"],

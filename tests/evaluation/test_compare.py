@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from atrous.classes import build_classes
+from atrous.engines import Views
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.evaluation import compare
 from atrous.evaluation.bootstrap import MIN_IMAGES
 from atrous.evaluation.image_counts import format_image_counts
 from atrous.evaluation.metrics import CONVENTION, compute_miou, compute_ratios
-from atrous.inference import Views
 from atrous.models import ModelCard, build_model, save_weights
 from atrous.profile.cost import Cost
 from atrous.recipe import build_recipe, format_recipe

@@ -6,11 +6,10 @@ import torch
 from torchmetrics.classification import MulticlassCalibrationError
 
 from atrous.classes import VOID
+from atrous.engines.logits import compute_confidence, compute_mask
 from atrous.errors import DataError
 from atrous.evaluation.calibration import TemperatureFit
 from atrous.evaluation.confidence import ConfidenceCounts
-from atrous.inference.engine import compute_confidence
-from atrous.inference.upsampled_mask import compute_mask
 
 
 def draw(seed, sharpness=1.0, num_classes=5, size=(40, 50)):

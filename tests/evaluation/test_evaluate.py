@@ -12,6 +12,7 @@ from PIL import Image
 
 from atrous.classes import VOID, build_classes
 from atrous.data import open_dataset
+from atrous.engines import TorchEngine, Views
 from atrous.errors import AtrousError, DataError, WeightsError
 from atrous.evaluation import (
     Counts,
@@ -21,7 +22,6 @@ from atrous.evaluation import (
     predict_split,
     validate_model,
 )
-from atrous.inference import TorchEngine, Views
 from atrous.models import ModelCard, build_model, load_model, save_weights
 
 CLASSES_TOML = 'names = ["red", "green", "blue"]\nignore_index = 9\n'

@@ -3,7 +3,7 @@
 import pytest
 
 from atrous.classes import build_classes
-from atrous.inference import Views
+from atrous.engines import Views
 from atrous.models import ModelCard, build_model
 from atrous.profile import cost
 from atrous.profile.cost import count_parameters, measure_costs

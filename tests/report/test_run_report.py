@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from atrous.data import Sample
+from atrous.engines import TorchEngine
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.evaluation.run_reader import load_run
-from atrous.inference import TorchEngine
 from atrous.report import gallery, run_figures, save_run_report
 from atrous.report.html import format_data_uri
 

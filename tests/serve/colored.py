@@ -1,4 +1,4 @@
-"""Pictures whose masks are known to the model of the nearest colour."""
+"""Images whose masks are known to the model of the nearest colour."""
 
 from io import BytesIO
 
@@ -15,7 +15,7 @@ def encode(pixels: np.ndarray, format: str = "PNG", **options) -> bytes:
 
 
 def draw(height: int = 40, width: int = 50, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of the three colours, and the mask that belongs to it."""
+    """An image of the three colours, and the mask that belongs to it."""
     mask = np.random.default_rng(seed).integers(0, 3, (height, width), dtype=np.uint8)
     return COLORS[mask], mask
 

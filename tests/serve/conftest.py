@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from atrous.inference import TorchEngine
+from atrous.engines import TorchEngine
 
 pytest.importorskip("fastapi", reason="the server needs fastapi")
 pytest.importorskip("prometheus_client", reason="the server needs prometheus-client")
@@ -85,7 +85,7 @@ def serve(engine):
     started = []
 
     def start(limits=None, *, token=None, load=True, names=("colors",), wrap=lambda app: app):
-        sources = [Source(name, engine.classes, lambda: engine) for name in names]
+        sources = [Source(name, lambda: engine) for name in names]
         service = Service(sources, limits or Limits())
         if load:
             service.load()

@@ -54,7 +54,7 @@ def test_alike_items_are_run_together_up_to_the_limit_and_the_oldest_first(worke
 
 def test_what_is_cancelled_is_not_run_and_makes_room(worker, batcher):
     futures = [batcher.submit("a", str(number)) for number in range(6)]
-    with pytest.raises(BusyError, match="6 pictures are waiting") as caught:
+    with pytest.raises(BusyError, match="6 images are waiting") as caught:
         batcher.submit("a", "6")
     assert int(caught.value.headers["Retry-After"]) >= 1
     assert futures[0].cancel()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from colored import decode, draw, encode
-from test_picture import build_png_header
+from test_image import build_png_header
 
 from atrous.serve import Limits
 
@@ -72,7 +72,7 @@ def list_multipart() -> list[bytes]:
     return [
         *(whole[:length] for length in range(1, len(whole) - 8, 40)),
         b"", b"--b--", b"--b\r\n\r\n", png, whole.replace(b"--b", b"--c"), whole * 2,
-        whole.replace(b"image", b"picture"), whole.replace(b"form-data", b"other"),
+        whole.replace(b"image", b"image"), whole.replace(b"form-data", b"other"),
         whole.replace(b'; filename="a.png"', b""), whole.replace(b'name="image"; ', b""),
         whole.replace(b"a.png", b"../../etc/passwd\0" * 50) [: len(whole)],
         PART.replace(b"\r\n\r\n", b"\r\nX: " + b"y" * 9000 + b"\r\n\r\n"),
@@ -92,7 +92,7 @@ def list_requests() -> list[dict]:
     ]
 
 
-# Pictures whose bits were flipped may still be pictures.
+# Images whose bits were flipped may still be images.
 FINE = {200, 400, 413, 415, 422}
 
 

@@ -1,5 +1,6 @@
 """What each path answers, to good requests and to bad ones."""
 
+import base64
 import re
 import socket
 import tempfile
@@ -15,12 +16,13 @@ from colored import COLORS, decode, draw, encode
 from PIL import Image
 
 from atrous.serve import Limits
+from atrous.serve.page import add_page
 
 PIXELS, MASK = draw()
 PNG = encode(PIXELS)
 
 
-def test_a_mask_comes_back_however_the_picture_is_sent(serve):
+def test_a_mask_comes_back_however_the_image_is_sent(serve):
     client = serve().client
     for sent in (
         {"content": PNG},
@@ -52,12 +54,12 @@ def test_what_of_a_file_is_not_used_is_said_in_a_header(serve):
 
 
 def test_the_mask_has_the_colours_of_the_classes(serve):
-    picture = Image.open(BytesIO(serve().client.post("/v1/segment", content=PNG).content))
-    assert picture.mode == "P"
-    assert np.array_equal(np.asarray(picture.convert("RGB")), PIXELS)
+    image = Image.open(BytesIO(serve().client.post("/v1/segment", content=PNG).content))
+    assert image.mode == "P"
+    assert np.array_equal(np.asarray(image.convert("RGB")), PIXELS)
 
 
-def test_an_overlay_holds_the_picture_and_takes_an_opacity(serve):
+def test_an_overlay_holds_the_image_and_takes_an_opacity(serve):
     client = serve().client
     grey = encode(np.full((40, 40, 3), 120, np.uint8) + COLORS[0] // 4)
     whole, none = (
@@ -104,15 +106,15 @@ BAD_REQUESTS = [
     ("POST", "/v1/models", {}, 405, "does not take POST"),
     ("GET", "/docs", {}, 404, "no such path"),
     ("GET", "/../../etc/passwd", {}, 404, "no such path"),
-    ("POST", SEGMENT, {}, 400, "no picture in the request"),
-    ("POST", SEGMENT, {"files": {"image": b""}}, 400, "no picture in the request"),
+    ("POST", SEGMENT, {}, 400, "no image in the request"),
+    ("POST", SEGMENT, {"files": {"image": b""}}, 400, "no image in the request"),
     ("POST", SEGMENT, {"content": b"GIF89a" + bytes(50)}, 415, "Send PNG, JPEG"),
     ("POST", SEGMENT, {"content": PNG[:300]}, 422, "damaged or cut short"),
     ("POST", SEGMENT, {"content": bytes(1_000_001)}, 413, "larger than 1 MB"),
     ("POST", SEGMENT, {"content": iter([bytes(500_000)] * 3)}, 413, "larger than 1 MB"),
     ("POST", SEGMENT, {"files": {"image": bytes(1_000_001)}}, 413, "larger than 1 MB"),
     ("POST", SEGMENT, {"content": encode(draw(101, 101)[0])}, 413, "101 × 101"),
-    ("POST", SEGMENT, {"files": {"picture": PNG}}, 422, "it has 'picture'"),
+    ("POST", SEGMENT, {"files": {"photo": PNG}}, 422, "it has 'photo'"),
     ("POST", SEGMENT, {"data": {"a": "1"}, "files": {"image": PNG}}, 422, "one field"),
     ("POST", SEGMENT, {"files": [("image", PNG), ("image", PNG)]}, 400, "one part"),
     ("POST", SEGMENT, {"files": {"image": (None, b"text")}}, 422, "as a file"),
@@ -182,20 +184,20 @@ def post_many(running, contents):
 
 def test_requests_that_come_together_are_run_together_and_answered_as_alone(serve, engine):
     running = serve(Limits(max_batch=4))
-    pictures = [draw(40, 50, seed=seed) for seed in range(6)] + [draw(33, 50, seed=9)]
+    images = [draw(40, 50, seed=seed) for seed in range(6)] + [draw(33, 50, seed=9)]
     engine.hold()
     first = post_many(running, [PNG])
     assert engine.begun.wait(10)
-    answers = post_many(running, [encode(pixels) for pixels, _ in pictures])
+    answers = post_many(running, [encode(pixels) for pixels, _ in images])
     running.wait_for(lambda: running.service.num_waiting == 7)
-    assert running.count("atrous_queue_pictures") == 7
+    assert running.count("atrous_queue_images") == 7
     engine.go.set()
-    for answer, (_, mask) in zip(answers, pictures, strict=True):
+    for answer, (_, mask) in zip(answers, images, strict=True):
         assert np.array_equal(decode(answer.result()), mask)
     assert np.array_equal(decode(first[0].result()), MASK)
     assert sorted(engine.sizes) == [1, 1, 2, 4]
-    assert running.count("atrous_batch_pictures_count") == 4
-    assert running.count("atrous_batch_pictures_sum") == 8
+    assert running.count("atrous_batch_images_count") == 4
+    assert running.count("atrous_batch_images_sum") == 8
     assert running.count('atrous_requests_total{path="/v1/segment",status="200"}') == 8
 
 
@@ -208,7 +210,7 @@ def test_more_than_may_wait_is_told_to_come_back(serve, engine):
     running.wait_for(lambda: running.service.num_waiting == 2)
     refused = running.client.post(SEGMENT, content=PNG)
     assert refused.status_code == 429
-    assert "2 pictures are waiting" in refused.json()["error"]
+    assert "2 images are waiting" in refused.json()["error"]
     assert int(refused.headers["retry-after"]) >= 1
     assert running.count('atrous_rejected_total{status="429"}') == 1
     engine.go.set()
@@ -277,26 +279,23 @@ def test_a_failing_model_is_no_traceback_and_does_not_end_the_server(serve, engi
     assert running.client.post("/v1/segment", content=PNG).status_code == 200
 
 
-def test_pages_ask_the_service_and_get_confidence_too(serve, engine):
-    service = serve().service
-    answer = service.segment("colors", PNG)
-    assert np.array_equal(answer.mask, MASK)
+def test_json_has_the_confidence_if_asked_for(serve, engine):
+    running = serve()
+    assert "confidence" not in running.client.post(f"{SEGMENT}?format=json", content=PNG).json()
+    answer = running.client.post(f"{SEGMENT}?format=json&confidence=1", content=PNG).json()
+    confidence = np.array(Image.open(BytesIO(base64.b64decode(answer["confidence"]))))
     logits = engine.compute_logits(torch.from_numpy(PIXELS).permute(2, 0, 1))
-    assert answer.confidence.dtype == np.float32
-    assert np.abs(answer.confidence - logits.softmax(0).amax(0).numpy()).max() < 1 / 255
-    with pytest.raises(Exception, match="20000 × 1"):
-        service.segment("colors", encode(np.zeros((1, 20_000, 3), np.uint8)))
-    assert service.memory.held_bytes == 0
+    expected = logits.softmax(0).amax(0).numpy()
+    assert np.abs(confidence / 255 - expected).max() < 1 / 255
+    assert running.service.memory.held_bytes == 0
 
 
-def test_the_page_takes_its_own_paths_alone(serve, engine):
-    pytest.importorskip("gradio", reason="the page needs gradio")
-    from atrous.serve.page import build_page, mount_page
+def test_the_page_is_behind_the_token_and_takes_its_own_paths_alone(serve, engine):
+    def add(app):
+        add_page(app, Limits())
+        return app
 
-    def add_page(app):
-        return mount_page(app, build_page({"colors": engine.classes}, lambda *request: None))
-
-    client = serve(token="secret", wrap=add_page).client
+    client = serve(token="secret", wrap=add).client
     assert client.get("/").status_code == 401
     client.headers["Authorization"] = "Bearer secret"
     assert "text/html" in client.get("/").headers["content-type"]
@@ -305,7 +304,7 @@ def test_the_page_takes_its_own_paths_alone(serve, engine):
     assert client.post("/v1/segment", content=PNG).status_code == 200
 
 
-def test_nothing_of_a_picture_touches_the_disk(serve, monkeypatch, tmp_path):
+def test_nothing_of_a_image_touches_the_disk(serve, monkeypatch, tmp_path):
     def refuse(*arguments, **options):
         raise AssertionError("a temporary file was made")
 
@@ -323,8 +322,8 @@ def test_metrics_are_named_as_documented(serve):
     client.get("/nothing")
     text = client.get("/metrics").text
     for name in (
-        "atrous_requests_total", "atrous_request_seconds_bucket", "atrous_batch_pictures_bucket",
-        "atrous_cancelled_total", "atrous_queue_pictures", "atrous_active_requests",
+        "atrous_requests_total", "atrous_request_seconds_bucket", "atrous_batch_images_bucket",
+        "atrous_cancelled_total", "atrous_queue_images", "atrous_active_requests",
         "atrous_held_bytes",
     ):  # fmt: skip
         assert re.search(f"^{name}[ {{]", text, flags=re.MULTILINE), name

@@ -5,8 +5,8 @@ import pytest
 from colored import draw, encode
 
 from atrous.classes import build_classes
-from atrous.inference.rle import encode_classes
-from atrous.serve.picture import FORMATS
+from atrous.prediction.annotations import build_coco_annotations
+from atrous.serve.image import FORMATS
 from atrous.serve.schema import SEGMENT_ANSWER
 
 PIXELS, _ = draw(8, 8)
@@ -32,7 +32,7 @@ def test_the_example_is_what_the_server_would_say():
     example = SEGMENT_ANSWER[200]["content"]["application/json"]["example"]
     names = [one["name"] for one in example["classes"]]
     mask = np.array([[0, 1, 1, 1], [0, 1, 1, 1]], np.uint8)
-    assert encode_classes(mask, build_classes(names)) == example["annotations"]
+    assert build_coco_annotations(mask, build_classes(names)) == example["annotations"]
 
 
 def test_the_server_answers_as_it_says_it_does(serve):

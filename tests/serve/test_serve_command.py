@@ -16,7 +16,7 @@ import torch
 from colored import decode, draw, encode
 
 from atrous.classes import build_classes
-from atrous.inference import open_engine
+from atrous.engines import open_engine
 from atrous.models import ModelCard, build_model, save_weights
 
 
@@ -55,7 +55,7 @@ def test_wrong_options_are_a_paragraph_and_exit_code_2(atrous, weights, tmp_path
         ([weights, "--token-file", tmp_path / "none"], "No such file"),
         ([weights, "--token-file", tmp_path / "empty"], "not empty"),
         ([weights, "--max-waiting", 0], "max_waiting must be above 0"),
-        ([weights, "--max-megapixels", 900], "too small for the largest picture"),
+        ([weights, "--max-megapixels", 900], "too small for the largest image"),
         ([weights, "--window", 5], "below 32 px"),
         ([weights, "--device", "gpu"], "no such device as 'gpu'"),
     ]
@@ -77,7 +77,7 @@ def test_a_missing_package_is_named_with_its_extra(atrous, weights, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_process_serves_and_stops_without_losing_a_picture(weights, tmp_path):
+def test_a_process_serves_and_stops_without_losing_a_image(weights, tmp_path):
     token = tmp_path / "token"
     token.write_text("s3cret\n")
     command = [sys.executable, "-m", "atrous", "serve", weights, "--port", "0"]
@@ -113,7 +113,7 @@ def test_a_process_serves_and_stops_without_losing_a_picture(weights, tmp_path):
                 thread.join()
         assert [answer.status_code for answer in answers] == [200] * 6
         assert process.wait(60) == 0
-        assert "every picture that was taken is answered" in process.stderr.read()
+        assert "every image that was taken is answered" in process.stderr.read()
     finally:
         watchdog.cancel()
         process.kill()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from atrous.data.shapes import write_shapes
+from atrous.engines import Views
 from atrous.errors import ConfigError
-from atrous.inference import Views
 from atrous.models import build_model
 from atrous.profile.cost import Cost
 from atrous.recipe import load_recipe

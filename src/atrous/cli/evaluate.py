@@ -13,10 +13,10 @@ from atrous.cli.output import build_table, show_progress, write_json
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
+    from atrous.engines import Views
     from atrous.evaluation import Convention, EvaluationReport
     from atrous.evaluation.boundary import BoundaryScores
     from atrous.evaluation.objects import ObjectScore
-    from atrous.inference import Views
 
 
 def run_evaluate(
@@ -99,7 +99,7 @@ def parse_views(
     scales: str, flip: bool, window: int | None, samples: int, overlap: float = 0.25
 ) -> "Views":
     """Parse the options of test-time augmentation and sliding windows."""
-    from atrous.inference import Views
+    from atrous.engines import Views
 
     try:
         factors = tuple(float(scale) for scale in scales.split(","))

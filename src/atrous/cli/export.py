@@ -38,15 +38,15 @@ def run_export(
         str | None, typer.Option(help="Split to check on. By default, the run's; else val.")
     ] = None,
     gate_images: Annotated[
-        int | None, typer.Option(help="Check on so many pictures of the split; by default, all.")
+        int | None, typer.Option(help="Check on so many images of the split; by default, all.")
     ] = None,
     calibration_images: Annotated[
-        int, typer.Option(help="Training pictures that int8 takes its ranges from.")
+        int, typer.Option(help="Training images that int8 takes its ranges from.")
     ] = 100,
     ignore_index: Annotated[int | None, typer.Option(help="Mask value of no class.")] = None,
     data_format: Annotated[str, typer.Option("--format", help="auto, voc or pairs.")] = "auto",
 ) -> None:
-    """Write a model for another runtime, and check it against the original on real pictures."""
+    """Write a model for another runtime, and check it against the original on real images."""
     size_hw = None if size is None else parse_size(size)
 
     from atrous.export import export_model

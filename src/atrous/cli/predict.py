@@ -13,7 +13,7 @@ from atrous.cli.evaluate import parse_views
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from atrous.inference import PredictionReport
+    from atrous.prediction import PredictionReport
 
 
 def run_predict(
@@ -22,7 +22,7 @@ def run_predict(
         list[str],
         typer.Argument(
             help="Pictures, videos, zip or tar archives, folders, quoted patterns such as "
-            "'photos/**/*.jpg', the number of a camera, or - for standard input."
+            "'photos/**/*.jpg', or - for standard input."
         ),
     ],
     *,
@@ -118,13 +118,13 @@ def _pipe(run: Path, paths: list[str], kind: str, options: dict[str, Any]) -> No
             "The prediction would be written to the terminal. Send it to a file with > a.png, or "
             "give a folder with --out."
         )
-    from atrous.inference import predict_stream
+    from atrous.prediction import predict_stream
 
     predict_stream(run, sys.stdin.buffer, sys.stdout.buffer, kind=kind, **options)
 
 
 def _predict(run: Path, paths: list[str], out: Path, options: dict[str, Any]) -> "PredictionReport":
-    from atrous.inference import predict
+    from atrous.prediction import predict
 
     columns = (
         *Progress.get_default_columns()[:2],

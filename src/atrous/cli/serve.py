@@ -43,27 +43,27 @@ def run_serve(
         typer.Option(help=f"File with the token to ask for; or set {TOKEN_VARIABLE}."),
     ] = None,
     max_body_mb: Annotated[float, typer.Option(help="Largest body of a request.")] = 20,
-    max_megapixels: Annotated[float, typer.Option(help="Most pixels of a picture.")] = 50,
-    max_side: Annotated[int, typer.Option(help="Longest side of a picture, in pixels.")] = 16_384,
+    max_megapixels: Annotated[float, typer.Option(help="Most pixels of an image.")] = 50,
+    max_side: Annotated[int, typer.Option(help="Longest side of an image, in pixels.")] = 16_384,
     max_memory_mb: Annotated[
-        float, typer.Option(help="Bodies and pictures of all requests together.")
+        float, typer.Option(help="Bodies and images of all requests together.")
     ] = 2048,
-    max_waiting: Annotated[int, typer.Option(help="Pictures that may wait; beyond: 429.")] = 128,
-    max_batch: Annotated[int, typer.Option(help="Pictures of one size run at once.")] = 16,
+    max_waiting: Annotated[int, typer.Option(help="Images that may wait; beyond: 429.")] = 128,
+    max_batch: Annotated[int, typer.Option(help="Images of one size run at once.")] = 16,
     max_connections: Annotated[int, typer.Option(help="Open connections; beyond: 503.")] = 256,
     deadline: Annotated[float, typer.Option(help="Seconds for an answer; beyond: 504.")] = 60,
     transfer: Annotated[
         float, typer.Option(help="Seconds for a request to arrive, or for a stalled answer.")
     ] = 30,
-    page: Annotated[bool, typer.Option(help="A page for browsers at /; it needs gradio.")] = True,
-    example: Annotated[
-        list[Path] | None, typer.Option(help="A picture to try on the page; once for each.")
+    page: Annotated[bool, typer.Option(help="A page for browsers at /.")] = True,
+    examples: Annotated[
+        Path | None, typer.Option(help="Folder of images to offer on the page.")
     ] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line per request.")] = False,
 ) -> None:
     """Answer requests with masks, overlays or numbers, and show a page, until Ctrl-C or SIGTERM."""
-    from atrous.inference import Views
-    from atrous.inference.exported import import_extra
+    from atrous.engines import Views
+    from atrous.extras import import_extra
 
     for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         import_extra(package, "serve")
@@ -82,7 +82,7 @@ def run_serve(
         deadline_s=deadline,
         transfer_s=transfer,
     )
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures; their sender is told
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged images; their sender is told
     token = read_token(token_file)
     service = build_service(
         runs,
@@ -96,10 +96,9 @@ def run_serve(
     )
     app = build_app(service, token)
     if page:
-        from atrous.serve.page import build_page, mount_page
+        from atrous.serve.page import add_page
 
-        blocks = build_page(service.classes, service.segment, examples=example or (), limits=limits)
-        mount_page(app, blocks, limits)
+        add_page(app, limits, examples)
     listener = open_socket(host, port)
     address, taken_port = listener.getsockname()[:2]
     url = f"http://{f'[{address}]' if ':' in address else address}:{taken_port}"
@@ -122,7 +121,7 @@ def run_serve(
     run_server(server, listener, tell_ready=tell_ready)
     if server.force_exit:
         raise KeyboardInterrupt
-    console.print("Stopped; every picture that was taken is answered.", highlight=False)
+    console.print("Stopped; every image that was taken is answered.", highlight=False)
 
 
 def read_token(path: Path | None) -> str | None:

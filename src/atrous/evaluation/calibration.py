@@ -10,11 +10,11 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from atrous.classes import VOID
+from atrous.devices import Precision, resolve_device
+from atrous.engines import TorchEngine, Views
 from atrous.errors import DataError, WeightsError
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import Progress, predict_split
-from atrous.inference import TorchEngine, Views, resolve_device
-from atrous.inference.engine import Precision
 from atrous.models import load_model, save_weights
 from atrous.models.weights import find_weights
 

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from atrous.engines import Views
 from atrous.evaluation.bootstrap import LEVEL, Difference, Estimate
-from atrous.inference import Views
 from atrous.profile.cost import Cost
 
 METHOD = (

@@ -6,10 +6,10 @@ import numpy as np
 from torch import Tensor
 
 from atrous.classes import VOID
+from atrous.engines.logits import compute_confidence
 from atrous.errors import DataError
 from atrous.evaluation.counts import CountArray
 from atrous.evaluation.metrics import compute_miou
-from atrous.inference.engine import compute_confidence
 
 COVERAGES = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 NUM_BINS = 15

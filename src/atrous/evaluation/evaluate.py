@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from atrous.data import SegmentationDataset, open_dataset
+from atrous.devices import Precision, resolve_device
+from atrous.engines import Engine, Views, open_engine
 from atrous.errors import AtrousError, ConfigError
 from atrous.evaluation.boundary import BoundaryCounts, BoundaryScores
 from atrous.evaluation.confidence import ConfidenceCounts, ConfidenceScores
@@ -21,8 +23,6 @@ from atrous.evaluation.image_counts import ImageCounts, format_image_counts
 from atrous.evaluation.metrics import Scores, compute_scores
 from atrous.evaluation.objects import ObjectCounts, ObjectScore
 from atrous.files import write_atomically
-from atrous.inference import Engine, Views, open_engine, resolve_device
-from atrous.inference.engine import Precision
 from atrous.models import Segmenter, load_model
 from atrous.models.zoo import set_output_stride
 from atrous.recipe import load_recipe

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from atrous.data import SegmentationDataset, build_eval_loader
+from atrous.devices import Precision
+from atrous.engines import Engine, TorchEngine, Views
+from atrous.engines.logits import check_finite, compute_mask
 from atrous.errors import DataError, WeightsError
 from atrous.evaluation.counts import Counts
-from atrous.inference import Engine, TorchEngine, Views
-from atrous.inference.engine import Precision, check_finite
-from atrous.inference.upsampled_mask import compute_mask
 from atrous.models import ModelCard, Segmenter
 
 Criterion = Callable[[Tensor, Tensor], Tensor]

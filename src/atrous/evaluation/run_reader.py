@@ -6,11 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from atrous.engines import Views
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.counts import CountArray
 from atrous.evaluation.image_counts import ImageCounts, load_image_counts
 from atrous.evaluation.metrics import compute_miou
-from atrous.inference import Views
 from atrous.parsing import parse_json
 from atrous.recipe import Recipe, load_recipe
 from atrous.run import Records, RunFolder, group_records, load_log

@@ -9,18 +9,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.export import ExportedProgram
 
 from atrous.data import SegmentationDataset
-from atrous.errors import AtrousError, ExportError
+from atrous.devices import resolve_precision
+from atrous.engines import TorchEngine, Views
+from atrous.engines.export_records import (
+    ExportRecord,
+    compute_weights_hash,
+    name_export,
+    save_record,
+)
+from atrous.engines.exported import ExportCard, ExportedEngine
+from atrous.engines.open_engine import open_export
+from atrous.errors import ExportError
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import check_classes
 from atrous.export import formats
-from atrous.export.drift import compute_drift, find_most_drifting
 from atrous.export.parity import MAX_MIOU_DROP, GateResult, run_gate
 from atrous.export.program import build_program
-from atrous.export.quantize import CalibrationPictures, quantize_model
+from atrous.export.quantize import CalibrationImages, quantize_model
 from atrous.export.request import (
     PACKAGES,
     check_target,
@@ -29,22 +37,13 @@ from atrous.export.request import (
     find_train_split,
 )
 from atrous.files import compute_file_sha256
-from atrous.inference import TorchEngine, Views, resolve_precision
-from atrous.inference.export_records import (
-    ExportRecord,
-    compute_weights_hash,
-    name_export,
-    save_record,
-)
-from atrous.inference.exported import ExportCard, ExportedEngine
-from atrous.inference.open_engine import open_export
 from atrous.models import Segmenter, load_model
 from atrous.models.weights import find_weights
 
 NUM_CALIBRATION_IMAGES = 100
 
 Report = Callable[[str, int, int], object]
-"""Called with what is being done, and the number of pictures done and of all."""
+"""Called with what is being done, and the number of images done and of all."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class _Job:
     views: Views
     gate_data: SegmentationDataset
     num_gate_images: int | None
-    calibration: CalibrationPictures | None
+    calibration: CalibrationImages | None
     progress: Report | None
 
     @property
@@ -105,10 +104,11 @@ def export_model(
 ) -> ExportReport:
     """Write a trained model as a file of another runtime, and check it against the original.
 
-    The file is compared with the original on pictures of the validation split; see `run_gate` for
+    The file is compared with the original on images of the validation split; see `run_gate` for
     the tolerances. One beyond them is kept as `NAME.rejected.SUFFIX`, an earlier export stays, and
-    the error names the layer that drifts most. INT8 is calibrated on training pictures; if it does
-    not pass, the layers that cost most accuracy are put back to float and it is tried once more.
+    the error names the image and class that differ most. INT8 is calibrated on training images;
+    if it does not pass, the layers that cost most accuracy are put back to float and it is tried
+    once more.
 
         from atrous import export_model
 
@@ -126,9 +126,9 @@ def export_model(
         uint8_input: Put normalisation inside: the file takes uint8 (batch, H, W, 3).
         mask_output: Put the comparison of the classes inside: it gives uint8 (batch, H, W).
         size_hw: The only height and width to take; None takes any from 32 up.
-        num_gate_images: Pictures of the split to compare on; None for all.
-        num_calibration_images: Training pictures that INT8 takes its ranges from.
-        progress: Called after each picture.
+        num_gate_images: Images of the split to compare on; None for all.
+        num_calibration_images: Training images that INT8 takes its ranges from.
+        progress: Called after each image.
 
     Raises:
         ConfigError: An option cannot be used, a package is missing, or there is no data to check
@@ -147,7 +147,7 @@ def export_model(
     calibration = None
     if to.endswith("int8"):
         train_data = open_run_data(source, data, find_train_split(source), format, ignore_index)
-        calibration = CalibrationPictures(train_data, card, num_calibration_images)
+        calibration = CalibrationImages(train_data, card, num_calibration_images)
     path, record_path = choose_paths(source, to, out, size_hw)
     views = choose_views(card)
     job = _Job(
@@ -161,7 +161,7 @@ def export_model(
 def _run(job: _Job, folder: Path) -> ExportReport:
     program = build_program(job.model, job.card)
     candidate = folder / job.out.name
-    simple_program = _write(job, program, candidate)
+    _write(job, program, candidate)
     gates = _gate(job, candidate)
     restored = False
     if "int8" in gates and not gates["int8"].passed:
@@ -171,7 +171,7 @@ def _run(job: _Job, folder: Path) -> ExportReport:
     record = _build_record(job, candidate, gates)
     if not next(iter(gates.values())).passed:
         rejected = job.out.with_suffix(f".rejected{job.out.suffix}")
-        message = _explain_failure(job, candidate, rejected, simple_program, gates, restored)
+        message = _explain_failure(job, rejected, gates, restored)
         _move(candidate, rejected)
         raise ExportError(message)
     _move(candidate, job.out)
@@ -181,12 +181,11 @@ def _run(job: _Job, folder: Path) -> ExportReport:
 
 def _write(
     job: _Job, program: ExportedProgram, path: Path, *, max_miou_drop: float | None = None
-) -> ExportedProgram:
-    """Write the file, and return the program in the operations that it is made of."""
+) -> None:
     if job.kind == "pt2":
         formats.save_program(program, job.card, path)
-        return program
-    onnx_model, simple_program = formats.build_onnx(program, job.card)
+        return
+    onnx_model = formats.build_onnx(program, job.card)
     network: Any = onnx_model if job.kind == "onnx" else formats.build_openvino(onnx_model)
     if job.calibration is not None:
         if job.progress is not None:
@@ -197,7 +196,6 @@ def _write(
         formats.save_onnx(network, path)
     else:
         formats.save_openvino(network, job.card, path)
-    return simple_program
 
 
 def _gate(job: _Job, path: Path) -> dict[str, GateResult]:
@@ -217,37 +215,16 @@ def _gate(job: _Job, path: Path) -> dict[str, GateResult]:
 
 
 def _explain_failure(
-    job: _Job,
-    path: Path,
-    rejected: Path,
-    program: ExportedProgram,
-    gates: dict[str, GateResult],
-    restored: bool,
+    job: _Job, rejected: Path, gates: dict[str, GateResult], restored: bool
 ) -> str:
     result = next(iter(gates.values()))
-    layer = ""
-    with suppress(AtrousError, RuntimeError, ValueError):
-        layer = _name_layer(job, path, program)
     tried = " with the most sensitive layers put back to float" if restored else ""
     return (
         f"The export to {job.card.target}{tried} is not the same as its original: on "
-        f"{result.num_images} pictures of '{job.gate_data.split}' {result.describe()}; asked for: "
-        f"{result.tolerance}.{layer} The file is kept as {rejected} for a look, and no engine "
-        "uses it. Export to another target, or, for int8, calibrate on more pictures."
-    )
-
-
-def _name_layer(job: _Job, path: Path, program: ExportedProgram) -> str:
-    engine = open_export(path, trust=True)
-    height, width = job.card.size_hw or (256, 256)
-    image = job.gate_data.load(0).image
-    image = torch.nn.functional.interpolate(image[None].float(), (height, width))[0].byte()
-    worst = find_most_drifting(compute_drift(program, engine, image))
-    if worst is None:
-        return ""
-    return (
-        f" The layer that drifts most is {worst.layer}: its result is {worst.error:.1%} off, where "
-        f"all before it are at most {worst.error - worst.rise:.1%} off."
+        f"{result.num_images} images of '{job.gate_data.split}' {result.describe()}; asked for: "
+        f"{result.tolerance}. It differs most on image {result.worst_image}, in class "
+        f"'{result.worst_class}'. The file is kept as {rejected} for a look, and no engine "
+        "uses it. Export to another target, or, for int8, calibrate on more images."
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from atrous.engines.exported import INPUT_NAME, METADATA_KEY, ExportCard
+from atrous.extras import import_extra
 from atrous.files import write_atomically
-from atrous.inference.exported import INPUT_NAME, METADATA_KEY, ExportCard, import_extra
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 
@@ -20,13 +21,8 @@ OPSET = 20
 """Version of the ONNX operators; read by ONNX Runtime from 1.17 on."""
 
 
-def build_onnx(program: ExportedProgram, card: ExportCard) -> tuple[Any, ExportedProgram]:
-    """Translate a program to ONNX.
-
-    Returns:
-        The `onnx.ModelProto` with the card in its metadata, and the program in the simpler
-        operations that it was made of: its results have the same names.
-    """
+def build_onnx(program: ExportedProgram, card: ExportCard) -> Any:
+    """Translate a program to an `onnx.ModelProto` with the card in its metadata."""
     output_name = "mask" if card.mask_output else "logits"
     with quiet():
         translated = torch.onnx.export(
@@ -38,8 +34,6 @@ def build_onnx(program: ExportedProgram, card: ExportCard) -> tuple[Any, Exporte
             verbose=False,
         )
     assert translated is not None
-    simple_program = translated.exported_program
-    assert simple_program is not None
     model = translated.model_proto
     # Where each node came from is a stack trace with the paths of this machine.
     graph = model.graph
@@ -48,7 +42,7 @@ def build_onnx(program: ExportedProgram, card: ExportCard) -> tuple[Any, Exporte
     del graph.metadata_props[:]
     model.doc_string = graph.doc_string = ""
     add_onnx_card(model, card)
-    return model, simple_program
+    return model
 
 
 def add_onnx_card(model: Any, card: ExportCard) -> None:
@@ -64,14 +58,14 @@ def save_onnx(model: Any, path: Path) -> None:
 
 def build_openvino(onnx_model: Any) -> Any:
     """Translate an `onnx.ModelProto` to an `openvino.Model`; results keep their names."""
-    import_extra("openvino.frontend.onnx")
-    openvino = import_extra("openvino")
+    import_extra("openvino.frontend.onnx", "export")
+    openvino = import_extra("openvino", "export")
     return openvino.Core().read_model(onnx_model.SerializeToString())
 
 
 def save_openvino(model: Any, card: ExportCard, path: Path) -> None:
     """Write an `openvino.Model` with its card: the .xml, and the .bin beside it."""
-    openvino = import_extra("openvino")
+    openvino = import_extra("openvino", "export")
     model.set_rt_info(card.to_json(), [METADATA_KEY, "card"])
     openvino.save_model(model, str(path), compress_to_fp16=False)
 

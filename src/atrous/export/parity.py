@@ -1,4 +1,4 @@
-"""The gate: an exported file beside its original on real pictures."""
+"""The gate: an exported file beside its original on real images."""
 
 import math
 import time
@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from atrous.data import SegmentationDataset
+from atrous.data import Sample, SegmentationDataset
+from atrous.engines import TorchEngine
+from atrous.engines.exported import ExportedEngine
+from atrous.engines.logits import compute_mask
 from atrous.errors import DataError
 from atrous.evaluation import Counts, compute_scores
-from atrous.inference import TorchEngine
-from atrous.inference.exported import ExportedEngine
-from atrous.inference.upsampled_mask import compute_mask
 
 MAX_LOGIT_DIFFERENCE = 1e-3
 MIN_AGREEMENT = 0.9999
@@ -33,10 +33,12 @@ class GateResult:
         max_logit_difference: Largest difference of a logit; None of a file that gives masks.
         max_relative_difference: The same, as a share of the original's largest logit.
         pixel_agreement: Share of the pixels with the same class.
-        miou_original: mIoU of the original on the pictures of the gate.
+        miou_original: mIoU of the original on the images of the gate.
         miou_exported: That of the exported file.
-        num_images: How many pictures those were.
-        seconds_original: Mean time of the original for a picture.
+        num_images: How many images those were.
+        worst_image: The image on which most pixels of one class differ; with none, the logits.
+        worst_class: That class, as the original predicts it.
+        seconds_original: Mean time of the original for an image.
         seconds_exported: That of the exported file. Both as measured in passing.
     """
 
@@ -49,6 +51,8 @@ class GateResult:
     miou_original: float
     miou_exported: float
     num_images: int
+    worst_image: str
+    worst_class: str
     seconds_original: float
     seconds_exported: float
 
@@ -80,24 +84,32 @@ class _Comparison:
         self.engine = engine
         self.counts = Counts(num_classes)
         self.largest_difference = 0.0
+        self.worst: tuple[int, float, int, str] = (0, 0.0, 0, "")
         self.num_equal = self.num_pixels = 0
         self.seconds = 0.0
 
-    def update(self, image: torch.Tensor, mask: torch.Tensor, logits: torch.Tensor) -> None:
+    def update(self, sample: Sample, logits: torch.Tensor) -> None:
         start_s = time.perf_counter()
+        differences = torch.zeros(len(logits))
         if self.engine.export.mask_output:
-            found = self.engine.predict_mask(image)
+            found = self.engine.predict_mask(sample.image)
         else:
-            ours = self.engine.compute_logits(image)
+            ours = self.engine.compute_logits(sample.image)
             found = compute_mask(ours)
-            difference = float((ours - logits).abs().max())
+            differences = (ours - logits).abs().amax(dim=(1, 2))
+            difference = float(differences.max())
             # A NaN would get lost in max(): nothing compares with it.
             known = self.largest_difference
             self.largest_difference = difference if not difference <= known else known
         self.seconds += time.perf_counter() - start_s
-        self.num_equal += int((found == compute_mask(logits)).sum())
-        self.num_pixels += found.numel()
-        self.counts.update(found, mask)
+        expected = compute_mask(logits)
+        differs = found != expected
+        self.num_equal += differs.numel() - int(differs.sum())
+        self.num_pixels += differs.numel()
+        self.counts.update(found, sample.mask)
+        by_class = torch.bincount(expected[differs].long(), minlength=len(logits)).tolist()
+        for index, one in enumerate(zip(by_class, differences.tolist(), strict=True)):
+            self.worst = max(self.worst, (*one, index, sample.name))
 
 
 def run_gate(
@@ -108,7 +120,7 @@ def run_gate(
     num_images: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, GateResult]:
-    """Compare exported files with their original on real pictures.
+    """Compare exported files with their original on real images.
 
     Tolerances: in full precision logits within 1e-3 and 99.99 % of the pixels; in bf16 a mIoU
     lower by at most 0.2 points, in int8 by at most 0.5.
@@ -117,8 +129,8 @@ def run_gate(
         original: In full precision, with the views of the others.
         exported: The engines to check, by precision.
         dataset: Split to compare on.
-        num_images: How many of its pictures, spread evenly; None for all.
-        progress: Called after each picture with the number of pictures done and of all.
+        num_images: How many of its images, spread evenly; None for all.
+        progress: Called after each image with the number of images done and of all.
 
     Returns:
         The results by precision.
@@ -138,13 +150,13 @@ def run_gate(
         largest = max(largest, float(logits.abs().max()))
         counts.update(compute_mask(logits), sample.mask)
         for comparison in comparisons.values():
-            comparison.update(sample.image, sample.mask, logits)
+            comparison.update(sample, logits)
         if progress is not None:
             progress(num_done, len(indices))
     if not counts.confusion.any():
         raise DataError(
             f"The gate cannot be run on split '{dataset.split}' of {dataset.root}: no mask of its "
-            f"{len(indices)} pictures has a labelled pixel. Give another split or more pictures."
+            f"{len(indices)} images has a labelled pixel. Give another split or more images."
         )
     miou = compute_scores(counts, dataset.classes).miou
     return {
@@ -192,6 +204,8 @@ def _judge(
         miou_original=miou_original,
         miou_exported=miou,
         num_images=comparison.counts.num_images,
+        worst_image=comparison.worst[3],
+        worst_class=dataset.classes.names[comparison.worst[2]],
         seconds_original=seconds_original,
         seconds_exported=comparison.seconds / comparison.counts.num_images,
     )

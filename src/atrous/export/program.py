@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from atrous.engines.exported import INPUT_NAME, ExportCard
 from atrous.errors import ExportError
-from atrous.inference.exported import INPUT_NAME, ExportCard
 from atrous.models import Segmenter
 
 
@@ -37,7 +37,7 @@ class ExportNetwork(nn.Module):
 
 
 def build_program(model: Segmenter, card: ExportCard) -> ExportedProgram:
-    """Trace a model: for any batch, height and width from 32 up, or for one picture of one size.
+    """Trace a model: for any batch, height and width from 32 up, or for one image of one size.
 
     Args:
         model: In evaluation mode, on the CPU.

@@ -1,4 +1,4 @@
-"""INT8: ranges from training pictures, and layers that cost too much accuracy put back."""
+"""INT8: ranges from training images, and layers that cost too much accuracy put back."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,23 +12,24 @@ from torch.nn import functional as F
 from atrous.classes import VOID
 from atrous.data import SegmentationDataset, normalize, resize_image
 from atrous.data.pixels import resize_mask
+from atrous.engines.exported import INPUT_NAME, Array, ExportCard
+from atrous.engines.views import MIN_PX
 from atrous.errors import AtrousError, ExportError
 from atrous.evaluation import Counts
 from atrous.evaluation.counts import compute_tp_fp_fn
 from atrous.evaluation.metrics import compute_miou
 from atrous.export.formats import quiet
-from atrous.inference.exported import INPUT_NAME, Array, ExportCard, import_extra
-from atrous.inference.views import SMALLEST_PX
+from atrous.extras import import_extra
 
 Infer = Callable[[Array], Array]
 
 
-class CalibrationPictures:
-    """Training pictures as the network sees them, spread evenly over the split, read when needed.
+class CalibrationImages:
+    """Training images as the network sees them, spread evenly over the split, read when needed.
 
     Args:
         dataset: Training split.
-        card: Says how pictures are sized and normalised.
+        card: Says how images are sized and normalised.
         num_images: How many, or all if there are fewer.
     """
 
@@ -47,8 +48,8 @@ class CalibrationPictures:
             image = resize_image(image, model.size_hw)
             mask = resize_mask(mask, model.size_hw)
         height, width = self.card.size_hw or (
-            max(image.shape[-2], SMALLEST_PX),
-            max(image.shape[-1], SMALLEST_PX),
+            max(image.shape[-2], MIN_PX),
+            max(image.shape[-1], MIN_PX),
         )
         image, mask = image[:, :height, :width], mask[:height, :width]
         right, below = width - image.shape[-1], height - image.shape[-2]
@@ -63,24 +64,24 @@ class CalibrationPictures:
 
 
 def quantize_model(
-    model: Any, pictures: CalibrationPictures, *, max_miou_drop: float | None = None
+    model: Any, images: CalibrationImages, *, max_miou_drop: float | None = None
 ) -> Any:
     """Quantise a network to INT8.
 
     Args:
         model: `onnx.ModelProto` or `openvino.Model`; stays as it is.
-        pictures: Give the range of each layer's values.
+        images: Give the range of each layer's values.
         max_miou_drop: If given, the layers whose quantisation costs most are put back to float
-            until the mIoU on these pictures drops by no more than this.
+            until the mIoU on these images drops by no more than this.
 
     Raises:
         ConfigError: nncf is not installed.
         ExportError: nncf cannot quantise this network.
     """
-    nncf = import_extra("nncf")
+    nncf = import_extra("nncf", "export")
     try:
         with quiet():
-            return _quantize(nncf, model, pictures, max_miou_drop)
+            return _quantize(nncf, model, images, max_miou_drop)
     except AtrousError:
         raise
     except Exception as error:  # nncf has no error of its own for what it does not know
@@ -90,15 +91,11 @@ def quantize_model(
         ) from error
 
 
-def _quantize(
-    nncf: Any, model: Any, pictures: CalibrationPictures, max_miou_drop: float | None
-) -> Any:
-    calibration = nncf.Dataset(
-        pictures.indices, lambda index: {INPUT_NAME: pictures.load(index)[0]}
-    )
+def _quantize(nncf: Any, model: Any, images: CalibrationImages, max_miou_drop: float | None) -> Any:
+    calibration = nncf.Dataset(images.indices, lambda index: {INPUT_NAME: images.load(index)[0]})
     options = {
         "preset": nncf.QuantizationPreset.MIXED,
-        "subset_size": len(pictures.indices),
+        "subset_size": len(images.indices),
         "ignored_scope": nncf.IgnoredScope(
             types=["Resize", "Interpolate", "ArgMax", "TopK"], validate=False
         ),
@@ -108,22 +105,22 @@ def _quantize(
     return nncf.quantize_with_accuracy_control(
         model,
         calibration,
-        nncf.Dataset(pictures.indices),
-        partial(_score, pictures),
+        nncf.Dataset(images.indices),
+        partial(_score, images),
         max_drop=max_miou_drop,
         drop_type=nncf.DropType.ABSOLUTE,
         **options,
     )
 
 
-def _score(pictures: CalibrationPictures, model: Any, indices: Iterable[int]) -> tuple[float, None]:
-    """Return the mIoU of a network on some pictures, in the form that nncf asks for."""
+def _score(images: CalibrationImages, model: Any, indices: Iterable[int]) -> tuple[float, None]:
+    """Return the mIoU of a network on some images, in the form that nncf asks for."""
     infer = _open(model)
-    counts = Counts(len(pictures.dataset.classes))
+    counts = Counts(len(images.dataset.classes))
     for index in indices:
-        array, mask = pictures.load(index)
+        array, mask = images.load(index)
         output = infer(array)[0]
-        found = output if pictures.card.mask_output else output.argmax(axis=0)
+        found = output if images.card.mask_output else output.argmax(axis=0)
         counts.update(torch.from_numpy(found.astype(np.uint8)), mask)
     # NaN where no pixel is labelled, which nothing would compare with.
     return float(np.nan_to_num(compute_miou(compute_tp_fp_fn(counts.confusion)))), None
@@ -131,7 +128,7 @@ def _score(pictures: CalibrationPictures, model: Any, indices: Iterable[int]) ->
 
 def _open(model: Any) -> Infer:
     if hasattr(model, "SerializeToString"):
-        runtime = import_extra("onnxruntime")
+        runtime = import_extra("onnxruntime", "export")
         session = runtime.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )

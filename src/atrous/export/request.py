@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from atrous.engines import Views
+from atrous.engines.export_records import name_export
+from atrous.engines.exported import ExportCard
+from atrous.engines.open_engine import TARGETS
 from atrous.errors import ConfigError, did_you_mean
 from atrous.export.formats import SUFFIXES
-from atrous.inference import Views
-from atrous.inference.export_records import name_export
-from atrous.inference.exported import ExportCard, import_extra
-from atrous.inference.open_engine import TARGETS
+from atrous.extras import import_extra
 from atrous.recipe import load_recipe
 from atrous.run import RunFolder
 
@@ -28,11 +29,11 @@ def check_target(
         raise ConfigError(f"A size of {size_hw[0]} × {size_hw[1]} is below 32 × 32 pixels.")
     for number, what in ((num_gate_images, "gate"), (num_calibration, "calibration")):
         if number is not None and number < 1:
-            raise ConfigError(f"The {what} needs at least one picture, not {number}.")
+            raise ConfigError(f"The {what} needs at least one image, not {number}.")
     for package in PACKAGES[to.partition("-")[0]]:
-        import_extra(package)
+        import_extra(package, "export")
     if to.endswith("int8"):
-        import_extra("nncf")
+        import_extra("nncf", "export")
 
 
 def find_train_split(source: Path) -> str:
@@ -64,14 +65,14 @@ def choose_paths(
 
 
 def choose_views(card: ExportCard) -> Views:
-    """Return the views through which a file of one size sees pictures as they come."""
+    """Return the views through which a file of one size sees images as they come."""
     if card.size_hw in (None, card.model.size_hw):
         return Views()
     height, width = card.size_hw
     if height != width:
         seen = "×".join(map(str, card.model.size_hw)) if card.model.size_hw else "its own size"
         raise ConfigError(
-            f"A file for {height} × {width} pixels only (height × width) could not see pictures: "
+            f"A file for {height} × {width} pixels only (height × width) could not see images: "
             f"this model sees them at {seen}, and windows are square. Give --size that size or "
             "one number."
         )

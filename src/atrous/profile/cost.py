@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from atrous.inference.engine import Precision, TorchEngine, resolve_precision
-from atrous.inference.views import Views
+from atrous.devices import Precision, resolve_precision
+from atrous.engines.torch_engine import TorchEngine
+from atrous.engines.views import Views
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.profile.flops import count_flops
 from atrous.profile.process import read_process_bytes, run_child
@@ -61,7 +62,7 @@ def measure_costs(
     models: Sequence[Segmenter],
     *,
     size_hw: tuple[int, int],
-    views: Views = Views(),  # noqa: B008 (immutable)
+    views: Views = Views(),
     precision: Precision = "32",
     budget_s: float = 4.0,
 ) -> list[Cost]:

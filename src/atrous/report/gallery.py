@@ -9,12 +9,12 @@ from PIL import Image
 
 from atrous.classes import VOID, Classes
 from atrous.data import Sample, SegmentationDataset, open_dataset
+from atrous.devices import resolve_device
+from atrous.engines import TorchEngine, Views
+from atrous.engines.logits import compute_confidence, compute_mask
 from atrous.errors import DataError
 from atrous.evaluation.evaluator import Progress, check_classes
 from atrous.evaluation.run_reader import LoadedRun
-from atrous.inference import TorchEngine, Views, resolve_device
-from atrous.inference.engine import compute_confidence
-from atrous.inference.upsampled_mask import compute_mask
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
 

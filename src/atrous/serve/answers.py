@@ -1,17 +1,19 @@
 """What a request can ask for, and how a mask becomes it."""
 
+import base64
 import json
 from io import BytesIO
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from atrous.classes import Classes
-from atrous.inference import Engine
-from atrous.inference.outputs import compute_shares
-from atrous.inference.render import write_mask, write_overlay
-from atrous.inference.rle import encode_classes
+from atrous.engines import Engine
+from atrous.prediction.annotations import build_coco_annotations
+from atrous.prediction.outputs import compute_shares
+from atrous.prediction.render import write_mask, write_overlay
 from atrous.serve.refusals import NotAcceptableError
 from atrous.serve.service import Segmented
 
@@ -73,21 +75,26 @@ def build_answer(
 
 
 def describe_mask(segmented: Segmented, name: str, engine: Engine) -> dict[str, Any]:
-    """Return what JSON says of a mask: its size, the share of each class, COCO's run lengths."""
+    """Return what JSON says of a mask: size, share of each class, run lengths, confidence."""
     mask, classes = segmented.mask, engine.classes
     shares = compute_shares(torch.from_numpy(mask), len(classes))
     described = describe_classes(classes)
     for one, share in zip(described, shares, strict=False):
         one["share"] = round(share, 6)
-    return {
+    answer = {
         "model": name,
         "engine": engine.name,
         "precision": engine.precision,
         "width": mask.shape[1],
         "height": mask.shape[0],
         "classes": described,
-        "annotations": encode_classes(mask, classes),
+        "annotations": build_coco_annotations(mask, classes),
     }
+    if segmented.confidence is not None:
+        file = BytesIO()
+        Image.fromarray(segmented.confidence).save(file, format="PNG", compress_level=1)
+        answer["confidence"] = base64.b64encode(file.getvalue()).decode()
+    return answer
 
 
 def describe_classes(classes: Classes) -> list[dict[str, Any]]:

@@ -16,11 +16,11 @@ from starlette.responses import JSONResponse, Response
 from atrous.errors import AtrousError, did_you_mean
 from atrous.parsing import escape_controls
 from atrous.serve.answers import MEDIA_TYPES, Kind, build_answer, choose_kind, describe_classes
-from atrous.serve.body import read_picture
+from atrous.serve.body import read_body
+from atrous.serve.image import decode_image
 from atrous.serve.layers import Meter, TokenGuard
 from atrous.serve.memory import Hold
 from atrous.serve.metrics import Metrics
-from atrous.serve.picture import decode_picture
 from atrous.serve.refusals import NotReadyError, RefusedError, UnusableError
 from atrous.serve.schema import (
     SEGMENT_ANSWER,
@@ -35,7 +35,7 @@ from atrous.serve.service import Service, explain_deadline
 
 logger = logging.getLogger("atrous.serve")
 
-_PARAMETERS = ("model", "format", "opacity")
+_PARAMETERS = ("model", "format", "opacity", "confidence")
 _GONE = 499
 """Counted for a sender that left; nobody sees it."""
 
@@ -54,7 +54,7 @@ def build_app(service: Service, token: str | None = None) -> FastAPI:
     """
     app = FastAPI(
         title="atrous",
-        summary="Semantic segmentation of pictures.",
+        summary="Semantic segmentation of images.",
         version="1",
         docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,
@@ -79,7 +79,7 @@ def _add_state(app: FastAPI, service: Service, metrics: Metrics, guarded: tuple[
 
     @app.get("/readyz", response_model=StateAnswer, responses=_not_ready(), tags=["state"])
     async def readyz() -> Any:
-        """Say whether pictures are taken."""
+        """Say whether images are taken."""
         status = 200 if service.state == "ready" else 503
         return JSONResponse({"state": service.state}, status)
 
@@ -114,7 +114,9 @@ def _add_state(app: FastAPI, service: Service, metrics: Metrics, guarded: tuple[
                     "classes": describe_classes(engine.classes),
                 }
             )
-        return {"models": models}
+        limits = service.limits
+        bounds = {"max_body_bytes": limits.max_body_bytes, "max_pixels": limits.max_pixels}
+        return {"models": models, "limits": bounds}
 
 
 def _not_ready() -> dict[int | str, dict[str, Any]]:
@@ -127,13 +129,15 @@ def _add_segment(
     codecs = ThreadPoolExecutor(_NUM_CODECS, thread_name_prefix="codec")
     limits = service.limits
 
-    async def answer(name: str, kind: Kind, content: bytes, hold: Hold, opacity: float) -> Response:
+    async def answer(
+        name: str, kind: Kind, content: bytes, hold: Hold, opacity: float, confidence: bool
+    ) -> Response:
         loop = asyncio.get_running_loop()
         notes: list[str] = []
         image = await loop.run_in_executor(
-            codecs, decode_picture, content, limits, hold, notes.append
+            codecs, decode_image, content, limits, hold, notes.append
         )
-        segmented = await asyncio.wrap_future(service.submit(name, image))
+        segmented = await asyncio.wrap_future(service.submit(name, image, confidence=confidence))
         engine = service.engines[name]
         body = await loop.run_in_executor(
             codecs, build_answer, kind, image, segmented, name, engine, opacity
@@ -165,11 +169,14 @@ def _add_segment(
         opacity: Annotated[
             float, Query(ge=0, le=1, description="Share of the class colour in an overlay.")
         ] = 0.5,
+        confidence: Annotated[
+            bool, Query(description="Add the confidence of each pixel to JSON.")
+        ] = False,
     ) -> Response:
-        """Segment a picture.
+        """Segment an image.
 
-        A mask has the size of the picture, turned upright as its EXIF orientation says. Nothing
-        of the picture is kept.
+        A mask has the size of the image, turned upright as its EXIF orientation says. Nothing
+        of the image is kept.
         """
         for parameter in request.query_params:
             if parameter not in _PARAMETERS:
@@ -178,11 +185,12 @@ def _add_segment(
                     f"{did_you_mean(parameter[:60], _PARAMETERS)}"
                 )
         name, kind = service.find(model), choose_kind(format, request.headers.get("accept"))
-        service.check_disk_space()
+        service.check_room()
         with Hold(service.memory) as hold:
             try:
-                content = await read_picture(request, limits, hold)
-                work = answer(name, kind, content, hold, opacity)
+                content = await read_body(request, limits, hold)
+                confidence = confidence and kind == "json"
+                work = answer(name, kind, content, hold, opacity, confidence)
                 return await _wait(work, request, service)
             except ClientDisconnect:
                 metrics.cancelled.inc()
@@ -250,7 +258,7 @@ def _add_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(AtrousError)
     async def fail_at_work(request: Request, error: AtrousError) -> Response:
-        logger.error("A picture could not be segmented: %s", escape_controls(str(error)))
+        logger.error("An image could not be segmented: %s", escape_controls(str(error)))
         return await fail(request, error)
 
     def describe() -> dict[str, Any]:

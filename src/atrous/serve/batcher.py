@@ -58,7 +58,7 @@ class Batcher(Generic[Key, Item, Result]):
         with self._changed:
             return sum(not job.future.cancelled() for job in self._jobs)
 
-    def check_disk_space(self) -> None:
+    def check_room(self) -> None:
         """Refuse work while the queue is full.
 
         Raises:
@@ -69,7 +69,7 @@ class Batcher(Generic[Key, Item, Result]):
                 self._jobs = deque(job for job in self._jobs if not job.future.cancelled())
             if (num_waiting := len(self._jobs)) >= self._max_waiting:
                 raise BusyError(
-                    f"{num_waiting} pictures are waiting already. Try again later.",
+                    f"{num_waiting} images are waiting already. Try again later.",
                     num_waiting * self._seconds_per_item,
                 )
 
@@ -84,7 +84,7 @@ class Batcher(Generic[Key, Item, Result]):
         with self._changed:
             if self._stopping:
                 raise NotReadyError("The server is being stopped.")
-            self.check_disk_space()
+            self.check_room()
             self._jobs.append(_Job(key, item, future))
             self._changed.notify()
         return future

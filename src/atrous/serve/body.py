@@ -1,4 +1,4 @@
-"""From a request to the bytes of the picture in it, all in memory."""
+"""From a request to the bytes of the image in it, all in memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -20,8 +20,8 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 2**62
 
 
-async def read_picture(request: Request, limits: Limits, hold: Hold) -> bytes:
-    """Return the picture that a request carries as its body or in the multipart field `image`.
+async def read_body(request: Request, limits: Limits, hold: Hold) -> bytes:
+    """Return the image that a request carries as its body or in the multipart field `image`.
 
     Raises:
         RefusedError: There is none, or more than one.
@@ -42,11 +42,11 @@ async def read_picture(request: Request, limits: Limits, hold: Hold) -> bytes:
                 content = b"".join([chunk async for chunk in chunks])
     except TimeoutError:
         raise SlowSenderError(
-            f"The body did not arrive within {limits.transfer_s:g} seconds. Send a smaller picture."
+            f"The body did not arrive within {limits.transfer_s:g} seconds. Send a smaller image."
         ) from None
     if not content:
         raise RefusedError(
-            "There is no picture in the request. Send it as the body, or as the file of the "
+            "There is no image in the request. Send it as the body, or as the file of the "
             f"multipart field '{FIELD}'."
         )
     return content
@@ -95,5 +95,5 @@ async def _parse(request: Request, chunks: AsyncGenerator[bytes, None], limits: 
 def _explain_size(limits: Limits) -> TooLargeError:
     return TooLargeError(
         f"The body is larger than {limits.max_body_bytes / 1e6:g} MB, the most that is taken. Send "
-        "a smaller picture, or one that is compressed more."
+        "a smaller image, or one that is compressed more."
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from atrous.errors import ConfigError
 
 DECODING_BYTES = 7
-"""Per pixel, while a picture is decoded: Pillow's own copy beside ours."""
+"""Per pixel, while an image is decoded: Pillow's own copy beside ours."""
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,11 @@ class Limits:
 
     Attributes:
         max_body_bytes: Largest body, counted while it arrives.
-        max_pixels: Most pixels that a picture may state; checked before it is decoded.
-        max_side_px: Longest side that a picture may state.
-        max_held_bytes: Bodies and decoded pictures of all requests together.
-        max_waiting: Pictures that wait for their model.
-        max_batch: Pictures of one size that a model may see at once.
+        max_pixels: Most pixels that an image may state; checked before it is decoded.
+        max_side_px: Longest side that an image may state.
+        max_held_bytes: Bodies and decoded images of all requests together.
+        max_waiting: Images that wait for their model.
+        max_batch: Images of one size that a model may see at once.
         max_connections: Open connections.
         deadline_s: From the last byte of a body to the first of its answer.
         transfer_s: For the head of a request, for its body, and for each standstill while an
@@ -46,7 +46,7 @@ class Limits:
         if self.max_held_bytes < least_bytes:
             raise ConfigError(
                 f"The memory for all requests together, {self.max_held_bytes / 1e6:.0f} MB, is too "
-                f"small for the largest picture allowed, which needs {least_bytes / 1e6:.0f} MB "
+                f"small for the largest image allowed, which needs {least_bytes / 1e6:.0f} MB "
                 f"({self.max_body_bytes / 1e6:.0f} MB as a file and {DECODING_BYTES} bytes a pixel "
                 "while it is decoded). Raise it, or allow fewer pixels."
             )

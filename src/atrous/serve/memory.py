@@ -27,7 +27,7 @@ class Memory:
         with self._lock:
             if num_bytes > 0 and self.held_bytes + num_bytes > self.max_bytes:
                 raise BusyError(
-                    "The pictures of other requests fill the memory that the server may use. Try "
+                    "The images of other requests fill the memory that the server may use. Try "
                     "again shortly."
                 )
             self.held_bytes += num_bytes

@@ -25,7 +25,7 @@ class Metrics:
             ["path"], buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.batches = Histogram(
-            "atrous_batch_pictures", "Pictures that a model saw at once.",
+            "atrous_batch_images", "Images that a model saw at once.",
             buckets=_SIZES, registry=self.registry,
         )  # fmt: skip
         self.cancelled = Counter(
@@ -37,11 +37,11 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         for name, help_text, read in (
-            ("atrous_queue_pictures", "Pictures that wait for their model.",
+            ("atrous_queue_images", "Images that wait for their model.",
              lambda: service.num_waiting),
             ("atrous_active_requests", "Requests being read, run or answered.",
              lambda: service.num_active),
-            ("atrous_held_bytes", "Bodies and pictures in memory.",
+            ("atrous_held_bytes", "Bodies and images in memory.",
              lambda: service.memory.held_bytes),
         ):  # fmt: skip
             Gauge(name, help_text, registry=self.registry).set_function(read)

@@ -1,32 +1,35 @@
-// With page_overlay.js the body of a function that gradio calls once, with `element` (page.html),
-// `props` and `server` (the functions of page.py). One picture at a time: `file` is where it came
-// from, `shown` is what is on the canvas, and an answer counts only while it is its `turn`.
+// From an image file to the request and back; overlay.js shows the result. One image at a time:
+// an answer counts only while it is its `turn`.
 
-const root = element.firstElementChild;
-const find = (selector) => root.querySelector(selector);
-const { models, examples, max_pixels, max_bytes } = props.settings;
-const canvas = find("canvas"), picker = find("select"), slider = find(".opacity input");
-const chooser = find(".file"), spot = find(".spot"), tip = find(".tip");
-const MAX_SIDE_PX = 2048; // what is looked at; the mask keeps its own size
-let file = null, shown = null, turn = 0;
+import { canvas, classBoxes, find, paint, root, showImage, showMask, shown, showClasses } from "./overlay.js";
 
-// A picture in
+const picker = find("select"), slider = find(".opacity input"), chooser = find(".file");
+const MAX_SIDE_PX = 2048; // of the image on the canvas; the mask keeps its own size
+const SENT_AS_THEY_ARE = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff"];
+let models = [], limits = {}, file = null, turn = 0;
 
-async function takePicture(next) {
-  if (!next) return;
-  const mine = ++turn;
+// An image in
+
+async function takeImage(next) {
+  if (!next || !models.length) return;
+  const mine = ++turn, start = performance.now();
   showError("");
-  say(`Looking at ${next.name} …`);
+  say(`Segmenting ${next.name} …`);
   root.setAttribute("aria-busy", "true");
   try {
-    const bitmap = await readBitmap(next), picture = await scale(bitmap);
+    const bitmap = await readBitmap(next), image = await scale(bitmap);
+    const content = SENT_AS_THEY_ARE.includes(next.type) ? next : await encode(bitmap);
     if (mine !== turn) return;
-    file = next;
-    showPicture(picture);
-    const answer = await ask("segment_picture", { model: picker.value, name: file.name, picture: await encode(file) });
+    if (!shown?.mask) showImage(image, next.name); // a result stays until the next one is there
+    const answer = await (await post(content, "format=json&confidence=true")).json();
+    const confidence = answer.confidence && await readConfidence(answer);
     if (mine !== turn) return;
-    if (answer.error) throw new Error(answer.error);
-    await showAnswer(answer);
+    file = { name: next.name, content };
+    showImage(image, next.name);
+    const count = showMask(answer, confidence);
+    find(".known").hidden = true;
+    const seconds = ((performance.now() - start) / 1000).toFixed(2);
+    say(`${file.name}: ${count} ${count === 1 ? "class" : "classes"}, ${answer.width} × ${answer.height} pixels, ${seconds} s.`);
   } catch (error) {
     if (mine === turn) showError(error.message);
   } finally {
@@ -34,20 +37,25 @@ async function takePicture(next) {
   }
 }
 
-async function ask(name, argument) {
-  const answer = await server[name](argument).catch(() => null);
-  if (!answer) throw new Error("The server gave no answer. Try again in a while.");
-  return answer;
+async function post(body, parameters) {
+  const url = `v1/segment?model=${encodeURIComponent(picker.value)}&${parameters}`;
+  return check(await fetch(url, { method: "POST", body }).catch(() => null));
+}
+
+async function check(response) {
+  if (response?.ok) return response;
+  const { error } = await response?.json().catch(() => ({})) ?? {};
+  throw new Error(error ?? "The server does not answer. Try again in a while.");
 }
 
 async function readBitmap(blob) {
   const { name, size } = blob;
-  const refuse = (what, most) => { throw new Error(`${name} is too large: ${what}, where at most ${most} are taken. Make it smaller.`); };
-  if (size > max_bytes) refuse(`${(size / 1e6).toFixed(1)} MB`, `${(max_bytes / 1e6).toFixed(1)} MB`);
+  const refuse = (what, most) => { throw new Error(`${name} is too large: ${what}; the limit is ${most}. Make it smaller.`); };
+  if (size > limits.max_body_bytes) refuse(`${(size / 1e6).toFixed(1)} MB`, `${(limits.max_body_bytes / 1e6).toFixed(1)} MB`);
   const bitmap = await createImageBitmap(blob).catch(() => {
-    throw new Error(`${name} is not a picture that this browser can show. Take a JPEG, PNG or WebP.`);
+    throw new Error(`${name} is not an image that this browser can read. Use JPEG, PNG or WebP.`);
   });
-  if (bitmap.width * bitmap.height > max_pixels) refuse(`${bitmap.width} × ${bitmap.height} pixels`, `${max_pixels / 1e6} million`);
+  if (bitmap.width * bitmap.height > limits.max_pixels) refuse(`${bitmap.width} × ${bitmap.height} pixels`, `${limits.max_pixels / 1e6} million`);
   return bitmap;
 }
 
@@ -57,17 +65,20 @@ function scale(bitmap) {
   return createImageBitmap(bitmap, { resizeWidth, resizeHeight, resizeQuality: "high" });
 }
 
-const encode = (blob) => new Promise((resolve) => {
-  const reader = new FileReader();
-  reader.onload = () => resolve(reader.result.split(",")[1]);
-  reader.readAsDataURL(blob);
-});
+function draw(source, width, height) {
+  const copy = new OffscreenCanvas(width, height);
+  copy.getContext("2d").drawImage(source, 0, 0);
+  return copy;
+}
 
-const decode = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const encode = (bitmap) => draw(bitmap, bitmap.width, bitmap.height).convertToBlob({ type: "image/png" });
 
-async function inflate(text) {
-  const stream = new Blob([decode(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+/** Return the confidence of each pixel, 255 for 1. */
+async function readConfidence({ confidence, width, height }) {
+  const bytes = Uint8Array.from(atob(confidence), (letter) => letter.charCodeAt(0));
+  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }), { colorSpaceConversion: "none" });
+  const pixels = draw(bitmap, width, height).getContext("2d").getImageData(0, 0, width, height).data;
+  return pixels.filter((_, at) => at % 4 === 0);
 }
 
 // Controls
@@ -88,34 +99,30 @@ function save(blob, ending) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-function switchClasses() {
-  const boxes = [...root.querySelectorAll(".classes input")];
-  shown.hidden = new Set(boxes.filter((box) => !box.checked).map((box) => Number(box.value)));
-  tintClasses();
-}
-
 function switchAll(on) {
-  root.querySelectorAll(".classes input").forEach((box) => { box.checked = on; });
-  switchClasses();
+  classBoxes().forEach((box) => { box.checked = on; });
+  showClasses();
 }
 
 slider.addEventListener("input", () => {
   find(".opacity output").textContent = `${slider.value} %`;
   requestAnimationFrame(paint);
 });
-find(".classes").addEventListener("change", switchClasses);
+find(".classes").addEventListener("change", showClasses);
 find(".all").addEventListener("click", () => switchAll(true));
 find(".none").addEventListener("click", () => switchAll(false));
-find(".save-mask").addEventListener("click", () => save(shown.maskPng, "_mask.png"));
+find(".save-mask").addEventListener("click", () => post(file.content, "format=mask")
+  .then((response) => response.blob())
+  .then((blob) => save(blob, "_mask.png"), (error) => showError(error.message)));
 find(".save-overlay").addEventListener("click", () => canvas.toBlob((blob) => save(blob, "_overlay.png")));
 find(".choose").addEventListener("click", () => choose(null));
 chooser.addEventListener("change", () => {
-  takePicture(chooser.files[0]);
+  takeImage(chooser.files[0]);
   chooser.value = "";
 });
 picker.addEventListener("change", () => {
   nameClasses();
-  takePicture(file);
+  if (file) takeImage(new File([file.content], file.name, { type: file.content.type }));
 });
 
 function choose(capture) {
@@ -125,8 +132,8 @@ function choose(capture) {
 }
 
 function nameClasses() {
-  const { names } = models[picker.value];
-  find(".known").textContent = `This model knows ${names.length} classes: ${names.join(", ")}.`;
+  const names = models.find(({ name }) => name === picker.value).classes.map(({ name }) => name);
+  find(".known").textContent = `This model has ${names.length} classes: ${names.join(", ")}.`;
 }
 
 // Drop and paste, anywhere
@@ -140,12 +147,12 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   root.classList.remove("dropping");
   const [dropped] = event.dataTransfer.files;
-  if (dropped) takePicture(dropped);
-  else showError("What was dropped is no file. Save the picture first, then drop its file.");
+  if (dropped) takeImage(dropped);
+  else showError("What was dropped is not a file. Save the image first, then drop its file.");
 });
-document.addEventListener("paste", (event) => takePicture(event.clipboardData?.files[0]));
+document.addEventListener("paste", (event) => takeImage(event.clipboardData?.files[0]));
 
-// The camera: a picture of the stream, or where there is none, what the phone's own app takes
+// The camera: a frame of its stream, or where there is none, the phone's own camera app
 
 const camera = find("dialog"), video = find("video");
 
@@ -156,33 +163,49 @@ find(".take").addEventListener("click", async () => {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: wish });
     camera.showModal();
   } catch {
-    showError("There is no camera that this page may use. Allow it in the browser, or choose a picture.");
+    showError("This page may not use a camera. Allow it in the browser, or choose an image.");
   }
 });
 find(".cancel").addEventListener("click", () => camera.close());
 camera.addEventListener("close", () => video.srcObject?.getTracks().forEach((track) => track.stop()));
 find(".shoot").addEventListener("click", async () => {
-  const still = new OffscreenCanvas(video.videoWidth, video.videoHeight);
-  still.getContext("2d").drawImage(video, 0, 0);
+  const frame = draw(video, video.videoWidth, video.videoHeight);
   camera.close();
-  const blob = await still.convertToBlob({ type: "image/png" });
-  takePicture(new File([blob], "camera.png", { type: blob.type }));
+  const blob = await frame.convertToBlob({ type: "image/png" });
+  takeImage(new File([blob], "camera.png", { type: blob.type }));
 });
 
 // Models and examples
 
-for (const name of Object.keys(models)) picker.add(new Option(name));
-find(".model").hidden = picker.length < 2;
-nameClasses();
-
-examples.forEach(({ name, thumbnail }, index) => {
+function addExample(name, index) {
   const button = document.createElement("button"), image = new Image();
   button.type = "button";
-  image.src = `data:image/jpeg;base64,${thumbnail}`;
+  image.src = `examples/${index}`;
   image.alt = `Example ${name}`;
   button.append(image);
-  button.addEventListener("click", () => ask("fetch_example", index).then(
-    (content) => takePicture(new File([decode(content)], name)), (error) => showError(error.message)));
+  button.addEventListener("click", () => fetch(image.src).catch(() => null).then(check)
+    .then((response) => response.blob())
+    .then((blob) => takeImage(new File([blob], name, { type: blob.type })), (error) => showError(error.message)));
   find(".examples").append(button);
-});
-find(".examples").hidden = !examples.length;
+}
+
+async function fetchModels() {
+  const response = await fetch("v1/models").catch(() => null);
+  if (response?.status !== 503) return (await check(response)).json();
+  say("The models are being loaded …");
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  return fetchModels();
+}
+
+try {
+  ({ models, limits } = await fetchModels());
+  say("");
+  for (const { name } of models) picker.add(new Option(name));
+  find(".model").hidden = models.length < 2;
+  nameClasses();
+  const examples = await (await check(await fetch("examples"))).json();
+  examples.forEach(addExample);
+  find(".examples").hidden = !examples.length;
+} catch (error) {
+  showError(error.message);
+}

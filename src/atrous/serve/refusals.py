@@ -1,4 +1,4 @@
-"""Why a request gets no picture back, each with its HTTP status."""
+"""Why a request gets no image back, each with its HTTP status."""
 
 import math
 
@@ -40,19 +40,19 @@ class SlowSenderError(RefusedError):
 
 
 class TooLargeError(RefusedError):
-    """The body or the picture is beyond a limit."""
+    """The body or the image is beyond a limit."""
 
     status = 413
 
 
 class UnknownFormatError(RefusedError):
-    """The body is no picture of a format that is read."""
+    """The body is no image of a format that is read."""
 
     status = 415
 
 
 class UnusableError(RefusedError):
-    """A parameter, field or picture that is understood and cannot be used."""
+    """A parameter, field or image that is understood and cannot be used."""
 
     status = 422
 

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from atrous.serve.body import FIELD
-from atrous.serve.picture import FORMATS
+from atrous.serve.image import FORMATS
 
 
 class ErrorAnswer(BaseModel):
@@ -33,14 +33,22 @@ class ModelAnswer(BaseModel):
     classes: list[ClassAnswer]
 
 
+class LimitsAnswer(BaseModel):
+    """The largest image."""
+
+    max_body_bytes: int = Field(description="Size of its file.")
+    max_pixels: int
+
+
 class ModelsAnswer(BaseModel):
-    """All models that are served."""
+    """All models that are served, and the largest image that they take."""
 
     models: list[ModelAnswer]
+    limits: LimitsAnswer
 
 
 class ShareAnswer(ClassAnswer):
-    """A class and how much of the picture it covers."""
+    """A class and how much of the image it covers."""
 
     share: float = Field(ge=0, le=1, description="Of all pixels.", examples=[0.312])
 
@@ -53,7 +61,7 @@ class RunLengths(BaseModel):
 
 
 class Annotation(BaseModel):
-    """The region of a class that is in the picture."""
+    """The region of a class that is in the image."""
 
     category_id: int
     category: str
@@ -71,6 +79,11 @@ class SegmentedAnswer(BaseModel):
     height: int
     classes: list[ShareAnswer]
     annotations: list[Annotation]
+    confidence: str | None = Field(
+        default=None,
+        description="With confidence=true, and of an engine that gives it: a PNG in base64, the "
+        "probability of each pixel's class as 0 to 255.",
+    )
 
 
 class StateAnswer(BaseModel):
@@ -88,16 +101,16 @@ _RETRY_AFTER = {
 }
 
 _ERRORS = {
-    400: "There is no picture in the request, or the multipart body is broken.",
+    400: "There is no image in the request, or the multipart body is broken.",
     401: "The token is missing or wrong.",
     404: "There is no such path or model.",
     405: "The path does not take this method.",
     406: "The header Accept admits neither image/png nor application/json.",
     408: "The body did not arrive in time.",
-    413: "The body or the picture is larger than is taken.",
-    415: "The body is no picture of a format that is read.",
-    422: "A parameter or field cannot be used, or the picture is damaged.",
-    429: "Too many pictures are waiting, or they fill the memory.",
+    413: "The body or the image is larger than is taken.",
+    415: "The body is no image of a format that is read.",
+    422: "A parameter or field cannot be used, or the image is damaged.",
+    429: "Too many images are waiting, or they fill the memory.",
     500: "The server failed; its log says how.",
     503: "The models are being loaded, the server is being stopped, or has too many connections.",
     504: "The answer was not there in time.",

@@ -1,4 +1,4 @@
-"""Starting to listen, and stopping without losing a picture."""
+"""Starting to listen, and stopping without losing an image."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ _KEEP_ALIVE_S = 20
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; it tells the service of a signal, and stops for pictures only."""
+    """uvicorn's server; it tells the service of a signal, and stops for images only."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -37,7 +37,7 @@ class Server(uvicorn.Server):
         cutting.cancel()
 
     async def _cut_streams(self) -> None:
-        """Once all pictures are answered, close what else is open, such as events for a page."""
+        """Once all images are answered, close what else is open, such as events for a page."""
         await asyncio.sleep(0.2)
         while self.service.num_active:
             await asyncio.sleep(0.05)

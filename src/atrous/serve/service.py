@@ -1,8 +1,8 @@
-"""Named models, and the one way from a picture to its mask; knows nothing of HTTP."""
+"""Named models, and the one way from an image to its mask; knows nothing of HTTP."""
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,16 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from atrous.classes import Classes
-from atrous.errors import AtrousError, ConfigError, did_you_mean
+from atrous.devices import Precision
+from atrous.engines import Engine, Views, open_engine
+from atrous.errors import ConfigError, did_you_mean
 from atrous.fonts import describe_undrawable
-from atrous.inference import Engine, Views, compute_prediction, open_engine
-from atrous.inference.engine import Precision
-from atrous.models.weights import find_weights, load_card
+from atrous.prediction import compute_prediction
 from atrous.serve.batcher import Batcher
 from atrous.serve.limits import Limits
-from atrous.serve.memory import Hold, Memory
-from atrous.serve.picture import decode_picture
+from atrous.serve.memory import Memory
 from atrous.serve.refusals import DeadlineError, NotReadyError, UnknownModelError
 
 _LOG = logging.getLogger(__name__)
@@ -32,16 +30,16 @@ _WARM_UP_HW = (64, 64)
 
 
 class Segmented(NamedTuple):
-    """The answer for one picture.
+    """The answer for one image.
 
     Attributes:
         mask: uint8 (H, W), class indices.
-        confidence: float32 (H, W), the probability of the likeliest class; None unless asked for,
-            or where the engine gives masks only.
+        confidence: uint8 (H, W), the probability of the likeliest class, 255 for 1; None unless
+            asked for, or where the engine gives masks only.
     """
 
     mask: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.float32] | None = None
+    confidence: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,15 @@ class Source:
 
     Attributes:
         name: What requests call it.
-        classes: Known before it is loaded.
         open: Loads it.
     """
 
     name: str
-    classes: Classes
     open: Callable[[], Engine]
 
 
 class _Kind(NamedTuple):
-    """What pictures must share to be run in one batch."""
+    """What images must share to be run in one batch."""
 
     model: str
     size_hw: tuple[int, int]
@@ -68,7 +64,7 @@ class _Kind(NamedTuple):
 
 
 class Service:
-    """Loads models, queues pictures for them, and stops when all are done.
+    """Loads models, queues images for them, and stops when all are done.
 
     One thread runs all models: two networks side by side would share the same cores and both
     take twice as long.
@@ -92,17 +88,12 @@ class Service:
         )
 
     @property
-    def classes(self) -> Mapping[str, Classes]:
-        """Names and colours of the classes of each model."""
-        return {name: source.classes for name, source in self.sources.items()}
-
-    @property
     def num_waiting(self) -> int:
-        """Pictures that wait for their model."""
+        """Images that wait for their model."""
         return self._batcher.num_waiting
 
     def load(self) -> None:
-        """Load all models and let each see a picture, so that the first request is not slow.
+        """Load all models and let each see an image, so that the first request is not slow.
 
         Raises:
             AtrousError: A model cannot be used.
@@ -132,17 +123,17 @@ class Service:
             )
         return name
 
-    def check_disk_space(self) -> None:
-        """Refuse work that could not be done, before a picture is even read.
+    def check_room(self) -> None:
+        """Refuse work that could not be done, before an image is even read.
 
         Raises:
             NotReadyError: The models are being loaded or the server is being stopped.
-            BusyError: Too many pictures are waiting.
+            BusyError: Too many images are waiting.
         """
         self.check_loaded()
         if self.state == "stopping":
             raise NotReadyError("The server is being stopped.", 5)
-        self._batcher.check_disk_space()
+        self._batcher.check_room()
 
     def check_loaded(self) -> None:
         """Refuse until all models are there.
@@ -154,7 +145,7 @@ class Service:
             raise NotReadyError("The models are being loaded. Try again shortly.", 5)
 
     def submit(self, name: str, image: Tensor, *, confidence: bool = False) -> "Future[Segmented]":
-        """Queue a picture. Cancel the future if nobody waits for it any more.
+        """Queue an image. Cancel the future if nobody waits for it any more.
 
         Args:
             name: One of the models.
@@ -166,28 +157,6 @@ class Service:
         """
         size_hw = (image.shape[-2], image.shape[-1])
         return self._batcher.submit(_Kind(name, size_hw, confidence), image)
-
-    def segment(self, name: str, content: bytes) -> Segmented:
-        """Segment one picture file, with its confidence, and wait for it.
-
-        Args:
-            name: One of the models.
-            content: The file.
-
-        Raises:
-            RefusedError: It cannot be used, too much is waiting, or it took too long.
-            AtrousError: The model could not do it.
-        """
-        with self.active(), Hold(self.memory) as hold:
-            self.check_disk_space()
-            hold.set(len(content))
-            image = decode_picture(content, self.limits, hold)
-            future = self.submit(self.find(name), image, confidence=True)
-            try:
-                return future.result(self.limits.deadline_s)
-            except TimeoutError:
-                future.cancel()
-                raise explain_deadline(self.limits) from None
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -201,7 +170,7 @@ class Service:
                 self.num_active -= 1
 
     def stop(self) -> None:
-        """Finish all pictures that were taken, and take no more."""
+        """Finish all images that were taken, and take no more."""
         self.state = "stopping"
         self._batcher.stop()
 
@@ -225,8 +194,7 @@ class Service:
         for image in images:
             prediction = compute_prediction(engine, image, confidence=True)
             assert prediction.confidence is not None
-            confidence = prediction.confidence.float().div_(255).numpy()
-            answers.append(Segmented(prediction.mask.numpy(), confidence))
+            answers.append(Segmented(prediction.mask.numpy(), prediction.confidence.numpy()))
         return answers
 
 
@@ -239,7 +207,7 @@ def build_service(
     precision: Precision = "32",
     trust: bool = False,
     views: Views = Views(),
-    limits: Limits = Limits(),  # noqa: B008 (immutable)
+    limits: Limits = Limits(),
 ) -> Service:
     """Prepare models to be served; `load` then loads them.
 
@@ -255,7 +223,6 @@ def build_service(
 
     Raises:
         ConfigError: Two models have one name, or there is not a name for each.
-        WeightsError: There is no such model, or it does not know its classes.
     """
     paths = [Path(run) for run in runs]
     if not paths:
@@ -276,30 +243,21 @@ def build_service(
     )
     sources = []
     for name, path in zip(called, paths, strict=True):
-        sources.append(_build_source(name, path, partial(open_path, path)))
+        if not name or not name.isprintable():
+            raise ConfigError(
+                f"A model cannot be called {name!r}. Give it another name with --name."
+            )
+        sources.append(Source(name, partial(open_path, path)))
     return Service(sources, limits)
 
 
 def explain_deadline(limits: Limits) -> DeadlineError:
     """Return the error for an answer that was not there in time."""
     return DeadlineError(
-        f"There was no answer within {limits.deadline_s:g} seconds. Send a smaller picture, or try "
+        f"There was no answer within {limits.deadline_s:g} seconds. Send a smaller image, or try "
         "again when there is less to do."
     )
 
 
 def _name(path: Path) -> str:
     return path.stem if path.is_file() else path.resolve().name
-
-
-def _build_source(name: str, path: Path, opener: Callable[[], Engine]) -> Source:
-    if not name or not name.isprintable():
-        raise ConfigError(f"A model cannot be called {name!r}. Give it another name with --name.")
-    try:
-        card = load_card(find_weights(path))
-    except AtrousError:
-        card = None
-    if card is not None:
-        return Source(name, card.classes, opener)
-    engine = opener()  # an exported file, or an error
-    return Source(name, engine.classes, lambda: engine)

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from atrous.engines import Views
 from atrous.errors import AtrousError
 from atrous.evaluation import Convention, EvaluationReport, evaluate
 from atrous.evaluation.bootstrap import Difference, Estimate
 from atrous.evaluation.compare import compare
 from atrous.evaluation.comparison import METHOD, RunDifference, RunScores
-from atrous.inference import Views
 from atrous.profile.cost import Cost
 from atrous.recipe import load_recipe
 from atrous.report.html import render_page

@@ -11,8 +11,8 @@ import torch
 
 from atrous.classes import build_classes
 from atrous.data import Batch
+from atrous.devices import resolve_device
 from atrous.errors import ConfigError
-from atrous.inference import resolve_device
 from atrous.profile.process import read_process_bytes, run_child
 from atrous.recipe import Recipe, build_recipe
 from atrous.training.features import FeatureBatch, make_random_batch

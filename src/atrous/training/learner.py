@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from atrous.classes import Classes
 from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Batch, normalize
+from atrous.devices import resolve_device, resolve_precision
 from atrous.errors import TrainingError
-from atrous.inference import resolve_device, resolve_precision
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.cut import Cut
 from atrous.models.weights import init_model_options, init_weights

@@ -145,7 +145,7 @@ class SegmentationLoss(nn.Module):
         logits: Tensor,
         mask: Tensor,
         auxiliary_logits: Tensor | None = None,
-        share: Share = Share(),  # noqa: B008 (immutable)
+        share: Share = Share(),
     ) -> Tensor:
         """Compute the loss in float32, whatever the precision of the logits.
 

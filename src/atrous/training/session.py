@@ -15,11 +15,11 @@ from atrous.data import (
     compute_mask_statistics,
     open_dataset,
 )
+from atrous.devices import resolve_device, resolve_precision
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError
 from atrous.figures.curves import save_loss_curves
 from atrous.files import is_utf8, write_atomically
-from atrous.inference import resolve_device, resolve_precision
 from atrous.models.fitting import group_names
 from atrous.models.layers import on_meta_device
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from atrous.errors import ConfigError
+from atrous.extras import import_extra
 
 
 def build_tensorboard_listener(folder: Path, step: int) -> Callable[[dict[str, Any]], None]:
@@ -13,12 +13,9 @@ def build_tensorboard_listener(folder: Path, step: int) -> Callable[[dict[str, A
     Raises:
         ConfigError: TensorBoard is not installed.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError(
-            "train.tensorboard needs the package tensorboard: pip install 'atrous[tensorboard]'."
-        ) from None
+    import_extra("tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
     writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def listen(record: dict[str, Any]) -> None:

@@ -1,0 +1,45 @@
+"""Devices and the precisions that they compute in, by name."""
+
+from typing import Literal
+
+import torch
+
+from atrous.errors import ConfigError
+
+Precision = Literal["auto", "32", "bf16"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of a name such as `auto`, `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        ConfigError: There is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        num_gpus = torch.cuda.device_count()
+        here = ["cpu"] + [f"cuda:{index}" for index in range(num_gpus)]
+        raise ConfigError(
+            f"There is no such device as '{name}' here. Use auto, or one of: {', '.join(here)}."
+        ) from None
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> Literal["32", "bf16"]:
+    """Return `32` or `bf16`; `auto` is bf16 where the device computes in it natively.
+
+    Raises:
+        ConfigError: There is no such precision.
+    """
+    if name == "auto":
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # no public name
+        return "bf16" if has_bf16() else "32"
+    if name not in ("32", "bf16"):
+        raise ConfigError(f"There is no precision '{name}'. Use auto, 32 or bf16.")
+    return name  # type: ignore[return-value]

@@ -1,0 +1,132 @@
+"""Overlapping windows over an image, whose answers are blended into one without seams."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Forward = Callable[[Tensor], Tensor]
+"""Maps a uint8 image (3, H, W) to float32 logits (classes, H, W)."""
+
+
+class Block(NamedTuple):
+    """A part of an image with its final logits.
+
+    Attributes:
+        rows: Where it lies from top to bottom.
+        columns: Where it lies from left to right.
+        logits: float32 (classes, rows, columns).
+    """
+
+    rows: slice
+    columns: slice
+    logits: Tensor
+
+
+def blend_windows(
+    forward: Forward, image: Tensor, window_hw: tuple[int, int], overlap: float
+) -> Iterator[Block]:
+    """Slide a window over an image and give its logits, block after block, as they are final.
+
+    Where windows overlap, each counts less towards its rim, and its outermost quarter of the
+    overlap, where the network saw least around the pixel, does not count. No more is held than a
+    window and what two rows of windows share.
+
+    Args:
+        forward: The network.
+        image: uint8 (3, H, W), at least as large as the window.
+        window_hw: Height and width of the window.
+        overlap: Least share of a window that its neighbour covers too, 0 to below 1.
+
+    Returns:
+        Blocks that cover the image, each pixel once, row of blocks after row of blocks.
+    """
+    if image.shape[-2:] == window_hw:
+        yield Block(slice(0, window_hw[0]), slice(0, window_hw[1]), forward(image))
+        return
+    (tops, lefts), (row_weights, column_weights) = zip(
+        *(_place(size_px, window_px, overlap)
+          for size_px, window_px in zip(image.shape[-2:], window_hw, strict=True)),
+        strict=True,
+    )  # fmt: skip
+    height, width = window_hw
+    below: Tensor | None = None
+    for top, next_top, rows_weight in zip(tops, [*tops[1:], None], row_weights, strict=True):
+        num_rows = height if next_top is None else next_top - top
+        above, below, beside = below, None, None
+        for left, next_left, columns_weight in zip(
+            lefts, [*lefts[1:], None], column_weights, strict=True
+        ):
+            logits = forward(image[:, top : top + height, left : left + width])
+            weight = (rows_weight[:, None] * columns_weight).to(logits.device)
+            logits = logits * weight
+            if beside is not None:
+                logits[..., : beside.shape[-1]] += beside
+            num_columns = width if next_left is None else next_left - left
+            columns = slice(left, left + num_columns)
+            beside, logits = logits[..., num_columns:], logits[..., :num_columns]
+            if above is not None:
+                logits[:, : above.shape[1]] += above[..., columns]
+            if next_top is not None:
+                if below is None:
+                    below = logits.new_empty(len(logits), height - num_rows, image.shape[-1])
+                below[..., columns] = logits[:, num_rows:]
+            yield Block(slice(top, top + num_rows), columns, logits[:, :num_rows])
+
+
+def assemble_blocks(blocks: Iterable[Block], size_hw: tuple[int, int]) -> Tensor:
+    """Return the logits (classes, H, W) that blocks are the parts of."""
+    whole: Tensor | None = None
+    for rows, columns, logits in blocks:
+        if logits.shape[-2:] == size_hw:
+            return logits
+        if whole is None:
+            whole = logits.new_empty(len(logits), *size_hw)
+        whole[:, rows, columns] = logits
+    assert whole is not None
+    return whole
+
+
+def compute_window_starts(size_px: int, window_px: int, overlap: float) -> list[int]:
+    """Return where windows begin along one side: evenly spaced, from edge to edge."""
+    room_px = size_px - window_px
+    if room_px <= 0:
+        return [0]
+    num_steps = math.ceil(room_px / _compute_stride_px(window_px, overlap))
+    return [round(step * room_px / num_steps) for step in range(num_steps + 1)]
+
+
+def compute_window_weights(
+    starts: list[int], size_px: int, window_px: int, overlap: float
+) -> list[Tensor]:
+    """Return how much each window counts at each of its pixels along one side.
+
+    Shapes:
+        returns: one float32 (window_px,) per window; at each pixel of the image those of all
+            windows add up to 1
+    """
+    shared_px = window_px - _compute_stride_px(window_px, overlap)
+    depth_px = torch.arange(window_px) + 0.5
+    rise = ((depth_px - shared_px / 4) / max(shared_px / 2, 1e-9)).clamp(0, 1)
+    profiles = [torch.minimum(rise, rise.flip(0)) for _ in starts]
+    profiles[0], profiles[-1] = rise.flip(0), rise  # the rim of the image has no neighbour
+    if len(starts) == 1:
+        profiles = [torch.ones(window_px)]
+    total = torch.zeros(size_px)
+    for start, profile in zip(starts, profiles, strict=True):
+        total[start : start + window_px] += profile
+    return [
+        profile / total[start : start + window_px]
+        for start, profile in zip(starts, profiles, strict=True)
+    ]
+
+
+def _place(size_px: int, window_px: int, overlap: float) -> tuple[list[int], list[Tensor]]:
+    starts = compute_window_starts(size_px, window_px, overlap)
+    return starts, compute_window_weights(starts, size_px, window_px, overlap)
+
+
+def _compute_stride_px(window_px: int, overlap: float) -> int:
+    return max(1, int(window_px * (1 - overlap)))

@@ -1,0 +1,144 @@
+"""What is to be saved of a prediction, and under which names."""
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from atrous.data.dataset import find_owner
+from atrous.data.image_file import MAX_PIXELS
+from atrous.errors import ConfigError, DataError
+from atrous.prediction.manifest import FILENAME
+from atrous.prediction.outputs import check_kinds, name_files
+from atrous.prediction.sources import Picture, Source
+
+VIDEO_ENDINGS = {
+    "mask": "_mask.mkv",
+    "overlay": "_overlay.mp4",
+    "confidence": "_confidence.mkv",
+}
+"""The outputs that are one video for a clip; the others are files per frame."""
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What is to be saved, and how.
+
+    Attributes:
+        kinds: Outputs, of `outputs.KINDS`.
+        unsure_below: Pixels whose likeliest class is less probable become void.
+        frames: Whether clips are saved as pictures rather than as videos.
+        full_names: Whether outputs keep the suffix of their picture: `a.jpg.png`.
+        max_pixels: Pictures of more pixels are skipped.
+        ahead: Pictures read before their turn, and written after it; 0 for no threads.
+
+    Raises:
+        ConfigError: There is no such output, or a value cannot be used.
+    """
+
+    kinds: tuple[str, ...]
+    unsure_below: float = 0.0
+    frames: bool = False
+    full_names: bool = False
+    max_pixels: int = MAX_PIXELS
+    ahead: int = 4
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether more than the likeliest class of each pixel is asked for."""
+        return self.unsure_below > 0 or not {"confidence", "probs"}.isdisjoint(self.kinds)
+
+    @property
+    def video_kinds(self) -> tuple[str, ...]:
+        """Outputs that are one video for a clip."""
+        return () if self.frames else tuple(kind for kind in self.kinds if kind in VIDEO_ENDINGS)
+
+    @property
+    def frame_kinds(self) -> tuple[str, ...]:
+        """Outputs that are files for each frame of a clip."""
+        return tuple(
+            kind for kind in self.kinds if kind not in self.video_kinds and kind != "shares"
+        )
+
+    def name_stem(self, source: Source) -> str:
+        """Return what the files of a source are called, without their endings."""
+        return source.name if self.full_names else str(PurePosixPath(source.name).with_suffix(""))
+
+    def name_outputs(self, source: Source) -> list[str]:
+        """Return the files of a source, relative to the output folder; of frames, the first."""
+        stem = self.name_stem(source)
+        if isinstance(source, Picture):
+            return name_files(stem, self.kinds)
+        videos = [f"{stem}{VIDEO_ENDINGS[kind]}" for kind in self.video_kinds]
+        if "shares" in self.kinds:
+            videos.append(f"{stem}_shares.csv")
+        return videos + name_files(name_frame(stem, 0), self.frame_kinds)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", check_kinds(self.kinds))
+        if not 0 <= self.unsure_below <= 1:
+            raise ConfigError(
+                f"--unsure-below takes a probability from 0 to 1, not {self.unsure_below}."
+            )
+        if self.max_pixels < 1 or self.ahead < 0:
+            raise ConfigError("The largest number of pixels must be at least 1, and ahead 0.")
+
+
+def name_frame(stem: str, index: int) -> str:
+    """Return what the files of a frame are called, without their endings."""
+    return f"{stem}/{index:06d}"
+
+
+def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> None:
+    """Check that every source has output files of its own, and that no image or mask is lost.
+
+    Raises:
+        ConfigError: It is not so, or `out` is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"The output {out} is a file; give a folder.")
+    paths = {os.path.realpath(source.path) for source in sources if source.path is not None}
+    folder, owners = Path(os.path.realpath(out)), dict[str, Source]()
+    for source in sources:
+        for target in options.name_outputs(source):
+            if str(folder / target) in paths:
+                raise ConfigError(
+                    f"The prediction of {source.source} would overwrite the picture "
+                    f"{out / target}. Choose another output folder."
+                )
+            if (owner := owners.setdefault(target, source)) is not source:
+                raise ConfigError(
+                    f"{owner.source} and {source.source} would both be written to {out / target}. "
+                    "With --full-names the outputs keep folders and suffixes, as in "
+                    "photos/a.jpg.png; or give them in two commands with different output folders."
+                )
+    if not (out / FILENAME).exists():
+        _check_place(out, owners)
+
+
+def _check_place(out: Path, targets: Iterable[str]) -> None:
+    """Refuse folders of a dataset, unless they hold predictions already."""
+    inside = {Path(target).parent for target in targets} | {Path()}
+    for folder in (out.absolute(), Path(os.path.realpath(out))):
+        for place in inside:
+            if (part := find_owner(folder / place)) is not None:
+                raise ConfigError(
+                    f"The predictions would be written to {folder / place}, among the files of the "
+                    f"dataset's folder {part}: masks of the same name would be lost. Choose "
+                    "another output folder."
+                )
+
+
+def check_lengths(out: Path, names: Sequence[str]) -> None:
+    """Raise DataError where the file system takes no file of such a name."""
+    for name in names:
+        try:
+            os.lstat(out / name)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise DataError(
+                    f"The output {name} would have too long a name for the file system of {out}. "
+                    "Rename the file that was given, or save only outputs with short endings, such "
+                    "as --save mask."
+                ) from error

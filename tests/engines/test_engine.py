@@ -1,0 +1,200 @@
+"""Views of one image: what they must not change, and sizes."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from atrous.classes import build_classes
+from atrous.devices import resolve_device, resolve_precision
+from atrous.engines import TorchEngine, Views
+from atrous.engines.windows import compute_window_starts
+from atrous.errors import ConfigError
+from atrous.models import ModelCard, build_model
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    model = build_model("deeplabv3_mobilenet_v3_large", num_classes=5).eval()
+    classes = build_classes(["a", "b", "c", "d", "e"])
+    model.card = ModelCard(
+        model.name, model.options, classes, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), None, {}
+    )
+    return model
+
+
+def random_image(height, width):
+    generator = torch.Generator().manual_seed(height * width)
+    return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def test_one_view_gives_the_networks_own_logits(network):
+    image = random_image(70, 91)
+    pixels = ((image.float() / 255 - 0.5) / 0.2)[None]
+    with torch.inference_mode():
+        expected = network(pixels)[0]
+    logits = TorchEngine(network).compute_logits(image)
+    assert torch.allclose(logits, expected, atol=1e-4)
+    assert torch.equal(TorchEngine(network).predict_mask(image), logits.argmax(0).byte())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 90), (45, 33)])
+@pytest.mark.parametrize(
+    "views", [Views(), Views((0.5, 1.25), flip=True), Views(window_px=40, overlap=0.2)]
+)
+@pytest.mark.parametrize("size_hw", [None, (64, 96)])
+def test_logits_have_the_images_own_size(network, size, views, size_hw, monkeypatch):
+    monkeypatch.setattr(network, "card", replace(network.card, size_hw=size_hw))
+    logits = TorchEngine(network, views=views).compute_logits(random_image(*size))
+    assert logits.shape == (5, *size)
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+
+
+def test_a_fixed_size_is_what_the_network_sees(network, monkeypatch):
+    seen = []
+    forward = network.forward
+    monkeypatch.setattr(network, "card", replace(network.card, size_hw=(64, 96)))
+    monkeypatch.setattr(
+        network, "forward", lambda image: seen.append(image.shape) or forward(image)
+    )
+    TorchEngine(network, views=Views((1.0, 2.0))).compute_logits(random_image(50, 70))
+    assert seen == [(1, 3, 64, 96), (1, 3, 128, 192)]
+
+
+def test_a_window_as_large_as_the_image_is_the_whole_image(network):
+    image = random_image(64, 64)
+    whole = TorchEngine(network).compute_logits(image)
+    windowed = TorchEngine(network, views=Views(window_px=64)).compute_logits(image)
+    assert torch.equal(whole, windowed)
+
+
+@pytest.mark.parametrize("views", [Views(window_px=32), Views(window_px=50, overlap=0)])
+def test_windows_and_padding_do_not_change_a_pointwise_model(color_model, views):
+    for size in ((100, 67), (20, 120), (33, 50)):
+        image = random_image(*size)
+        expected = TorchEngine(color_model).compute_logits(image)
+        logits = TorchEngine(color_model, views=views).compute_logits(image)
+        assert torch.allclose(logits, expected, atol=1e-5)
+
+
+def test_flips_do_not_change_what_does_not_know_left_from_right(color_model):
+    image = random_image(40, 51)
+    one = TorchEngine(color_model).compute_logits(image).log_softmax(0)
+    both = TorchEngine(color_model, views=Views(flip=True)).compute_logits(image)
+    assert torch.allclose(one, both, atol=1e-5)
+
+
+def test_a_flipped_view_makes_any_model_mirror_its_answer(network):
+    image = random_image(64, 64)
+    engine = TorchEngine(network, views=Views((0.75, 1.0), flip=True))
+    mirrored = engine.compute_logits(image.flip(-1)).flip(-1)
+    assert torch.allclose(engine.compute_logits(image), mirrored, atol=1e-5)
+
+
+def test_several_views_average_probabilities(network):
+    image = random_image(64, 80)
+    scales = (0.5, 1.0, 1.5)
+    each = [
+        TorchEngine(network, views=Views((scale,))).compute_logits(image).softmax(0)
+        for scale in scales
+    ]
+    logits = TorchEngine(network, views=Views(scales)).compute_logits(image)
+    assert torch.allclose(logits.exp(), sum(each) / 3, atol=1e-6)
+
+
+def test_samples_are_averaged_through_every_view(network):
+    image = random_image(64, 80)
+    pixels = ((image.float() / 255 - 0.5) / 0.2)[None]
+    expected, _ = network.sample_probs(pixels, num_samples=3)
+    engine = TorchEngine(network, views=Views(samples=3))
+    assert torch.allclose(engine.compute_logits(image).exp(), expected[0], atol=1e-5)
+    assert torch.equal(engine.predict_mask(image), expected[0].argmax(0).byte())
+    masks = engine.predict_masks([image, image.flip(-1)])
+    assert torch.equal(masks[0], engine.predict_mask(image))
+    mirrored = TorchEngine(network, views=Views(flip=True, samples=3))
+    other, _ = network.sample_probs(pixels.flip(-1), num_samples=3)
+    both = (expected[0] + other[0].flip(-1)) / 2
+    assert torch.allclose(mirrored.compute_logits(image).exp(), both, atol=1e-5)
+
+
+def test_samples_need_dropout(network):
+    model = build_model("segnet", num_classes=5).eval()
+    model.card = network.card
+    with pytest.raises(ConfigError, match="segnet has no dropout"):
+        TorchEngine(model, views=Views(samples=2))
+
+
+@pytest.mark.parametrize("size_px", [32, 33, 63, 64, 65, 100, 999])
+@pytest.mark.parametrize("overlap", [0, 0.5, 0.99])
+def test_windows_cover_everything_and_overlap_enough(size_px, overlap):
+    starts = compute_window_starts(size_px, 32, overlap)
+    assert (starts[0], starts[-1]) == (0, size_px - 32)
+    steps = [after - before for before, after in pairwise(starts)]
+    assert all(0 < step <= max(1, 32 * (1 - overlap)) + 1 for step in steps)
+
+
+def test_bf16_is_near_and_comes_back_as_float32(network):
+    image = random_image(64, 64)
+    exact, near = (
+        TorchEngine(network, precision=precision).compute_logits(image)
+        for precision in ("32", "bf16")
+    )
+    assert near.dtype == torch.float32
+    assert not torch.equal(exact, near)
+    assert torch.allclose(exact, near, atol=0.1 * exact.abs().max())
+
+
+def test_what_is_not_here_is_a_clear_error(network, monkeypatch):
+    for name in ("cuda:99", "gpu", "cpu:x", "meta:1:2"):
+        with pytest.raises(ConfigError, match=f"no such device as '{name}'"):
+            resolve_device(name)
+    assert resolve_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="no precision 'fp8'"):
+        resolve_precision("fp8", torch.device("cpu"))
+    monkeypatch.setattr(network, "card", None)
+    with pytest.raises(ConfigError, match="no card"):
+        TorchEngine(network)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scales": ()},
+        {"scales": (0.0,)},
+        {"window_px": 31},
+        {"overlap": 1.0},
+        {"overlap": -0.1},
+        {"samples": 0},
+    ],
+)
+def test_impossible_views_are_refused(options):
+    with pytest.raises(ConfigError):
+        Views(**options)
+
+
+def test_images_run_together_are_answered_as_alone(network, monkeypatch):
+    engine = TorchEngine(network)
+    images = [random_image(64, 48) // (1 + number) for number in range(3)]
+    batches = []
+    forward = network.backbone.forward
+    monkeypatch.setattr(
+        network.backbone, "forward", lambda pixels: batches.append(len(pixels)) or forward(pixels)
+    )
+    together = engine.predict_masks(images)
+    assert batches == [3]
+    for mask, image in zip(together, images, strict=True):
+        agreement = (mask == engine.predict_mask(image)).float().mean()
+        assert agreement > 0.999  # where two classes are equally likely, rounding may decide
+    flipped = TorchEngine(network, views=Views(flip=True))
+    assert torch.equal(flipped.predict_masks(images)[1], flipped.predict_mask(images[1]))
+    assert (engine.count_together(64, 48), flipped.count_together(64, 48)) == (85, 1)
+    assert engine.count_together(1000, 1000) == 1
+
+
+def test_a_image_as_it_is_read_reaches_the_network_as_channels_last(network):
+    image = random_image(40, 50).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    pixels = TorchEngine(network)._normalize([image])
+    assert pixels.stride() == (40 * 50 * 3, 1, 50 * 3, 3)

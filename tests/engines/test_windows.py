@@ -1,0 +1,148 @@
+"""Windows over an image: they blend without seams, and a large image needs little memory."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from atrous.engines import TorchEngine, Views
+from atrous.engines.views import DEFAULT_WINDOW_PX, MAX_WHOLE_PX, iterate_view_blocks
+from atrous.engines.windows import (
+    assemble_blocks,
+    blend_windows,
+    compute_window_starts,
+    compute_window_weights,
+)
+
+
+def random_image(height, width):
+    generator = torch.Generator().manual_seed(height * width)
+    return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def build_forward(*dilations):
+    """A random network that sees `sum(dilations)` pixels to each side, padded with zeros."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 3, 3, padding=rate, dilation=rate) for rate in dilations]
+    network = nn.Sequential(*layers)
+    return lambda image: network(image[None] / 255)[0].detach()
+
+
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.8])
+@pytest.mark.parametrize("size_px", [64, 65, 100, 333])
+def test_weights_add_up_to_one_and_leave_the_rims_out(size_px, overlap):
+    starts = compute_window_starts(size_px, 64, overlap)
+    weights = compute_window_weights(starts, size_px, 64, overlap)
+    total = torch.zeros(size_px)
+    for start, weight in zip(starts, weights, strict=True):
+        total[start : start + 64] += weight
+    assert torch.allclose(total, torch.ones(size_px))
+    if 0.25 <= overlap < 1 and len(starts) > 1:
+        rim_px = int(64 * overlap) // 4 - 1
+        assert (weights[0][64 - rim_px :] == 0).all()
+        assert (weights[-1][:rim_px] == 0).all()
+        assert weights[0][0] == weights[-1][-1] == 1, "the rim of the image must count"
+
+
+@pytest.mark.parametrize("size", [(64, 64), (200, 147), (64, 301), (90, 64)])
+@pytest.mark.parametrize("overlap", [0.25, 0.5, 0.7])
+def test_blocks_cover_each_pixel_once(size, overlap):
+    seen = torch.zeros(size)
+    blocks = blend_windows(lambda image: image[:1].float(), random_image(*size), (64, 64), overlap)
+    for rows, columns, logits in blocks:
+        assert logits.shape == seen[None, rows, columns].shape
+        seen[rows, columns] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("views", [Views(window_px=64, overlap=0.5), Views(window_px=96)])
+def test_windows_equal_the_whole_where_they_see_enough(views):
+    """The outermost quarter of the overlap does not count, so a view of 6 pixels is always whole.
+
+    At the rim of the image, the windows are padded as the image is.
+    """
+    forward, image = build_forward(1, 2, 3), random_image(230, 313)
+    blocks = iterate_view_blocks(forward, image, views, None, torch.zeros(3, dtype=torch.uint8))
+    tiled = assemble_blocks(blocks, (230, 313))
+    assert torch.allclose(tiled, forward(image), atol=1e-5)
+
+
+def test_there_are_no_seams_where_the_network_sees_all_of_its_window():
+    """As image pooling does: what it adds differs from window to window, and must not jump."""
+    image = torch.linspace(0, 255, 400).round().byte().expand(3, 150, 400)
+
+    def compute_largest_jump(overlap):
+        blocks = blend_windows(
+            lambda window: window.float().mean((1, 2), keepdim=True).expand(window.shape),
+            image, (128, 128), overlap,
+        )  # fmt: skip
+        return assemble_blocks(blocks, (150, 400)).diff(dim=-1).abs().max()
+
+    assert compute_largest_jump(0) > 20
+    assert compute_largest_jump(0.5) < 2
+
+
+def test_large_images_are_taken_in_windows_by_themselves():
+    assert Views().compute_window_hw(2048, 2048) == (2048, 2048)
+    assert MAX_WHOLE_PX == 2048 * 2048
+    assert Views().compute_window_hw(2049, 2048) == (DEFAULT_WINDOW_PX, DEFAULT_WINDOW_PX)
+    assert Views().compute_window_hw(600, 9000) == (600, DEFAULT_WINDOW_PX)
+    assert Views(window_px=0).compute_window_hw(9000, 9000) == (9000, 9000)
+    assert Views(window_px=300).compute_window_hw(200, 400) == (200, 300)
+
+
+def test_a_model_of_fixed_size_answers_strip_by_strip_as_at_once(monkeypatch):
+    forward, image = build_forward(1, 2), random_image(211, 97)
+    fill = torch.zeros(3, dtype=torch.uint8)
+    for views in (Views(), Views((0.5, 1.5), flip=True)):
+        at_once = assemble_blocks(
+            iterate_view_blocks(forward, image, views, (64, 48), fill), (211, 97)
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr("atrous.engines.views._STRIP_VALUES", 3 * 97 * 10)
+            blocks = list(iterate_view_blocks(forward, image, views, (64, 48), fill))
+        assert len(blocks) == 22
+        assert torch.allclose(assemble_blocks(blocks, (211, 97)), at_once, atol=1e-5)
+
+
+def test_blocks_masks_and_logits_agree(color_model):
+    image = random_image(130, 170)
+    engine = TorchEngine(color_model, views=Views(window_px=64))
+    logits = engine.compute_logits(image)
+    assert torch.equal(engine.predict_mask(image), logits.argmax(0).byte())
+
+
+MEMORY_PROBE = """
+import re, torch
+from torch import nn
+from atrous.classes import build_classes
+from atrous.engines import TorchEngine
+from atrous.prediction import compute_prediction
+from atrous.models import ModelCard, Segmenter
+
+def read_peak_mb():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+
+head = nn.Conv2d(3, 3, 1)
+model = Segmenter(nn.Identity(), head, None, name="cheap", options={"num_classes": 3})
+model.card = ModelCard("cheap", {}, build_classes("abc"), (0.,) * 3, (1.,) * 3, None, {})
+image = torch.randint(0, 256, (3, 1, 1), dtype=torch.uint8).expand(3, 20_000, 20_000)
+engine = TorchEngine(model.eval())
+engine.predict_mask(image[:, :1024, :1024])
+before_mb = read_peak_mb()
+mask = compute_prediction(engine, image, unsure_below=0.01).mask
+assert mask.shape == (20_000, 20_000)
+print(read_peak_mb() - before_mb)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_image_of_20000_by_20000_needs_little_more_than_its_mask():
+    """Its logits for 3 classes would be 4.8 GB; the mask is 0.4 GB."""
+    ended = subprocess.run(
+        [sys.executable, "-c", MEMORY_PROBE], capture_output=True, text=True, check=True
+    )
+    assert float(ended.stdout) < 900
