@@ -123,7 +123,10 @@ def test_commands_that_messages_name(text):
 
 
 def test_extras_that_messages_install():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = {name for _, text in MESSAGES for name in re.findall(r"atrous\[([a-z]+)\]", text)}
-    assert named <= set(extras["optional-dependencies"])
-    assert "video" in named
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    sources = [path.read_text() for path in (ROOT / "src/atrous").rglob("*.py")]
+    calls = r"import_extra\(\s*\S+, \"([a-z]+)\"\s*\)"
+    named = {name for text in sources for name in re.findall(rf"atrous\[([a-z]+)\]|{calls}", text)}
+    named = {name for pair in named for name in pair if name}
+    assert named <= set(project["optional-dependencies"])
+    assert {"export", "geo", "labels", "serve", "tensorboard", "video"} <= named

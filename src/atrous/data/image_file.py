@@ -5,6 +5,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -213,22 +214,25 @@ def _open_mended(source: Path | BinaryIO, formats: tuple[str, ...] | None) -> Im
             raise UnidentifiedImageError("it is an EPS program")
         return image
     except UnidentifiedImageError:
-        content = source.read_bytes() if isinstance(source, Path) else _read_again(source)
+        content = _read_png(source)
         mended = _spoil_wrong_exif(content)
         if mended == content:
             raise
         return Image.open(BytesIO(mended), formats=formats)
 
 
-def _read_again(file: BinaryIO) -> bytes:
-    file.seek(0)
-    return file.read()
+def _read_png(source: Path | BinaryIO) -> bytes:
+    """Return a PNG file; of any other, which may be of any length, the first bytes."""
+    with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file:
+        file.seek(0)
+        head = file.read(len(_PNG))
+        return head + file.read() if head == _PNG else head
 
 
 def _spoil_wrong_exif(content: bytes) -> bytes:
     """Replace EXIF blocks of a PNG that do not fit their checksums by one that means nothing."""
     place, chunks = len(_PNG), [content[: len(_PNG)]]
-    while content.startswith(_PNG) and place + 12 <= len(content):
+    while place + 12 <= len(content):
         end = place + 12 + int.from_bytes(content[place : place + 4], "big")
         chunk = content[place:end]
         if chunk[4:8] == b"eXIf" and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):

@@ -237,9 +237,11 @@ def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
     # A corrupt download raises RuntimeError, a missing network URLError, which is an OSError.
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
+        is_pickle = isinstance(error, pickle.UnpicklingError)
+        reason = "the file in the cache is not a plain state dict" if is_pickle else error
         raise WeightsError(
             f"The {init} weights for {name} could not be downloaded from {published.url} "
-            f"({error}). Without a network, download the file on another machine and put it into "
+            f"({reason}). Without a network, download the file on another machine and put it into "
             f"{cache}, or give its path with --init PATH; or use random weights (--init none)."
         ) from error
 

@@ -1,6 +1,5 @@
 """The cost of inference on one image: parameters, FLOPs, latency and memory."""
 
-import json
 import statistics
 import sys
 from collections import Counter
@@ -17,6 +16,7 @@ from atrous.devices import Precision, resolve_precision
 from atrous.engines.torch_engine import TorchEngine
 from atrous.engines.views import Views
 from atrous.models import ModelCard, Segmenter, build_model
+from atrous.parsing import parse_json
 from atrous.profile.flops import count_flops
 from atrous.profile.process import read_process_bytes, run_child
 from atrous.timing import measure_times_s
@@ -173,7 +173,7 @@ def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | No
 
 def _answer() -> None:
     """Read a request from stdin, run it, and print the growth of the resident memory in bytes."""
-    request = json.load(sys.stdin)
+    request = parse_json(sys.stdin.read())
     torch.set_num_threads(request["num_threads"])
     image = torch.zeros(request["shape"], dtype=torch.uint8)
     nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 32, 32))  # loads the libraries into memory

@@ -1,6 +1,5 @@
 """The largest batch size that trains in the memory of a device, found in a child process."""
 
-import json
 import logging
 import resource
 import sys
@@ -13,6 +12,7 @@ from atrous.classes import build_classes
 from atrous.data import Batch
 from atrous.devices import resolve_device
 from atrous.errors import ConfigError
+from atrous.parsing import parse_json
 from atrous.profile.process import read_process_bytes, run_child
 from atrous.recipe import Recipe, build_recipe
 from atrous.training.features import FeatureBatch, make_random_batch
@@ -52,7 +52,7 @@ def find_batch_size(
 
 
 def _try_batch_sizes() -> None:
-    values, num_classes, max_batch_size, memory_bytes = json.load(sys.stdin)
+    values, num_classes, max_batch_size, memory_bytes = parse_json(sys.stdin.read())
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     recipe = build_recipe(values)
     device = resolve_device(recipe.train.device)
