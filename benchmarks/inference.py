@@ -1,9 +1,9 @@
-"""From a picture to its mask: torchvision beside every engine, alternating in one process.
+"""From an image to its mask: torchvision beside every engine, alternating in one process.
 
     python benchmarks/inference.py [--model NAME] [--size 513] [--rounds 15] [--json X]
 
-All run the same weights on the same picture, batch 1, from uint8 pixels to the class of each pixel.
-Also the peak memory of each, in a process of its own; the time from a picture file to a mask file;
+All run the same weights on the same image, batch 1, from uint8 pixels to the class of each pixel.
+Also the peak memory of each, in a process of its own; the time from an image file to a mask file;
 and each engine's share of the best matrix multiplication that was measured in its precision.
 `--video` adds frames per second over many different frames.
 """
@@ -182,33 +182,33 @@ def count_operations(name: str, size: int) -> int:
     return counter.get_total_flops()
 
 
-def measure_memory(folder: Path, name: str, label: str, picture: Path) -> float:
+def measure_memory(folder: Path, name: str, label: str, image: Path) -> float:
     """Return the peak memory in MB of a process that only runs this engine."""
     command = [sys.executable, __file__, "--model", name, "--folder", str(folder)]
-    command += ["--one", label, "--picture", str(picture)]
+    command += ["--one", label, "--image", str(image)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return float(ended.stdout.split()[-1]) if ended.returncode == 0 else float("nan")
 
 
-def run_one(folder: Path, name: str, label: str, picture: Path) -> None:
-    segment, image = list_engines(folder, name)[label](), read_image(picture)
+def run_one(folder: Path, name: str, label: str, image: Path) -> None:
+    segment, image = list_engines(folder, name)[label](), read_image(image)
     for _ in range(2):
         segment(image)
     status = Path("/proc/self/status").read_text()  # getrusage would count the parent's as well
     print(int(status.partition("VmHWM:")[2].split()[0]) / 1000)
 
 
-def segment_file_as_usual(segment_pixels: nn.Module, picture: Path, target: Path) -> None:
+def segment_file_as_usual(segment_pixels: nn.Module, image: Path, target: Path) -> None:
     """What a user of torchvision writes: read, normalise, run, argmax, save."""
-    with Image.open(picture) as opened, torch.inference_mode():
+    with Image.open(image) as opened, torch.inference_mode():
         pixels = TF.normalize(TF.to_tensor(opened.convert("RGB")), IMAGENET_MEAN, IMAGENET_STD)
         mask = segment_pixels(pixels[None])["out"].argmax(1)[0].byte().numpy()
     Image.fromarray(mask).save(target)
 
 
-def segment_file(segment: Segment, picture: Path, target: Path) -> None:
+def segment_file(segment: Segment, image: Path, target: Path) -> None:
     with open(target, "wb") as file:
-        write_mask(file, segment(read_image(picture)), build_classes(VOC_NAMES))
+        write_mask(file, segment(read_image(image)), build_classes(VOC_NAMES))
 
 
 def main() -> None:
@@ -222,13 +222,13 @@ def main() -> None:
     parser.add_argument("--video", action="store_true", help="add frames per second")
     parser.add_argument("--folder", type=Path, help="keep the exports here, and use them again")
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--picture", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--image", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.one:
-        run_one(args.folder, args.model, args.one, args.picture)
+        run_one(args.folder, args.model, args.one, args.image)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
@@ -248,8 +248,8 @@ def run_all(args: argparse.Namespace, folder: Path) -> dict[str, object]:
         for label, make in list_engines(folder, args.model).items()
         if label == BASE or any(word in label for word in words)
     }
-    picture = folder / "data/val/images/0.jpg"
-    image = read_image(picture)
+    image = folder / "data/val/images/0.jpg"
+    image = read_image(image)
     engines = {label: make() for label, make in makers.items()}
     seconds = measure(
         {label: lambda s=segment: s(image) for label, segment in engines.items()}, args.rounds
@@ -259,8 +259,8 @@ def run_all(args: argparse.Namespace, folder: Path) -> dict[str, object]:
     eager = build_torchvision(args.model, folder / "torchvision.pth")
     files = measure(
         {
-            BASE: lambda: segment_file_as_usual(eager, picture, folder / "a.png"),
-            fastest: lambda: segment_file(engines[fastest], picture, folder / "b.png"),
+            BASE: lambda: segment_file_as_usual(eager, image, folder / "a.png"),
+            fastest: lambda: segment_file(engines[fastest], image, folder / "b.png"),
         },
         args.rounds,
     )
@@ -279,7 +279,7 @@ def run_all(args: argparse.Namespace, folder: Path) -> dict[str, object]:
                 "same_pixels": float((engines[label](image) == expected).float().mean()),
                 "peak_memory_mb": None
                 if args.no_memory
-                else measure_memory(folder, args.model, label, picture),
+                else measure_memory(folder, args.model, label, image),
             }
         )
     figures: dict[str, object] = {

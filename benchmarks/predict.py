@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py RUN FOLDER [--rounds 3] [--save mask,overlay] [--json FILE]
 
-Also printed is the time of the network alone on the same pictures: what nothing can go below.
+Also printed is the time of the network alone on the same images: what nothing can go below.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--most", type=int, default=100, help="pictures")
+    parser.add_argument("--most", type=int, default=100, help="images")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--save", default="mask,overlay")
     parser.add_argument("--precision", default="32")
@@ -32,8 +32,8 @@ def main():
     arguments = parser.parse_args()
     model = load_model(arguments.run, device=resolve_device("auto"))
     engine = TorchEngine(model, precision=arguments.precision)
-    pictures = list_image_files(arguments.folder)[: arguments.most]
-    images = [read_image(path) for path in pictures]
+    images = list_image_files(arguments.folder)[: arguments.most]
+    images = [read_image(path) for path in images]
     for image in images[:3]:
         compute_prediction(engine, image)
 
@@ -44,7 +44,7 @@ def main():
     def run_predict(ahead):
         with tempfile.TemporaryDirectory() as out:
             save, precision = arguments.save.split(","), arguments.precision
-            predict(model, pictures, out, save=save, precision=precision, ahead=ahead)
+            predict(model, images, out, save=save, precision=precision, ahead=ahead)
 
     ways = {
         "network alone": run_network,
@@ -58,12 +58,12 @@ def main():
             way()
             seconds[name].append(time.perf_counter() - start_s)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    print(f"{len(pictures)} pictures, {model.name}, {engine.device}, {arguments.save}")
+    print(f"{len(images)} images, {model.name}, {engine.device}, {arguments.save}")
     for name, median in medians.items():
-        print(f"{name:22}{1000 * median / len(pictures):8.1f} ms/picture")
+        print(f"{name:22}{1000 * median / len(images):8.1f} ms/image")
     print(f"gain {medians['one after the other'] / medians['side by side']:.2f}x")
     if arguments.json:
-        content = {"pictures": len(pictures), "median_s": medians, "all_s": seconds}
+        content = {"images": len(images), "median_s": medians, "all_s": seconds}
         arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

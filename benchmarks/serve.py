@@ -1,17 +1,17 @@
 """What the server leaves of the bare engine's throughput, by turns with 1, 8 and 64 clients.
 
-    python benchmarks/serve.py RUN FOLDER [--rounds 5] [--pictures 100] [--clients 1,8,64]
+    python benchmarks/serve.py RUN FOLDER [--rounds 5] [--images 100] [--clients 1,8,64]
     python benchmarks/serve.py RUN FOLDER --requests 30000 [--json FILE]
 
 The server is `atrous serve` in a process of its own, with its default limits. The bare engine is
-`predict_mask` on decoded pictures in this process, while the server has nothing to do. The clients
+`predict_mask` on decoded images in this process, while the server has nothing to do. The clients
 are threads of a third process, one open connection each; they send files and read masks. So all
 that the server does beside the network (HTTP, decoding, encoding) and all that the clients do
 takes time from the same cores and is held against the server. `CPU ms` is the time on all cores
-that a picture takes in the process that runs the network; it is hardly changed by other work on
+that an image takes in the process that runs the network; it is hardly changed by other work on
 the machine.
 
-With --requests, 8 clients send so many pictures, and the server's memory is noted all the while.
+With --requests, 8 clients send so many images, and the server's memory is noted all the while.
 """
 
 import argparse
@@ -33,9 +33,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--most", type=int, default=20, help="different pictures")
+    parser.add_argument("--most", type=int, default=20, help="different images")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pictures", type=int, default=100, help="per measurement")
+    parser.add_argument("--images", type=int, default=100, help="per measurement")
     parser.add_argument("--clients", type=parse_numbers, default="1,8,64", help="at once, by turns")
     parser.add_argument("--requests", type=int, help="measure memory instead")
     parser.add_argument("--engine", default="torch")
@@ -90,19 +90,19 @@ def measure_throughput(arguments, paths, pid, port):
     for _ in range(arguments.rounds):
         for way in ways:
             worker = os.getpid() if way == "bare" else pid
-            num_pictures = arguments.pictures if way == "bare" else max(arguments.pictures, 2 * way)
+            num_images = arguments.images if way == "bare" else max(arguments.images, 2 * way)
             before_s = read_cpu_s(worker)
             if way == "bare":
-                throughputs[way].append(run_bare(engine, images, num_pictures))
+                throughputs[way].append(run_bare(engine, images, num_images))
             else:
-                result = send_all(paths, port, num_pictures, way)
+                result = send_all(paths, port, num_images, way)
                 throughputs[way].append(result["throughput"])
                 latencies[way] += result["latencies_s"]
                 errors += result["errors"]
-            cpu_s[way].append((read_cpu_s(worker) - before_s) / num_pictures)
+            cpu_s[way].append((read_cpu_s(worker) - before_s) / num_images)
     print(f"{engine.card.name}, {engine.name} {engine.precision}, {images[0].shape[-1]} × ", end="")
     print(f"{images[0].shape[-2]} pixels, {arguments.rounds} rounds, {errors} errors")
-    print(f"{'':12}{'pictures/s':>12}{'of bare':>10}{'CPU ms':>10}{'p50 ms':>10}{'p99 ms':>10}")
+    print(f"{'':12}{'images/s':>12}{'of bare':>10}{'CPU ms':>10}{'p50 ms':>10}{'p99 ms':>10}")
     rows = []
     bare = statistics.median(throughputs["bare"])
     for way in ways:
@@ -141,17 +141,17 @@ def measure_memory(arguments, paths, pid, port):
         f"{arguments.requests} requests in {samples[-1][0]:.0f} s, {result['errors']} errors, ",
         end="",
     )
-    print(f"{result['throughput']:.2f} pictures/s, p50 {p50_s:.3f} s, p99 {p99_s:.3f} s")
+    print(f"{result['throughput']:.2f} images/s, p50 {p50_s:.3f} s, p99 {p99_s:.3f} s")
     print("memory of the server in MB, tenth by tenth:", *(f"{value:.0f}" for value in tenths))
     del result["latencies_s"]
     return {**result, "p50_s": p50_s, "p99_s": p99_s, "rss_mb": samples}
 
 
-def run_bare(engine, images, num_pictures):
+def run_bare(engine, images, num_images):
     start_s = time.perf_counter()
-    for image in itertools.islice(itertools.cycle(images), num_pictures):
+    for image in itertools.islice(itertools.cycle(images), num_images):
         engine.predict_mask(image)
-    return num_pictures / (time.perf_counter() - start_s)
+    return num_images / (time.perf_counter() - start_s)
 
 
 def send_all(paths, port, num_requests, num_clients):

@@ -50,7 +50,7 @@ def build_mobilenet(output_stride):
 
 
 def time_network(engine, size_px, num_rounds):
-    """Median seconds from a picture in memory to its mask."""
+    """Median seconds from an image in memory to its mask."""
     image = torch.randint(0, 256, (size_px, size_px, 3), dtype=torch.uint8).permute(2, 0, 1)
     seconds = []
     for _ in range(num_rounds + 3):

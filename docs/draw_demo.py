@@ -1,4 +1,4 @@
-"""Draw the picture at the top of the README: python docs/draw_demo.py RUN PICTURE.png"""
+"""Draw the image at the top of the README: python docs/draw_demo.py RUN IMAGE.png"""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from atrous.engines import TorchEngine
 from atrous.recipe import load_recipe
 from atrous.run import RunFolder
 
-NUM_PICTURES = 7
+NUM_IMAGES = 7
 
 
 def color_mask(mask: np.ndarray, classes: Classes) -> np.ndarray:
@@ -26,9 +26,9 @@ def color_mask(mask: np.ndarray, classes: Classes) -> np.ndarray:
 def main(run: Path, path: Path) -> None:
     data = load_recipe(RunFolder(run).recipe).data
     dataset, engine = open_dataset(data.root, data.val_split), TorchEngine(load_model(run))
-    figure = Figure(figsize=(NUM_PICTURES * 1.6, 5.6), layout="constrained")
-    axes = figure.subplots(3, NUM_PICTURES)
-    for column in range(NUM_PICTURES):
+    figure = Figure(figsize=(NUM_IMAGES * 1.6, 5.6), layout="constrained")
+    axes = figure.subplots(3, NUM_IMAGES)
+    for column in range(NUM_IMAGES):
         sample = dataset.load(column)
         guess = engine.predict_mask(sample.image).numpy()
         rows = (
@@ -40,7 +40,7 @@ def main(run: Path, path: Path) -> None:
             axes[row, column].imshow(pixels, interpolation="lanczos" if row == 0 else "nearest")
             axes[row, column].set(xticks=[], yticks=[])
             axes[row, column].spines[:].set_visible(False)
-    for row, label in enumerate(("unseen picture", "truth (void white)", "model")):
+    for row, label in enumerate(("unseen image", "truth (void white)", "model")):
         axes[row, 0].set_ylabel(label)
     colors = np.array(dataset.classes.colors) / 255
     patches = [

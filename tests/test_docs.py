@@ -18,7 +18,7 @@ def test_every_python_example_runs(tmp_path, monkeypatch, capsys):
     output = capsys.readouterr().out
     assert "torch.Size([1, 8, 64, 64])" in output
     assert "torch.Size([1, 8, 97, 65])" in output
-    assert "20 files written, 0 pictures failed" in output
+    assert "20 files written, 0 images failed" in output
     assert "unexpected: ['fc.weight', 'fc.bias']" in output
 
 

@@ -155,7 +155,7 @@ def encode(kind, **options):
     return file.getvalue()
 
 
-PICTURES = [encode(kind) for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")] + [
+IMAGES = [encode(kind) for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")] + [
     encode("TIFF", compression="tiff_lzw"),
     encode("JPEG", progressive=True),
     encode("PNG", exif=Image.Exif().tobytes()),
@@ -170,10 +170,10 @@ PICTURES = [encode(kind) for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF
 )
 def test_split_lists(folder, content):
     devkit = folder / "VOC2012"
-    for name, picture in (("JPEGImages/a.jpg", PICTURES[1]), ("SegmentationClass/a.png", None)):
+    for name, image in (("JPEGImages/a.jpg", IMAGES[1]), ("SegmentationClass/a.png", None)):
         path = devkit / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture or encode("PNG"))
+        path.write_bytes(image or encode("PNG"))
     lists = devkit / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True, exist_ok=True)
     (lists / "train.txt").write_bytes(content)
@@ -182,7 +182,7 @@ def test_split_lists(folder, content):
 
 def pack(suffix):
     file = io.BytesIO()
-    members = [("a.png", PICTURES[0]), ("b/ü.jpg", PICTURES[1]), ("c.tif", PICTURES[2])]
+    members = [("a.png", IMAGES[0]), ("b/ü.jpg", IMAGES[1]), ("c.tif", IMAGES[2])]
     if suffix == "zip":
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in members:
@@ -215,7 +215,7 @@ def test_archives(folder, case):
 
 
 @settings(bounded, max_examples=200)
-@given(damage_bytes(PICTURES))
+@given(damage_bytes(IMAGES))
 def test_image_files(content):
     check(lambda: read_image(io.BytesIO(content), name="a.png", max_pixels=10**6))
 

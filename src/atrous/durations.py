@@ -29,7 +29,7 @@ class Duration:
         Epochs and steps are rounded up, clock time down.
 
         Args:
-            steps_per_epoch: Optimizer steps that one pass over the pictures takes.
+            steps_per_epoch: Optimizer steps that one pass over the images takes.
             step_s: Measured seconds per step; needed for clock time only.
         """
         if self.unit == "s":

@@ -13,7 +13,7 @@ class ConfigError(AtrousError):
 
 
 class DataError(AtrousError):
-    """A data set, picture or mask that cannot be used; the message names the file."""
+    """A data set, image or mask that cannot be used; the message names the file."""
 
 
 class WeightsError(AtrousError):

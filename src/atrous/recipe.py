@@ -58,13 +58,13 @@ class ModelRecipe(ModelOptions):
 
 
 class DataRecipe(_Section):
-    """Which pictures, and how they are changed on their way into a batch.
+    """Which images, and how they are changed on their way into a batch.
 
     Attributes:
         root: Folder of the data set.
         format: `voc`, `pairs`, or `auto` to look.
         ignore_index: Mask value of no class; unset, what the data says, else 255.
-        size: Resize every picture to this height and width, in pixels; or else
+        size: Resize every image to this height and width, in pixels; or else
         crop: scale at random and cut a square of this side, in pixels.
         scale: Smallest and largest random scale before the crop.
         flip: Probability of mirroring left and right.
@@ -103,7 +103,7 @@ class DataRecipe(_Section):
 
     @property
     def size_hw(self) -> tuple[int, int] | None:
-        """Height and width that every picture is resized to, or None."""
+        """Height and width that every image is resized to, or None."""
         return None if self.size is None else (self.size, self.size)
 
 
@@ -140,7 +140,7 @@ class TrainRecipe(_Section):
 
     Attributes:
         duration: `20ep`, `30000it` or `55min`.
-        batch_size: Pictures per forward pass.
+        batch_size: Images per forward pass.
         accumulate: Forward passes per optimizer step.
         schedule: Course of the learning rate after the warm-up.
         step_at: Durations after which `step` divides the rate by 10.
@@ -150,7 +150,7 @@ class TrainRecipe(_Section):
             where the hardware has it, and is written into the run as what it became.
         save_every: How often the training state is saved, besides at each validation.
         feature_cache: `auto` computes the features of a frozen backbone once and keeps them on
-            disk, where the pictures are always the same; `off` computes them every time.
+            disk, where the images are always the same; `off` computes them every time.
         feature_cache_dir: Where they are kept; unset, in the run folder.
     """
 

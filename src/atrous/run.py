@@ -36,7 +36,7 @@ class RunFolder:
 
     @property
     def features(self) -> Path:
-        """Features of the training pictures, where a frozen part computes them only once."""
+        """Features of the training images, where a frozen part computes them only once."""
         return self.path / "features"
 
     @property
@@ -51,7 +51,7 @@ class RunFolder:
 
     @property
     def evaluation(self) -> Path:
-        """Scores and counts per picture, a pair of files per split."""
+        """Scores and counts per image, a pair of files per split."""
         return self.path / "evaluation"
 
     @property

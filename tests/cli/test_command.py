@@ -104,30 +104,30 @@ def test_compare_prints_intervals_and_writes_json_and_a_page(workplace, atrous, 
 
 
 def test_predict_writes_masks_and_overlays_and_skips_what_is_broken(workplace, atrous, tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    Image.new("RGB", (70, 50), "orange").save(pictures / "good.png")
-    (pictures / "broken.jpg").write_bytes(b"no picture")
-    code, output = atrous("predict", workplace / "run", pictures, "--out", tmp_path / "out")
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (70, 50), "orange").save(images / "good.png")
+    (images / "broken.jpg").write_bytes(b"no image")
+    code, output = atrous("predict", workplace / "run", images, "--out", tmp_path / "out")
     assert code == 1
     assert "broken.jpg" in output
-    assert "1 picture segmented" in output
+    assert "1 image segmented" in output
     assert "1 skipped" in output
     with Image.open(tmp_path / "out/good.png") as mask:
         assert (mask.mode, mask.size) == ("P", (70, 50))
         assert np.asarray(mask).max() < 8
     assert (tmp_path / "out/good_overlay.jpg").is_file()
     assert (
-        atrous("predict", workplace / "run", pictures / "good.png", "--out", tmp_path / "b")[0] == 0
+        atrous("predict", workplace / "run", images / "good.png", "--out", tmp_path / "b")[0] == 0
     )
 
 
-def test_predict_pipes_a_picture_through(workplace, atrous, monkeypatch):
-    picture, piped = io.BytesIO(), io.BytesIO()
-    Image.new("RGB", (70, 50), "orange").save(picture, "PNG")
-    picture.seek(0)
+def test_predict_pipes_a_image_through(workplace, atrous, monkeypatch):
+    image, piped = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (70, 50), "orange").save(image, "PNG")
+    image.seek(0)
     with monkeypatch.context() as patch:
-        patch.setattr(sys, "stdin", SimpleNamespace(buffer=picture, isatty=lambda: False))
+        patch.setattr(sys, "stdin", SimpleNamespace(buffer=image, isatty=lambda: False))
         patch.setattr(sys, "stdout", SimpleNamespace(buffer=piped, isatty=lambda: False))
         code, _ = atrous("predict", workplace / "run", "-")
     assert code == 0
@@ -136,7 +136,7 @@ def test_predict_pipes_a_picture_through(workplace, atrous, monkeypatch):
 
 
 def test_predict_where_nothing_can_be_used_is_unusable(workplace, atrous, tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     code, output = atrous("predict", workplace / "run", tmp_path / "broken.jpg", "--out", tmp_path)
     assert code == 2
     assert "Skipped: Cannot read" in output
@@ -149,7 +149,7 @@ def test_predict_goes_on_and_says_so(workplace, atrous, tmp_path):
     assert atrous(*command, "--save", "mask,shares", "--unsure-below", 0.2)[0] == 0
     code, output = atrous(*command, "--save", "mask,shares", "--unsure-below", 0.2, "--resume")
     assert code == 0
-    assert "0 pictures segmented" in output
+    assert "0 images segmented" in output
     assert "1 done before" in output
     assert (tmp_path / "out/shares.csv").is_file()
 
@@ -193,23 +193,23 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
         (["compare", "{data}", "{run}"], "data has not been evaluated on 'val'"),
         (["predict", "{run}", "none.jpg", "--out", "{new}"], "none.jpg"),
         (["predict", "{data}", "none.jpg", "--out", "{new}"], "none.jpg"),
-        (["predict", "{run}", "{picture}"], "Add --out"),
-        (["predict", "{run}", "-", "{picture}"], "add --out"),
+        (["predict", "{run}", "{image}"], "Add --out"),
+        (["predict", "{run}", "-", "{image}"], "add --out"),
         (["predict", "{run}", "-", "--resume"], "--resume needs a folder"),
-        (["predict", "{run}", "{picture}", "--out", "{picture}"], "is a file; give a folder"),
-        (["predict", "{run}", "{picture}", "--out", "{picture}/out"], "Cannot write to the output"),
-        (["predict", "{new}", "{picture}", "--out", "{new}"], "no run folder or weights file"),
-        (["predict", "{run}", "{picture}", "--out", "{new}", "--save", "msk"], "'mask'"),
-        (["predict", "{run}", "{picture}", "--out", "{new}", "--unsure-below", "2"], "from 0 to 1"),
-        (["predict", "{run}", "{picture}", "--out", "{new}", "--window", "9"], "below 32 px"),
-        (["predict", "{run}", "{picture}", "--out", "{new}", "--overlap", "1"], "overlap 1.0"),
-        (["predict", "{run}", "{picture}", "--out", "{new}", "--scales", "0"], "positive"),
+        (["predict", "{run}", "{image}", "--out", "{image}"], "is a file; give a folder"),
+        (["predict", "{run}", "{image}", "--out", "{image}/out"], "Cannot write to the output"),
+        (["predict", "{new}", "{image}", "--out", "{new}"], "no run folder or weights file"),
+        (["predict", "{run}", "{image}", "--out", "{new}", "--save", "msk"], "'mask'"),
+        (["predict", "{run}", "{image}", "--out", "{new}", "--unsure-below", "2"], "from 0 to 1"),
+        (["predict", "{run}", "{image}", "--out", "{new}", "--window", "9"], "below 32 px"),
+        (["predict", "{run}", "{image}", "--out", "{new}", "--overlap", "1"], "overlap 1.0"),
+        (["predict", "{run}", "{image}", "--out", "{new}", "--scales", "0"], "positive"),
         (
-            ["predict", "{run}", "{picture}", "--out", "{new}", "--max-megapixels", "0"],
+            ["predict", "{run}", "{image}", "--out", "{new}", "--max-megapixels", "0"],
             "at least 1",
         ),
-        (["predict", "{run}", "{data}", "--out", "{new}"], "no pictures in"),
-        (["predict", "{run}", "{data}/*.tiff", "--out", "{new}"], "No picture, video or archive"),
+        (["predict", "{run}", "{data}", "--out", "{new}"], "no images in"),
+        (["predict", "{run}", "{data}/*.tiff", "--out", "{new}"], "No image, video or archive"),
         (["data", "voc2012", "{new}"], "--voc-tar FILE, or --download"),
         (["data", "voc2012", "{new}", "--voc-tar", "none.tar"], "none.tar"),
         (["verify-resume", "none.toml"], "none.toml cannot be read"),
@@ -222,9 +222,9 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
 )
 def test_a_mistake_is_a_paragraph_and_exit_code_2(workplace, atrous, tmp_path, arguments, message):
     new = tmp_path / "new"
-    picture = tmp_path / "picture.png"
-    Image.new("RGB", (40, 40)).save(picture)
-    places = {"data": workplace / "data", "run": workplace / "run", "new": new, "picture": picture}
+    image = tmp_path / "image.png"
+    Image.new("RGB", (40, 40)).save(image)
+    places = {"data": workplace / "data", "run": workplace / "run", "new": new, "image": image}
     code, output = atrous(*(argument.format(**places) for argument in arguments))
     assert code == 2
     assert message in output

@@ -136,7 +136,7 @@ def remove_masks(root: Path) -> None:
         path.unlink()
 
 
-def remove_a_picture(root: Path) -> None:
+def remove_a_image(root: Path) -> None:
     make_pairs(root)
     (root / "train/images/a.png").unlink()
 
@@ -193,13 +193,13 @@ def leave_only_void(root: Path) -> None:
             "train",
             "split 'train' of .* is empty",
         ),
-        (rename_a_mask, "train", "1 pictures of split 'train' have no mask .* b. Add"),
-        (remove_masks, "train", "3 pictures of split 'train' have no mask .* a, b, c. Add"),
-        (remove_a_picture, "train", "1 masks of split 'train' have no picture .* a. Add"),
+        (rename_a_mask, "train", "1 images of split 'train' have no mask .* b. Add"),
+        (remove_masks, "train", "3 images of split 'train' have no mask .* a, b, c. Add"),
+        (remove_a_image, "train", "1 masks of split 'train' have no image .* a. Add"),
         (double_a_stem, "train", "Two files of one stem in .*: a.bmp and a.png"),
-        (leave_out_of_voc("JPEGImages"), "train", "1 of the 3 names in .* have no picture .* b"),
+        (leave_out_of_voc("JPEGImages"), "train", "1 of the 3 names in .* have no image .* b"),
         (leave_out_of_voc("SegmentationClass"), "train", "1 of the 3 names .* have no mask .* b"),
-        (list_twice, "train", "names 1 pictures twice: a"),
+        (list_twice, "train", "names 1 images twice: a"),
         (save_masks_as_gif, "train", "have no mask .*train/masks holds 2 .gif files"),
         (sort_into_folders, "train", "empty: .*train/images holds the sub-folders berlin"),
         (leave_only_void, "train", "Cannot number the classes"),
@@ -212,7 +212,7 @@ def test_folders_that_cannot_be_used(tmp_path, make, split, message):
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_picture_and_mask_of_different_size(tmp_path):
+def test_a_image_and_mask_of_different_size(tmp_path):
     make_pairs(tmp_path, "a")
     put(tmp_path / "train/masks/a.png", np.zeros((4, 5), np.uint8))
     with pytest.raises(DataError, match=r"a.png is 3 × 2 .*masks/a.png is 5 × 4"):
@@ -244,7 +244,7 @@ def test_of_several_suffixes_vocs_own_is_taken_and_lists_stay_inside(tmp_path):
     paths = open_dataset(tmp_path / "voc", "train").image_paths
     assert [path.name for path in paths] == ["a.jpg", "b.png"]
     split_list.write_text("a\n../../x\n")
-    with pytest.raises(DataError, match=r"1 of the 2 names .* have no picture .*: ../../x"):
+    with pytest.raises(DataError, match=r"1 of the 2 names .* have no image .*: ../../x"):
         open_dataset(tmp_path / "voc", "train")
 
 

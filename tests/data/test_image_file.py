@@ -138,8 +138,8 @@ def test_overviews_and_damaged_pages_are_no_pages(tmp_path):
     assert list_pages(path) == [0]
     assert read_quietly(path).shape == (3, 6, 4)
     content = bytearray(path.read_bytes())
-    with Image.open(path) as picture:
-        start = picture.tag_v2._offset
+    with Image.open(path) as image:
+        start = image.tag_v2._offset
     end = start + 2 + 12 * struct.unpack_from("<H", content, start)[0]
     for rubbish in (3, len(content) - 1, 2**32 - 1):
         content[end : end + 4] = struct.pack("<I", rubbish)

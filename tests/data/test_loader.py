@@ -113,7 +113,7 @@ def test_the_random_state_of_the_process_is_left_alone(dataset, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_reads_in_order_at_the_pictures_own_size(dataset, workers):
+def test_evaluation_reads_in_order_at_the_images_own_size(dataset, workers):
     samples = list(build_eval_loader(dataset, workers=workers))
     assert [sample.name for sample in samples] == dataset.names
     for index, sample in enumerate(samples):
@@ -125,7 +125,7 @@ def test_evaluation_reads_in_order_at_the_pictures_own_size(dataset, workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_file_gives_its_own_message_without_a_traceback(dataset, workers):
-    dataset.image_paths[2].write_text("no picture")
+    dataset.image_paths[2].write_text("no image")
     with pytest.raises(DataError) as expected:
         dataset.load(2)
     for iterate in (

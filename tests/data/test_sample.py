@@ -14,14 +14,14 @@ RED = (200, 30, 40)
 
 
 def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options) -> Path:
-    picture = Image.fromarray(pixels)
-    (picture.convert(mode) if mode else picture).save(path, **options)
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
     return path
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "L", "LA", "1"])
-def test_every_mode_of_picture_becomes_rgb(tmp_path, mode):
-    path = tmp_path / "picture.tif"
+def test_every_mode_of_image_becomes_rgb(tmp_path, mode):
+    path = tmp_path / "image.tif"
     save(path, np.full((4, 6, 3), RED, dtype=np.uint8), mode)
     image = read_image(path)
     assert (image.shape, str(image.dtype)) == ((3, 4, 6), "torch.uint8")
@@ -29,12 +29,12 @@ def test_every_mode_of_picture_becomes_rgb(tmp_path, mode):
         assert image[:, 0, 0].tolist() == pytest.approx(RED, abs=2)
 
 
-def test_16_bit_pictures_keep_their_high_byte(tmp_path):
+def test_16_bit_images_keep_their_high_byte(tmp_path):
     path = save(tmp_path / "deep.png", np.array([[0, 256, 65535]], dtype=np.uint16))
     assert read_image(path)[0].tolist() == [[0, 1, 255]]
 
 
-def test_pictures_are_turned_upright(tmp_path):
+def test_images_are_turned_upright(tmp_path):
     pixels = np.zeros((2, 4, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise
@@ -45,10 +45,10 @@ def test_pictures_are_turned_upright(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "P"])
 def test_masks_keep_their_indices(tmp_path, mode):
     indices = np.array([[0, 1, 2], [20, 255, 7]], dtype=np.uint8)
-    picture = Image.fromarray(indices)
+    image = Image.fromarray(indices)
     if mode == "P":
-        picture.putpalette([channel for index in range(256) for channel in voc_color(index)])
-    picture.save(tmp_path / "mask.png")
+        image.putpalette([channel for index in range(256) for channel in voc_color(index)])
+    image.save(tmp_path / "mask.png")
     mask = read_mask(tmp_path / "mask.png", num_classes=21)
     assert mask.dtype == torch.uint8
     assert np.array_equal(mask.numpy(), indices)
@@ -91,7 +91,7 @@ def truncated(path: Path) -> None:
     ("make", "message"),
     [
         (lambda path: None, "There is no file"),
-        (lambda path: path.write_text("not a picture"), "it is a text file"),
+        (lambda path: path.write_text("not an image"), "it is a text file"),
         (lambda path: path.write_bytes(b""), "it is an empty file"),
         (truncated, "Cannot read .* as an image"),
     ],
@@ -128,7 +128,7 @@ def test_wrong_masks_say_what_is_wrong(tmp_path, name, pixels, message):
     assert str(path) in str(caught.value)
 
 
-def test_floating_point_pictures_are_refused(tmp_path):
+def test_floating_point_images_are_refused(tmp_path):
     path = save(tmp_path / "float.tif", np.zeros((2, 2), np.float32))
     with pytest.raises(DataError, match="floating point"):
         read_image(path)

@@ -15,13 +15,13 @@ def shapes(tmp_path_factory):
     return folder
 
 
-def sample_pixels(dataset, per_picture):
+def sample_pixels(dataset, per_image):
     """Return colours (N, 3) and classes (N,) of random pixels that are not void."""
     rng = np.random.default_rng(0)
     colors, labels = [], []
     for index in range(len(dataset)):
         sample = dataset.load(index)
-        chosen = rng.choice(np.flatnonzero(sample.mask.numpy() != VOID), per_picture)
+        chosen = rng.choice(np.flatnonzero(sample.mask.numpy() != VOID), per_image)
         colors.append(sample.image.flatten(1).T.numpy()[chosen])
         labels.append(sample.mask.flatten().numpy()[chosen])
     return np.concatenate(colors), np.concatenate(labels)
@@ -87,6 +87,6 @@ def test_the_same_numbers_give_the_same_files(tmp_path):
     )
     assert len(one) == 2 * 4 + 3
     assert one == two
-    pictures = [path for path in one if path.suffix in (".jpg", ".png")]
-    assert all(one[path] == longer[path] for path in pictures)
-    assert all(one[path] != other[path] for path in pictures)
+    images = [path for path in one if path.suffix in (".jpg", ".png")]
+    assert all(one[path] == longer[path] for path in images)
+    assert all(one[path] != other[path] for path in images)

@@ -78,7 +78,7 @@ def test_sizes_that_differ_and_unreadable_masks_are_told(tmp_path):
     with pytest.raises(DataError, match=r"5 of the 5 pairs .* 0.png, 1.png") as caught:
         compute_mask_statistics(dataset)
     assert "0.jpg is 3 × 2 pixels" in str(caught.value)
-    dataset.mask_paths[0].write_text("no picture")
+    dataset.mask_paths[0].write_text("no image")
     with pytest.raises(DataError, match=r"Cannot read .*0.png as an image"):
         compute_mask_statistics(dataset)
 

@@ -21,7 +21,7 @@ def make_sample(height: int, width: int) -> Sample:
 
 
 def make_aligned(height: int, width: int) -> Sample:
-    """A picture whose every pixel tells its class, so that a wrong match would show."""
+    """An image whose every pixel tells its class, so that a wrong match would show."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     mask = ((rows // 16 + columns // 16) % 2).to(torch.uint8)
     return Sample((mask * 200).expand(3, -1, -1), mask, "name")
@@ -59,7 +59,7 @@ def test_samples_are_of_the_size_asked_for_and_a_function_of_the_seed(transform,
 @pytest.mark.parametrize(
     "transform", [TrainTransform(crop_hw=(64, 80)), TrainTransform(size_hw=(96, 48))]
 )
-def test_picture_and_mask_stay_together(transform):
+def test_image_and_mask_stay_together(transform):
     sample = make_aligned(90, 120)
     for seed in range(40):
         result = transform(sample, seed)
@@ -75,7 +75,7 @@ def test_padding_is_the_mean_colour_and_void():
     assert result.image[:, void].unique(dim=1).flatten().tolist() == [124, 116, 104]
 
 
-def test_a_crop_at_scale_1_is_a_window_of_the_picture():
+def test_a_crop_at_scale_1_is_a_window_of_the_image():
     sample = make_sample(50, 60)
     result = TrainTransform(crop_hw=(20, 30), scale=(1.0, 1.0), flip=0.0)(sample, 5)
     windows = sample.mask.unfold(0, 20, 1).unfold(1, 30, 1)

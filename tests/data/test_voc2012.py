@@ -40,7 +40,7 @@ def write_tar(path: Path, files: dict[str, bytes], mode: str) -> Path:
 
 
 def make_voc_files() -> dict[str, bytes]:
-    """VOC with a, b in train, c in val, and pictures d, e without a mask."""
+    """VOC with a, b in train, c in val, and images d, e without a mask."""
     files = {
         f"{VOC}/JPEGImages/{name}.jpg": encode(np.zeros((*SIZE_HW, 3), np.uint8), "JPEG")
         for name in "abcde"
@@ -54,7 +54,7 @@ def make_voc_files() -> dict[str, bytes]:
 
 
 def make_sbd_files() -> dict[str, bytes]:
-    """SBD with b, c, d in train and e, f in val; f is not among VOC's pictures."""
+    """SBD with b, c, d in train and e, f in val; f is not among VOC's images."""
     files = {f"{SBD}/train.txt": b"b\nc\nd\n", f"{SBD}/val.txt": b"e\nf\n"}
     for name in "bcdef":
         files[f"{SBD}/img/{name}.jpg"] = encode(np.full((*SIZE_HW, 3), 255, np.uint8), "JPEG")
@@ -109,7 +109,7 @@ def without(files: dict[str, bytes], part: str) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("change_voc", "change_sbd", "message"),
     [
-        (lambda f: without(f, "JPEGImages/a"), None, "1 of the 2 names .* have no picture .*: a"),
+        (lambda f: without(f, "JPEGImages/a"), None, "1 of the 2 names .* have no image .*: a"),
         (lambda f: without(f, "Class/c"), None, "have no mask .*: c"),
         (lambda f: without(f, "val.txt"), dict, "hold no val.txt"),
         (dict, lambda f: without(f, f"{SBD}/train.txt"), "hold no train.txt"),
@@ -140,14 +140,14 @@ def test_damaged_archives_leave_nothing_behind(tmp_path, bad, spoil):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sbd.tgz", "voc.tar"]
 
 
-def test_checksums_and_the_number_of_pictures_are_verified(tmp_path, monkeypatch):
+def test_checksums_and_the_number_of_images_are_verified(tmp_path, monkeypatch):
     voc_tar = write_tar(tmp_path / "voc.tar", make_voc_files(), "w")
     sbd_tar = write_tar(tmp_path / "sbd.tgz", make_sbd_files(), "w:gz")
     with pytest.raises(DataError, match=f"voc.tar has the MD5 sum .* {voc2012.VOC_MD5} was"):
         build_voc2012(tmp_path / "out", voc_tar=voc_tar)
     for name, archive in (("VOC_MD5", voc_tar), ("SBD_MD5", sbd_tar)):
         monkeypatch.setattr(voc2012, name, hashlib.md5(archive.read_bytes()).hexdigest())
-    with pytest.raises(DataError, match="5 pictures for trainaug, but 10582 were expected"):
+    with pytest.raises(DataError, match="5 images for trainaug, but 10582 were expected"):
         build_voc2012(tmp_path / "out", voc_tar=voc_tar, sbd_tar=sbd_tar)
     assert not (tmp_path / "out").exists()
     build_voc2012(tmp_path / "out", voc_tar=voc_tar)

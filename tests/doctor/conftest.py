@@ -19,7 +19,7 @@ def draw_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw smooth ground with a disc, a box and a bar of any colours, and their mask."""
     rng = np.random.default_rng(seed)
     cells = Image.fromarray(rng.integers(60, 160, (5, 6, 3), np.uint8))
-    picture = np.asarray(cells.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)).copy()
+    image = np.asarray(cells.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)).copy()
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     for index in (1, 2, 3):
@@ -31,15 +31,15 @@ def draw_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
             (dy < 0.35 * r) & (dx < 1.4 * r),
         )[index - 1]
         mask[inside] = index
-        picture[inside] = rng.choice([20, 235], 3)
-    noise = rng.normal(0, 3, picture.shape)
-    return (picture + noise).clip(0, 255).astype(np.uint8), mask
+        image[inside] = rng.choice([20, 235], 3)
+    noise = rng.normal(0, 3, image.shape)
+    return (image + noise).clip(0, 255).astype(np.uint8), mask
 
 
 def write_clean(root: Path, layout: str) -> None:
     for number in range(NUM_TRAIN + NUM_VAL):
         split = "train" if number < NUM_TRAIN else "val"
-        picture, mask = draw_pair(number)
+        image, mask = draw_pair(number)
         folders = ("JPEGImages", "SegmentationClass")
         if layout == "pairs":
             folders = (f"{split}/images", f"{split}/masks")
@@ -49,7 +49,7 @@ def write_clean(root: Path, layout: str) -> None:
         ]
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(paths[0], quality=92)
+        Image.fromarray(image).save(paths[0], quality=92)
         palette = Image.fromarray(mask)
         palette.putpalette([channel for color in COLORS for channel in color])
         palette.save(paths[1])
@@ -88,7 +88,7 @@ def make_clean(clean_sets, tmp_path):
 
 @pytest.fixture
 def check():
-    """Check a folder in this process, with a crop that suits the small pictures."""
+    """Check a folder in this process, with a crop that suits the small images."""
 
     def run(root: Path, **options):
         return check_dataset(root, **{"workers": 1, "crop_px": 96} | options)

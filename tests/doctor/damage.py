@@ -23,8 +23,8 @@ def images(root: Path, split: str = "*") -> list[Path]:
 
 
 def change_mask(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    with Image.open(path) as picture:
-        indices = np.asarray(picture).copy()
+    with Image.open(path) as image:
+        indices = np.asarray(image).copy()
     Image.fromarray(change(indices)).save(path)
 
 
@@ -59,46 +59,46 @@ def store_12_bits(path: Path) -> None:
 
 
 def tag(path: Path, orientation: int, *, store_turned: bool = True) -> None:
-    """Give a picture an EXIF orientation; stored so that it looks as before, or as it is."""
+    """Give an image an EXIF orientation; stored so that it looks as before, or as it is."""
     back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
-    with Image.open(path) as picture:
-        picture.load()
+    with Image.open(path) as image:
+        image.load()
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = picture.transpose(back) if store_turned else picture
+    stored = image.transpose(back) if store_turned else image
     stored.save(path, quality=92, exif=exif, lossless=path.suffix == ".webp")
 
 
 def replace_image(root: Path, name: str, suffix: str) -> Path:
     """Write an image of the training split in another format, and return its new path."""
     path = root / f"train/images/{name}{suffix}"
-    with Image.open(path.with_suffix(".jpg")) as picture:
-        picture.load()
+    with Image.open(path.with_suffix(".jpg")) as image:
+        image.load()
     path.with_suffix(".jpg").unlink()
-    picture.save(path)
+    image.save(path)
     return path
 
 
 def swap(root: Path) -> None:
     for image, mask in zip(images(root), masks(root), strict=True):
-        with Image.open(image) as picture, Image.open(mask) as labels:
-            picture.load(), labels.load()
+        with Image.open(image) as image, Image.open(mask) as labels:
+            image.load(), labels.load()
         image.unlink()
-        picture.save(mask)
+        image.save(mask)
         labels.save(image.with_suffix(".png"))
 
 
 def interpolate(path: Path) -> None:
-    with Image.open(path) as picture:
-        grey = Image.fromarray(np.asarray(picture))
+    with Image.open(path) as image:
+        grey = Image.fromarray(np.asarray(image))
     small = grey.resize((grey.width // 2, grey.height // 2), Image.Resampling.NEAREST)
     small.resize(grey.size, Image.Resampling.BILINEAR).save(path)
 
 
 def sort_palette(path: Path) -> None:
     """Save a mask as a drawing program does that sorts the palette by brightness."""
-    with Image.open(path) as picture:
-        indices, numbers = np.asarray(picture), picture.getpalette()
+    with Image.open(path) as image:
+        indices, numbers = np.asarray(image), image.getpalette()
     colors = [tuple(numbers[3 * i : 3 * i + 3]) for i in range(4)]
     order = sorted(range(4), key=lambda i: -sum(colors[i]))
     mask = Image.fromarray(np.argsort(order).astype(np.uint8)[indices])
@@ -115,9 +115,9 @@ def copy_pair(root: Path, source: tuple[str, str], target: tuple[str, str]) -> N
 
 
 def shrink_a_little(path: Path) -> None:
-    """Save a picture again in another quality, a bit brighter."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture).astype(int)
+    """Save an image again in another quality, a bit brighter."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image).astype(int)
     Image.fromarray((pixels * 0.95 + 10).clip(0, 255).astype(np.uint8)).save(path, quality=60)
 
 

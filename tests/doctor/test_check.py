@@ -92,7 +92,7 @@ def test_options_out_of_range(make_clean):
             check_dataset(root, **options)
 
 
-def test_one_picture_and_nothing_else(tmp_path, check):
+def test_one_image_and_nothing_else(tmp_path, check):
     for folder, value in (("images", 9), ("masks", 0)):
         (tmp_path / "train" / folder).mkdir(parents=True)
         Image.new("L", (1, 1), value).save(tmp_path / "train" / folder / "a.png")

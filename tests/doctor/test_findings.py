@@ -57,7 +57,7 @@ def damage_test_list(root):
 def damage_files(root):
     truncate(root / "train/images/p01.jpg")
     truncate(root / "train/masks/p02.png")
-    (root / "val/images/p31.jpg").write_text("no picture")
+    (root / "val/images/p31.jpg").write_text("no image")
     (root / "val/masks/p30.png").write_bytes(b"")
     return {"unreadable": ["p01.jpg", "p02.png", "p30.png", "p31.jpg"]}
 
@@ -105,8 +105,8 @@ def damage_orientation_unclear(root):
 
 
 def damage_to_files_read_in_part(root):
-    with Image.open(root / "train/images/p02.jpg") as picture:
-        picture.save(root / "train/images/p02.jpg", quality=92, exif=b"Exif\0\0rubbish")
+    with Image.open(root / "train/images/p02.jpg") as image:
+        image.save(root / "train/images/p02.jpg", quality=92, exif=b"Exif\0\0rubbish")
     with Image.open(root / "train/masks/p03.png") as mask:
         mask.save(root / "train/masks/p03.tif", save_all=True, append_images=[mask])
     (root / "train/masks/p03.png").unlink()
@@ -203,15 +203,15 @@ def damage_conflict(root):
     return {"duplicates": ["p50.jpg"], "label-conflict": ["p50.png"]}
 
 
-def damage_pictures(root):
+def damage_images(root):
     Image.new("RGB", (112, 96), "navy").save(root / "train/images/p13.jpg")
     return {"constant-image": ["p13.jpg"]}
 
 
 def damage_by_shrinking(root):
     for path in (root / "train/images/p14.jpg", root / "train/masks/p14.png"):
-        with Image.open(path) as picture:
-            picture.resize((47, 40), Image.Resampling.NEAREST).save(path)
+        with Image.open(path) as image:
+            image.resize((47, 40), Image.Resampling.NEAREST).save(path)
     return {"small-for-crop": ["p14.jpg"]}
 
 
@@ -277,9 +277,9 @@ def test_nearest_neighbour_is_no_interpolation_and_bilinear_is(make_clean, check
         change_masks(root, lambda mask: np.array([0, 4, 7, 2], np.uint8)[mask])
         (root / "classes.toml").write_text(f"names = {list('abcdefgh')}\n")
         for path in [*root.glob("*/images/*"), *root.glob("*/masks/*")]:
-            with Image.open(path) as picture:
+            with Image.open(path) as image:
                 smooth = Image.Resampling.BILINEAR if path.suffix == ".jpg" else resample
-                picture.resize((90, 77), smooth).save(path)
+                image.resize((90, 77), smooth).save(path)
         found = [f.code for f in check(root, crop_px=64).findings if f.level != "note"]
         assert found == codes
         root.rename(root.with_name(resample.name))
@@ -417,7 +417,7 @@ def test_a_single_class(make_clean, check):
     assert set(get_found(check(root))) == {"single-class"}
 
 
-def test_pictures_too_large_for_the_crop(make_clean, check):
+def test_images_too_large_for_the_crop(make_clean, check):
     assert get_found(check(make_clean(), crop_px=11))["large-for-crop"] == [
         f"p{number:02}.jpg" for number in range(32)
     ]

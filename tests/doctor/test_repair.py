@@ -137,9 +137,9 @@ def test_orientation_is_applied_to_both(make_clean, mend, suffix):
     result, left = mend(root)
     assert not left
     assert (result.num_turned, result.num_converted) == (1, 0)
-    with Image.open(result.folder / "train/images" / wrong.name) as picture:
-        assert picture.size == (96, 112)
-        assert picture.getexif().get(0x0112, 1) == 1
+    with Image.open(result.folder / "train/images" / wrong.name) as image:
+        assert image.size == (96, 112)
+        assert image.getexif().get(0x0112, 1) == 1
     after = [open_dataset(result.folder, "train").load(index) for index in (5, 6)]
     for old, new, turns in zip(before, after, (0, -1), strict=True):
         assert np.array_equal(new.mask, np.rot90(old.mask, turns))
@@ -197,7 +197,7 @@ def test_places_that_are_refused(make_clean, check, tmp_path):
 def test_nothing_is_left_behind_where_nothing_can_be_mended(make_clean, check, tmp_path):
     root = make_clean()
     for path in masks(root):
-        path.write_text("no picture")
+        path.write_text("no image")
     report = check(root)
     assert report.exit_code == 2
     with pytest.raises(DataError, match=r"would be empty: none of its 32 pairs can be taken over"):

@@ -155,10 +155,10 @@ def test_what_cannot_be_opened_is_a_clear_error(copied_run, model):
 def test_predict_evaluate_and_serve_hand_trust_on(copied_run, data, tmp_path):
     from atrous.serve import build_service
 
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (64, 64), "orange").save(picture)
+    image = tmp_path / "a.png"
+    Image.new("RGB", (64, 64), "orange").save(image)
     calls = {
-        "predict": lambda **options: predict(copied_run, picture, tmp_path / "out", **options),
+        "predict": lambda **options: predict(copied_run, image, tmp_path / "out", **options),
         "evaluate": lambda **options: evaluate(copied_run, data, **options),
         "serve": lambda **options: build_service([copied_run], **options).load(),
     }

@@ -27,7 +27,7 @@ def encode_pages(format: str, **options) -> bytes:
     return file.getvalue()
 
 
-def save_picture(path):
+def save_image(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (40, 32), "blue").save(path)
     return path
@@ -43,7 +43,7 @@ def read_class(path) -> int:
     ("name", "format"),
     [("a.tif", "TIFF"), ("a.gif", "GIF"), ("a.webp", "WEBP"), ("a.png", "PNG"), ("a.x", "TIFF")],
 )
-def test_every_page_is_a_picture_of_its_own(color_model, tmp_path, name, format):
+def test_every_page_is_a_image_of_its_own(color_model, tmp_path, name, format):
     path = tmp_path / name
     path.write_bytes(encode_pages(format, **({"lossless": True} if format == "WEBP" else {})))
     out = tmp_path / "out"
@@ -75,7 +75,7 @@ def test_pages_of_an_archive_and_of_standard_input(color_model, tmp_path, monkey
 
 def test_a_page_does_not_take_the_name_of_another_file(color_model, tmp_path):
     (tmp_path / "a.tif").write_bytes(encode_pages("TIFF"))
-    save_picture(tmp_path / "a_p0002.png")
+    save_image(tmp_path / "a_p0002.png")
     with pytest.raises(ConfigError, match=r"a.tif, page 2 and .* would both be written"):
         predict(color_model, [tmp_path / "a.tif", tmp_path / "a_p0002.png"], tmp_path / "out")
 
@@ -90,7 +90,7 @@ def test_a_stream_takes_the_first_page_and_says_so(color_model):
 @pytest.mark.parametrize("given", ["photos", "photos/*.png", "all"])
 def test_links_to_nothing_are_skipped_with_the_reason(color_model, tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
-    paths = [save_picture(tmp_path / "photos/a.png"), tmp_path / "photos/b.png"]
+    paths = [save_image(tmp_path / "photos/a.png"), tmp_path / "photos/b.png"]
     paths[1].symlink_to("gone.png")
     (tmp_path / "photos/loop.png").symlink_to("loop.png")
     report = predict(color_model, paths if given == "all" else given, "out", save=["mask"])
@@ -102,21 +102,21 @@ def test_links_to_nothing_are_skipped_with_the_reason(color_model, tmp_path, mon
 
 def test_names_too_long_for_their_outputs_are_skipped_and_others_are_whole(color_model, tmp_path):
     for stem in ("a", "n" * 240, "n" * 245):  # with _overlay.jpg, 252 and 257 bytes of at most 255
-        save_picture(tmp_path / "photos" / f"{stem}.png")
+        save_image(tmp_path / "photos" / f"{stem}.png")
     report = predict(color_model, tmp_path / "photos", tmp_path / "out")
     assert [len(path.stem) for path in report.written] == [1, 9, 240, 248]
     ((source, message),) = report.failed
     assert source.endswith(f"{'n' * 245}.png")
     assert "too long a name for the file system" in message
     assert not [path for path in (tmp_path / "out").iterdir() if "n" * 241 in path.name]
-    assert find_sources([save_picture(tmp_path / "a.png")])
-    with pytest.raises(ConfigError, match="no picture or folder"):
+    assert find_sources([save_image(tmp_path / "a.png")])
+    with pytest.raises(ConfigError, match="no image or folder"):
         find_sources(["n" * 300])
 
 
 def test_names_that_are_no_utf8_are_kept(color_model, tmp_path):
     name = os.fsdecode(b"stra\xdfe")
-    save_picture(tmp_path / "photos" / f"{name}.png")
+    save_image(tmp_path / "photos" / f"{name}.png")
     kinds = ["mask", "rle", "geojson", "shares"]
     out = tmp_path / "out"
     report = predict(color_model, tmp_path / "photos", out, save=kinds)
@@ -129,9 +129,9 @@ def test_names_that_are_no_utf8_are_kept(color_model, tmp_path):
 
 
 def test_predictions_never_land_among_the_files_of_a_dataset(color_model, tmp_path):
-    photo = save_picture(tmp_path / "photos/0.jpg")
+    photo = save_image(tmp_path / "photos/0.jpg")
     for name in ("train/images", "train/masks", "voc/SegmentationClass", "voc/JPEGImages"):
-        save_picture(tmp_path / name / "0.png")
+        save_image(tmp_path / name / "0.png")
     (tmp_path / "voc/ImageSets/Segmentation").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "train/masks")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
@@ -144,7 +144,7 @@ def test_predictions_never_land_among_the_files_of_a_dataset(color_model, tmp_pa
         predict(color_model, tmp_path / "masks.zip", tmp_path / "train")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
     for _ in range(2):  # labels for images that have none, and the same again
-        save_picture(tmp_path / "new/images/1.png")
+        save_image(tmp_path / "new/images/1.png")
         report = predict(
             color_model, tmp_path / "new/images", tmp_path / "new/masks", save=["mask"]
         )
@@ -158,7 +158,7 @@ def test_class_names_that_cannot_be_drawn_stand_beside_the_overlays(
     monkeypatch.setattr(color_model, "card", replace(color_model.card, classes=classes))
     monkeypatch.setattr("matplotlib.font_manager.fontManager.ttflist", [])
     find_font.cache_clear()
-    photo, out = save_picture(tmp_path / "a.png"), tmp_path / "out"
+    photo, out = save_image(tmp_path / "a.png"), tmp_path / "out"
     with pytest.warns(AtrousWarning, match="2 of the 3 class names, such as 背景") as caught:
         predict(color_model, photo, out)
     assert len([one for one in caught if one.category is AtrousWarning]) == 1

@@ -17,7 +17,7 @@ from pycocotools.mask import decode
 from atrous.classes import VOID, build_classes
 from atrous.errors import ConfigError
 from atrous.prediction.annotations import build_coco_annotations, build_geojson
-from atrous.prediction.outputs import FILES, Segmented, check_kinds, compute_shares
+from atrous.prediction.outputs import FILES, SegmentedImage, check_kinds, compute_shares
 from atrous.prediction.prediction import Prediction
 
 CLASSES = build_classes(["a", "b", "c"])
@@ -104,22 +104,22 @@ def test_probabilities_and_confidence_are_plain_files():
     probs = torch.rand(3, 2, 2).half()
     confidence = torch.tensor([[0, 128], [255, 7]], dtype=torch.uint8)
     image = torch.zeros(3, 2, 2, dtype=torch.uint8)
-    done = Segmented("x", image, Prediction(mask, confidence, probs))
+    done = SegmentedImage("x", image, Prediction(mask, confidence, probs))
     with np.load(render("probs", done), allow_pickle=False) as arrays_in_file:
         assert np.array_equal(arrays_in_file["probs"], probs.numpy())
         assert arrays_in_file["probs"].dtype == np.float16
         assert arrays_in_file["classes"].tolist() == ["a", "b", "c"]
-    with Image.open(render("confidence", done)) as picture:
-        assert picture.mode == "L"
-        assert np.array_equal(np.array(picture), confidence.numpy())
+    with Image.open(render("confidence", done)) as image:
+        assert image.mode == "L"
+        assert np.array_equal(np.array(image), confidence.numpy())
     content = json.load(render("rle", done))
     assert (content["image"], content["height"], content["width"]) == ("x", 2, 2)
 
 
-def test_overlays_of_large_pictures_are_drawn_smaller(monkeypatch):
+def test_overlays_of_large_images_are_drawn_smaller(monkeypatch):
     monkeypatch.setattr("atrous.prediction.render.OVERLAY_SIDE_PX", 100)
     image = torch.zeros(3, 50, 400, dtype=torch.uint8)
-    done = Segmented("x", image, Prediction(torch.zeros(50, 400, dtype=torch.uint8)))
+    done = SegmentedImage("x", image, Prediction(torch.zeros(50, 400, dtype=torch.uint8)))
     with Image.open(render("overlay", done)) as overlay:
         assert overlay.width == 100
 

@@ -1,4 +1,4 @@
-"""Pictures in, masks and overlays out; going on where one was; bad pictures and bad requests."""
+"""Images in, masks and overlays out; going on where one was; bad images and bad requests."""
 
 import csv
 import errno
@@ -27,9 +27,9 @@ from atrous.prediction.render import render_overlay, write_mask
 
 def save_stripes(path: Path, width=48, height=40, **options):
     """Left half red, right half blue."""
-    picture = Image.new("RGB", (width, height), "red")
-    picture.paste("blue", (width // 2, 0, width, height))
-    picture.save(path, **options)
+    image = Image.new("RGB", (width, height), "red")
+    image.paste("blue", (width // 2, 0, width, height))
+    image.save(path, **options)
     return path
 
 
@@ -40,14 +40,14 @@ def list_files(folder):
 
 
 def read_mask_file(path):
-    with Image.open(path) as picture:
-        assert picture.mode == "P"
-        return np.array(picture), picture.getpalette()
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        return np.array(image), image.getpalette()
 
 
 def test_masks_hold_indices_and_the_palette_their_colors(color_model, tmp_path):
-    picture = save_stripes(tmp_path / "a.png", 48, 40)
-    report = predict(color_model, picture, tmp_path / "out")
+    image = save_stripes(tmp_path / "a.png", 48, 40)
+    report = predict(color_model, image, tmp_path / "out")
     assert [path.name for path in report.written] == ["a.png", "a_overlay.jpg"]
     mask, palette = read_mask_file(tmp_path / "out" / "a.png")
     assert mask.shape == (40, 48)
@@ -57,12 +57,12 @@ def test_masks_hold_indices_and_the_palette_their_colors(color_model, tmp_path):
 
 
 def test_folders_suffixes_broken_files_and_progress(color_model, tmp_path):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for name in ("b.JPG", "c.webp", "d.tiff", "e.bmp"):
         save_stripes(folder / name)
     (folder / "f.png").write_bytes(save_stripes(tmp_path / "whole.png").read_bytes()[:60])
-    (folder / "g.jpg").write_text("not a picture")
+    (folder / "g.jpg").write_text("not an image")
     (folder / "notes.txt").write_text("not even meant to be one")
     done = []
     report = predict(
@@ -90,11 +90,11 @@ def test_images_of_which_8_bits_keep_nothing_are_named(color_model, tmp_path):
     assert report.nearly_black == [str(tmp_path / "dark.png")]
 
 
-def test_pictures_are_turned_upright(color_model, tmp_path):
+def test_images_are_turned_upright(color_model, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise
-    picture = save_stripes(tmp_path / "a.jpg", 48, 40, exif=exif)
-    predict(color_model, picture, tmp_path / "out")
+    image = save_stripes(tmp_path / "a.jpg", 48, 40, exif=exif)
+    predict(color_model, image, tmp_path / "out")
     mask, _ = read_mask_file(tmp_path / "out" / "a.png")
     assert mask.shape == (48, 40)
     assert (mask[:20] == 0).all()
@@ -106,16 +106,16 @@ def test_requests_that_cannot_be_met_write_nothing(color_model, tmp_path):
     (tmp_path / "empty").mkdir()
     a_jpg, a_png = save_stripes(tmp_path / "a.jpg"), save_stripes(tmp_path / "a.png")
     other = save_stripes(tmp_path / "x" / "a.jpg")
-    for pictures in ([a_jpg, a_png], [a_jpg, other]):
+    for images in ([a_jpg, a_png], [a_jpg, other]):
         with pytest.raises(ConfigError, match="both be written to"):
-            predict(color_model, pictures, out)
-    with pytest.raises(ConfigError, match="overwrite the picture"):
+            predict(color_model, images, out)
+    with pytest.raises(ConfigError, match="overwrite the image"):
         predict(color_model, a_png, tmp_path)
-    with pytest.raises(ConfigError, match="no pictures in"):
+    with pytest.raises(ConfigError, match="no images in"):
         predict(color_model, tmp_path / "empty", out)
     with pytest.raises(ConfigError, match="an empty list"):
         predict(color_model, [], out)
-    with pytest.raises(ConfigError, match="no picture or folder"):
+    with pytest.raises(ConfigError, match="no image or folder"):
         predict(color_model, tmp_path / "nowhere", out)
     with pytest.raises(ConfigError, match="is a file"):
         predict(color_model, a_jpg, a_png)
@@ -133,7 +133,7 @@ def test_requests_that_cannot_be_met_write_nothing(color_model, tmp_path):
 
 
 def test_a_full_disk_leaves_whole_files_and_says_so(color_model, tmp_path, monkeypatch):
-    pictures = [save_stripes(tmp_path / f"{stem}.jpg") for stem in "ab"]
+    images = [save_stripes(tmp_path / f"{stem}.jpg") for stem in "ab"]
     out = tmp_path / "out"
 
     def write(path, _):
@@ -142,8 +142,8 @@ def test_a_full_disk_leaves_whole_files_and_says_so(color_model, tmp_path, monke
         path.touch()
 
     monkeypatch.setattr(outputs, "write_atomically", write)
-    with pytest.raises(AtrousError, match=r"b\.jpg.*No space left.* 1 pictures before"):
-        predict(color_model, pictures, out, ahead=0)
+    with pytest.raises(AtrousError, match=r"b\.jpg.*No space left.* 1 images before"):
+        predict(color_model, images, out, ahead=0)
 
 
 def test_an_output_folder_that_cannot_be_written_is_a_clear_error(color_model, tmp_path):
@@ -152,11 +152,11 @@ def test_an_output_folder_that_cannot_be_written_is_a_clear_error(color_model, t
         predict(color_model, save_stripes(tmp_path / "a.jpg"), tmp_path / "file" / "out")
 
 
-def test_all_outputs_of_one_picture_agree(color_model, tmp_path):
+def test_all_outputs_of_one_image_agree(color_model, tmp_path):
     color_model.card = replace(color_model.card, temperature=0.5)
-    picture = save_stripes(tmp_path / "a.png", 48, 40)
+    image = save_stripes(tmp_path / "a.png", 48, 40)
     kinds = ["mask", "overlay", "confidence", "probs", "rle", "geojson", "shares"]
-    report = predict(color_model, picture, tmp_path / "out", save=kinds)
+    report = predict(color_model, image, tmp_path / "out", save=kinds)
     assert [path.name for path in report.written] == [
         "a.png", "a_overlay.jpg", "a_confidence.png", "a_probs.npz", "a_rle.json", "a.geojson",
     ]  # fmt: skip
@@ -181,16 +181,16 @@ def test_all_outputs_of_one_picture_agree(color_model, tmp_path):
         rows = list(csv.DictReader(file))
     assert rows == [
         {
-            "picture": str(picture), "height": "40", "width": "48", "red": "0.500000",
+            "image": str(image), "height": "40", "width": "48", "red": "0.500000",
             "green": "0.000000", "blue": "0.500000", "void": "0.000000",
         }
     ]  # fmt: skip
 
 
 def test_unsure_pixels_become_void(color_model, tmp_path):
-    picture = Image.new("RGB", (40, 32), "red")
-    picture.paste((128, 128, 0), (0, 0, 20, 32))  # as near to red as to green
-    picture.save(tmp_path / "a.png")
+    image = Image.new("RGB", (40, 32), "red")
+    image.paste((128, 128, 0), (0, 0, 20, 32))  # as near to red as to green
+    image.save(tmp_path / "a.png")
     predict(color_model, tmp_path / "a.png", tmp_path / "out", unsure_below=0.6)
     mask, _ = read_mask_file(tmp_path / "out/a.png")
     assert (mask[:, :20] == VOID).all()
@@ -219,51 +219,51 @@ def test_logits_that_are_not_finite_end_it(color_model, tmp_path):
 
 def test_probabilities_that_would_fill_the_memory_are_refused(color_model, tmp_path, monkeypatch):
     monkeypatch.setattr("atrous.prediction.prediction.MAX_PROBS_BYTES", 1000)
-    picture = save_stripes(tmp_path / "a.png")
-    report = predict(color_model, picture, tmp_path / "out", save=["mask", "probs"])
+    image = save_stripes(tmp_path / "a.png")
+    report = predict(color_model, image, tmp_path / "out", save=["mask", "probs"])
     assert "Leave probs out of --save" in report.failed[0][1]
     assert list_files(tmp_path / "out") == set()
 
 
-def test_a_picture_that_claims_to_be_huge_is_skipped_unread(color_model, tmp_path, recwarn):
-    picture = save_stripes(tmp_path / "a.png", 100, 100)
-    report = predict(color_model, picture, tmp_path / "out", max_pixels=9_999)
+def test_a_image_that_claims_to_be_huge_is_skipped_unread(color_model, tmp_path, recwarn):
+    image = save_stripes(tmp_path / "a.png", 100, 100)
+    report = predict(color_model, image, tmp_path / "out", max_pixels=9_999)
     assert "states 100 × 100 pixels" in report.failed[0][1]
     # Pillow's own limit would warn of one half as many, and refuse as many.
-    header = bytearray(picture.read_bytes())
+    header = bytearray(image.read_bytes())
     header[16:24] = (15_000).to_bytes(4, "big") + (13_000).to_bytes(4, "big")
     header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
-    picture.write_bytes(header)
-    report = predict(color_model, picture, tmp_path / "out", max_pixels=10**8)
+    image.write_bytes(header)
+    report = predict(color_model, image, tmp_path / "out", max_pixels=10**8)
     assert "states 15000 × 13000 pixels, 195 million" in report.failed[0][1]
     assert not [warning for warning in recwarn if "ecompression" in str(warning.message)]
 
 
-def test_large_pictures_are_handled_one_at_a_time(color_model, tmp_path, monkeypatch):
+def test_large_images_are_handled_one_at_a_time(color_model, tmp_path, monkeypatch):
     monkeypatch.setattr("atrous.prediction.job.ONE_AT_A_TIME_PIXELS", 1000)
-    pictures = [save_stripes(tmp_path / f"{stem}.png") for stem in "abcd"]
-    (tmp_path / "b.png").write_bytes(pictures[0].read_bytes()[:90])
-    report = predict(color_model, pictures, tmp_path / "out", save=["mask"])
+    images = [save_stripes(tmp_path / f"{stem}.png") for stem in "abcd"]
+    (tmp_path / "b.png").write_bytes(images[0].read_bytes()[:90])
+    report = predict(color_model, images, tmp_path / "out", save=["mask"])
     assert [path.name for path in report.written] == ["a.png", "c.png", "d.png"]
     assert [Path(source).name for source, _ in report.failed] == ["b.png"]
 
 
-def test_pictures_with_one_stem_get_full_names_on_request(color_model, tmp_path, monkeypatch):
+def test_images_with_one_stem_get_full_names_on_request(color_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x").mkdir()
-    pictures = [save_stripes(Path(name)) for name in ("a.jpg", "a.png", "x/a.png")]
+    images = [save_stripes(Path(name)) for name in ("a.jpg", "a.png", "x/a.png")]
     with pytest.raises(ConfigError, match=r"a\.jpg and a\.png would both be .* --full-names"):
-        predict(color_model, pictures, "out")
-    predict(color_model, pictures, "out", save=["mask"], full_names=True)
+        predict(color_model, images, "out")
+    predict(color_model, images, "out", save=["mask"], full_names=True)
     assert list_files(tmp_path / "out") == {"a.jpg.png", "a.png.png", "x/a.png.png"}
 
 
 def test_archives_and_patterns_keep_their_folders(color_model, tmp_path):
     (tmp_path / "x/y").mkdir(parents=True)
-    pictures = [save_stripes(tmp_path / name) for name in ("x/a.png", "x/y/a.png")]
+    images = [save_stripes(tmp_path / name) for name in ("x/a.png", "x/y/a.png")]
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
-        archive.write(pictures[0], "in/b.png")
-        archive.writestr("in/torn.png", pictures[0].read_bytes()[:80])
+        archive.write(images[0], "in/b.png")
+        archive.writestr("in/torn.png", images[0].read_bytes()[:80])
     given = [f"{tmp_path}/x/**/*.png", tmp_path / "p.zip"]
     report = predict(color_model, given, tmp_path / "out", save=["mask"])
     assert list_files(tmp_path / "out") == {"a.png", "y/a.png", "p/in/b.png"}
@@ -272,7 +272,7 @@ def test_archives_and_patterns_keep_their_folders(color_model, tmp_path):
 
 @pytest.mark.parametrize("ahead", [0, 1, 8])
 def test_an_interrupt_leaves_whole_files_and_resume_does_the_rest(color_model, tmp_path, ahead):
-    pictures = [save_stripes(tmp_path / f"{stem}.jpg") for stem in "abcdefgh"]
+    images = [save_stripes(tmp_path / f"{stem}.jpg") for stem in "abcdefgh"]
     out, threads = tmp_path / "out", threading.active_count()
 
     def stop(done, _):
@@ -280,30 +280,30 @@ def test_an_interrupt_leaves_whole_files_and_resume_does_the_rest(color_model, t
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict(color_model, pictures, out, ahead=ahead, progress=stop)
+        predict(color_model, images, out, ahead=ahead, progress=stop)
     assert threading.active_count() == threads
     for path in list_files(out):
-        with Image.open(out / path) as picture:
-            picture.load()
+        with Image.open(out / path) as image:
+            image.load()
     done = {path[0] for path in list_files(out) if path.endswith(".png")}
     assert done < set("abcdefgh")
-    report = predict(color_model, pictures, out, save=["mask", "overlay", "shares"], resume=True)
+    report = predict(color_model, images, out, save=["mask", "overlay", "shares"], resume=True)
     assert {Path(source).stem for source in report.resumed} == done
     assert {path.name[0] for path in report.written} == set("abcdefgh") - done
     with open(out / "shares.csv") as file:
-        assert [row["picture"] for row in csv.DictReader(file)] == [str(path) for path in pictures]
+        assert [row["image"] for row in csv.DictReader(file)] == [str(path) for path in images]
 
 
 def test_resume_notices_what_has_changed(color_model, tmp_path):
-    pictures = [save_stripes(tmp_path / f"{stem}.png") for stem in "abc"]
+    images = [save_stripes(tmp_path / f"{stem}.png") for stem in "abc"]
     out = tmp_path / "out"
 
     def count_new(**options):
-        return predict(color_model, pictures, out, resume=True, **options).num_frames
+        return predict(color_model, images, out, resume=True, **options).num_frames
 
     assert count_new() == 3
     assert count_new() == 0
-    save_stripes(pictures[0], 60, 60)
+    save_stripes(images[0], 60, 60)
     (out / "b.png").unlink()
     assert count_new() == 2
     with open(out / "predictions.jsonl", "a") as file:
@@ -317,10 +317,10 @@ def test_resume_notices_what_has_changed(color_model, tmp_path):
 
 
 def test_a_stream_gives_the_same_mask_as_a_file(color_model, tmp_path):
-    picture = save_stripes(tmp_path / "a.png")
-    predict(color_model, picture, tmp_path / "out")
+    image = save_stripes(tmp_path / "a.png")
+    predict(color_model, image, tmp_path / "out")
     target = io.BytesIO()
-    predict_stream(color_model, io.BytesIO(picture.read_bytes()), target)
+    predict_stream(color_model, io.BytesIO(image.read_bytes()), target)
     assert target.getvalue() == (tmp_path / "out/a.png").read_bytes()
 
 
@@ -329,7 +329,7 @@ def test_a_stream_gives_the_same_mask_as_a_file(color_model, tmp_path):
     [
         (b"", "mask", DataError, "Cannot read stdin as an image"),
         (b"words", "mask", DataError, "Cannot read stdin as an image"),
-        (b"", "shares", ConfigError, "no file of one picture"),
+        (b"", "shares", ConfigError, "no file of one image"),
         (b"", "maks", ConfigError, "Did you mean 'mask'"),
     ],
 )
@@ -340,22 +340,22 @@ def test_a_stream_that_cannot_be_used_writes_nothing(color_model, content, kind,
     assert target.getvalue() == b""
 
 
-def test_a_run_folder_predicts_real_pictures_at_their_own_size(real_data, tmp_path):
+def test_a_run_folder_predicts_real_images_at_their_own_size(real_data, tmp_path):
     dataset = open_dataset(real_data / "camvid", "val")
     model = build_model("deeplabv3_mobilenet_v3_large", num_classes=len(dataset.classes))
     card = ModelCard(
         model.name, model.options, dataset.classes, (0.5,) * 3, (0.25,) * 3, (96, 128), {}
     )
     save_weights(tmp_path / "best.safetensors", model, card)
-    pictures = dataset.image_paths[:2]
-    report = predict(tmp_path, pictures, tmp_path / "out", device="cpu")
+    images = dataset.image_paths[:2]
+    report = predict(tmp_path, images, tmp_path / "out", device="cpu")
     assert (len(report.written), report.failed) == (4, [])
-    for picture in pictures:
-        mask, palette = read_mask_file(tmp_path / "out" / f"{picture.stem}.png")
+    for image in images:
+        mask, palette = read_mask_file(tmp_path / "out" / f"{image.stem}.png")
         assert mask.shape == (360, 480)
         assert mask.max() < 11
         assert palette == dataset.classes.palette
-        with Image.open(tmp_path / "out" / f"{picture.stem}_overlay.jpg") as overlay:
+        with Image.open(tmp_path / "out" / f"{image.stem}_overlay.jpg") as overlay:
             assert overlay.width == 480
             assert overlay.height > 360
 

@@ -55,7 +55,7 @@ def list_names(given, **options):
     return [source.name for source in find_sources(given, **options)]
 
 
-def test_a_folder_gives_the_pictures_directly_inside(tree):
+def test_a_folder_gives_the_images_directly_inside(tree):
     assert list_names([tree]) == ["a.png", "b.JPG"]
 
 
@@ -70,7 +70,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path, monkeypatch)
         (tmp_path / name).write_bytes(encode())
     monkeypatch.chdir(tmp_path)
     assert list_names(["a[1].png", "0"]) == ["a[1].png", "0"]
-    with pytest.raises(ConfigError, match="no picture or folder 1"):
+    with pytest.raises(ConfigError, match="no image or folder 1"):
         find_sources(["1"])
 
 
@@ -158,7 +158,11 @@ def test_a_member_beyond_the_budget_of_its_pixels_is_skipped_and_named(tmp_path,
     assert len(messages) == 3, "d.png is read"
     for message, words in zip(
         messages,
-        (r"a\.png in the archive .* unpacks to more than", r"b\.png.* no known", "2000 × 2000"),
+        (
+            r"a\.png in the archive .* unpacks to more than",
+            r"b\.png.* filled with zeros",
+            "2000 × 2000",
+        ),
         strict=True,
     ):
         assert re.search(words, message)
@@ -225,18 +229,18 @@ def write_rubbish(path):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ("nowhere.png", ConfigError, "no picture or folder nowhere"),
-        ("empty", ConfigError, "no pictures in"),
+        ("nowhere.png", ConfigError, "no image or folder nowhere"),
+        ("empty", ConfigError, "no images in"),
         ("*.gif", ConfigError, "matches .*gif"),
         ("*.txt", ConfigError, "matches 1 other files"),
         ("rubbish.zip", DataError, r"Cannot read the archive rubbish\.zip"),
         ("rubbish.tar.gz", DataError, r"Cannot read the archive rubbish\.tar\.gz"),
         ("cut.tar", DataError, r"Cannot read the archive cut\.tar"),
-        ("words.zip", ConfigError, "no pictures in"),
+        ("words.zip", ConfigError, "no images in"),
         ("/dev/null", ConfigError, "no plain file"),
     ],
 )
-def test_what_holds_no_picture_is_a_clear_error(tmp_path, monkeypatch, given, error, message):
+def test_what_holds_no_image_is_a_clear_error(tmp_path, monkeypatch, given, error, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("words")

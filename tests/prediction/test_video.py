@@ -59,7 +59,7 @@ def test_masks_are_exact_and_overlays_play_at_the_same_times(color_model, tmp_pa
     assert len({frame.shape for frame in overlays}) == 1
 
 
-def test_frames_as_pictures_and_a_table_of_shares(color_model, tmp_path):
+def test_frames_as_images_and_a_table_of_shares(color_model, tmp_path):
     clip = save_clip(tmp_path / "clip.mp4", 3)
     predict(color_model, clip, tmp_path / "out", save=["mask", "rle", "shares"], frames=True)
     names = {

@@ -202,7 +202,7 @@ def test_accumulated_batches_are_one_step_of_one_large_batch(make_recipe, shapes
     assert results[2] == pytest.approx(results[0], rel=1e-3)
 
 
-def test_one_picture_per_batch_trains(make_recipe, tmp_path):
+def test_one_image_per_batch_trains(make_recipe, tmp_path):
     warnings = []
     result = train(
         make_recipe(train__batch_size=1, train__duration="2it", train__ema=0.0),
@@ -235,7 +235,7 @@ def test_clock_time_becomes_steps_once_and_for_all(make_recipe, tmp_path):
     assert train(recipe, tmp_path / "run", stop_after="1it").total_steps == first.total_steps
 
 
-def test_a_loss_that_is_not_finite_stops_and_tells_the_pictures(make_recipe, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_and_tells_the_images(make_recipe, tmp_path, monkeypatch):
     original = Learner._accumulate
 
     def poisoned(self, *arguments):
@@ -248,8 +248,8 @@ def test_a_loss_that_is_not_finite_stops_and_tells_the_pictures(make_recipe, tmp
         train(make_recipe(), tmp_path / "run")
     batch = json.loads(next((tmp_path / "run/failed").glob("*/batch.json")).read_text())
     assert batch["step"] == 2
-    assert len(batch["pictures"]) == 3
-    assert all(Path(picture).is_file() for picture in batch["pictures"])
+    assert len(batch["images"]) == 3
+    assert all(Path(image).is_file() for image in batch["images"])
     assert steps_of(tmp_path / "run") == [1, 2]
 
 
@@ -343,7 +343,7 @@ def test_a_changed_recipe_or_other_data_is_refused(finished, tmp_path, shapes):
         train(recipe.model_copy(update={"train": changed}), folder)
     write_shapes(tmp_path / "other", num_train=11, num_val=2, size_px=64)
     other = recipe.data.model_copy(update={"root": str(tmp_path / "other")})
-    with pytest.raises(DataError, match="it had 10 pictures and has 11"):
+    with pytest.raises(DataError, match="it had 10 images and has 11"):
         train(recipe.model_copy(update={"data": other}), folder)
 
 

@@ -12,7 +12,7 @@ several sizes would not fit into each other's place and the peak would grow."""
 def keep_freed_memory() -> None:
     """Tell glibc to keep what is freed for what is needed next; elsewhere, do nothing.
 
-    A network frees and asks for the same few hundred megabytes at each picture or step. By default
+    A network frees and asks for the same few hundred megabytes at each image or step. By default
     they go back to the system each time, and to get them again, zeroed page by page, takes time
     that docs/results.md measures. It concerns the whole process, so that the command does it and
     the library does not.

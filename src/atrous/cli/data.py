@@ -15,8 +15,8 @@ app = typer.Typer(help="Make data sets: VOC2012 from its archives, or the shapes
 @app.command("shapes")
 def run_shapes(
     folder: Annotated[Path, typer.Argument(help="Where to write the set.")],
-    num_train: Annotated[int, typer.Option(min=1, help="Pictures to train on.")] = 600,
-    num_val: Annotated[int, typer.Option(min=1, help="Pictures to validate on.")] = 80,
+    num_train: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 600,
+    num_val: Annotated[int, typer.Option(min=1, help="Images to validate on.")] = 80,
     size: Annotated[int, typer.Option(min=32, help="Height and width in pixels.")] = 128,
     seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
 ) -> None:
@@ -24,7 +24,7 @@ def run_shapes(
     from atrous.data.shapes import write_shapes
 
     write_shapes(folder, num_train=num_train, num_val=num_val, size_px=size, seed=seed)
-    Console().print(f"{num_train} + {num_val} pictures in {escape(str(folder))}", highlight=False)
+    Console().print(f"{num_train} + {num_val} images in {escape(str(folder))}", highlight=False)
 
 
 @app.command("voc2012")

@@ -53,16 +53,16 @@ class TrainingDisplay:
 
     def _plan(self, record: dict[str, Any]) -> None:
         plan, recipe, loaded = record["plan"], record["recipe"], record["loaded"]
-        self.num_pictures = recipe.train.batch_size * recipe.train.accumulate
+        self.num_images = recipe.train.batch_size * recipe.train.accumulate
         self.total_steps = plan.total_steps
         length = f"{plan.total_steps} steps = {plan.total_steps / plan.steps_per_epoch:.1f} epochs"
         speed = ""
         if plan.speed:
-            per_s = self.num_pictures / plan.speed.step_s
-            speed = f", as {recipe.train.duration} at {per_s:.1f} pictures/s allow"
+            per_s = self.num_images / plan.speed.step_s
+            speed = f", as {recipe.train.duration} at {per_s:.1f} images/s allow"
         self.console.print(
             f"[bold]{recipe.model.name}[/] on {escape(recipe.data.root)}: "
-            f"{plan.num_train} pictures to train on, {plan.num_val} to validate; {length}{speed}.",
+            f"{plan.num_train} images to train on, {plan.num_val} to validate; {length}{speed}.",
             highlight=False,
         )
         if loaded is not None:
@@ -135,7 +135,7 @@ class TrainingDisplay:
         left_s = per_step_s * (self.total_steps - record["step"])
         note = (
             f"epoch {record['epoch']:.1f}  loss {self.loss:.3f}  lr {record['lr']:.1e}  "
-            f"{self.num_pictures / self.step_s:.1f} pictures/s  {format_seconds(left_s)} left"
+            f"{self.num_images / self.step_s:.1f} images/s  {format_seconds(left_s)} left"
         )
         self.progress.update(self.training, completed=record["step"], note=note)
         now_s = time.monotonic()

@@ -21,7 +21,7 @@ def run_predict(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, videos, zip or tar archives, folders, quoted patterns such as "
+            help="Images, videos, zip or tar archives, folders, quoted patterns such as "
             "'photos/**/*.jpg', or - for standard input."
         ),
     ],
@@ -44,8 +44,8 @@ def run_predict(
     window: Annotated[
         int | None,
         typer.Option(
-            help="Slide a square window of this side, in pixels; 0 takes every picture whole. By "
-            "default pictures of more than 2048×2048 pixels are taken in windows of 1024."
+            help="Slide a square window of this side, in pixels; 0 takes every image whole. By "
+            "default images of more than 2048×2048 pixels are taken in windows of 1024."
         ),
     ] = None,
     overlap: Annotated[
@@ -59,13 +59,13 @@ def run_predict(
         typer.Option("--resume", help="Leave out what is there, made of the same in the same way."),
     ] = False,
     frames: Annotated[
-        bool, typer.Option("--frames", help="Write a picture per frame of a video, not videos.")
+        bool, typer.Option("--frames", help="Write an image per frame of a video, not videos.")
     ] = False,
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Keep folders and suffix: photos/a.jpg.png")
     ] = False,
     max_megapixels: Annotated[
-        float, typer.Option(help="Skip pictures that state more; small files can claim to be huge.")
+        float, typer.Option(help="Skip images that state more; small files can claim to be huge.")
     ] = 500,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
@@ -78,7 +78,7 @@ def run_predict(
         bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")
     ] = False,
 ) -> None:
-    """Segment pictures and videos: NAME.png holds class indices, NAME_overlay.jpg is to look at.
+    """Segment images and videos: NAME.png holds class indices, NAME_overlay.jpg is to look at.
 
     Exit code 0: all is done; 1: something could not be used, was reported and skipped; 2: nothing
     could be done.
@@ -108,10 +108,10 @@ def run_predict(
 
 def _pipe(run: Path, paths: list[str], kind: str, options: dict[str, Any]) -> None:
     if paths != ["-"]:
-        raise ConfigError("'-' with other pictures needs a folder to write to: add --out.")
+        raise ConfigError("'-' with other images needs a folder to write to: add --out.")
     if sys.stdin.isatty():
         raise ConfigError(
-            "'-' reads a picture from a pipe: cat a.jpg | atrous predict RUN - > a.png"
+            "'-' reads an image from a pipe: cat a.jpg | atrous predict RUN - > a.png"
         )
     if sys.stdout.isatty():
         raise ConfigError(
@@ -170,9 +170,9 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
         raise ConfigError(f"Nothing that was given could be used; {out} holds no new prediction.")
     resumed = f", {len(report.resumed)} done before" if report.resumed else ""
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
-    pictures = "picture" if report.num_frames == 1 else "pictures"
+    images = "image" if report.num_frames == 1 else "images"
     Console().print(
-        f"{report.num_frames} {pictures} segmented into {escape(str(out))}{resumed}{skipped}.",
+        f"{report.num_frames} {images} segmented into {escape(str(out))}{resumed}{skipped}.",
         highlight=False,
     )
     raise typer.Exit(1 if report.failed else 0)

@@ -22,7 +22,7 @@ def run_train(
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file; options go before it.")] = None,
     size: Annotated[
-        int | None, typer.Option(help="Resize pictures to this square, in pixels.")
+        int | None, typer.Option(help="Resize images to this square, in pixels.")
     ] = None,
     crop: Annotated[int | None, typer.Option(help="Scale at random, then cut this square.")] = None,
     batch_size: Annotated[
@@ -41,7 +41,7 @@ def run_train(
         typer.Option(help="Features of a frozen part: auto (kept in the run), off, or a folder."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that read pictures.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     data_format: Annotated[
         str | None, typer.Option("--format", help="voc or pairs; by default, look.")

@@ -1,4 +1,4 @@
-"""Pictures in, samples out. The names are loaded when they are first used."""
+"""Images in, samples out. The names are loaded when they are first used."""
 
 from typing import TYPE_CHECKING
 

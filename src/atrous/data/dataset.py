@@ -33,7 +33,7 @@ class SegmentationDataset:
         classes: Names and colours in the order of the mask values.
         ignore_index: Mask value of ignored pixels in the files (in memory they are 255).
         names: Stems, in the order of the split.
-        image_paths: One picture per name.
+        image_paths: One image per name.
         mask_paths: One mask per name.
     """
 
@@ -50,7 +50,7 @@ class SegmentationDataset:
         return len(self.names)
 
     def load(self, index: int) -> Sample:
-        """Read picture and mask number `index`.
+        """Read image and mask number `index`.
 
         Raises:
             DataError: A file cannot be used, or the two differ in size.
@@ -77,7 +77,7 @@ class SegmentationDataset:
 def open_dataset(
     root: Path | str, split: str, *, format: str = "auto", ignore_index: int | None = None
 ) -> SegmentationDataset:
-    """List the files of one split and check that pictures and masks go together.
+    """List the files of one split and check that images and masks go together.
 
     Args:
         root: Folder of the data set: a VOC devkit (see `voc.find_devkit`) or paired folders.
@@ -86,7 +86,7 @@ def open_dataset(
         ignore_index: Mask value of ignored pixels, over the one in `classes.toml` (default 255).
 
     Raises:
-        DataError: The folder, split, a picture or a mask is missing, or the layout is unknown.
+        DataError: The folder, split, an image or a mask is missing, or the layout is unknown.
         ConfigError: `format` is unknown.
     """
     root = Path(root)

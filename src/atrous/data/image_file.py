@@ -17,7 +17,7 @@ from atrous.data.orientation import find_orientation, turn_upright
 from atrous.errors import AtrousWarning, DataError
 
 MAX_PIXELS = 500_000_000
-"""Pictures of more pixels are refused unless asked for: a small file can claim to be huge."""
+"""Images of more pixels are refused unless asked for: a small file can claim to be huge."""
 
 MAX_PAGES = 10_000
 """Further pages of a TIFF are not looked for: each takes a few bytes of a file and much time."""
@@ -39,7 +39,7 @@ class DecodedImage(NamedTuple):
     """An image file as it was decoded.
 
     Attributes:
-        picture: Upright, in the mode of the file.
+        image: Upright, in the mode of the file.
         format: Of the file, as Pillow calls it.
         stated_hw: Height and width of the upright image at full size.
         orientation: That the file had, 1 to 8.
@@ -47,7 +47,7 @@ class DecodedImage(NamedTuple):
         has_damaged_exif: Whether the orientation is 1 for want of a better one.
     """
 
-    picture: Image.Image
+    image: Image.Image
     format: str | None
     stated_hw: tuple[int, int]
     orientation: int
@@ -98,27 +98,27 @@ def decode_image(
         DataError: The file is missing, truncated, no image, or too large.
     """
     name = name or str(source)
-    with open_image(source, name, formats) as picture:
-        has_more_pages = page is None and _has_more_pages(picture, source, name)
-        _seek(picture, page, name)
-        if picture.width * picture.height > max_pixels:
+    with open_image(source, name, formats) as image:
+        has_more_pages = page is None and _has_more_pages(image, source, name)
+        _seek(image, page, name)
+        if image.width * image.height > max_pixels:
             raise DataError(
-                f"The picture {name} states {picture.width} × {picture.height} pixels, "
-                f"{picture.width * picture.height / 1e6:,.0f} million, where at most "
+                f"The image {name} states {image.width} × {image.height} pixels, "
+                f"{image.width * image.height / 1e6:,.0f} million, where at most "
                 f"{max_pixels / 1e6:,.0f} million are taken. If it is what it should be, make it "
                 "smaller, or raise the limit where there is an option for it."
             )
-        width, height = picture.size
+        width, height = image.size
         if draft is not None:
-            picture.draft(draft[0], (draft[1], draft[1]))
-        upright, orientation = _load_upright(picture, name)
-    if picture.format == "TIFF":
+            image.draft(draft[0], (draft[1], draft[1]))
+        upright, orientation = _load_upright(image, name)
+    if image.format == "TIFF":
         width, height = upright.size
     elif (orientation or 1) >= 5:
         width, height = height, width
     return DecodedImage(
         upright,
-        picture.format,
+        image.format,
         (height, width),
         orientation or 1,
         has_more_pages,
@@ -136,12 +136,12 @@ def read_image_size(
     """Return the height and width that an image file states, perhaps before it is turned upright.
 
     Raises:
-        DataError: The file is missing or no picture.
+        DataError: The file is missing or no image.
     """
     name = name or str(source)
-    with open_image(source, name, formats) as picture:
-        _seek(picture, page, name)
-        return picture.height, picture.width
+    with open_image(source, name, formats) as image:
+        _seek(image, page, name)
+        return image.height, image.width
 
 
 def list_pages(source: Path | BinaryIO) -> list[int]:
@@ -153,8 +153,8 @@ def list_pages(source: Path | BinaryIO) -> list[int]:
     Raises:
         DataError: The file is missing or no image.
     """
-    with open_image(source, str(source)) as picture:
-        return list(_iterate_pages(picture))
+    with open_image(source, str(source)) as image:
+        return list(_iterate_pages(image))
 
 
 def open_image(
@@ -242,52 +242,52 @@ def _spoil_wrong_exif(content: bytes) -> bytes:
     return b"".join(chunks) + content[place:]
 
 
-def _load_upright(picture: ImageFile.ImageFile, name: str) -> tuple[Image.Image, int | None]:
+def _load_upright(image: ImageFile.ImageFile, name: str) -> tuple[Image.Image, int | None]:
     # Pillow itself turns a TIFF while it decodes it, and then forgets that it had to.
-    turns_itself = picture.format == "TIFF"
-    orientation = find_orientation(picture) if turns_itself else None
+    turns_itself = image.format == "TIFF"
+    orientation = find_orientation(image) if turns_itself else None
     if turns_itself:
-        picture.filename = ""  # else it is mapped into memory, with height and width exchanged
+        image.filename = ""  # else it is mapped into memory, with height and width exchanged
     try:
-        picture.load()
+        image.load()
     except UNREADABLE as error:
         raise describe_unreadable(name, error) from error
     if turns_itself:
-        return picture, orientation
-    orientation = find_orientation(picture)
-    return turn_upright(picture, orientation or 1), orientation
+        return image, orientation
+    orientation = find_orientation(image)
+    return turn_upright(image, orientation or 1), orientation
 
 
-def _has_more_pages(picture: Image.Image, source: Path | BinaryIO, name: str) -> bool:
-    if picture.format == "TIFF":  # looking changes what has been read of the first page
-        with open_image(source, name, (picture.format,)) as copy:
+def _has_more_pages(image: Image.Image, source: Path | BinaryIO, name: str) -> bool:
+    if image.format == "TIFF":  # looking changes what has been read of the first page
+        with open_image(source, name, (image.format,)) as copy:
             pages = _iterate_pages(copy)
             next(pages)
             return next(pages, None) is not None
     try:
-        return picture.format in _ANIMATED and bool(getattr(picture, "is_animated", False))
+        return image.format in _ANIMATED and bool(getattr(image, "is_animated", False))
     except UNREADABLE:  # of a GIF, of which what follows is damaged
         return False
 
 
-def _iterate_pages(picture: Any) -> Iterator[int]:
+def _iterate_pages(image: Any) -> Iterator[int]:
     yield 0
-    if picture.format in _ANIMATED:
-        yield from range(1, getattr(picture, "n_frames", 1))
-    elif picture.format == "TIFF":
+    if image.format in _ANIMATED:
+        yield from range(1, getattr(image, "n_frames", 1))
+    elif image.format == "TIFF":
         for page in range(1, MAX_PAGES):
             try:
-                picture.seek(page)
-                is_auxiliary = picture.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK
+                image.seek(page)
+                is_auxiliary = image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK
             except UNREADABLE:  # the end, or what follows is damaged
                 return
             if not is_auxiliary:
                 yield page
 
 
-def _seek(picture: Image.Image, page: int | None, name: str) -> None:
+def _seek(image: Image.Image, page: int | None, name: str) -> None:
     if page:
         try:
-            picture.seek(page)
+            image.seek(page)
         except UNREADABLE as error:
             raise describe_unreadable(name, error) from error

@@ -1,6 +1,6 @@
 """Batches from one endless stream of samples, each a pure function of its position.
 
-Position p of the stream is picture `compute_sample_order(n, seed, p // n)[p % n]`, changed with
+Position p of the stream is image `compute_sample_order(n, seed, p // n)[p % n]`, changed with
 `compute_seed(seed, p // n, index)`. So batch k can be made without batches 0 … k-1, and by
 any worker.
 """
@@ -44,7 +44,7 @@ def compute_sample_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def stream_position(position: int, num_samples: int, seed: int) -> tuple[int, int]:
-    """Return (epoch, picture index) of a position in the endless stream."""
+    """Return (epoch, image index) of a position in the endless stream."""
     epoch, place = divmod(position, num_samples)
     return epoch, int(compute_sample_order(num_samples, seed, epoch)[place])
 
@@ -70,7 +70,7 @@ def build_train_loader(
     no batch.
 
     Args:
-        dataset: Pictures.
+        dataset: Images.
         transform: Makes all samples one size; called with `compute_seed`.
         batch_size: Samples per batch of this process.
         seed: Seed of the order and of the changes.

@@ -23,7 +23,7 @@ def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> "Ten
     """Read a mask of class indices; palette masks keep their indices.
 
     Args:
-        path: Palette or grey picture without loss (PNG, TIFF, BMP), one number per pixel.
+        path: Palette or grey image without loss (PNG, TIFF, BMP), one number per pixel.
         num_classes: Values from 0 to this, exclusive, are classes.
         ignore_index: Value in the file of the pixels to ignore; no other value is ignored.
 

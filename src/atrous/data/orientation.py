@@ -18,7 +18,7 @@ _TURNS = {
 _INVERSE = {6: 8, 8: 6}
 
 
-def find_orientation(picture: Image.Image) -> int | None:
+def find_orientation(image: Image.Image) -> int | None:
     """Return the EXIF orientation, 1 to 8; 1 where there is none that means anything.
 
     Of a TIFF it is to be called before the pixels are decoded, of all others after that: a PNG may
@@ -27,26 +27,26 @@ def find_orientation(picture: Image.Image) -> int | None:
     Returns:
         None where the EXIF block is damaged.
     """
-    exif = picture.info.get("exif")
+    exif = image.info.get("exif")
     try:
         # Pillow remembers a damaged block as an empty one, or warns without naming the file.
         orientation = _parse(exif) if isinstance(exif, bytes) else None
         if orientation is None:
-            orientation = picture.getexif().get(_TAG, 1)  # of a TIFF, of XMP, of text in a PNG
+            orientation = image.getexif().get(_TAG, 1)  # of a TIFF, of XMP, of text in a PNG
     except Exception:  # the parser raises what it likes on damaged blocks
         return None
     return int(orientation) if orientation in range(1, 9) else 1
 
 
-def turn_upright(picture: Image.Image, orientation: int) -> Image.Image:
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     """Return an image turned and mirrored as an EXIF orientation asks."""
     turn = _TURNS.get(orientation)
-    return picture if turn is None else picture.transpose(turn)
+    return image if turn is None else image.transpose(turn)
 
 
-def turn_back(picture: Image.Image, orientation: int) -> Image.Image:
+def turn_back(image: Image.Image, orientation: int) -> Image.Image:
     """Undo `turn_upright`."""
-    return turn_upright(picture, _INVERSE.get(orientation, orientation))
+    return turn_upright(image, _INVERSE.get(orientation, orientation))
 
 
 def _parse(exif: bytes) -> int | None:

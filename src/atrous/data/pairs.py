@@ -17,7 +17,7 @@ _CLUTTER = ("", ".db", ".ini")
 
 
 def list_image_files(folder: Path) -> list[Path]:
-    """Return the pictures in a folder by their suffix, sorted, hidden files left out."""
+    """Return the images in a folder by their suffix, sorted, hidden files left out."""
     return sorted(
         path
         for path in folder.glob("*")
@@ -39,7 +39,7 @@ def is_part(folder: Path) -> bool:
 
 
 def find_pairs_files(root: Path, split: str) -> SplitFiles:
-    """Find the pictures and masks of a split, whether each has a partner or not."""
+    """Find the images and masks of a split, whether each has a partner or not."""
     image_folder, mask_folder = root / split / "images", root / split / "masks"
     images, same_images = _index_by_stem(image_folder)
     masks, same_masks = _index_by_stem(mask_folder)
@@ -54,21 +54,21 @@ def find_pairs_files(root: Path, split: str) -> SplitFiles:
 
 
 def list_pairs_files(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
-    """Return stem → (picture, mask), sorted by stem.
+    """Return stem → (image, mask), sorted by stem.
 
     Raises:
-        DataError: A picture has no mask, a mask no picture, or two files share one stem.
+        DataError: An image has no mask, a mask no image, or two files share one stem.
     """
     files = find_pairs_files(root, split)
     if files.same_stem:
         first, second = files.same_stem[0]
         raise DataError(
-            f"Two files of one stem in {first.parent}: {first.name} and {second.name}. A picture "
+            f"Two files of one stem in {first.parent}: {first.name} and {second.name}. An image "
             "and its mask are matched by stem, so rename or remove one of them."
         )
     for what, partner, alone, folder in (
-        ("picture", "mask", files.without_mask, files.mask_folder),
-        ("mask", "picture", files.without_image, files.image_folder),
+        ("image", "mask", files.without_mask, files.mask_folder),
+        ("mask", "image", files.without_image, files.image_folder),
     ):
         if alone:
             raise DataError(

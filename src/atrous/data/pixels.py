@@ -26,7 +26,7 @@ def normalize(
 
 
 def resize_image(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Resize (…, 3, H, W) pictures, bilinear with antialiasing."""
+    """Resize (…, 3, H, W) images, bilinear with antialiasing."""
     if image.shape[-2:] == size_hw:
         return image
     from torchvision.transforms.v2 import InterpolationMode, functional  # takes as long as torch
@@ -38,7 +38,7 @@ def resize_mask(mask: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Resize a (H, W) mask to the nearest value.
 
     Pixel centres are matched as they are in `resize_image`; torchvision's own resizing of masks
-    matches corners, which shifts a mask by up to half a pixel against its picture.
+    matches corners, which shifts a mask by up to half a pixel against its image.
     """
     if mask.shape == size_hw:
         return mask

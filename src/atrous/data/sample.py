@@ -1,4 +1,4 @@
-"""Reading a picture and its mask from disk, with errors that name the file."""
+"""Reading an image and its mask from disk, with errors that name the file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _STRIP_PIXELS = 2**24
 
 @dataclass
 class Sample:
-    """A picture with its mask.
+    """An image with its mask.
 
     Attributes:
         image: uint8 (3, H, W), RGB.
@@ -42,15 +42,15 @@ def read_image(
     page: int | None = None,
     warn: Callable[[str], object] = warn,
 ) -> "Tensor":
-    """Read any usual picture file as RGB, turned upright as its EXIF orientation says.
+    """Read any usual image file as RGB, turned upright as its EXIF orientation says.
 
-    Grey and palette pictures become RGB, CMYK is converted, alpha is dropped, and of 16-bit
+    Grey and palette images become RGB, CMYK is converted, alpha is dropped, and of 16-bit
     channels the high byte is kept. A damaged EXIF block is warned of and counts as none.
 
     Args:
         source: Path, or a file object that can seek.
         name: What to call it in messages; by default, its path.
-        max_pixels: A picture of more pixels is refused before it is decoded.
+        max_pixels: An image of more pixels is refused before it is decoded.
         formats: The only ones that are tried, as Pillow calls them; None for all.
         page: One of `list_pages`; by default the first, with a warning where there are more.
         warn: Called with what of the file is not used; by default this is an `AtrousWarning`.
@@ -59,7 +59,7 @@ def read_image(
         returns: uint8 (3, H, W)
 
     Raises:
-        DataError: The file is missing, truncated, no picture, too large, or of floating point.
+        DataError: The file is missing, truncated, no image, too large, or of floating point.
     """
     import torch  # here, since `atrous check` reads files without it
 
@@ -67,32 +67,32 @@ def read_image(
     decoded = decode_image(source, path, max_pixels=max_pixels, formats=formats, page=page)
     for text in decoded.list_warnings(path):
         warn(text)
-    picture = reduce_to_8_bits(decoded.picture, path)
+    image = reduce_to_8_bits(decoded.image, path)
     # Rows of RGB triples seen as (3, H, W): the layout that uint8 resizing is fastest on.
-    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
-    num_rows = max(1, _STRIP_PIXELS // max(1, picture.width))
-    for top in range(0, picture.height, num_rows):  # as a whole there would be two more copies
-        bottom = min(top + num_rows, picture.height)
-        strip = picture.crop((0, top, picture.width, bottom))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    num_rows = max(1, _STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, num_rows):  # as a whole there would be two more copies
+        bottom = min(top + num_rows, image.height)
+        strip = image.crop((0, top, image.width, bottom))
         pixels[top:bottom] = np.asarray(strip.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def reduce_to_8_bits(picture: Image.Image, path: Path | str) -> Image.Image:
-    """Return a picture of at most 8 bits per channel: of 16 bits the high byte is kept.
+def reduce_to_8_bits(image: Image.Image, path: Path | str) -> Image.Image:
+    """Return an image of at most 8 bits per channel: of 16 bits the high byte is kept.
 
     Raises:
-        DataError: The picture is of floating point.
+        DataError: The image is of floating point.
     """
-    if picture.mode.startswith("I"):
-        grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return Image.fromarray(grey)
-    if picture.mode == "F":
+    if image.mode == "F":
         raise DataError(
-            f"The picture {path} holds floating point numbers, whose range is unknown. "
+            f"The image {path} holds floating point numbers, whose range is unknown. "
             "Save it with 8 or 16 bits per channel."
         )
-    return picture
+    return image
 
 
 def is_nearly_black(pixels: "np.ndarray | Tensor") -> bool:
@@ -109,28 +109,28 @@ def read_indices(path: Path) -> np.ndarray:
     decoded = decode_image(path)
     for text in decoded.list_warnings(path):
         warn(text)
-    picture = decoded.picture
+    image = decoded.image
     if decoded.format in ("JPEG", "MPO"):
         raise DataError(
             f"The mask {path} is a JPEG, which changes pixel values, so its class indices cannot "
             "be trusted. Export the masks again as PNG."
         )
-    if picture.mode == "F":
+    if image.mode == "F":
         raise DataError(describe_float_mask(path))
-    if not holds_indices(picture):
+    if not holds_indices(image):
         raise DataError(
-            f"RGB mask where indices were expected: {path} has mode {picture.mode}. A mask holds "
+            f"RGB mask where indices were expected: {path} has mode {image.mode}. A mask holds "
             "one class index per pixel (0, 1, 2, …) as a grey or palette PNG. "
             "Convert it: give each colour the index of its class; `atrous check DATA --fix DIR` "
             "does so where the colours are known."
         )
-    indices = np.array(picture)
+    indices = np.array(image)
     return indices.astype(np.uint8) if indices.dtype == bool else indices
 
 
-def holds_indices(picture: Image.Image) -> bool:
-    """Tell whether a picture has one whole number per pixel, as a mask must."""
-    return picture.mode in ("P", "L", "1", "I") or picture.mode.startswith("I;16")
+def holds_indices(image: Image.Image) -> bool:
+    """Tell whether an image has one whole number per pixel, as a mask must."""
+    return image.mode in ("P", "L", "1", "I") or image.mode.startswith("I;16")
 
 
 def describe_float_mask(path: Path) -> str:
@@ -144,18 +144,18 @@ def describe_float_mask(path: Path) -> str:
 def check_same_size(
     image_hw: tuple[int, int], mask_hw: tuple[int, int], image_path: Path, mask_path: Path
 ) -> None:
-    """Raise DataError unless a picture and its mask are of one size."""
+    """Raise DataError unless an image and its mask are of one size."""
     if image_hw != mask_hw:
         if image_hw == mask_hw[::-1] and _is_on_its_side(image_path):
             raise DataError(
-                f"The picture {image_path} is turned upright as its EXIF orientation says, but its "
-                f"mask {mask_path} was drawn on the picture as stored. Turn both upright and drop "
+                f"The image {image_path} is turned upright as its EXIF orientation says, but its "
+                f"mask {mask_path} was drawn on the image as stored. Turn both upright and drop "
                 "the EXIF orientation: `atrous check DATA --fix DIR` does."
             )
         raise DataError(
-            f"The picture {image_path} is {image_hw[1]} × {image_hw[0]} pixels (width × height), "
+            f"The image {image_path} is {image_hw[1]} × {image_hw[0]} pixels (width × height), "
             f"but its mask {mask_path} is {mask_hw[1]} × {mask_hw[0]}. Make the mask from this "
-            "very picture, or resize it with nearest neighbour."
+            "very image, or resize it with nearest neighbour."
         )
 
 

@@ -32,7 +32,7 @@ _HUES = (0.0, 0.08, 0.16, 0.32, 0.5, 0.65, 0.83)
 _HUE_SPREAD = 0.06
 
 _RADIUS_RANGE = (0.14, 0.45)
-"""Of a thing, as a share of the picture's side; drawn evenly by ratio."""
+"""Of a thing, as a share of the image's side; drawn evenly by ratio."""
 
 _VOID_PX = 1.5
 """Half the width of the void border around every thing."""
@@ -85,7 +85,7 @@ def write_shapes(
 ) -> None:
     """Draw the set and write it as `folder`/VOCdevkit/VOC2012, with a `classes.toml`.
 
-    The same numbers give the same files. Each picture depends on the seed and its own number.
+    The same numbers give the same files. Each image depends on the seed and its own number.
 
     Raises:
         DataError: The folder holds other data, or cannot be written.
@@ -112,8 +112,8 @@ def _write_devkit(devkit: Path, num_train: int, num_val: int, size_px: int, seed
     (devkit / "classes.toml").write_text(format_classes(SHAPES))
     names = [f"shapes_{index:05d}" for index in range(num_train + num_val)]
     for index, name in enumerate(names):
-        picture, mask = draw_scene(np.random.default_rng((seed, index)), size_px)
-        Image.fromarray(picture).save(devkit / "JPEGImages" / f"{name}.jpg", quality=95)
+        image, mask = draw_scene(np.random.default_rng((seed, index)), size_px)
+        Image.fromarray(image).save(devkit / "JPEGImages" / f"{name}.jpg", quality=95)
         palette_mask = Image.fromarray(mask)
         palette_mask.putpalette(SHAPES.palette)
         palette_mask.save(devkit / "SegmentationClass" / f"{name}.png")
@@ -122,17 +122,17 @@ def _write_devkit(devkit: Path, num_train: int, num_val: int, size_px: int, seed
 
 
 def draw_scene(rng: np.random.Generator, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one picture, uint8 (H, W, 3), and its mask, uint8 (H, W)."""
+    """Draw one image, uint8 (H, W, 3), and its mask, uint8 (H, W)."""
     grid = np.arange(size_px) + 0.5
     x, y = np.meshgrid(grid, grid)
-    picture = _draw_ground(rng, x, y)
+    image = _draw_ground(rng, x, y)
     mask = np.zeros((size_px, size_px), dtype=np.uint8)
     least, most = _RADIUS_RANGE
     radii = size_px * least * (most / least) ** rng.uniform(size=rng.integers(3, 6))
     for radius in sorted(radii, reverse=True):
-        _draw_thing(rng, picture, mask, x, y, radius)
-    picture += rng.normal(0, 0.015, picture.shape)
-    return (255 * np.clip(picture, 0, 1)).astype(np.uint8), mask
+        _draw_thing(rng, image, mask, x, y, radius)
+    image += rng.normal(0, 0.015, image.shape)
+    return (255 * np.clip(image, 0, 1)).astype(np.uint8), mask
 
 
 def _draw_ground(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def _draw_ground(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.n
 
 def _draw_thing(
     rng: np.random.Generator,
-    picture: np.ndarray,
+    image: np.ndarray,
     mask: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
@@ -166,13 +166,13 @@ def _draw_thing(
         return radius * _DISTANCES[kind](cos * dx + sin * dy, cos * dy - sin * dx)
 
     shadow = np.clip(0.5 - distance_px(0.08 * radius + 1) / (0.12 * radius + 2), 0, 1)
-    picture *= 1 - 0.5 * shadow[..., None]
+    image *= 1 - 0.5 * shadow[..., None]
     distance = distance_px(0)
     fill = _fill(rng, kind, x, y, distance)
     light = 1.05 - 0.2 * np.clip((x - center_x + y - center_y) / radius + 0.6, -1, 1)
     edge = 1 - 0.35 * np.clip(1.5 + distance / (0.05 * radius + 0.6), 0, 1)
     cover = np.clip(0.5 - distance, 0, 1)[..., None]
-    picture += cover * (np.clip(fill * (light * edge)[..., None], 0, 1) - picture)
+    image += cover * (np.clip(fill * (light * edge)[..., None], 0, 1) - image)
     mask[distance < 0] = kind + 1
     mask[np.abs(distance) < _VOID_PX] = VOID
 

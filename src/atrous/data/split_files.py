@@ -15,9 +15,9 @@ class SplitFiles:
     Attributes:
         names: Stems as `normalize_name` writes them, in the order of the split, each once; those
             without a partner too.
-        images: Stem → picture, for the stems that have one.
+        images: Stem → image, for the stems that have one.
         masks: Stem → mask, for the stems that have one.
-        image_folder: Where the pictures lie, or would.
+        image_folder: Where the images lie, or would.
         mask_folder: Where the masks lie, or would.
         same_stem: Two files of one folder that share a stem, so that neither can be matched.
         listed_twice: Stems that a split list names more than once.
@@ -33,7 +33,7 @@ class SplitFiles:
 
     @property
     def pairs(self) -> dict[str, tuple[Path, Path]]:
-        """Stem → (picture, mask) of what is whole, in the order of the split."""
+        """Stem → (image, mask) of what is whole, in the order of the split."""
         return {
             name: (self.images[name], self.masks[name])
             for name in self.names
@@ -47,7 +47,7 @@ class SplitFiles:
 
     @property
     def without_image(self) -> list[str]:
-        """Stems that have no picture, in the order of the split."""
+        """Stems that have no image, in the order of the split."""
         return [name for name in self.names if name not in self.images]
 
 

@@ -26,7 +26,7 @@ class MaskStatistics:
 
     Attributes:
         pixels: Per class, its pixels.
-        pixels_where_present: Per class, all pixels that are not void of the pictures it occurs in.
+        pixels_where_present: Per class, all pixels that are not void of the images it occurs in.
         num_void: Pixels without a class.
     """
 
@@ -38,7 +38,7 @@ class MaskStatistics:
 def compute_mask_statistics(
     dataset: SegmentationDataset, progress: Callable[[int, int], None] | None = None
 ) -> MaskStatistics:
-    """Read all masks and pictures of a split, so that what is wrong is found before training.
+    """Read all masks and images of a split, so that what is wrong is found before training.
 
     Args:
         dataset: The split.
@@ -84,7 +84,7 @@ def compute_class_weights(statistics: MaskStatistics, method: WeightMethod) -> l
 
     `inverse` is 1 / pixels, scaled so that the weights of the classes present have mean 1.
     `median_frequency` is median(frequency) / frequency, where the frequency of a class is its
-    share of the pixels of those pictures in which it occurs. A class that never occurs has weight
+    share of the pixels of those images in which it occurs. A class that never occurs has weight
     0 in both and no part in the mean or median.
 
     Raises:

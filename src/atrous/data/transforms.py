@@ -22,9 +22,9 @@ class TrainTransform:
     Give either `size_hw` or `crop_hw`.
 
     Attributes:
-        size_hw: Resize the whole picture to this size, its proportions not kept.
+        size_hw: Resize the whole image to this size, its proportions not kept.
         crop_hw: Enlarge by a random factor and cut out a random window of this size. Where the
-            window reaches over the picture, it holds the ImageNet mean colour and void.
+            window reaches over the image, it holds the ImageNet mean colour and void.
         scale: Least and greatest factor, drawn uniformly; only with `crop_hw`.
         flip: Probability of a left-right flip.
         brightness: The factor is drawn from 1 ± this; so for `contrast` and `saturation`.
@@ -119,11 +119,11 @@ def _adjust_contrast(image: Tensor, factor: float) -> Tensor:
 def _cut(
     length: int, target: int, factor: float, rng: random.Random
 ) -> tuple[tuple[int, int], tuple[int, int, int]]:
-    """Place a window along one side of the picture.
+    """Place a window along one side of the image.
 
     Returns:
-        Start and end of the part of the picture in the window, and how many of the `target`
-        pixels lie before, in and after it. A window that is longer than the picture holds all of
+        Start and end of the part of the image in the window, and how many of the `target`
+        pixels lie before, in and after it. A window that is longer than the image holds all of
         it, at a random place.
     """
     window = max(1, round(target / factor))

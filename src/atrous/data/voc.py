@@ -83,17 +83,17 @@ def find_split_list(devkit: Path, split: str) -> Path:
 
 
 def list_voc_files(devkit: Path, split: str) -> dict[str, tuple[Path, Path]]:
-    """Return stem → (picture, mask) in the order of the split list.
+    """Return stem → (image, mask) in the order of the split list.
 
     Raises:
-        DataError: A listed picture or mask is missing, or a name is listed twice.
+        DataError: A listed image or mask is missing, or a name is listed twice.
     """
     split_list = find_split_list(devkit, split)
     files = find_voc_files(devkit, split)
     if twice := files.listed_twice:
-        raise DataError(f"{split_list} names {len(twice)} pictures twice: {shorten(twice)}.")
+        raise DataError(f"{split_list} names {len(twice)} images twice: {shorten(twice)}.")
     for what, missing, folder, suffix in (
-        ("picture", files.without_image, files.image_folder, ".jpg"),
+        ("image", files.without_image, files.image_folder, ".jpg"),
         ("mask", files.without_mask, files.mask_folder, ".png"),
     ):
         if missing:

@@ -49,7 +49,7 @@ def build_voc2012(
 ) -> Path:
     """Build the devkit folder `out`/VOCdevkit/VOC2012 from local archives.
 
-    With the SBD archive there is a further split `trainaug`: the pictures of VOC train, SBD train
+    With the SBD archive there is a further split `trainaug`: the images of VOC train, SBD train
     and SBD val that are not in VOC val. Where VOC has a mask of its own, that one stays.
     Everything is made in a temporary folder and renamed, so `out` is whole or not there.
 
@@ -57,7 +57,7 @@ def build_voc2012(
         out: New folder.
         voc_tar: VOCtrainval_11-May-2012.tar.
         sbd_tar: benchmark.tgz of the Semantic Boundaries Dataset.
-        verify: Compare the archives' MD5 sums and the 10,582 pictures of `trainaug`; leave it
+        verify: Compare the archives' MD5 sums and the 10,582 images of `trainaug`; leave it
             out for archives of your own in the same layout.
 
     Returns:
@@ -137,7 +137,7 @@ def _unpack(archive: Path, folders: dict[str, Path]) -> None:
 
 
 def _add_sbd(devkit: Path, sbd_tar: Path, scratch: Path, verify: bool) -> None:
-    """Add the pictures and masks of SBD to an unpacked devkit, and the split list `trainaug`."""
+    """Add the images and masks of SBD to an unpacked devkit, and the split list `trainaug`."""
     _unpack(
         sbd_tar,
         {_SBD: scratch, f"{_SBD}/cls": scratch / "cls", f"{_SBD}/img": devkit / "JPEGImages"},
@@ -155,11 +155,11 @@ def _add_sbd(devkit: Path, sbd_tar: Path, scratch: Path, verify: bool) -> None:
             mask.save(mask_path)
     if verify and len(trainaug) != NUM_TRAINAUG:
         raise DataError(
-            f"{sbd_tar} gives {len(trainaug)} pictures for trainaug, but {NUM_TRAINAUG} were "
+            f"{sbd_tar} gives {len(trainaug)} images for trainaug, but {NUM_TRAINAUG} were "
             "expected. Use the original archives."
         )
     (lists / "trainaug.txt").write_text("\n".join(trainaug) + "\n")
-    assert not val & _read_names(lists / "trainaug.txt"), "a picture of val is in trainaug"
+    assert not val & _read_names(lists / "trainaug.txt"), "an image of val is in trainaug"
 
 
 def _read_names(split_list: Path) -> set[str]:

@@ -8,7 +8,7 @@ from atrous.doctor.mask_checks import is_interpolated, list_binary_masks
 from atrous.doctor.palettes import has_wide_gaps
 from atrous.doctor.survey import Survey
 
-_MOST_IMBALANCE = 200
+_MAX_IMBALANCE = 200
 
 
 def check_value_gaps(survey: Survey) -> list[Finding]:
@@ -66,7 +66,7 @@ def check_imbalance(survey: Survey) -> list[Finding]:
     for split in survey.train_splits if not survey.id_masks else ():
         pixels = survey.count_pixels([split]).pixels
         ratio = compute_imbalance(pixels)
-        if ratio is not None and ratio >= _MOST_IMBALANCE:
+        if ratio is not None and ratio >= _MAX_IMBALANCE:
             most = _name(survey, [pixels.index(max(pixels))])
             rarest = _name(survey, [pixels.index(min(filter(None, pixels)))])
             parts.append(f"'{split}': {most} has {ratio:,.0f} times the pixels of {rarest}")

@@ -98,7 +98,7 @@ def _list_tiles(code: str, file: FoundFile, survey: Survey) -> list[Image.Image 
 
 def _open_image(path: Path) -> Image.Image | None:
     try:
-        image = decode_image(path, draft=("RGB", 2 * max(_TILE_HW))).picture
+        image = decode_image(path, draft=("RGB", 2 * max(_TILE_HW))).image
         return reduce_to_8_bits(image, path).convert("RGB")
     except DataError:
         return None
@@ -107,7 +107,7 @@ def _open_image(path: Path) -> Image.Image | None:
 def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
     """Read a mask as it looks in the colours of its classes, values that are none in VOC's."""
     try:
-        image = decode_image(path).picture
+        image = decode_image(path).image
     except DataError:
         return None
     if not holds_indices(image):
@@ -120,7 +120,7 @@ def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
 
 def _zoom(path: Path, mask: Image.Image) -> Image.Image:
     """Enlarge the piece of a mask in which the most values lie between their neighbours."""
-    indices = np.asarray(decode_image(path).picture).astype(np.int64)
+    indices = np.asarray(decode_image(path).image).astype(np.int64)
     between = (indices[:, 1:-1] - indices[:, :-2]) * (indices[:, 2:] - indices[:, 1:-1]) > 0
     rows, columns = np.nonzero(between)
     middle = len(rows) // 2

@@ -17,9 +17,9 @@ from atrous.doctor.palettes import (
 )
 from atrous.doctor.survey import Survey
 
-_LEAST_RAMPS = 16
+_MIN_RAMPS = 16
 _RAMP_SHARE = 0.1
-_MOST_LISTED = 24
+_MAX_LISTED = 24
 
 
 def check_color_masks(survey: Survey) -> list[Finding]:
@@ -42,7 +42,7 @@ def check_color_masks(survey: Survey) -> list[Finding]:
         for color, index in sorted(table.indices.items(), key=lambda item: item[1])
         if color in used
     }
-    listed = shorten([f"{color} = {index}" for color, index in colors.items()], _MOST_LISTED)
+    listed = shorten([f"{color} = {index}" for color, index in colors.items()], _MAX_LISTED)
     summary = f"{share}; the colours are those of {table.name}: {listed}."
     return [build_finding("color-masks", summary, files, table=table.name, colors=colors)]
 
@@ -192,11 +192,11 @@ def list_binary_masks(survey: Survey) -> list[int]:
 
 def is_interpolated(mask: MaskFacts) -> bool:
     """Tell whether many edge pixels are ramps: 0 to 0.03 as drawn, 0.25 to 0.77 interpolated."""
-    return mask.num_ramps >= max(_LEAST_RAMPS, _RAMP_SHARE * mask.num_edges)
+    return mask.num_ramps >= max(_MIN_RAMPS, _RAMP_SHARE * mask.num_edges)
 
 
 def check_interpolated(survey: Survey) -> list[Finding]:
-    """Find masks that were resized as if they were pictures."""
+    """Find masks that were resized as if they were images."""
     files = [
         survey.found_mask(index, f"{mask.num_ramps} edge pixels between two values")
         for index, mask in survey.index_masks

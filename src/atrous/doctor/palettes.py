@@ -9,9 +9,9 @@ from atrous.doctor.object_ids import are_object_colors
 
 BLACK = (0, 0, 0)
 
-_MOST_OWN_COLORS = 64
-_LEAST_COVERED = 0.999
-_LEAST_MATCHED = 3
+_MAX_OWN_COLORS = 64
+_MIN_COVERED = 0.999
+_MIN_MATCHED = 3
 _SPARSE = 2
 _SPECK = 1e-4
 """Share of all pixels below which a colour counts as a stray."""
@@ -117,19 +117,19 @@ def match_table(
     for mask in masks:
         colors.update(mask)
     total = colors.total()
-    if given is not None and _count(colors, given.indices) >= _LEAST_COVERED * total:
+    if given is not None and _count(colors, given.indices) >= _MIN_COVERED * total:
         return given
     own = sorted(color for color, count in colors.items() if count > _SPECK * total)
     are_objects = are_object_colors([mask.keys() & set(own) - {BLACK} for mask in masks])
     for table in KNOWN_TABLES:
         matched = {color for color in colors if color in table.indices and color != BLACK}
         covered = _count(colors, table.indices)
-        if len(matched) >= _LEAST_MATCHED and covered >= _LEAST_COVERED * total:
+        if len(matched) >= _MIN_MATCHED and covered >= _MIN_COVERED * total:
             indices = {table.indices[color] for color in matched} - {VOID}
             if table is not VOC_TABLE or not _are_first(indices):
                 return table
             return None if are_objects else _number_voc(len(indices) + 1)
-    is_small = len(own) <= _MOST_OWN_COLORS and _count(colors, own) >= _LEAST_COVERED * total
+    is_small = len(own) <= _MAX_OWN_COLORS and _count(colors, own) >= _MIN_COVERED * total
     return _build_own(own) if is_small and not are_objects else None
 
 
@@ -161,7 +161,7 @@ def build_grey_table(
     else:
         labels = (greys - {ignore_index}) | used
         num_classes = len(given) if given else max(labels, default=0) + 1
-        limit = VOID if used or given else _MOST_OWN_COLORS
+        limit = VOID if used or given else _MAX_OWN_COLORS
         if max(labels, default=0) >= num_classes or num_classes > limit:
             return None
         if given is None and has_wide_gaps(labels):

@@ -11,7 +11,7 @@ from atrous.data.split_files import SplitFiles, normalize_name
 _WORD = (
     r"masks?|labels?|labelids|labeltrainids|segmentation|seg|gt|gtfine|gtcoarse|annotations?|anno"
 )
-_WORD += r"|colou?r|leftimg8bit|images?|img|rgb|photo|picture|l|p"
+_WORD += r"|colou?r|leftimg8bit|images?|img|rgb|photo|image|l|p"
 _ENDING = re.compile(rf"(?:[-_. ](?:{_WORD}))+$")
 _BEGINNING = re.compile(rf"^(?:(?:{_WORD})[-_. ])+")
 

@@ -49,7 +49,7 @@ class RepairReport:
         folder: The copy.
         num_written: Pairs in it.
         num_converted: Masks whose values were rewritten.
-        num_turned: Pictures that were turned upright.
+        num_turned: Images that were turned upright.
         num_renamed: Pairs whose files got one stem.
         left_out: (file, reason) of what is not in the copy.
         remaining: Codes of errors and warnings that only a person can mend.
@@ -217,11 +217,11 @@ def _list_partnerless(survey: Survey, split: str) -> list[tuple[str, str]]:
 def _find_reason_to_leave_out(survey: Survey, plan: _Plan, index: int) -> str | None:
     pair = survey.pairs[index]
     if pair.image is None or pair.mask is None:
-        return "cannot be read" if pair.mask is None else "its picture cannot be read"
+        return "cannot be read" if pair.mask is None else "its image cannot be read"
     if is_swapped(pair):
-        return "picture and mask have changed places"
+        return "image and mask have changed places"
     if is_mismatched(pair):
-        return "another size than its picture"
+        return "another size than its image"
     if pair.mask.is_jpeg:
         return "a JPEG"
     if pair.mask.values is None and index not in plan.tables:
@@ -258,7 +258,7 @@ def _place(survey: Survey, copy: Path, path: Path, name: str) -> Path:
 def _write_upright(pair: PairFacts, path: Path) -> None:
     decoded = decode_image(pair.image_path)
     format = "JPEG" if decoded.format == "MPO" else decoded.format
-    upright = decoded.picture.copy()
+    upright = decoded.image.copy()
     kept = {key: upright.info[key] for key in _KEPT if key in upright.info}
     upright.info = {}  # what else is there may state the orientation again
     upright.save(path, format, **kept, **_SAVE_OPTIONS.get(format or "", {}))
@@ -284,7 +284,7 @@ def _write_mask(plan: _Plan, index: int, pair: PairFacts, path: Path, *, turn: b
 
 def _convert(pair: PairFacts, table: ColorTable) -> npt.NDArray[np.uint8]:
     """Return the index of each pixel's colour, void where the table does not have it."""
-    colors = np.asarray(decode_image(pair.mask_path).picture.convert("RGB")).astype(np.uint32)
+    colors = np.asarray(decode_image(pair.mask_path).image.convert("RGB")).astype(np.uint32)
     keys = colors[..., 0] << 16 | colors[..., 1] << 8 | colors[..., 2]
     known = sorted((r << 16 | g << 8 | b, index) for (r, g, b), index in table.indices.items())
     known_keys = np.array([key for key, _ in known], np.uint32)

@@ -164,8 +164,8 @@ def _read_image(path: Path) -> _ReadImage:
     height, width = decoded.stated_hw
     is_jpeg = decoded.format in ("JPEG", "MPO")
     lossy = is_jpeg or decoded.format == "WEBP"
-    shallow = reduce_to_8_bits(decoded.picture, path)
-    num_values = None if lossy else _count_values(decoded.picture)
+    shallow = reduce_to_8_bits(decoded.image, path)
+    num_values = None if lossy else _count_values(decoded.image)
     full = shallow.convert("L")
     grey = full
     if max(full.size) > 4 * GRID:
@@ -176,7 +176,7 @@ def _read_image(path: Path) -> _ReadImage:
         orientation=decoded.orientation,
         num_values=num_values,
         is_constant=float(np.asarray(full).std()) < _FLAT,
-        darkness=_describe_darkness(decoded.picture, shallow),
+        darkness=_describe_darkness(decoded.image, shallow),
         damage=find_jpeg_damage(content) if is_jpeg else None,
         digest=hashlib.blake2b(content, digest_size=16).digest(),
         print=shape,
@@ -215,7 +215,7 @@ def _describe_darkness(image: Image.Image, shallow: Image.Image) -> str | None:
 
 def _read_mask(path: Path) -> _ReadMask:
     decoded = decode_image(path)
-    image = decoded.picture
+    image = decoded.image
     hw = image.height, image.width
     is_jpeg = decoded.format in ("JPEG", "MPO")
     notes = _list_notes(decoded)

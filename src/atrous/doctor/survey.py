@@ -152,5 +152,5 @@ class Survey:
         return FoundFile(self.relative(self.pairs[index].mask_path), detail, index, other)
 
     def found_image(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
-        """Name the picture of a pair, and the pair that it resembles."""
+        """Name the image of a pair, and the pair that it resembles."""
         return FoundFile(self.relative(self.pairs[index].image_path), detail, index, other)

@@ -66,7 +66,7 @@ def is_archive(path: Path) -> bool:
 
 
 def list_archive(path: Path) -> Iterator[Member]:
-    """Give the pictures in an archive by their suffix, hidden files left out, in its own order.
+    """Give the images in an archive by their suffix, hidden files left out, in its own order.
 
     Raises:
         DataError: The archive cannot be read.
@@ -86,7 +86,7 @@ def list_archive(path: Path) -> Iterator[Member]:
 def _list_zip(path: Path) -> Iterator[Member]:
     archive = zipfile.ZipFile(path)
     for info in archive.infolist():
-        if not info.is_dir() and _is_picture(info.filename):
+        if not info.is_dir() and _is_image(info.filename):
             reopen = partial(archive.open, info)
             fetch = partial(_fetch, f"{info.filename} in the archive {path}", reopen, reopen)
             yield Member(info.filename, f"{info.file_size}-{info.CRC:08x}", fetch)
@@ -99,7 +99,7 @@ def _list_tar(path: Path) -> Iterator[Member]:
         if number >= MAX_MEMBERS or info.offset <= last or info.size < 0:
             raise tarfile.ReadError(f"it has more than {MAX_MEMBERS:,} members, or goes in circles")
         last = info.offset
-        if info.isreg() and _is_picture(info.name):
+        if info.isreg() and _is_image(info.name):
             open_member = partial(archive.extractfile, info)
             reopen = partial(_extract_anew, path, info)
             fetch = partial(_fetch, f"{info.name} in the archive {path}", open_member, reopen)
@@ -110,7 +110,7 @@ def _extract_anew(path: Path, info: tarfile.TarInfo) -> Any:
     return _TarFile.open(path).extractfile(info)
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
     hidden = any(part.startswith(".") and part not in (".", "..") for part in path.parts)
     return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and "__MACOSX" not in path.parts

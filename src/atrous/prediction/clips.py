@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atrous.classes import Classes
 from atrous.prediction.job_options import VIDEO_ENDINGS, JobOptions, name_frame
-from atrous.prediction.outputs import Segmented, compute_shares, save_files, write_shares
+from atrous.prediction.outputs import SegmentedImage, compute_shares, save_files, write_shares
 from atrous.prediction.prediction import Prediction
 from atrous.prediction.render import render_overlay
 from atrous.prediction.video import Frame, Pixels, VideoWriter, open_video
@@ -76,7 +76,7 @@ class ClipRecorder:
         for kind, video in self._videos.items():
             video.write(self._draw(kind, image, prediction), frame.time_s)
         if self.options.frame_kinds:
-            done = Segmented(f"{self.source}#{frame.index}", image, prediction)
+            done = SegmentedImage(f"{self.source}#{frame.index}", image, prediction)
             stem = name_frame(self.stem, frame.index)
             kinds = self.options.frame_kinds
             self.files += save_files(self.out, stem, done, self.classes, kinds)

@@ -1,4 +1,4 @@
-"""One prediction job: pictures and clips through one engine into one folder."""
+"""One prediction job: images and clips through one engine into one folder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -18,17 +18,17 @@ from atrous.errors import AtrousError, DataError
 from atrous.prediction.clips import ClipRecorder
 from atrous.prediction.job_options import JobOptions, check_lengths
 from atrous.prediction.manifest import Manifest, Record
-from atrous.prediction.outputs import Segmented, compute_shares, save_files
+from atrous.prediction.outputs import SegmentedImage, compute_shares, save_files
 from atrous.prediction.pipeline import WriteBehind, read_ahead
 from atrous.prediction.prediction import Prediction, compute_prediction
-from atrous.prediction.sources import Clip, Picture, Source
+from atrous.prediction.sources import ImageSource, Source, VideoSource
 from atrous.prediction.video import Frame, VideoReader
 
 Progress = Callable[[int, int | None], object]
-"""Called with the number of pictures and frames done and of all, None where nobody knows."""
+"""Called with the number of images and frames done and of all, None where nobody knows."""
 
 ONE_AT_A_TIME_PIXELS = 2**26
-"""A larger picture is read when its turn comes and written before the next one is read."""
+"""A larger image is read when its turn comes and written before the next one is read."""
 
 
 @dataclass
@@ -41,10 +41,10 @@ class PredictionJob:
         options: What to save, and how.
         manifest: What is done.
         digest: Stands for the weights and options.
-        progress: Called after each picture and frame.
+        progress: Called after each image and frame.
         failed: Sources that could not be used, and why.
         nearly_black: Images of which 8 bits keep at most 16 levels.
-        num_frames: Pictures and frames that were segmented.
+        num_frames: Images and frames that were segmented.
     """
 
     engine: Engine
@@ -65,16 +65,16 @@ class PredictionJob:
         return self.manifest.is_done(stem, source.stamp, self.digest, files)
 
     def run(self, sources: Sequence[Source]) -> None:
-        """Segment pictures, then clips.
+        """Segment images, then clips.
 
         Raises:
             AtrousError: A file cannot be written.
             WeightsError: The model's logits are not finite.
         """
-        pictures = [source for source in sources if isinstance(source, Picture)]
-        clips = [source for source in sources if isinstance(source, Clip)]
-        self._num_all = None if clips else len(pictures)
-        self._run_pictures(pictures)
+        image_sources = [source for source in sources if isinstance(source, ImageSource)]
+        clips = [source for source in sources if isinstance(source, VideoSource)]
+        self._num_all = None if clips else len(image_sources)
+        self._run_images(image_sources)
         for number, clip in enumerate(clips, start=1):
             try:
                 self._run_clip(clip, is_last=number == len(clips))
@@ -83,20 +83,20 @@ class PredictionJob:
             except OSError as error:
                 raise self._cannot_write(clip, error) from error
 
-    def _run_pictures(self, pictures: Sequence[Picture]) -> None:
+    def _run_images(self, sources: Sequence[ImageSource]) -> None:
         ahead = self.options.ahead
-        loads = read_ahead(_fetch_all(pictures), self._load, ahead=ahead, threads=2)
+        loads = read_ahead(_fetch_all(sources), self._load, ahead=ahead, threads=2)
         with closing(loads), WriteBehind(behind=ahead, threads=2) as writer:
-            for picture, load in loads:
+            for source, load in loads:
                 try:
                     image = load()
                     prediction = self._predict(image)
                 except DataError as error:
-                    self.failed.append((picture.source, str(error)))
+                    self.failed.append((source.source, str(error)))
                 else:
                     if is_nearly_black(image):
-                        self.nearly_black.append(picture.source)
-                    writer.submit(self._write_picture, picture, image, prediction)
+                        self.nearly_black.append(source.source)
+                    writer.submit(self._write_image, source, image, prediction)
                     self.num_frames += 1
                     if image.shape[-1] * image.shape[-2] > ONE_AT_A_TIME_PIXELS:
                         writer.flush()
@@ -104,28 +104,28 @@ class PredictionJob:
                 self._report_progress()
 
     def _load(
-        self, fetched: tuple[Picture, Path | BinaryIO | DataError]
-    ) -> tuple[Picture, Callable[[], Tensor]]:
-        """Return a picture and what gives its pixels: already read, unless they are many."""
-        picture, file = fetched
+        self, fetched: tuple[ImageSource, Path | BinaryIO | DataError]
+    ) -> tuple[ImageSource, Callable[[], Tensor]]:
+        """Return an image and what gives its pixels: already read, unless they are many."""
+        source, file = fetched
         try:
             if isinstance(file, DataError):
                 raise file
-            check_lengths(self.out, self.options.name_outputs(picture))
+            check_lengths(self.out, self.options.name_outputs(source))
             read = partial(
                 read_image,
                 file,
-                name=picture.source,
+                name=source.source,
                 max_pixels=self.options.max_pixels,
-                page=picture.page,
+                page=source.page,
             )
-            height, width = read_image_size(file, name=picture.source, page=picture.page)
+            height, width = read_image_size(file, name=source.source, page=source.page)
             if height * width > ONE_AT_A_TIME_PIXELS:
-                return picture, read
+                return source, read
             image = read()
         except DataError as error:
-            return picture, partial(_raise, error)
-        return picture, lambda: image
+            return source, partial(_raise, error)
+        return source, lambda: image
 
     def _predict(self, image: Tensor) -> Prediction:
         try:
@@ -146,18 +146,18 @@ class PredictionJob:
                 "pixels this way. Take it in smaller windows, such as --window 512."
             ) from error
 
-    def _write_picture(self, picture: Picture, image: Tensor, prediction: Prediction) -> None:
-        stem = self.options.name_stem(picture)
-        classes, done = self.engine.classes, Segmented(picture.source, image, prediction)
+    def _write_image(self, source: ImageSource, image: Tensor, prediction: Prediction) -> None:
+        stem = self.options.name_stem(source)
+        classes, done = self.engine.classes, SegmentedImage(source.source, image, prediction)
         try:
             files = save_files(self.out, stem, done, classes, self.options.kinds)
         except OSError as error:
-            raise self._cannot_write(picture, error) from error
+            raise self._cannot_write(source, error) from error
         shares = compute_shares(prediction.mask, len(classes))
         height, width = prediction.mask.shape
         self.manifest.add(
             Record(
-                stem, picture.source, picture.stamp, self.digest, tuple(files),
+                stem, source.source, source.stamp, self.digest, tuple(files),
                 height, width, tuple(shares),
             )
         )  # fmt: skip
@@ -165,7 +165,7 @@ class PredictionJob:
     def _cannot_write(self, source: Source, error: OSError) -> AtrousError:
         return AtrousError(
             f"Cannot write the prediction of {source.source} to {self.out}: "
-            f"{error.strerror or error}. The files of the {self.manifest.num_added} pictures "
+            f"{error.strerror or error}. The files of the {self.manifest.num_added} images "
             "before it are whole. Free space or choose another folder, and give the same command "
             "again; with --resume it goes on from there."
         )
@@ -175,7 +175,7 @@ class PredictionJob:
         if self.progress:
             self.progress(self._num_done, self._num_all)
 
-    def _run_clip(self, clip: Clip, *, is_last: bool) -> None:
+    def _run_clip(self, clip: VideoSource, *, is_last: bool) -> None:
         stem, ahead = self.options.name_stem(clip), self.options.ahead
         check_lengths(self.out, self.options.name_outputs(clip))
         with (
@@ -196,13 +196,13 @@ class PredictionJob:
 
 
 def _fetch_all(
-    pictures: Sequence[Picture],
-) -> Iterator[tuple[Picture, Path | BinaryIO | DataError]]:
-    for picture in pictures:
+    sources: Sequence[ImageSource],
+) -> Iterator[tuple[ImageSource, Path | BinaryIO | DataError]]:
+    for source in sources:
         try:
-            yield picture, picture.fetch()
+            yield source, source.fetch()
         except DataError as error:
-            yield picture, error
+            yield source, error
 
 
 def _convert(frame: Frame) -> tuple[Frame, Tensor]:

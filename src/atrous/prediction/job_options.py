@@ -11,7 +11,7 @@ from atrous.data.image_file import MAX_PIXELS
 from atrous.errors import ConfigError, DataError
 from atrous.prediction.manifest import FILENAME
 from atrous.prediction.outputs import check_kinds, name_files
-from atrous.prediction.sources import Picture, Source
+from atrous.prediction.sources import ImageSource, Source
 
 VIDEO_ENDINGS = {
     "mask": "_mask.mkv",
@@ -28,10 +28,10 @@ class JobOptions:
     Attributes:
         kinds: Outputs, of `outputs.KINDS`.
         unsure_below: Pixels whose likeliest class is less probable become void.
-        frames: Whether clips are saved as pictures rather than as videos.
-        full_names: Whether outputs keep the suffix of their picture: `a.jpg.png`.
-        max_pixels: Pictures of more pixels are skipped.
-        ahead: Pictures read before their turn, and written after it; 0 for no threads.
+        frames: Whether clips are saved as images rather than as videos.
+        full_names: Whether outputs keep the suffix of their image: `a.jpg.png`.
+        max_pixels: Images of more pixels are skipped.
+        ahead: Images read before their turn, and written after it; 0 for no threads.
 
     Raises:
         ConfigError: There is no such output, or a value cannot be used.
@@ -68,7 +68,7 @@ class JobOptions:
     def name_outputs(self, source: Source) -> list[str]:
         """Return the files of a source, relative to the output folder; of frames, the first."""
         stem = self.name_stem(source)
-        if isinstance(source, Picture):
+        if isinstance(source, ImageSource):
             return name_files(stem, self.kinds)
         videos = [f"{stem}{VIDEO_ENDINGS[kind]}" for kind in self.video_kinds]
         if "shares" in self.kinds:
@@ -104,7 +104,7 @@ def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> No
         for target in options.name_outputs(source):
             if str(folder / target) in paths:
                 raise ConfigError(
-                    f"The prediction of {source.source} would overwrite the picture "
+                    f"The prediction of {source.source} would overwrite the image "
                     f"{out / target}. Choose another output folder."
                 )
             if (owner := owners.setdefault(target, source)) is not source:

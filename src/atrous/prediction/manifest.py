@@ -16,7 +16,7 @@ FILENAME = "predictions.jsonl"
 
 @dataclass(frozen=True)
 class Record:
-    """A picture or clip that is done.
+    """An image or clip that is done.
 
     Attributes:
         name: What its files are called, without their endings.
@@ -24,7 +24,7 @@ class Record:
         stamp: Stands for its content at that time.
         digest: Stands for the weights and options.
         files: What was written, relative to the folder.
-        height: Of the picture, in pixels; 0 for a clip.
+        height: Of the image, in pixels; 0 for a clip.
         width: Likewise.
         shares: Of each class, then of void; empty for a clip.
     """
@@ -80,7 +80,7 @@ class Manifest:
         )
 
     def add(self, record: Record) -> None:
-        """Note that a picture is done; may be called from any thread."""
+        """Note that an image is done; may be called from any thread."""
         with self._lock:
             self.records[record.name] = record
             self.num_added += 1
@@ -113,5 +113,5 @@ def _load(path: Path) -> list[Record]:
             lists = {key: tuple(values.pop(key)) for key in ("files", "shares")}
             records.append(Record(**{**values, **lists}))
         except (TypeError, KeyError, AttributeError):
-            continue  # written by something else; its picture is done again
+            continue  # written by something else; its image is done again
     return records

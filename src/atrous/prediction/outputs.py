@@ -22,11 +22,11 @@ from atrous.prediction.prediction import Prediction
 from atrous.prediction.render import write_mask, write_overlay
 
 
-class Segmented(NamedTuple):
-    """A picture and the answer for it.
+class SegmentedImage(NamedTuple):
+    """An image and the answer for it.
 
     Attributes:
-        source: What the picture is called.
+        source: What the image is called.
         image: uint8 (3, H, W).
         prediction: The answer.
     """
@@ -37,27 +37,27 @@ class Segmented(NamedTuple):
 
 
 class Writer(Protocol):
-    """Writes one kind of output of one picture."""
+    """Writes one kind of output of one image."""
 
-    def __call__(self, file: BinaryIO, done: Segmented, classes: Classes) -> None:
+    def __call__(self, file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
         """Write it."""
         ...
 
 
-def _write_mask(file: BinaryIO, done: Segmented, classes: Classes) -> None:
+def _write_mask(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
     write_mask(file, done.prediction.mask, classes)
 
 
-def _write_overlay(file: BinaryIO, done: Segmented, classes: Classes) -> None:
+def _write_overlay(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
     write_overlay(file, done.image, done.prediction.mask, classes)
 
 
-def _write_confidence(file: BinaryIO, done: Segmented, classes: Classes) -> None:
+def _write_confidence(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
     assert done.prediction.confidence is not None
     Image.fromarray(done.prediction.confidence.numpy()).save(file, format="PNG")
 
 
-def _write_probs(file: BinaryIO, done: Segmented, classes: Classes) -> None:
+def _write_probs(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
     assert done.prediction.probs is not None
     arrays = {"probs": done.prediction.probs.numpy(), "classes": np.array(classes.names)}
     # As numpy.savez_compressed, but several times faster at about the same size.
@@ -67,7 +67,7 @@ def _write_probs(file: BinaryIO, done: Segmented, classes: Classes) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _write_rle(file: BinaryIO, done: Segmented, classes: Classes) -> None:
+def _write_rle(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
     mask = done.prediction.mask.numpy()
     annotations = build_coco_annotations(mask, classes)
     _write_json(
@@ -81,7 +81,7 @@ def _write_rle(file: BinaryIO, done: Segmented, classes: Classes) -> None:
     )
 
 
-def _write_geojson(file: BinaryIO, done: Segmented, classes: Classes) -> None:
+def _write_geojson(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
     _write_json(file, build_geojson(done.prediction.mask.numpy(), classes))
 
 
@@ -98,13 +98,13 @@ FILES: dict[str, tuple[str, Writer]] = {
     "rle": ("_rle.json", _write_rle),
     "geojson": (".geojson", _write_geojson),
 }
-"""The outputs that are a file per picture: the end of its name, and what writes it."""
+"""The outputs that are a file per image: the end of its name, and what writes it."""
 
 _EXTRAS = {"rle": ("pycocotools.mask", "labels"), "geojson": ("rasterio.features", "geo")}
 """The module that an output needs, and the extra that brings it."""
 
 KINDS = (*FILES, "shares")
-"""All outputs; `shares` is one table for all pictures."""
+"""All outputs; `shares` is one table for all images."""
 
 
 def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:
@@ -125,14 +125,14 @@ def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:
 
 
 def name_files(stem: str, kinds: Collection[str]) -> list[str]:
-    """Return the files of one picture, relative to the output folder."""
+    """Return the files of one image, relative to the output folder."""
     return [f"{stem}{ending}" for kind, (ending, _) in FILES.items() if kind in kinds]
 
 
 def save_files(
-    out: Path, stem: str, done: Segmented, classes: Classes, kinds: Collection[str]
+    out: Path, stem: str, done: SegmentedImage, classes: Classes, kinds: Collection[str]
 ) -> list[str]:
-    """Write the files of one picture, each whole or not at all, and return what they are called.
+    """Write the files of one image, each whole or not at all, and return what they are called.
 
     Raises:
         OSError: A file cannot be written.

@@ -1,4 +1,4 @@
-"""From pictures and clips to masks, overlays and more on disk."""
+"""From images and clips to masks, overlays and more on disk."""
 
 import warnings
 from collections.abc import Collection, Sequence
@@ -20,9 +20,9 @@ from atrous.models import Segmenter
 from atrous.prediction.job import PredictionJob, Progress
 from atrous.prediction.job_options import JobOptions, check_names
 from atrous.prediction.manifest import Manifest, compute_digest
-from atrous.prediction.outputs import FILES, Segmented, write_shares
+from atrous.prediction.outputs import FILES, SegmentedImage, write_shares
 from atrous.prediction.prediction import compute_prediction
-from atrous.prediction.sources import Clip, Picture, Source, find_sources
+from atrous.prediction.sources import ImageSource, Source, VideoSource, find_sources
 from atrous.prediction.video import import_av
 
 LEGEND = "legend.txt"
@@ -34,10 +34,10 @@ class PredictionReport:
     """What `predict` did.
 
     Attributes:
-        written: Files, in the order of the pictures; those of pictures done before are left out.
+        written: Files, in the order of the images; those of images done before are left out.
         failed: What could not be used, and why.
         resumed: What was done before and so left out.
-        num_frames: Pictures and frames that were segmented.
+        num_frames: Images and frames that were segmented.
         nearly_black: Images of which 8 bits keep at most 16 of 256 levels.
     """
 
@@ -67,11 +67,11 @@ def predict(
     ahead: int = 4,
     progress: Progress | None = None,
 ) -> PredictionReport:
-    """Segment pictures and videos; write what is asked for, at their own size.
+    """Segment images and videos; write what is asked for, at their own size.
 
     Of `photos/a.jpg`, with `photos` given: `a.png` holds class indices with the class colours as
-    palette, `a_overlay.jpg` the tinted picture with a legend below; for the others see
-    docs/predict.md. Pictures are turned upright as their EXIF orientation says. What cannot be
+    palette, `a_overlay.jpg` the tinted image with a legend below; for the others see
+    docs/predict.md. Images are turned upright as their EXIF orientation says. What cannot be
     used is reported and skipped. Each file is whole or not there. Reading, the network and
     writing run side by side.
 
@@ -82,8 +82,8 @@ def predict(
 
     Args:
         run_or_model: Run folder, weights file, exported file or model.
-        paths: Pictures, videos, archives, folders, patterns such as `photos/**/*.jpg`; of a
-            folder every picture directly inside is taken.
+        paths: Images, videos, archives, folders, patterns such as `photos/**/*.jpg`; of a
+            folder every image directly inside is taken.
         out: Folder to write to; made if need be.
         save: Of mask, overlay, confidence, probs, rle, geojson and shares.
         unsure_below: Pixels whose likeliest class is less probable become void (255).
@@ -94,14 +94,14 @@ def predict(
             of them; see `open_engine`.
         trust: Whether a .pt2 export may be opened, which can run any code when it is read.
         resume: Leave out what is there already, made of the same content in the same way.
-        frames: Write the frames of a video as pictures, not as videos.
+        frames: Write the frames of a video as images, not as videos.
         full_names: Keep folders and suffix of the path as given: `photos/a.jpg.png`.
-        max_pixels: Pictures that state more pixels are skipped before they are decoded.
-        ahead: Pictures read before their turn, and written after it; 0 for no threads.
-        progress: Called after each picture or frame.
+        max_pixels: Images that state more pixels are skipped before they are decoded.
+        ahead: Images read before their turn, and written after it; 0 for no threads.
+        progress: Called after each image or frame.
 
     Raises:
-        ConfigError: There are no pictures, two would write the same file, a picture would be
+        ConfigError: There are no images, two would write the same file, an image would be
             overwritten, or an option cannot be used. Nothing is written then.
         WeightsError: The weights cannot be used.
         AtrousError: A file cannot be written, for instance on a full disk.
@@ -117,7 +117,7 @@ def predict(
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     sources, out = find_sources(given, full_names=full_names), Path(out)
     check_names(sources, out, options)
-    if any(isinstance(source, Clip) for source in sources):
+    if any(isinstance(source, VideoSource) for source in sources):
         import_av()
     runner = open_engine(
         run_or_model, engine, views=views, device=device, precision=precision, trust=trust
@@ -169,23 +169,23 @@ def predict_stream(
     trust: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> None:
-    """Segment one picture from one file object into another; nothing is written on an error.
+    """Segment one image from one file object into another; nothing is written on an error.
 
     Args:
         run_or_model: Run folder, weights file, exported file or model.
-        source: Holds a picture file.
+        source: Holds an image file.
         target: Gets the file of the one output.
         kind: Of mask, overlay, confidence, probs, rle and geojson.
         unsure_below: As for `predict`, like all that follows.
 
     Raises:
         ConfigError: An option cannot be used.
-        DataError: The picture cannot be used.
+        DataError: The image cannot be used.
         WeightsError: The weights cannot be used.
     """
     JobOptions((kind,), unsure_below=unsure_below, max_pixels=max_pixels)
     if kind not in FILES:
-        raise ConfigError(f"'{kind}' is no file of one picture. Choose from: {', '.join(FILES)}.")
+        raise ConfigError(f"'{kind}' is no file of one image. Choose from: {', '.join(FILES)}.")
     image = read_image(BytesIO(source.read()), name="stdin", max_pixels=max_pixels)
     runner = open_engine(
         run_or_model, engine, views=views, device=device, precision=precision, trust=trust
@@ -200,7 +200,7 @@ def predict_stream(
     if kind == "overlay" and (text := describe_undrawable(runner.classes.names)):
         warnings.warn(text, AtrousWarning, stacklevel=2)
     whole = BytesIO()
-    FILES[kind][1](whole, Segmented("stdin", image, prediction), runner.classes)
+    FILES[kind][1](whole, SegmentedImage("stdin", image, prediction), runner.classes)
     target.write(whole.getvalue())
     target.flush()
 
@@ -232,8 +232,8 @@ def _save_shares(job: PredictionJob, sources: Sequence[Source]) -> None:
     rows = []
     for source in sources:
         record = job.manifest.records.get(job.options.name_stem(source))
-        if isinstance(source, Picture) and record is not None:
+        if isinstance(source, ImageSource) and record is not None:
             rows.append([source.source, record.height, record.width, *record.shares])
     if rows:
-        first = ("picture", "height", "width")
+        first = ("image", "height", "width")
         write_shares(job.out / "shares.csv", first, rows, job.engine.classes)

@@ -1,4 +1,4 @@
-"""What a model says of one picture, small enough to keep: classes, confidence, probabilities."""
+"""What a model says of one image, small enough to keep: classes, confidence, probabilities."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from atrous.engines.logits import check_finite, compute_confidence
 from atrous.errors import DataError
 
 MAX_PROBS_BYTES = 4 * 2**30
-"""Probabilities of a picture that would need more are refused."""
+"""Probabilities of an image that would need more are refused."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one picture, in main memory.
+    """The answer for one image, in main memory.
 
     Attributes:
         mask: uint8 (H, W), class indices, void 255 where the model is not sure enough.
@@ -38,7 +38,7 @@ def compute_prediction(
     probs: bool = False,
     unsure_below: float = 0.0,
 ) -> Prediction:
-    """Segment one picture of any size, without ever holding all of its logits.
+    """Segment one image of any size, without ever holding all of its logits.
 
     Args:
         engine: What runs the network.
@@ -58,7 +58,7 @@ def compute_prediction(
         raise DataError(
             f"The probabilities of {num_classes} classes at {width} × {height} pixels need "
             f"{num_bytes / 2**30:.1f} GiB, where at most {MAX_PROBS_BYTES / 2**30:.0f} GiB are "
-            "kept. Leave probs out of --save for this picture, or cut it into parts."
+            "kept. Leave probs out of --save for this image, or cut it into parts."
         )
     if not (confidence or probs or unsure_below > 0):
         return Prediction(engine.predict_mask(image).cpu())

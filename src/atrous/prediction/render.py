@@ -18,7 +18,7 @@ from atrous.fonts import find_font, load_font, spell
 Pixels = npt.NDArray[np.uint8]
 
 UNTINTED = (0, 0, 0)
-"""A black class, as VOC's background is, leaves the picture as it is instead of hiding it."""
+"""A black class, as VOC's background is, leaves the image as it is instead of hiding it."""
 
 
 OVERLAY_SIDE_PX = 4096
@@ -33,11 +33,11 @@ def write_mask(file: BinaryIO, mask: Tensor, classes: Classes) -> None:
         mask: uint8 (H, W).
         classes: Give the palette.
     """
-    picture = Image.fromarray(mask.cpu().numpy())
-    picture.putpalette(classes.palette)  # turns L into P, the numbers stay
+    image = Image.fromarray(mask.cpu().numpy())
+    image.putpalette(classes.palette)  # turns L into P, the numbers stay
     # Masks are runs of the same: looking for nothing else takes a quarter of the time, for a sixth
     # more bytes.
-    picture.save(file, format="PNG", compress_type=zlib.Z_RLE)
+    image.save(file, format="PNG", compress_type=zlib.Z_RLE)
 
 
 def write_overlay(
@@ -77,7 +77,7 @@ def render_overlay(
     opacity: float = 0.5,
     legend: Sequence[int] | None = None,
 ) -> Image.Image:
-    """Tint a picture with the colours of its classes, outline the regions and name them below.
+    """Tint an image with the colours of its classes, outline the regions and name them below.
 
     Args:
         image: uint8 (3, H, W).
@@ -87,8 +87,8 @@ def render_overlay(
         legend: Classes to name; None names those in the mask.
 
     Returns:
-        RGB: the picture at its own size at the top left, a strip with the names of the classes
-        below. Very small pictures get a strip that is wider than they are.
+        RGB: the image at its own size at the top left, a strip with the names of the classes
+        below. Very small images get a strip that is wider than they are.
     """
     pixels = image.permute(1, 2, 0).cpu().numpy()
     indices = mask.cpu().numpy()

@@ -1,4 +1,4 @@
-"""What there is to segment: pictures and clips in files, folders, globs, archives and streams."""
+"""What there is to segment: images and clips in files, folders, globs, archives and streams."""
 
 import glob
 import os
@@ -25,8 +25,8 @@ _PAGED_SUFFIXES = (".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that can be read, now or later.
+class ImageSource:
+    """An image that can be read, now or later.
 
     Attributes:
         source: What to call it: a path, `archive.zip:member` or `stdin`.
@@ -47,13 +47,13 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Clip:
+class VideoSource:
     """A video file.
 
     Attributes:
         source: What to call it: a path.
-        name: Its place below what was given, as in `Picture`.
-        stamp: As in `Picture`.
+        name: Its place below what was given, as in `ImageSource`.
+        stamp: As in `ImageSource`.
         path: The file.
     """
 
@@ -63,22 +63,22 @@ class Clip:
     path: Path
 
 
-Source = Picture | Clip
+Source = ImageSource | VideoSource
 
 
 def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> list[Source]:
-    """Return the pictures and clips that were given, each file once.
+    """Return the images and clips that were given, each file once.
 
     Args:
-        given: Of each kind that there is: a picture, a video, an archive of pictures (zip, tar),
-            a folder, of which the pictures directly inside are taken, a pattern such as
-            `photos/**/*.jpg`, or `-` for a picture on standard input. Every page of a TIFF and
-            every frame of a GIF or WebP is a picture of its own.
+        given: Of each kind that there is: an image, a video, an archive of images (zip, tar),
+            a folder, of which the images directly inside are taken, a pattern such as
+            `photos/**/*.jpg`, or `-` for an image on standard input. Every page of a TIFF and
+            every frame of a GIF or WebP is an image of its own.
         full_names: Whether `Source.name` is all of the path, not only what lies below the folder
             or the fixed part of the pattern.
 
     Raises:
-        ConfigError: A path does not exist, a pattern matches nothing, or there is no picture.
+        ConfigError: A path does not exist, a pattern matches nothing, or there is no image.
         DataError: An archive cannot be read.
     """
     sources: dict[str, Sequence[Source]] = {}
@@ -88,11 +88,11 @@ def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> li
                 source = replace(source, name=clean_name(source.path.as_posix()))
             key = os.path.realpath(source.path) if source.path is not None else source.source
             if key not in sources:
-                sources[key] = _split_pages(source) if isinstance(source, Picture) else [source]
+                sources[key] = _split_pages(source) if isinstance(source, ImageSource) else [source]
     if not sources:
         raise ConfigError(
-            f"There are no pictures in {', '.join(map(str, given)) or 'an empty list'}. Give "
-            f"pictures, or folders with files that end in {', '.join(IMAGE_SUFFIXES)}; for videos "
+            f"There are no images in {', '.join(map(str, given)) or 'an empty list'}. Give "
+            f"images, or folders with files that end in {', '.join(IMAGE_SUFFIXES)}; for videos "
             "and archives give the files themselves."
         )
     return [source for pages in sources.values() for source in pages]
@@ -110,7 +110,7 @@ def _expand(given: str) -> Iterator[Source]:
     path, exists = Path(given), os.path.exists(given)
     if given == STDIN:
         content = sys.stdin.buffer.read()
-        yield Picture("stdin", "stdin", "", lambda: BytesIO(content))
+        yield ImageSource("stdin", "stdin", "", lambda: BytesIO(content))
     elif os.path.isdir(given):
         for file in list_image_files(path):
             yield from _open_file(file, file.name)
@@ -119,9 +119,9 @@ def _expand(given: str) -> Iterator[Source]:
     elif glob.has_magic(given) and not exists:
         yield from _match(given)
     elif exists:
-        raise ConfigError(f"{given} is no plain file. To read a picture from a pipe, give '-'.")
+        raise ConfigError(f"{given} is no plain file. To read an image from a pipe, give '-'.")
     else:
-        raise ConfigError(f"There is no picture or folder {given}.")
+        raise ConfigError(f"There is no image or folder {given}.")
 
 
 def _match(pattern: str) -> Iterator[Source]:
@@ -141,7 +141,7 @@ def _match(pattern: str) -> Iterator[Source]:
     ]
     if not files:
         raise ConfigError(
-            f"No picture, video or archive matches {pattern}. "
+            f"No image, video or archive matches {pattern}. "
             + (f"It matches {len(paths)} other files or folders." if paths else "")
             + " In a pattern, * stands for any part of a name and ** for any folders."
         )
@@ -153,7 +153,7 @@ def _open_file(path: Path, name: str) -> Iterator[Source]:
     if is_archive(path):
         for member in list_archive(path):
             inside = f"{PurePosixPath(name).with_suffix('')}/{clean_name(member.name)}"
-            yield Picture(f"{path}:{member.name}", inside, member.stamp, member.fetch)
+            yield ImageSource(f"{path}:{member.name}", inside, member.stamp, member.fetch)
         return
     try:
         status = path.stat()
@@ -161,25 +161,25 @@ def _open_file(path: Path, name: str) -> Iterator[Source]:
     except OSError:
         stamp = ""  # a link to nothing, which is said when its turn comes
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        yield Clip(str(path), clean_name(name), stamp, path)
+        yield VideoSource(str(path), clean_name(name), stamp, path)
     else:
-        yield Picture(str(path), clean_name(name), stamp, lambda: path, path)
+        yield ImageSource(str(path), clean_name(name), stamp, lambda: path, path)
 
 
-def _split_pages(picture: Picture) -> list[Picture]:
-    """Return a picture per page of its file; what cannot be read now is reported in its turn."""
+def _split_pages(image: ImageSource) -> list[ImageSource]:
+    """Return an image per page of its file; what cannot be read now is reported in its turn."""
     try:
-        pages = list_pages(picture.fetch()) if _may_have_pages(picture) else [0]
+        pages = list_pages(image.fetch()) if _may_have_pages(image) else [0]
     except (DataError, OSError):
-        return [picture]
+        return [image]
     if len(pages) < 2:
-        return [picture]
-    path = PurePosixPath(picture.name)
-    fetch = partial(_fetch_again, picture.fetch)
+        return [image]
+    path = PurePosixPath(image.name)
+    fetch = partial(_fetch_again, image.fetch)
     return [
         replace(
-            picture,
-            source=f"{picture.source}, page {number}",
+            image,
+            source=f"{image.source}, page {number}",
             name=str(path.with_name(f"{path.stem}_p{number:04}{path.suffix}")),
             fetch=fetch,
             page=page,
@@ -188,14 +188,14 @@ def _split_pages(picture: Picture) -> list[Picture]:
     ]
 
 
-def _may_have_pages(picture: Picture) -> bool:
+def _may_have_pages(image: ImageSource) -> bool:
     """Tell whether it is worth looking: of archives, by the suffix, since each look unpacks one."""
-    if picture.path is not None:
-        if not picture.path.is_file():
+    if image.path is not None:
+        if not image.path.is_file():
             return False
-        with open(picture.path, "rb") as file:
+        with open(image.path, "rb") as file:
             return file.read(2) not in _ONE_IMAGE
-    return picture.name == "stdin" or PurePosixPath(picture.name).suffix.lower() in _PAGED_SUFFIXES
+    return image.name == "stdin" or PurePosixPath(image.name).suffix.lower() in _PAGED_SUFFIXES
 
 
 def _fetch_again(fetch: Callable[[], Path | BinaryIO]) -> Path | BinaryIO:

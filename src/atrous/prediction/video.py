@@ -21,12 +21,12 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a video.
+    """One image of a video.
 
     Attributes:
         index: Its number, from 0.
         time_s: When it is shown.
-        raw: The decoder's own frame; `convert` makes a picture of it.
+        raw: The decoder's own frame; `convert` makes an image of it.
     """
 
     index: int
@@ -34,7 +34,7 @@ class Frame:
     raw: Any
 
     def convert(self) -> Pixels:
-        """Return the picture, upright, as uint8 (H, W, 3)."""
+        """Return the image, upright, as uint8 (H, W, 3)."""
         pixels = self.raw.to_ndarray(format="rgb24")
         turns = round(self.raw.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
@@ -126,7 +126,7 @@ class VideoWriter:
             raise DataError(
                 f"The frame at {time_s:.2f} s is {pixels.shape[1]} × {pixels.shape[0]}, those "
                 f"before it {self._stream.width} × {self._stream.height}, which {self.path.name} "
-                "cannot hold. Use --frames to write a picture for each frame."
+                "cannot hold. Use --frames to write an image for each frame."
             )
         frame = av.VideoFrame.from_ndarray(pixels, format="gray" if is_grey else "rgb24")
         frame.time_base = self._stream.codec_context.time_base

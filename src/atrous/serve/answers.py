@@ -15,7 +15,7 @@ from atrous.prediction.annotations import build_coco_annotations
 from atrous.prediction.outputs import compute_shares
 from atrous.prediction.render import write_mask, write_overlay
 from atrous.serve.refusals import NotAcceptableError
-from atrous.serve.service import Segmented
+from atrous.serve.service import Segmentation
 
 Kind = Literal["mask", "overlay", "json"]
 
@@ -47,7 +47,7 @@ def choose_kind(format: Kind | None, accept: str | None) -> Kind:
 def build_answer(
     kind: Kind,
     image: Tensor,
-    segmented: Segmented,
+    segmented: Segmentation,
     name: str,
     engine: Engine,
     opacity: float,
@@ -74,7 +74,7 @@ def build_answer(
     return file.getvalue()
 
 
-def describe_mask(segmented: Segmented, name: str, engine: Engine) -> dict[str, Any]:
+def describe_mask(segmented: Segmentation, name: str, engine: Engine) -> dict[str, Any]:
     """Return what JSON says of a mask: size, share of each class, run lengths, confidence."""
     mask, classes = segmented.mask, engine.classes
     shares = compute_shares(torch.from_numpy(mask), len(classes))

@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _WARM_UP_HW = (64, 64)
 
 
-class Segmented(NamedTuple):
+class Segmentation(NamedTuple):
     """The answer for one image.
 
     Attributes:
@@ -83,7 +83,7 @@ class Service:
         self.num_active = 0
         self.observe_batch: Callable[[int], None] = lambda size: None
         self._lock = threading.Lock()
-        self._batcher: Batcher[_Kind, Tensor, Segmented] = Batcher(
+        self._batcher: Batcher[_Kind, Tensor, Segmentation] = Batcher(
             self._run, limit=self._limit, max_waiting=limits.max_waiting
         )
 
@@ -144,7 +144,9 @@ class Service:
         if len(self.engines) < len(self.sources):
             raise NotReadyError("The models are being loaded. Try again shortly.", 5)
 
-    def submit(self, name: str, image: Tensor, *, confidence: bool = False) -> "Future[Segmented]":
+    def submit(
+        self, name: str, image: Tensor, *, confidence: bool = False
+    ) -> "Future[Segmentation]":
         """Queue an image. Cancel the future if nobody waits for it any more.
 
         Args:
@@ -180,21 +182,21 @@ class Service:
         together = self.engines[kind.model].count_together(*kind.size_hw)
         return min(together, self.limits.max_batch)
 
-    def _run(self, kind: _Kind, images: Sequence[Tensor]) -> list[Segmented]:
+    def _run(self, kind: _Kind, images: Sequence[Tensor]) -> list[Segmentation]:
         self.observe_batch(len(images))
         engine = self.engines[kind.model]
         if not kind.confidence:
             masks = engine.predict_masks(images)
-            return [Segmented(mask.cpu().numpy()) for mask in masks]
+            return [Segmentation(mask.cpu().numpy()) for mask in masks]
         try:
             engine.require_logits()
         except ConfigError:
-            return [Segmented(engine.predict_mask(image).cpu().numpy()) for image in images]
+            return [Segmentation(engine.predict_mask(image).cpu().numpy()) for image in images]
         answers = []
         for image in images:
             prediction = compute_prediction(engine, image, confidence=True)
             assert prediction.confidence is not None
-            answers.append(Segmented(prediction.mask.numpy(), prediction.confidence.numpy()))
+            answers.append(Segmentation(prediction.mask.numpy(), prediction.confidence.numpy()))
         return answers
 
 

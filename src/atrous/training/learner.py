@@ -101,7 +101,7 @@ class Learner:
 
     @property
     def has_small_batch_norm(self) -> bool:
-        """Whether batch norm learns its statistics from fewer than 8 pictures."""
+        """Whether batch norm learns its statistics from fewer than 8 images."""
         learns = any(norm.weight.requires_grad for norm in _batch_norms(self.model))
         return learns and self.settings.batch_size < 8
 

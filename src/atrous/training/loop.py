@@ -72,7 +72,7 @@ class TrainingLoop:
         """Train until the run, the budget or the patience of a person ends; return which.
 
         Args:
-            features: What takes the place of the pictures, if it is kept.
+            features: What takes the place of the images, if it is kept.
         """
         batches: Generator[Batch] | Generator[FeatureBatch]
         num_steps = self.plan.total_steps - self.step
@@ -259,7 +259,7 @@ class TrainingLoop:
     def _warn_of_batch_norm(self) -> None:
         if self.learner.has_small_batch_norm:
             self._warn(
-                f"Batch norm learns from {self.recipe.train.batch_size} pictures at a time; below "
+                f"Batch norm learns from {self.recipe.train.batch_size} images at a time; below "
                 "8 its statistics are noise (arXiv:1706.05587, table 9: batch 4 costs 12.8 points "
                 "of mIoU against 16). Accumulating does not help it. What does: a larger "
                 "--batch-size at a smaller crop, --set model.freeze_norm=true with pretrained "
@@ -272,13 +272,13 @@ class TrainingLoop:
         shutil.rmtree(folder, ignore_errors=True)
         path = save_checkpoint(folder, self.step, {"learner": self.learner.state_dict()}, keep=1)
         files = dict(zip(self.train_set.names, map(str, self.train_set.image_paths), strict=True))
-        pictures = [files[name] for name in error.names]
-        batch = {"step": self.step, "pictures": pictures, "what": str(error)}
+        images = [files[name] for name in error.names]
+        batch = {"step": self.step, "images": images, "what": str(error)}
         (path / "batch.json").write_text(json.dumps(batch, indent=2), encoding="utf-8")
         return TrainingError(
             f"Training stopped before step {self.step + 1}, because the loss is not finite "
             f"({error}). The batch's file names and the weights before the step are in {path}. "
-            "Look at those pictures and their masks first; then try a smaller --lr, "
+            "Look at those images and their masks first; then try a smaller --lr, "
             "--set train.clip_norm=1, a longer --set train.warmup=…, or "
             "--set train.precision=32, in a new run folder."
         )

@@ -17,7 +17,7 @@ from atrous.recipe import Recipe
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds per optimizer step and per validated picture, as measured on this machine."""
+    """Seconds per optimizer step and per validated image, as measured on this machine."""
 
     step_s: float
     image_s: float
@@ -29,7 +29,7 @@ class Plan:
 
     Attributes:
         train_fingerprint, val_fingerprint: What the data was, checked by every later session.
-        num_train, num_val: Pictures in the two splits.
+        num_train, num_val: Images in the two splits.
         class_pixels: Training pixels per class.
         class_weights: Factor per class in the loss, or None.
         speed: Measured only where the recipe counts in clock time.
@@ -76,7 +76,7 @@ class Plan:
             ) from None
 
     def check_data(self, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
-        """Refuse to go on with other pictures than the run began with.
+        """Refuse to go on with other images than the run began with.
 
         Raises:
             DataError: The file names or sizes of a split have changed.
@@ -88,7 +88,7 @@ class Plan:
             if dataset.fingerprint() != fingerprint:
                 raise DataError(
                     f"The split '{dataset.split}' of {dataset.root} is not what this run began "
-                    f"with: it had {num_images} pictures and has {len(dataset)}, or files of other "
+                    f"with: it had {num_images} images and has {len(dataset)}, or files of other "
                     "names or sizes, or other classes. Bring the data back as it was, or start a "
                     "new run folder."
                 )

@@ -81,7 +81,7 @@ def train(
 
     Raises:
         ConfigError: The recipe cannot be used, or is not the one that the run began with.
-        DataError: The pictures cannot be used, or are not those that the run began with.
+        DataError: The images cannot be used, or are not those that the run began with.
         CheckpointError: No checkpoint of the run is whole, or one cannot be saved.
         TrainingError: The loss is no longer a finite number, or a frozen part has changed.
         Exception: Whatever the listener raises, as it is.
@@ -289,7 +289,7 @@ def _make_plan(
 def _lock(run: RunFolder) -> Iterator[None]:
     """Keep a second training out of the folder; the lock goes with the process, however it ends.
 
-    A record lock, because readers of pictures that outlive a killed parent must not inherit it.
+    A record lock, because readers of images that outlive a killed parent must not inherit it.
     """
     path = run.path / ".lock"
     run.path.mkdir(parents=True, exist_ok=True)
