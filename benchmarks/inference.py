@@ -29,7 +29,7 @@ from torchvision.transforms import functional as TF
 from atrous.classes import VOC_NAMES, build_classes
 from atrous.data import IMAGENET_MEAN, IMAGENET_STD, normalize, read_image
 from atrous.data.shapes import draw_scene
-from atrous.engines import TorchEngine, Views
+from atrous.engines import TTA, TorchEngine
 from atrous.engines.export_records import load_records
 from atrous.engines.fastest import describe_machine
 from atrous.engines.open_engine import open_export
@@ -128,7 +128,7 @@ def list_engines(folder: Path, name: str) -> dict[str, Callable[[], Segment]]:
             engines[f"{record.name} {precision}"] = lambda path=path, precision=precision: (
                 open_export(
                     path,
-                    views=Views(),
+                    tta=TTA(),
                     precision="bf16" if precision == "bf16" else "32",
                     trust=True,
                 ).predict_mask

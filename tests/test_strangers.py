@@ -15,7 +15,7 @@ from atrous.classes import build_classes
 from atrous.cli.console import Console
 from atrous.cli.output import STDOUT, write_json
 from atrous.data.classes_file import read_classes_file
-from atrous.engines import Views
+from atrous.engines import TTA
 from atrous.engines.exported import ExportCard, ExportedEngine
 from atrous.errors import AtrousError, CheckpointError, ConfigError, DataError, WeightsError
 from atrous.models import ModelCard, build_model, load_model, load_weights
@@ -265,6 +265,6 @@ def test_an_exported_file_must_give_the_classes_of_its_card(shape):
 
     model = ModelCard.from_json(json.dumps({**GOOD, "size_hw": None}))
     card = ExportCard(model, "onnx", uint8_input=True, mask_output=False, size_hw=None)
-    engine = Fake(Path("a.onnx"), card, precision="32", views=Views())
+    engine = Fake(Path("a.onnx"), card, precision="32", tta=TTA())
     with pytest.raises(WeightsError, match=r"a\.onnx gives results of the shape"):
         engine.predict_mask(torch.zeros(3, 32, 32, dtype=torch.uint8))

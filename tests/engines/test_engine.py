@@ -1,4 +1,4 @@
-"""Views of one image: what they must not change, and sizes."""
+"""TTA of one image: what they must not change, and sizes."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -8,7 +8,7 @@ import torch
 
 from atrous.classes import build_classes
 from atrous.devices import resolve_device, resolve_precision
-from atrous.engines import TorchEngine, Views
+from atrous.engines import TTA, TorchEngine
 from atrous.engines.windows import compute_window_starts
 from atrous.errors import ConfigError
 from atrous.models import ModelCard, build_model
@@ -42,12 +42,12 @@ def test_one_view_gives_the_networks_own_logits(network):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 90), (45, 33)])
 @pytest.mark.parametrize(
-    "views", [Views(), Views((0.5, 1.25), flip=True), Views(window_px=40, overlap=0.2)]
+    "tta", [TTA(), TTA((0.5, 1.25), flip=True), TTA(window_px=40, overlap=0.2)]
 )
 @pytest.mark.parametrize("size_hw", [None, (64, 96)])
-def test_logits_have_the_images_own_size(network, size, views, size_hw, monkeypatch):
+def test_logits_have_the_images_own_size(network, size, tta, size_hw, monkeypatch):
     monkeypatch.setattr(network, "card", replace(network.card, size_hw=size_hw))
-    logits = TorchEngine(network, views=views).compute_logits(random_image(*size))
+    logits = TorchEngine(network, tta=tta).compute_logits(random_image(*size))
     assert logits.shape == (5, *size)
     assert logits.dtype == torch.float32
     assert logits.isfinite().all()
@@ -60,36 +60,36 @@ def test_a_fixed_size_is_what_the_network_sees(network, monkeypatch):
     monkeypatch.setattr(
         network, "forward", lambda image: seen.append(image.shape) or forward(image)
     )
-    TorchEngine(network, views=Views((1.0, 2.0))).compute_logits(random_image(50, 70))
+    TorchEngine(network, tta=TTA((1.0, 2.0))).compute_logits(random_image(50, 70))
     assert seen == [(1, 3, 64, 96), (1, 3, 128, 192)]
 
 
 def test_a_window_as_large_as_the_image_is_the_whole_image(network):
     image = random_image(64, 64)
     whole = TorchEngine(network).compute_logits(image)
-    windowed = TorchEngine(network, views=Views(window_px=64)).compute_logits(image)
+    windowed = TorchEngine(network, tta=TTA(window_px=64)).compute_logits(image)
     assert torch.equal(whole, windowed)
 
 
-@pytest.mark.parametrize("views", [Views(window_px=32), Views(window_px=50, overlap=0)])
-def test_windows_and_padding_do_not_change_a_pointwise_model(color_model, views):
+@pytest.mark.parametrize("tta", [TTA(window_px=32), TTA(window_px=50, overlap=0)])
+def test_windows_and_padding_do_not_change_a_pointwise_model(color_model, tta):
     for size in ((100, 67), (20, 120), (33, 50)):
         image = random_image(*size)
         expected = TorchEngine(color_model).compute_logits(image)
-        logits = TorchEngine(color_model, views=views).compute_logits(image)
+        logits = TorchEngine(color_model, tta=tta).compute_logits(image)
         assert torch.allclose(logits, expected, atol=1e-5)
 
 
 def test_flips_do_not_change_what_does_not_know_left_from_right(color_model):
     image = random_image(40, 51)
     one = TorchEngine(color_model).compute_logits(image).log_softmax(0)
-    both = TorchEngine(color_model, views=Views(flip=True)).compute_logits(image)
+    both = TorchEngine(color_model, tta=TTA(flip=True)).compute_logits(image)
     assert torch.allclose(one, both, atol=1e-5)
 
 
 def test_a_flipped_view_makes_any_model_mirror_its_answer(network):
     image = random_image(64, 64)
-    engine = TorchEngine(network, views=Views((0.75, 1.0), flip=True))
+    engine = TorchEngine(network, tta=TTA((0.75, 1.0), flip=True))
     mirrored = engine.compute_logits(image.flip(-1)).flip(-1)
     assert torch.allclose(engine.compute_logits(image), mirrored, atol=1e-5)
 
@@ -98,10 +98,9 @@ def test_several_views_average_probabilities(network):
     image = random_image(64, 80)
     scales = (0.5, 1.0, 1.5)
     each = [
-        TorchEngine(network, views=Views((scale,))).compute_logits(image).softmax(0)
-        for scale in scales
+        TorchEngine(network, tta=TTA((scale,))).compute_logits(image).softmax(0) for scale in scales
     ]
-    logits = TorchEngine(network, views=Views(scales)).compute_logits(image)
+    logits = TorchEngine(network, tta=TTA(scales)).compute_logits(image)
     assert torch.allclose(logits.exp(), sum(each) / 3, atol=1e-6)
 
 
@@ -109,12 +108,12 @@ def test_samples_are_averaged_through_every_view(network):
     image = random_image(64, 80)
     pixels = ((image.float() / 255 - 0.5) / 0.2)[None]
     expected, _ = network.sample_probs(pixels, num_samples=3)
-    engine = TorchEngine(network, views=Views(samples=3))
+    engine = TorchEngine(network, tta=TTA(samples=3))
     assert torch.allclose(engine.compute_logits(image).exp(), expected[0], atol=1e-5)
     assert torch.equal(engine.predict_mask(image), expected[0].argmax(0).byte())
     masks = engine.predict_masks([image, image.flip(-1)])
     assert torch.equal(masks[0], engine.predict_mask(image))
-    mirrored = TorchEngine(network, views=Views(flip=True, samples=3))
+    mirrored = TorchEngine(network, tta=TTA(flip=True, samples=3))
     other, _ = network.sample_probs(pixels.flip(-1), num_samples=3)
     both = (expected[0] + other[0].flip(-1)) / 2
     assert torch.allclose(mirrored.compute_logits(image).exp(), both, atol=1e-5)
@@ -124,7 +123,7 @@ def test_samples_need_dropout(network):
     model = build_model("segnet", num_classes=5).eval()
     model.card = network.card
     with pytest.raises(ConfigError, match="segnet has no dropout"):
-        TorchEngine(model, views=Views(samples=2))
+        TorchEngine(model, tta=TTA(samples=2))
 
 
 @pytest.mark.parametrize("size_px", [32, 33, 63, 64, 65, 100, 999])
@@ -172,7 +171,7 @@ def test_what_is_not_here_is_a_clear_error(network, monkeypatch):
 )
 def test_impossible_views_are_refused(options):
     with pytest.raises(ConfigError):
-        Views(**options)
+        TTA(**options)
 
 
 def test_images_run_together_are_answered_as_alone(network, monkeypatch):
@@ -188,7 +187,7 @@ def test_images_run_together_are_answered_as_alone(network, monkeypatch):
     for mask, image in zip(together, images, strict=True):
         agreement = (mask == engine.predict_mask(image)).float().mean()
         assert agreement > 0.999  # where two classes are equally likely, rounding may decide
-    flipped = TorchEngine(network, views=Views(flip=True))
+    flipped = TorchEngine(network, tta=TTA(flip=True))
     assert torch.equal(flipped.predict_masks(images)[1], flipped.predict_mask(images[1]))
     assert (engine.count_together(64, 48), flipped.count_together(64, 48)) == (85, 1)
     assert engine.count_together(1000, 1000) == 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from atrous.engines import Views, fastest, open_engine
+from atrous.engines import TTA, fastest, open_engine
 from atrous.engines.open_engine import open_export
 from atrous.errors import ConfigError, WeightsError
 from atrous.evaluation import evaluate
@@ -137,7 +137,7 @@ def test_what_cannot_be_opened_is_a_clear_error(copied_run, model):
     with pytest.raises(ConfigError, match="cannot compute in bf16"):
         open_engine(copied_run, "pt2", trust=True, precision="bf16")
     with pytest.raises(ConfigError, match="exported without dropout"):
-        open_engine(copied_run, "pt2", trust=True, views=Views(samples=2))
+        open_engine(copied_run, "pt2", trust=True, tta=TTA(samples=2))
     with pytest.raises(ConfigError, match="--engine torch"):
         evaluate(copied_run, output_stride=8, engine="pt2")
     content = bytearray(file.read_bytes())
@@ -215,15 +215,15 @@ def test_bf16_of_openvino_passes_a_gate_of_its_own(exported, run):
     if "bf16" not in report.gates:
         pytest.skip("this processor does not compute in bf16")
     assert report.gates["bf16"].max_logit_difference > report.gates["32"].max_logit_difference
-    engine = open_engine(run, "openvino", views=Views(flip=True), precision="bf16")
+    engine = open_engine(run, "openvino", tta=TTA(flip=True), precision="bf16")
     assert engine.precision == "bf16"
 
 
 def test_a_file_for_one_size_needs_views_of_that_size(data, new_run):
     export_model(new_run, "pt2", data=data, size_hw=(64, 64))
     image = torch.zeros(3, 80, 70, dtype=torch.uint8)
-    engine = open_engine(new_run, "pt2-64x64", trust=True, views=Views(window_px=64))
-    expected = open_engine(new_run, views=Views(window_px=64)).compute_logits(image)
+    engine = open_engine(new_run, "pt2-64x64", trust=True, tta=TTA(window_px=64))
+    expected = open_engine(new_run, tta=TTA(window_px=64)).compute_logits(image)
     assert torch.allclose(engine.compute_logits(image), expected, atol=1e-4)
     assert engine.compute_logits(image[:, :50, :40]).shape[-2:] == (50, 40)
     with pytest.raises(ConfigError, match="64 × 64 pixels only"):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from atrous.engines import TorchEngine, Views
-from atrous.engines.views import DEFAULT_WINDOW_PX, MAX_WHOLE_PX, iterate_view_blocks
+from atrous.engines import TTA, TorchEngine
+from atrous.engines.tta import DEFAULT_WINDOW_PX, MAX_WHOLE_PX, iterate_tta_blocks
 from atrous.engines.windows import (
     assemble_blocks,
     blend_windows,
@@ -57,14 +57,14 @@ def test_blocks_cover_each_pixel_once(size, overlap):
     assert (seen == 1).all()
 
 
-@pytest.mark.parametrize("views", [Views(window_px=64, overlap=0.5), Views(window_px=96)])
-def test_windows_equal_the_whole_where_they_see_enough(views):
+@pytest.mark.parametrize("tta", [TTA(window_px=64, overlap=0.5), TTA(window_px=96)])
+def test_windows_equal_the_whole_where_they_see_enough(tta):
     """The outermost quarter of the overlap does not count, so a view of 6 pixels is always whole.
 
     At the rim of the image, the windows are padded as the image is.
     """
     forward, image = build_forward(1, 2, 3), random_image(230, 313)
-    blocks = iterate_view_blocks(forward, image, views, None, torch.zeros(3, dtype=torch.uint8))
+    blocks = iterate_tta_blocks(forward, image, tta, None, torch.zeros(3, dtype=torch.uint8))
     tiled = assemble_blocks(blocks, (230, 313))
     assert torch.allclose(tiled, forward(image), atol=1e-5)
 
@@ -85,31 +85,31 @@ def test_there_are_no_seams_where_the_network_sees_all_of_its_window():
 
 
 def test_large_images_are_taken_in_windows_by_themselves():
-    assert Views().compute_window_hw(2048, 2048) == (2048, 2048)
+    assert TTA().compute_window_hw(2048, 2048) == (2048, 2048)
     assert MAX_WHOLE_PX == 2048 * 2048
-    assert Views().compute_window_hw(2049, 2048) == (DEFAULT_WINDOW_PX, DEFAULT_WINDOW_PX)
-    assert Views().compute_window_hw(600, 9000) == (600, DEFAULT_WINDOW_PX)
-    assert Views(window_px=0).compute_window_hw(9000, 9000) == (9000, 9000)
-    assert Views(window_px=300).compute_window_hw(200, 400) == (200, 300)
+    assert TTA().compute_window_hw(2049, 2048) == (DEFAULT_WINDOW_PX, DEFAULT_WINDOW_PX)
+    assert TTA().compute_window_hw(600, 9000) == (600, DEFAULT_WINDOW_PX)
+    assert TTA(window_px=0).compute_window_hw(9000, 9000) == (9000, 9000)
+    assert TTA(window_px=300).compute_window_hw(200, 400) == (200, 300)
 
 
 def test_a_model_of_fixed_size_answers_strip_by_strip_as_at_once(monkeypatch):
     forward, image = build_forward(1, 2), random_image(211, 97)
     fill = torch.zeros(3, dtype=torch.uint8)
-    for views in (Views(), Views((0.5, 1.5), flip=True)):
+    for tta in (TTA(), TTA((0.5, 1.5), flip=True)):
         at_once = assemble_blocks(
-            iterate_view_blocks(forward, image, views, (64, 48), fill), (211, 97)
+            iterate_tta_blocks(forward, image, tta, (64, 48), fill), (211, 97)
         )
         with monkeypatch.context() as patch:
-            patch.setattr("atrous.engines.views._STRIP_VALUES", 3 * 97 * 10)
-            blocks = list(iterate_view_blocks(forward, image, views, (64, 48), fill))
+            patch.setattr("atrous.engines.tta._STRIP_VALUES", 3 * 97 * 10)
+            blocks = list(iterate_tta_blocks(forward, image, tta, (64, 48), fill))
         assert len(blocks) == 22
         assert torch.allclose(assemble_blocks(blocks, (211, 97)), at_once, atol=1e-5)
 
 
 def test_blocks_masks_and_logits_agree(color_model):
     image = random_image(130, 170)
-    engine = TorchEngine(color_model, views=Views(window_px=64))
+    engine = TorchEngine(color_model, tta=TTA(window_px=64))
     logits = engine.compute_logits(image)
     assert torch.equal(engine.predict_mask(image), logits.argmax(0).byte())
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from atrous.classes import build_classes
-from atrous.engines import Views
+from atrous.engines import TTA
 from atrous.errors import AtrousError, ConfigError, DataError
 from atrous.evaluation import compare
 from atrous.evaluation.bootstrap import MIN_IMAGES
@@ -46,7 +46,7 @@ def save_evaluation(folder, counts, *, classes=CLASSES, split="val", **changes):
         "data": "nowhere",
         "data_fingerprint": "f" * 64,
         "num_images": len(counts),
-        "views": asdict(Views()),
+        "tta": asdict(TTA()),
         "precision": "32",
         **changes,
     }
@@ -213,8 +213,8 @@ def spoil(name, content):
             change(classes=("road", "bush", "kerb", "never")),
             "classes differ.*'<b>tree</b>' aga.*bush",
         ),
-        (change(views=asdict(Views(flip=True))), "options differ.*not mirrored.*mirrored too"),
-        (change(views=asdict(Views((0.5, 1)))), "options differ.*scale 1,.*scale 0.5, 1"),
+        (change(tta=asdict(TTA(flip=True))), "options differ.*no flip.*scale 1, flip"),
+        (change(tta=asdict(TTA((0.5, 1)))), "options differ.*scale 1,.*scale 0.5, 1"),
         (change(data_fingerprint="e" * 64), "data fingerprints differ.*atrous evaluate RUN"),
         (change(convention="another"), "conventions differ.*different versions"),
         (
@@ -230,7 +230,7 @@ def spoil(name, content):
         (spoil("val.json", '{"per_class": [{}]}'), "val.json lack miou"),
         (change(per_class=[{}]), "val.json lack name"),
         (change(per_class=3), "val.json lack name"),
-        (change(views=[]), "val.json is malformed"),
+        (change(tta=[]), "val.json is malformed"),
         (spoil("val-counts.jsonl", "torn"), "counts per image cannot be read"),
         (spoil("val-counts.jsonl", ""), "no mask of the split has a labelled pixel"),
         (
@@ -267,9 +267,9 @@ def test_a_model_without_output_stride_is_measured_too(runs, monkeypatch):
     """U-Net has none; the other was evaluated at another one than it was trained at."""
     strides = []
 
-    def measure_costs(models, size_hw, views):
+    def measure_costs(models, size_hw, tta):
         strides.extend(model.options.get("output_stride") for model in models)
-        return [Cost(1, 1.0, 1.0, (1.0, 1.0), None, size_hw, views, "32", "here") for _ in models]
+        return [Cost(1, 1.0, 1.0, (1.0, 1.0), None, size_hw, tta, "32", "here") for _ in models]
 
     monkeypatch.setattr(sys.modules["atrous.evaluation.compare"], "measure_costs", measure_costs)
     for folder, name, options in (

@@ -12,7 +12,7 @@ from PIL import Image
 
 from atrous.classes import VOID, build_classes
 from atrous.data import open_dataset
-from atrous.engines import TorchEngine, Views
+from atrous.engines import TTA, TorchEngine
 from atrous.errors import AtrousError, DataError, WeightsError
 from atrous.evaluation import (
     Counts,
@@ -48,19 +48,19 @@ def colored_data(tmp_path):
 
 
 def test_a_model_with_known_predictions_is_counted_exactly(color_model, colored_data):
-    dataset, views = open_dataset(colored_data, "val"), Views(flip=True, window_px=32)
+    dataset, tta = open_dataset(colored_data, "val"), TTA(flip=True, window_px=32)
     done = []
     validation = validate_model(
         color_model,
         dataset,
-        views=views,
+        tta=tta,
         criterion=lambda logits, mask: F.cross_entropy(logits, mask, ignore_index=VOID),
         progress=lambda *at: done.append(at),
     )
     assert done == [(1, 2), (2, 2)]
     per_image = {
         result.name: Counts(3).update(result.prediction, result.mask)
-        for result in predict_split(TorchEngine(color_model, views=views), dataset)
+        for result in predict_split(TorchEngine(color_model, tta=tta), dataset)
     }
     wrong = 3 * 32
     reds, blues = 20 * 46 + 30 * 32, 20 * 46 + 30 * 32

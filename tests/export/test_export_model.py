@@ -13,7 +13,7 @@ from PIL import Image
 
 import atrous
 from atrous.data import open_dataset
-from atrous.engines import TorchEngine, Views, open_engine
+from atrous.engines import TTA, TorchEngine, open_engine
 from atrous.engines.exported import ExportCard
 from atrous.engines.logits import compute_mask
 from atrous.engines.open_engine import open_export
@@ -46,9 +46,9 @@ def test_an_export_equals_torch_at_any_size(target, exported, model):
 
 @pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
 def test_several_views_go_through_an_export_too(target, exported, model):
-    views, image = Views((0.75, 1.0), flip=True, window_px=48), random_image(50, 81)
-    engine = open_export(exported(target).path, views=views, trust=True)
-    expected = TorchEngine(model, views=views).compute_logits(image)
+    tta, image = TTA((0.75, 1.0), flip=True, window_px=48), random_image(50, 81)
+    engine = open_export(exported(target).path, tta=tta, trust=True)
+    expected = TorchEngine(model, tta=tta).compute_logits(image)
     assert torch.allclose(engine.compute_logits(image), expected, atol=1e-4)
 
 
@@ -135,7 +135,7 @@ def test_normalisation_and_comparison_inside_at_one_size(need, data, model, new_
         engine.predict_mask(random_image(64, 65))
     with pytest.raises(ConfigError, match="masks only"):
         engine.compute_logits(image)
-    windowed = open_export(report.path, views=Views(window_px=64))
+    windowed = open_export(report.path, tta=TTA(window_px=64))
     assert windowed.predict_mask(random_image(90, 40)).shape == (90, 40)
 
 

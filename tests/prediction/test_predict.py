@@ -17,7 +17,7 @@ from PIL import Image
 
 from atrous.classes import VOID, build_classes
 from atrous.data import open_dataset
-from atrous.engines import TorchEngine, Views
+from atrous.engines import TTA, TorchEngine
 from atrous.engines.logits import compute_confidence
 from atrous.errors import AtrousError, ConfigError, DataError, WeightsError
 from atrous.models import ModelCard, build_model, save_weights
@@ -199,7 +199,7 @@ def test_unsure_pixels_become_void(color_model, tmp_path):
 
 def test_predictions_in_parts_are_those_of_the_whole_logits(color_model):
     image = torch.randint(0, 256, (3, 150, 131), dtype=torch.uint8)
-    engine = TorchEngine(color_model, views=Views(window_px=64))
+    engine = TorchEngine(color_model, tta=TTA(window_px=64))
     logits = engine.compute_logits(image)
     confidence = compute_confidence(logits)
     expected = logits.argmax(0).byte()

@@ -3,7 +3,7 @@
 import pytest
 
 from atrous.classes import build_classes
-from atrous.engines import Views
+from atrous.engines import TTA
 from atrous.models import ModelCard, build_model
 from atrous.profile import cost
 from atrous.profile.cost import count_parameters, measure_costs
@@ -41,8 +41,8 @@ def test_a_measured_cost_is_plausible():
         build("deeplabv3plus_mobilenet_v3_large", output_stride=32, dropout=0.1),
         build("deeplabv3_resnet34", output_stride=8, dropout=0.1),
     ]
-    views = Views((0.75, 1), samples=2)
-    small, large = measure_costs(models, size_hw=(96, 128), views=views, budget_s=0.5)
+    tta = TTA((0.75, 1), samples=2)
+    small, large = measure_costs(models, size_hw=(96, 128), tta=tta, budget_s=0.5)
     assert large.gflops > 2 * small.gflops
     assert large.latency_ms > small.latency_ms > 0
     assert large.memory_mb > small.memory_mb
@@ -52,16 +52,16 @@ def test_a_measured_cost_is_plausible():
         assert one.size_hw == (96, 128)
         # At least the weights, and no more than weights and features can fill.
         assert 4e-6 * one.num_parameters < one.memory_mb < 4e-6 * one.num_parameters + 400
-        assert "128×96 px, scale 0.75, 1, not mirrored" in one.describe_conditions()
+        assert "128×96 px, scale 0.75, 1, no flip" in one.describe_conditions()
 
 
 def test_every_view_costs(monkeypatch):
     monkeypatch.setattr(cost, "_measure_memory_mb", lambda engine, image: None)
     model = build("deeplabv3_mobilenet_v3_large", dropout=0.5)
 
-    def measure(size_hw, **views):
-        (own,) = measure_costs([model], size_hw=size_hw, views=Views(**views), budget_s=0)
-        assert own.views == Views(**views)
+    def measure(size_hw, **tta):
+        (own,) = measure_costs([model], size_hw=size_hw, tta=TTA(**tta), budget_s=0)
+        assert own.tta == TTA(**tta)
         return own.gflops
 
     one, half = measure((96, 128)), measure((48, 64))

@@ -19,7 +19,7 @@ AS_IN_THE_PAPER = {
     "train": {"batch_size": 16, "optimizer": "sgd", "lr": 0.007},
 }
 PLAN = {"num_train": 10582, "total_steps": 30000}
-SCORES = {"num_images": 1449, "output_stride": 16, "views": {"scales": [1.0], "flip": False}}
+SCORES = {"num_images": 1449, "output_stride": 16, "tta": {"scales": [1.0], "flip": False}}
 
 
 def list_departures(change, *, plan=PLAN, scores=SCORES, names=VOC_NAMES):
@@ -59,10 +59,10 @@ def test_the_papers_own_recipe_departs_in_the_words_for_its_course_alone():
         (
             "test-time augmentation",
             {},
-            {"output_stride": 8, "views": {"scales": [0.5, 1.0], "flip": True}},
+            {"output_stride": 8, "tta": {"scales": [0.5, 1.0], "flip": True}},
             1.26,
         ),
-        ("test-time augmentation", {}, {"views": {"scales": [1.0], "flip": True}}, None),
+        ("test-time augmentation", {}, {"tta": {"scales": [1.0], "flip": True}}, None),
         ("evaluated images", {}, {"num_images": 325}, None),
         ("class weights", {"loss": {"class_weights": "inverse"}}, {}, None),
         ("loss", {"loss": {"dice": 0.5}}, {}, None),

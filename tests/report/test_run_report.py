@@ -131,23 +131,23 @@ def test_layers_show_ground_truth_prediction_errors_and_confidence(color_model):
     image[0, :20] = 255
     image[2, 20:] = 255
     image[:, 20:30, 30:] = torch.tensor([0, 255, 0], dtype=torch.uint8)[:, None, None]
-    views = gallery.render_layers(
+    tta = gallery.render_layers(
         TorchEngine(color_model), Sample(image, true, "one"), 0.5, 1.0, max_side_px=60
     )
     wrong = np.zeros((40, 60, 4), np.uint8)
     wrong[20:30, 30:] = (*gallery.WRONG, 255)
     wrong[:, :10] = (*gallery.IGNORED, 255)
-    seen = np.array(views.layers["errors"].convert("RGBA"))
+    seen = np.array(tta.layers["errors"].convert("RGBA"))
     seen[seen[..., 3] == 0] = 0
     assert (seen == wrong).all()
-    shown = np.array(views.layers["ground truth"].convert("RGBA"))
+    shown = np.array(tta.layers["ground truth"].convert("RGBA"))
     assert (shown[:, :10, 3] == 0).all()
     assert (shown[30, 50] == [0, 0, 255, 255]).all()
-    assert (np.array(views.layers["prediction"].convert("RGBA"))[25, 50, :3] == [0, 255, 0]).all()
-    opacity = np.array(views.layers["confidence"].convert("RGBA"))[..., 3]
+    assert (np.array(tta.layers["prediction"].convert("RGBA"))[25, 50, :3] == [0, 255, 0]).all()
+    opacity = np.array(tta.layers["confidence"].convert("RGBA"))[..., 3]
     probability = np.exp(1) / (np.exp(1) + 2 * np.exp(-1))  # of the right colour, by the weights
     assert opacity == pytest.approx(255 * (1 - probability), abs=5)
-    assert views.class_indices == {0, 1, 2}
+    assert tta.class_indices == {0, 1, 2}
     smaller = gallery.render_layers(
         TorchEngine(color_model), Sample(image, true, "one"), 0.5, 1.0, max_side_px=30
     )
@@ -158,10 +158,10 @@ def test_even_noise_stays_within_the_budget(color_model):
     random = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, 200, 200), dtype=torch.uint8, generator=random)
     true = torch.randint(0, 3, (200, 200), dtype=torch.uint8, generator=random)
-    views = gallery.render_layers(
+    tta = gallery.render_layers(
         TorchEngine(color_model), Sample(image, true, "noise"), 0.1, 1.0, max_side_px=640
     )
-    size = sum(len(format_data_uri(layer)) for layer in [views.image, *views.layers.values()])
+    size = sum(len(format_data_uri(layer)) for layer in [tta.image, *tta.layers.values()])
     assert size < gallery._BYTES_PER_PIXEL * 200 * 200
     assert gallery._MAX_BYTES < 8_000_000
 
@@ -173,7 +173,7 @@ def test_even_noise_stays_within_the_budget(color_model):
         (["confidence"], "has no confidence scores"),
         (["boundary", "objects"], "Edges and objects were not scored"),
         (
-            ["conventions", "convention", "views", "training", "precision", "mean_class_accuracy"],
+            ["conventions", "convention", "tta", "training", "precision", "mean_class_accuracy"],
             "",
         ),
     ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from atrous.data.shapes import write_shapes
-from atrous.engines import Views
+from atrous.engines import TTA
 from atrous.errors import ConfigError
 from atrous.models import build_model
 from atrous.profile.cost import Cost
@@ -109,15 +109,15 @@ def test_a_study_survives_a_failing_run_and_is_not_done_twice(write, tmp_path):
     summary = summarize(study, outcomes, cost=False, device="cpu")
     assert summary.budget.endswith(", evaluated at scale 0.5")
     scores = json.loads((out / "plain-0" / "evaluation" / "val.json").read_text())
-    assert scores["views"]["scales"] == [0.5]
+    assert scores["tta"]["scales"] == [0.5]
     plain, broken, flipped = summary.rows
     assert (plain.paper, plain.difference) == ({"miou": 50.0}, None)
     assert flipped.difference.value == pytest.approx(flipped.miou.value - plain.miou.value)
     assert (broken.miou, len(broken.errors)) == (None, 1)
     assert json.loads(json.dumps(summary.to_json()))["rows"][2]["name"] == "flipped"
-    cost = Cost(1, 1.0, 1.0, (1.0, 1.0), None, (48, 64), Views((0.5,)), "32", "here")
+    cost = Cost(1, 1.0, 1.0, (1.0, 1.0), None, (48, 64), TTA((0.5,)), "32", "here")
     page = render_study_page(replace(summary, rows=(replace(plain, cost=cost), broken, flipped)))
-    assert "at a time, 64×48 px, scale 0.5, not mirrored, no windows, float32, on here." in page
+    assert "at a time, 64×48 px, scale 0.5, no flip, no windows, float32, on here." in page
     assert "50.00" in page
     assert page.count('alt="Prediction of ') == 2 * 3
     assert "seed 0 failed" in page

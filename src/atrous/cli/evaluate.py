@@ -13,7 +13,7 @@ from atrous.cli.output import build_table, show_progress, write_json
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from atrous.engines import Views
+    from atrous.engines import TTA
     from atrous.evaluation import Convention, EvaluationReport
     from atrous.evaluation.boundary import BoundaryScores
     from atrous.evaluation.objects import ObjectScore
@@ -64,7 +64,7 @@ def run_evaluate(
     workers: Workers = 1,
 ) -> None:
     """Score a model on a split: mIoU, accuracy, precision, recall and F1 of each class."""
-    views = parse_views(scales, flip, window, samples)
+    tta = parse_tta(scales, flip, window, samples)
 
     from atrous.evaluation import evaluate
 
@@ -75,7 +75,7 @@ def run_evaluate(
             split=split,
             format=data_format,
             ignore_index=ignore_index,
-            views=views,
+            tta=tta,
             trust=trust,
             output_stride=output_stride,
             device=device,
@@ -95,11 +95,11 @@ def run_evaluate(
         write_json(report.to_json(), json_path)
 
 
-def parse_views(
+def parse_tta(
     scales: str, flip: bool, window: int | None, samples: int, overlap: float = 0.25
-) -> "Views":
+) -> "TTA":
     """Parse the options of test-time augmentation and sliding windows."""
-    from atrous.engines import Views
+    from atrous.engines import TTA
 
     try:
         factors = tuple(float(scale) for scale in scales.split(","))
@@ -107,7 +107,7 @@ def parse_views(
         raise ConfigError(
             f"--scales takes numbers separated by commas, such as 0.75,1,1.25, not '{scales}'."
         ) from None
-    return Views(scales=factors, flip=flip, window_px=window, overlap=overlap, samples=samples)
+    return TTA(scales=factors, flip=flip, window_px=window, overlap=overlap, samples=samples)
 
 
 def print_scores(report: "EvaluationReport") -> None:

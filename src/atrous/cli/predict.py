@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from atrous.cli.console import Console
-from atrous.cli.evaluate import parse_views
+from atrous.cli.evaluate import parse_tta
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run_predict(
     """
     options: dict[str, Any] = {
         "unsure_below": unsure_below,
-        "views": parse_views(scales, flip, window, samples, overlap),
+        "tta": parse_tta(scales, flip, window, samples, overlap),
         "max_pixels": round(max_megapixels * 1e6),
         "device": device,
         "precision": precision,

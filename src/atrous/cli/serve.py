@@ -62,7 +62,7 @@ def run_serve(
     access_log: Annotated[bool, typer.Option("--access-log", help="A line per request.")] = False,
 ) -> None:
     """Answer requests with masks, overlays or numbers, and show a page, until Ctrl-C or SIGTERM."""
-    from atrous.engines import Views
+    from atrous.engines import TTA
     from atrous.extras import import_extra
 
     for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
@@ -91,7 +91,7 @@ def run_serve(
         device=device,
         precision=precision,
         trust=trust,
-        views=Views(window_px=window),
+        tta=TTA(window_px=window),
         limits=limits,
     )
     app = build_app(service, token)

@@ -3,6 +3,6 @@
 from atrous.engines.engine import Engine
 from atrous.engines.open_engine import open_engine
 from atrous.engines.torch_engine import TorchEngine
-from atrous.engines.views import Views
+from atrous.engines.tta import TTA
 
-__all__ = ["Engine", "TorchEngine", "Views", "open_engine"]
+__all__ = ["TTA", "Engine", "TorchEngine", "open_engine"]

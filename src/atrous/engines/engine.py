@@ -8,7 +8,7 @@ from torch import Tensor
 
 from atrous.classes import Classes
 from atrous.engines.logits import check_finite, compute_upsampled_mask
-from atrous.engines.views import MIN_PX, Views, iterate_view_blocks
+from atrous.engines.tta import MIN_PX, TTA, iterate_tta_blocks
 from atrous.engines.windows import Block, assemble_blocks
 from atrous.models import ModelCard
 
@@ -24,7 +24,7 @@ class Engine(ABC):
         name: What runs the network, such as `torch` or `openvino-int8`.
         precision: What it computes in: `32`, `bf16` or `int8`.
         device: Where its results lie.
-        views: Scales, mirror images and windows.
+        tta: Test-time augmentation and sliding windows.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class Engine(ABC):
         name: str,
         precision: str,
         device: torch.device,
-        views: Views = Views(),
+        tta: TTA = TTA(),
     ) -> None:
         self.card = card
         self.name = name
         self.precision = precision
         self.device = device
-        self.views = views
+        self.tta = tta
         mean = torch.tensor(self.card.mean, device=device)
         self._fill = (mean * 255).round().to(torch.uint8)
 
@@ -70,7 +70,7 @@ class Engine(ABC):
 
         Shapes:
             image: uint8 (3, H, W), any size
-            returns: blocks of float32 logits, on the engine's device; of several views, the
+            returns: blocks of float32 logits, on the engine's device; of several tta, the
                 logarithm of their mean probabilities
         """
         self.require_logits()
@@ -127,7 +127,7 @@ class Engine(ABC):
 
     def _iterate_blocks(self, image: Tensor) -> Iterator[Block]:
         image = image
-        return iterate_view_blocks(self._forward, image, self.views, self.card.size_hw, self._fill)
+        return iterate_tta_blocks(self._forward, image, self.tta, self.card.size_hw, self._fill)
 
     def _takes_whole(self, height: int, width: int) -> bool:
         """Say whether `_sees_once`, on a CPU.
@@ -139,8 +139,8 @@ class Engine(ABC):
     def _sees_once(self, height: int, width: int) -> bool:
         """Say whether the network sees the image once and as it is."""
         return (
-            (self.views.scales, self.views.flip, self.views.samples) == ((1.0,), False, 1)
-            and self.views.compute_window_hw(height, width) == (height, width)
+            (self.tta.scales, self.tta.flip, self.tta.samples) == ((1.0,), False, 1)
+            and self.tta.compute_window_hw(height, width) == (height, width)
             and self.card.size_hw in (None, (height, width))
             and min(height, width) >= MIN_PX
         )

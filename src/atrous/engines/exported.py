@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from atrous.data import normalize
 from atrous.engines.engine import Engine
-from atrous.engines.views import Views
+from atrous.engines.tta import TTA
 from atrous.errors import ConfigError, WeightsError
 from atrous.models import ModelCard
 from atrous.models.card import Side, check_name, read_strictly
@@ -85,11 +85,11 @@ class ExportedEngine(Engine):
         path: The exported file.
         card: What the file says of itself.
         precision: What it computes in: `32`, `bf16` or `int8`.
-        views: Scales, mirror images and windows to look through.
+        tta: Test-time augmentation and sliding windows.
     """
 
-    def __init__(self, path: Path, card: ExportCard, *, precision: str, views: Views) -> None:
-        if views.samples > 1:
+    def __init__(self, path: Path, card: ExportCard, *, precision: str, tta: TTA) -> None:
+        if tta.samples > 1:
             raise ConfigError(
                 f"{path} was exported without dropout, so there is nothing to draw samples with. "
                 "Use --engine torch."
@@ -99,7 +99,7 @@ class ExportedEngine(Engine):
             name=card.target,
             precision=precision,
             device=torch.device("cpu"),
-            views=views,
+            tta=tta,
         )
         self.path = path
         self.export = card
@@ -126,7 +126,7 @@ class ExportedEngine(Engine):
     def predict_mask(self, image: Tensor) -> Tensor:
         """Return the likeliest class of each pixel, as `TorchEngine.predict_mask` does.
 
-        Of a file that gives masks only, several views or windows vote.
+        Of a file that gives masks only, several tta or windows vote.
         """
         if self.export.mask_output and self._takes_whole(image.shape[-2], image.shape[-1]):
             return torch.from_numpy(self._compute(image))
@@ -172,7 +172,7 @@ class ExportedEngine(Engine):
 
     def _forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        if self.views.window_px and self.export.size_hw:
+        if self.tta.window_px and self.export.size_hw:
             image = self._pad(image, self.export.size_hw)
         output = torch.from_numpy(self._compute(image))[..., :height, :width]
         if not self.export.mask_output:

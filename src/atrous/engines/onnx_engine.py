@@ -14,7 +14,7 @@ from atrous.engines.exported import (
     parse_export_card,
     unreadable_export,
 )
-from atrous.engines.views import Views
+from atrous.engines.tta import TTA
 from atrous.extras import import_extra
 
 FLOAT = 1
@@ -26,19 +26,19 @@ class OnnxEngine(ExportedEngine):
 
     Args:
         path: The file, written by `atrous export`.
-        views: Scales, mirror images and windows to look through.
+        tta: Test-time augmentation and sliding windows.
 
     Raises:
         ConfigError: onnxruntime is not installed.
         WeightsError: The file cannot be used.
     """
 
-    def __init__(self, path: Path, *, views: Views = Views()) -> None:
+    def __init__(self, path: Path, *, tta: TTA = TTA()) -> None:
         self._session = _open_session(path, path)
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         card = parse_export_card(path, text)
         precision = "int8" if card.target.endswith("int8") else "32"
-        super().__init__(path, card, precision=precision, views=views)
+        super().__init__(path, card, precision=precision, tta=tta)
 
     def run(self, array: Array) -> Array:
         """Run the file as it is: logits or masks, with the batch."""

@@ -16,7 +16,7 @@ from atrous.engines.export_records import (
 from atrous.engines.exported import ExportedEngine
 from atrous.engines.fastest import choose_fastest
 from atrous.engines.torch_engine import TorchEngine
-from atrous.engines.views import Views
+from atrous.engines.tta import TTA
 from atrous.errors import ConfigError, WeightsError, did_you_mean
 from atrous.models import Segmenter, load_model
 from atrous.models.weights import find_weights, load_card
@@ -32,7 +32,7 @@ def open_engine(
     run_or_model: Path | str | Segmenter,
     engine: str = "torch",
     *,
-    views: Views = Views(),
+    tta: TTA = TTA(),
     device: str = "auto",
     precision: Precision = "32",
     trust: bool = False,
@@ -49,7 +49,7 @@ def open_engine(
         engine: `torch`; an export of the run that passed its gate, such as `openvino-int8`; or
             `auto` for the fastest of all these on this machine, measured once and remembered in
             the run folder.
-        views: Scales, mirror images and windows to look through.
+        tta: Test-time augmentation and sliding windows.
         device: For torch; exports run on the CPU. On a GPU, `auto` is torch.
         precision: For torch and `openvino`; `auto` chooses among all that passed their gate.
         trust: Whether a .pt2 file may be opened, which can run any code when it is read. `auto`
@@ -62,35 +62,35 @@ def open_engine(
     """
     if isinstance(run_or_model, Segmenter):
         _refuse_other_engines(engine, "A model in memory")
-        return TorchEngine(run_or_model, views=views, precision=precision)
+        return TorchEngine(run_or_model, tta=tta, precision=precision)
     path = Path(run_or_model)
     if path.suffix in _SUFFIXES:
         _refuse_other_engines(engine, f"The exported file {path}", "auto")
-        return open_export(path, views=views, precision=precision, trust=trust)
-    open_torch = partial(_open_torch, path, views=views, device=device, precision=precision)
+        return open_export(path, tta=tta, precision=precision, trust=trust)
+    open_torch = partial(_open_torch, path, tta=tta, device=device, precision=precision)
     if engine == "torch":
         return open_torch()
     torch_device = resolve_device(device)
     run = RunFolder(path)
     records = load_records(run) if path.is_dir() else {}
     if engine != "auto":
-        return _open_record(run, _find_record(path, records, engine), views, precision, trust)
+        return _open_record(run, _find_record(path, records, engine), tta, precision, trust)
     if torch_device.type != "cpu":
         return open_torch()
     candidates: dict[str, Callable[[], Engine]] = {f"torch {precision}": open_torch}
     weights_sha256 = compute_weights_hash(find_weights(path))
     for record in records.values():
-        if _gives_the_same(record, weights_sha256, views, run):
+        if _gives_the_same(record, weights_sha256, tta, run):
             for gated in filter(record.passed, record.gates):
                 label = f"{record.name} {gated} {record.sha256[0][:16]}"
-                candidates[label] = partial(_open_record, run, record, views, gated)
+                candidates[label] = partial(_open_record, run, record, tta, gated)
     return choose_fastest(run, candidates)
 
 
 def open_export(
     path: Path,
     *,
-    views: Views = Views(),
+    tta: TTA = TTA(),
     precision: Precision = "32",
     trust: bool = False,
 ) -> ExportedEngine:
@@ -98,7 +98,7 @@ def open_export(
 
     Args:
         path: A .onnx, .xml or .pt2 file.
-        views: Scales, mirror images and windows to look through.
+        tta: Test-time augmentation and sliding windows.
         precision: For OpenVINO files that are not int8.
         trust: Whether a .pt2 file may be opened, which can run any code when it is read.
 
@@ -113,11 +113,11 @@ def open_export(
     if kind == "onnx":
         from atrous.engines.onnx_engine import OnnxEngine
 
-        return OnnxEngine(path, views=views)
+        return OnnxEngine(path, tta=tta)
     if kind == "openvino":
         from atrous.engines.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(path, views=views, precision=precision)
+        return OpenVinoEngine(path, tta=tta, precision=precision)
     if not trust:
         raise ConfigError(
             f"{path} is a program of torch.export, which can run any code when it is read. If it "
@@ -126,20 +126,20 @@ def open_export(
         )
     from atrous.engines.pt2_engine import Pt2Engine
 
-    return Pt2Engine(path, views=views)
+    return Pt2Engine(path, tta=tta)
 
 
-def _open_torch(path: Path, *, views: Views, device: str, precision: Precision) -> Engine:
+def _open_torch(path: Path, *, tta: TTA, device: str, precision: Precision) -> Engine:
     model = load_model(path, device=resolve_device(device))
-    return TorchEngine(model, views=views, precision=precision)
+    return TorchEngine(model, tta=tta, precision=precision)
 
 
 def _open_record(
-    run: RunFolder, record: ExportRecord, views: Views, precision: str, trust: bool = False
+    run: RunFolder, record: ExportRecord, tta: TTA, precision: str, trust: bool = False
 ) -> ExportedEngine:
     file = find_files(run, record)[0]
     if "int8" not in record.target and record.target == "openvino":
-        engine = open_export(file, views=views, precision=precision)  # type: ignore[arg-type]
+        engine = open_export(file, tta=tta, precision=precision)  # type: ignore[arg-type]
         _check_gate(run, record, engine.precision)
     else:
         if precision == "bf16":
@@ -148,7 +148,7 @@ def _open_record(
                 "can. Use --precision 32, or another engine."
             )
         _check_gate(run, record, "int8" if "int8" in record.target else "32")
-        engine = open_export(file, views=views, trust=trust)
+        engine = open_export(file, tta=tta, trust=trust)
     engine.card = replace(engine.card, temperature=_read_temperature(run, engine))
     engine.name = record.name
     return engine
@@ -186,19 +186,17 @@ def _check_gate(run: RunFolder, record: ExportRecord, precision: str) -> None:
         )
 
 
-def _gives_the_same(
-    record: ExportRecord, weights_sha256: str, views: Views, run: RunFolder
-) -> bool:
+def _gives_the_same(record: ExportRecord, weights_sha256: str, tta: TTA, run: RunFolder) -> bool:
     """Say whether an export may stand in for the run's own weights."""
     if record.weights_sha256 != weights_sha256 or record.mask_output or record.target == "pt2":
         return False
-    if views.samples > 1:  # exports have no dropout
+    if tta.samples > 1:  # exports have no dropout
         return False
     if record.size_hw is None:
         return True
     card = load_card(find_weights(run.path))
-    seen_hw = card and card.size_hw and views.compute_window_hw(*card.size_hw)
-    return views.scales == (1.0,) and record.size_hw == seen_hw
+    seen_hw = card and card.size_hw and tta.compute_window_hw(*card.size_hw)
+    return tta.scales == (1.0,) and record.size_hw == seen_hw
 
 
 def _refuse_other_engines(engine: str, what: str, *also: str) -> None:

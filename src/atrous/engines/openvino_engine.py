@@ -15,7 +15,7 @@ from atrous.engines.exported import (
     parse_export_card,
     unreadable_export,
 )
-from atrous.engines.views import Views
+from atrous.engines.tta import TTA
 from atrous.extras import import_extra
 
 _HINTS = {"32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -26,7 +26,7 @@ class OpenVinoEngine(ExportedEngine):
 
     Args:
         path: The .xml file, written by `atrous export`.
-        views: Scales, mirror images and windows to look through.
+        tta: Test-time augmentation and sliding windows.
         precision: `32`, `bf16` or `auto`, for a file that is not int8.
 
     Raises:
@@ -38,7 +38,7 @@ class OpenVinoEngine(ExportedEngine):
         self,
         path: Path,
         *,
-        views: Views = Views(),
+        tta: TTA = TTA(),
         precision: Precision = "32",
     ) -> None:
         self._openvino = import_extra("openvino", "export")
@@ -53,7 +53,7 @@ class OpenVinoEngine(ExportedEngine):
             precision="int8"
             if card.target.endswith("int8")
             else resolve_precision(precision, torch.device("cpu")),
-            views=views,
+            tta=tta,
         )
 
     def run(self, array: Array) -> Array:

@@ -11,7 +11,7 @@ from atrous.engines.exported import (
     parse_export_card,
     unreadable_export,
 )
-from atrous.engines.views import Views
+from atrous.engines.tta import TTA
 
 
 class Pt2Engine(ExportedEngine):
@@ -19,20 +19,20 @@ class Pt2Engine(ExportedEngine):
 
     Args:
         path: The file, written by `atrous export`.
-        views: Scales, mirror images and windows to look through.
+        tta: Test-time augmentation and sliding windows.
 
     Raises:
         WeightsError: The file cannot be used.
     """
 
-    def __init__(self, path: Path, *, views: Views = Views()) -> None:
+    def __init__(self, path: Path, *, tta: TTA = TTA()) -> None:
         extra = {METADATA_KEY: ""}
         try:
             program = torch.export.load(path, extra_files=extra)
         except Exception as error:  # zip, JSON, key and runtime errors alike
             raise unreadable_export(path, error) from error
         super().__init__(
-            path, parse_export_card(path, extra[METADATA_KEY]), precision="32", views=views
+            path, parse_export_card(path, extra[METADATA_KEY]), precision="32", tta=tta
         )
         self._module = program.module()
 

@@ -9,7 +9,7 @@ from atrous.data import normalize
 from atrous.devices import Precision, resolve_precision
 from atrous.engines.engine import Engine
 from atrous.engines.logits import check_finite, compute_mask, compute_upsampled_mask
-from atrous.engines.views import Views
+from atrous.engines.tta import TTA
 from atrous.errors import ConfigError
 from atrous.models import Segmenter
 
@@ -23,7 +23,7 @@ class TorchEngine(Engine):
 
     Args:
         model: The network; its card says how images are normalised and sized.
-        views: Scales, mirror images and windows to look through.
+        tta: Test-time augmentation and sliding windows.
         precision: `32`, or `bf16` to run the network under autocast.
         channels_last: Feed images in the memory format that convolutions like best.
 
@@ -35,7 +35,7 @@ class TorchEngine(Engine):
         self,
         model: Segmenter,
         *,
-        views: Views = Views(),
+        tta: TTA = TTA(),
         precision: Precision = "32",
         channels_last: bool = True,
     ) -> None:
@@ -44,11 +44,11 @@ class TorchEngine(Engine):
                 f"This {model.name} knows neither its classes nor its normalisation: it has no "
                 "card. Load it with `load_model`, or set `model.card` to a `ModelCard`."
             )
-        if views.samples > 1:
+        if tta.samples > 1:
             model.require_dropout()
         device = next(model.parameters()).device
         precision = resolve_precision(precision, device)
-        super().__init__(model.card, name="torch", precision=precision, device=device, views=views)
+        super().__init__(model.card, name="torch", precision=precision, device=device, tta=tta)
         self.model = model
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
@@ -88,11 +88,11 @@ class TorchEngine(Engine):
         return [compute_mask(one) for one in logits]
 
     def _forward(self, image: Tensor) -> Tensor:
-        if self.views.samples == 1:
+        if self.tta.samples == 1:
             return self._run([image])[0]
         with self._autocast():
             probs, _ = self.model.sample_probs(
-                self._normalize([image]), num_samples=self.views.samples
+                self._normalize([image]), num_samples=self.tta.samples
             )
         return probs[0].float().clamp_min(torch.finfo(torch.float32).tiny).log()
 

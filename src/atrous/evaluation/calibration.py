@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atrous.classes import VOID
 from atrous.devices import Precision, resolve_device
-from atrous.engines import TorchEngine, Views
+from atrous.engines import TTA, TorchEngine
 from atrous.errors import DataError, WeightsError
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import Progress, predict_split
@@ -26,7 +26,7 @@ def calibrate(
     split: str,
     format: str = "auto",
     ignore_index: int | None = None,
-    views: Views = Views(),
+    tta: TTA = TTA(),
     device: str = "auto",
     precision: Precision = "32",
     workers: int = 0,
@@ -54,7 +54,7 @@ def calibrate(
     model = load_model(path, device=resolve_device(device))
     assert model.card is not None
     dataset = open_run_data(Path(run_or_file), data, split, format, ignore_index)
-    engine, fit = TorchEngine(model, views=views, precision=precision), TemperatureFit()
+    engine, fit = TorchEngine(model, tta=tta, precision=precision), TemperatureFit()
     results = predict_split(engine, dataset, workers=workers, progress=progress)
     with closing(results):
         for result in results:

@@ -33,7 +33,7 @@ _MUST_AGREE: tuple[tuple[str, Callable[[EvaluatedRun], Any], str], ...] = (
     ("images", lambda run: run.images.names, _AGAIN),
     (
         "evaluation options",
-        lambda run: run.views.describe(),
+        lambda run: run.tta.describe(),
         "Evaluate both with the same --scales, --flip, --window and --samples.",
     ),
     (

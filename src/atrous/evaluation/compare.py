@@ -95,7 +95,7 @@ def compare(
     return RunComparison(
         split=first.scores["split"],
         num_images=len(first.images.names),
-        views=first.views,
+        tta=first.tta,
         data_fingerprint=first.scores["data_fingerprint"],
         convention=first.scores["convention"],
         class_names=first.class_names,
@@ -257,7 +257,7 @@ def _measure(
     except WeightsError as error:
         return [None] * len(runs), [f"The cost was not measured. {error}"]
     size_hw = size_hw or _find_common_size_hw(runs[0])
-    return list(measure_costs(models, size_hw=size_hw, views=runs[0].views)), []
+    return list(measure_costs(models, size_hw=size_hw, tta=runs[0].tta)), []
 
 
 def _find_common_size_hw(run: EvaluatedRun) -> tuple[int, int]:

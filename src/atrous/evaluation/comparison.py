@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from atrous.engines import Views
+from atrous.engines import TTA
 from atrous.evaluation.bootstrap import LEVEL, Difference, Estimate
 from atrous.profile.cost import Cost
 
@@ -79,7 +79,7 @@ class RunComparison:
     Attributes:
         split: Name of the split.
         num_images: Number of images of the split.
-        views: Test-time augmentation and sliding windows, the same for all runs.
+        tta: Test-time augmentation and sliding windows, the same for all runs.
         data_fingerprint: Hash of the files of the split, the same for all runs.
         convention: How the counts are scored, the same for all runs.
         class_names: Names of the classes, in the order of the other tuples.
@@ -92,7 +92,7 @@ class RunComparison:
 
     split: str
     num_images: int
-    views: Views
+    tta: TTA
     data_fingerprint: str
     convention: str
     class_names: tuple[str, ...]

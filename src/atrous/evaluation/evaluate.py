@@ -12,7 +12,7 @@ import numpy as np
 
 from atrous.data import SegmentationDataset, open_dataset
 from atrous.devices import Precision, resolve_device
-from atrous.engines import Engine, Views, open_engine
+from atrous.engines import TTA, Engine, open_engine
 from atrous.errors import AtrousError, ConfigError
 from atrous.evaluation.boundary import BoundaryCounts, BoundaryScores
 from atrous.evaluation.confidence import ConfidenceCounts, ConfidenceScores
@@ -48,7 +48,7 @@ class EvaluationReport:
         split: Name of the split.
         data_fingerprint: Hash of the files of the split.
         num_images: Number of images of the split.
-        views: Test-time augmentation and sliding windows.
+        tta: Test-time augmentation and sliding windows.
         precision: `32`, `bf16` or `int8`.
         device: Device of the evaluation.
         seconds: Duration of the pass, including reading.
@@ -68,7 +68,7 @@ class EvaluationReport:
     split: str
     data_fingerprint: str
     num_images: int
-    views: Views
+    tta: TTA
     precision: str
     device: str
     seconds: float
@@ -106,7 +106,7 @@ def evaluate(
     split: str | None = None,
     format: str = "auto",
     ignore_index: int | None = None,
-    views: Views = Views(),
+    tta: TTA = TTA(),
     output_stride: int | None = None,
     device: str = "auto",
     precision: Precision = "32",
@@ -133,7 +133,7 @@ def evaluate(
         split: Name of the split; by default, the run's validation split, else `val`.
         format: `voc`, `pairs`, or `auto` to detect it.
         ignore_index: Mask value of ignored pixels; by default, that of the run or the dataset.
-        views: Test-time augmentation and sliding windows.
+        tta: Test-time augmentation and sliding windows.
         output_stride: Output stride, if another than in training.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
         precision: `32`, `bf16`, or `auto` for bf16 where the device supports it natively.
@@ -158,9 +158,7 @@ def evaluate(
                 f"used with the engine '{engine}'. Use --engine torch with --output-stride."
             )
         source = set_output_stride(load_model(path, device=resolve_device(device)), output_stride)
-    opened = open_engine(
-        source, engine, views=views, device=device, precision=precision, trust=trust
-    )
+    opened = open_engine(source, engine, tta=tta, device=device, precision=precision, trust=trust)
     dataset = open_run_data(path, data, split, format, ignore_index)
     accumulator = _Accumulator(len(dataset.classes), opened.card.temperature, boundary)
     start_s = time.perf_counter()
@@ -248,7 +246,7 @@ def _build_report(
         split=dataset.split,
         data_fingerprint=dataset.fingerprint(),
         num_images=counts.num_images,
-        views=engine.views,
+        tta=engine.tta,
         precision=engine.precision,
         device=str(engine.device),
         seconds=round(seconds, 3),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atrous.data import SegmentationDataset, build_eval_loader
 from atrous.devices import Precision
-from atrous.engines import Engine, TorchEngine, Views
+from atrous.engines import TTA, Engine, TorchEngine
 from atrous.engines.logits import check_finite, compute_mask
 from atrous.errors import DataError, WeightsError
 from atrous.evaluation.counts import Counts
@@ -100,7 +100,7 @@ def validate_model(
     model: Segmenter,
     dataset: SegmentationDataset,
     *,
-    views: Views = Views(),
+    tta: TTA = TTA(),
     precision: Precision = "32",
     workers: int = 0,
     criterion: Criterion | None = None,
@@ -115,14 +115,14 @@ def validate_model(
 
     Args:
         model: A model with a card, on the device to use.
-        views: Test-time augmentation and sliding windows.
+        tta: Test-time augmentation and sliding windows.
         precision: `32`, `bf16` or `auto`.
         criterion: Loss, averaged over the images and weighted by their labelled pixels.
 
     The other arguments and the errors are those of `predict_split`. An exception raised by
     `progress` ends the pass; the counts of all processes add up.
     """
-    engine = TorchEngine(model, views=views, precision=precision)
+    engine = TorchEngine(model, tta=tta, precision=precision)
     counts, loss_sum, num_labelled = Counts(len(dataset.classes)), 0.0, 0
     modes = [(module, module.training) for module in model.modules()]
     start_s = time.perf_counter()

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from atrous.engines import Views
+from atrous.engines import TTA
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.counts import CountArray
 from atrous.evaluation.image_counts import ImageCounts, load_image_counts
@@ -18,7 +18,7 @@ from atrous.run import Records, RunFolder, group_records, load_log
 _SCORE_KEYS = ("miou", "pixel_accuracy", "per_class", "num_images", "split", "data")
 _CLASS_KEYS = ("name", "pixels", "iou", "precision", "recall", "f1")
 _COMPARED_KEYS = (
-    "miou", "views", "data", "data_fingerprint", "convention", "model", "output_stride",
+    "miou", "tta", "data", "data_fingerprint", "convention", "model", "output_stride",
     "precision", "per_class",
 )  # fmt: skip
 
@@ -111,12 +111,12 @@ class EvaluatedRun(LoadedRun):
     Attributes:
         images: Counts of each image, sorted by name.
         class_names: In the order of the counts.
-        views: Test-time augmentation and sliding windows of the evaluation.
+        tta: Test-time augmentation and sliding windows of the evaluation.
     """
 
     images: ImageCounts
     class_names: tuple[str, ...]
-    views: Views
+    tta: TTA
 
     @property
     def total(self) -> CountArray:
@@ -211,13 +211,13 @@ def _load_evaluation(run: LoadedRun, split: str) -> EvaluatedRun:
     run = replace(run, scores={**scores, "split": split})
     try:
         class_names = tuple(str(row["name"]) for row in scores["per_class"])
-        views, miou = Views.from_json(scores["views"]), float(scores["miou"])
+        tta, miou = TTA.from_json(scores["tta"]), float(scores["miou"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is malformed: {error!r}. {_evaluate_again(path)}") from error
     images = run.load_image_counts()
     order = sorted(range(len(images.names)), key=images.names.__getitem__)
     images = ImageCounts(tuple(sorted(images.names)), images.counts[order])
-    evaluated = EvaluatedRun(**vars(run), images=images, class_names=class_names, views=views)
+    evaluated = EvaluatedRun(**vars(run), images=images, class_names=class_names, tta=tta)
     if not evaluated.num_labelled_images:
         raise DataError(
             f"There is nothing to compare in {path}: no mask of the split has a labelled pixel."

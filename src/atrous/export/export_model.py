@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from atrous.data import SegmentationDataset
 from atrous.devices import resolve_precision
-from atrous.engines import TorchEngine, Views
+from atrous.engines import TTA, TorchEngine
 from atrous.engines.export_records import (
     ExportRecord,
     compute_weights_hash,
@@ -33,7 +33,7 @@ from atrous.export.request import (
     PACKAGES,
     check_target,
     choose_paths,
-    choose_views,
+    choose_tta,
     find_train_split,
 )
 from atrous.files import compute_file_sha256
@@ -74,7 +74,7 @@ class _Job:
     record_path: Path
     model: Segmenter
     card: ExportCard
-    views: Views
+    tta: TTA
     gate_data: SegmentationDataset
     num_gate_images: int | None
     calibration: CalibrationImages | None
@@ -149,9 +149,9 @@ def export_model(
         train_data = open_run_data(source, data, find_train_split(source), format, ignore_index)
         calibration = CalibrationImages(train_data, card, num_calibration_images)
     path, record_path = choose_paths(source, to, out, size_hw)
-    views = choose_views(card)
+    tta = choose_tta(card)
     job = _Job(
-        source, path, record_path, model, card, views, gate_data, num_gate_images, calibration,
+        source, path, record_path, model, card, tta, gate_data, num_gate_images, calibration,
         progress,
     )  # fmt: skip
     with _write_aside(job) as folder:
@@ -199,11 +199,11 @@ def _write(
 
 
 def _gate(job: _Job, path: Path) -> dict[str, GateResult]:
-    original = TorchEngine(job.model, views=job.views)
-    engine = open_export(path, views=job.views, trust=True)
+    original = TorchEngine(job.model, tta=job.tta)
+    engine = open_export(path, tta=job.tta, trust=True)
     engines: dict[str, ExportedEngine] = {engine.precision: engine}
     if job.card.target == "openvino" and resolve_precision("auto", engine.device) == "bf16":
-        engines["bf16"] = open_export(path, views=job.views, precision="bf16")
+        engines["bf16"] = open_export(path, tta=job.tta, precision="bf16")
     report = job.progress
     return run_gate(
         original,

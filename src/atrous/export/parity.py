@@ -126,7 +126,7 @@ def run_gate(
     lower by at most 0.2 points, in int8 by at most 0.5.
 
     Args:
-        original: In full precision, with the views of the others.
+        original: In full precision, with the test-time augmentation of the others.
         exported: The engines to check, by precision.
         dataset: Split to compare on.
         num_images: How many of its images, spread evenly; None for all.

@@ -13,7 +13,7 @@ from atrous.classes import VOID
 from atrous.data import SegmentationDataset, normalize, resize_image
 from atrous.data.pixels import resize_mask
 from atrous.engines.exported import INPUT_NAME, Array, ExportCard
-from atrous.engines.views import MIN_PX
+from atrous.engines.tta import MIN_PX
 from atrous.errors import AtrousError, ExportError
 from atrous.evaluation import Counts
 from atrous.evaluation.counts import compute_tp_fp_fn

@@ -1,8 +1,8 @@
-"""What may be asked of an export, and what follows from it: packages, paths, views."""
+"""What may be asked of an export, and what follows from it: packages, paths, tta."""
 
 from pathlib import Path
 
-from atrous.engines import Views
+from atrous.engines import TTA
 from atrous.engines.export_records import name_export
 from atrous.engines.exported import ExportCard
 from atrous.engines.open_engine import TARGETS
@@ -64,10 +64,10 @@ def choose_paths(
     return path, record_path
 
 
-def choose_views(card: ExportCard) -> Views:
-    """Return the views through which a file of one size sees images as they come."""
+def choose_tta(card: ExportCard) -> TTA:
+    """Return the windows that make a file of one size take images of any size."""
     if card.size_hw in (None, card.model.size_hw):
-        return Views()
+        return TTA()
     height, width = card.size_hw
     if height != width:
         seen = "×".join(map(str, card.model.size_hw)) if card.model.size_hw else "its own size"
@@ -76,4 +76,4 @@ def choose_views(card: ExportCard) -> Views:
             f"this model sees them at {seen}, and windows are square. Give --size that size or "
             "one number."
         )
-    return Views(window_px=height)
+    return TTA(window_px=height)

@@ -99,7 +99,7 @@ def compute_digest(engine: Engine, *options: Any) -> str:
     """Return a short text that changes with the weights, the card or any option."""
     digest = hashlib.blake2b(digest_size=12)
     digest.update(engine.card.to_json().encode())
-    looks = [engine.name, asdict(engine.views), engine.precision, options]
+    looks = [engine.name, asdict(engine.tta), engine.precision, options]
     digest.update(json.dumps(looks).encode())
     for part in engine.iterate_weights():
         digest.update(part)

@@ -12,7 +12,7 @@ from atrous.data import read_image
 from atrous.data.image_file import MAX_PIXELS
 from atrous.devices import Precision
 from atrous.engines.open_engine import open_engine
-from atrous.engines.views import Views
+from atrous.engines.tta import TTA
 from atrous.errors import AtrousWarning, ConfigError
 from atrous.files import write_atomically
 from atrous.fonts import describe_undrawable
@@ -55,7 +55,7 @@ def predict(
     *,
     save: Collection[str] = ("mask", "overlay"),
     unsure_below: float = 0.0,
-    views: Views = Views(),
+    tta: TTA = TTA(),
     device: str = "auto",
     precision: Precision = "32",
     engine: str = "torch",
@@ -87,7 +87,7 @@ def predict(
         out: Folder to write to; made if need be.
         save: Of mask, overlay, confidence, probs, rle, geojson and shares.
         unsure_below: Pixels whose likeliest class is less probable become void (255).
-        views: Scales, mirror images and windows to look through.
+        tta: Test-time augmentation and sliding windows.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …; a model given as such stays where it is.
         precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
         engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
@@ -120,7 +120,7 @@ def predict(
     if any(isinstance(source, VideoSource) for source in sources):
         import_av()
     runner = open_engine(
-        run_or_model, engine, views=views, device=device, precision=precision, trust=trust
+        run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust
     )
     if options.needs_logits:
         runner.require_logits()
@@ -162,7 +162,7 @@ def predict_stream(
     *,
     kind: str = "mask",
     unsure_below: float = 0.0,
-    views: Views = Views(),
+    tta: TTA = TTA(),
     device: str = "auto",
     precision: Precision = "32",
     engine: str = "torch",
@@ -188,7 +188,7 @@ def predict_stream(
         raise ConfigError(f"'{kind}' is no file of one image. Choose from: {', '.join(FILES)}.")
     image = read_image(BytesIO(source.read()), name="stdin", max_pixels=max_pixels)
     runner = open_engine(
-        run_or_model, engine, views=views, device=device, precision=precision, trust=trust
+        run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust
     )
     prediction = compute_prediction(
         runner,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from atrous.devices import Precision, resolve_precision
 from atrous.engines.torch_engine import TorchEngine
-from atrous.engines.views import Views
+from atrous.engines.tta import TTA
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.parsing import parse_json
 from atrous.profile.flops import count_flops
@@ -28,14 +28,14 @@ class Cost:
 
     Attributes:
         num_parameters: Parameters without the auxiliary head, which is only used in training.
-        gflops: FLOPs of convolutions and matrix products over all views, in 10⁹; a multiply-add
+        gflops: FLOPs of convolutions and matrix products over all tta, in 10⁹; a multiply-add
             is two.
         latency_ms: Median time from the uint8 image to its mask.
         latency_range_ms: First and third quartile of the times.
         memory_mb: Peak memory of weights, features and workspace, in 10⁶ bytes; None if it cannot
             be measured on this machine.
         size_hw: Height and width of the image, in pixels.
-        views: Scales, flip, sliding window and samples of the prediction.
+        tta: Scales, flip, sliding window and samples of the prediction.
         precision: `32` or `bf16`.
         device: Name of the device.
     """
@@ -46,7 +46,7 @@ class Cost:
     latency_range_ms: tuple[float, float]
     memory_mb: float | None
     size_hw: tuple[int, int]
-    views: Views
+    tta: TTA
     precision: str
     device: str
 
@@ -54,7 +54,7 @@ class Cost:
         """Describe the measurement, for example `480×360 px, float32, on CPU, 2 threads`."""
         height, width = self.size_hw
         numbers = {"32": "float32", "bf16": "bfloat16"}[self.precision]
-        seen = "" if self.views == Views() else f"{self.views.describe()}, "
+        seen = "" if self.tta == TTA() else f"{self.tta.describe()}, "
         return f"{width}×{height} px, {seen}{numbers}, on {self.device}"
 
 
@@ -62,7 +62,7 @@ def measure_costs(
     models: Sequence[Segmenter],
     *,
     size_hw: tuple[int, int],
-    views: Views = Views(),
+    tta: TTA = TTA(),
     precision: Precision = "32",
     budget_s: float = 4.0,
 ) -> list[Cost]:
@@ -74,14 +74,14 @@ def measure_costs(
     Args:
         models: Models with cards, on one device; they are set to evaluation mode.
         size_hw: Height and width of the image; a model with a fixed input size resizes it.
-        views: Scales, flip, sliding window and samples of the prediction.
+        tta: Scales, flip, sliding window and samples of the prediction.
         precision: `32`, `bf16` or `auto`.
         budget_s: Seconds for the latency of each model, after which no further round starts.
 
     Raises:
         ConfigError: A model has no card.
     """
-    engines = [TorchEngine(model.eval(), views=views, precision=precision) for model in models]
+    engines = [TorchEngine(model.eval(), tta=tta, precision=precision) for model in models]
     image = torch.randint(
         0, 256, (3, *size_hw), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
@@ -94,7 +94,7 @@ def measure_costs(
             latency_range_ms=_compute_quartiles_ms(times_s),
             memory_mb=_measure_memory_mb(engine, image),
             size_hw=size_hw,
-            views=views,
+            tta=tta,
             precision=engine.precision,
             device=describe_device(engine.device),
         )
@@ -121,7 +121,7 @@ def _segment(engine: TorchEngine, image: Tensor) -> Tensor:
 
 
 def _count_flops(engine: TorchEngine, image: Tensor) -> int:
-    """Count the FLOPs over all views of an image."""
+    """Count the FLOPs over all passes of test-time augmentation."""
     sizes: Counter[torch.Size] = Counter()
 
     def hook(backbone: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -163,7 +163,7 @@ def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | No
         "options": engine.model.options,
         "card": engine.card.to_json(),
         "precision": engine.precision,
-        "views": asdict(engine.views),
+        "tta": asdict(engine.tta),
         "shape": list(image.shape),
         "num_threads": torch.get_num_threads(),
     }
@@ -183,7 +183,7 @@ def _answer() -> None:
     model = build_model(request["name"], **request["options"]).eval()
     model.card = ModelCard.from_json(request["card"])
     precision = resolve_precision(request["precision"], image.device)
-    engine = TorchEngine(model, views=Views.from_json(request["views"]), precision=precision)
+    engine = TorchEngine(model, tta=TTA.from_json(request["tta"]), precision=precision)
     for _ in range(2):
         engine.predict_mask(image)
     print(read_process_bytes("VmHWM") - before)

@@ -35,7 +35,7 @@ def render_comparison_page(comparison: RunComparison) -> str:
         "compare.html",
         comparison=comparison,
         method=METHOD,
-        views=comparison.views.describe(),
+        tta=comparison.tta.describe(),
         cost=comparison.cost,
         score_axis=_build_axis(run.miou for run in comparison.runs),
         panels=[

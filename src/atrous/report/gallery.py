@@ -10,7 +10,7 @@ from PIL import Image
 from atrous.classes import VOID, Classes
 from atrous.data import Sample, SegmentationDataset, open_dataset
 from atrous.devices import resolve_device
-from atrous.engines import TorchEngine, Views
+from atrous.engines import TTA, TorchEngine
 from atrous.engines.logits import compute_confidence, compute_mask
 from atrous.errors import DataError
 from atrous.evaluation.evaluator import Progress, check_classes
@@ -201,8 +201,8 @@ def build_evaluated_engine(
     stride = run.scores.get("output_stride")
     if stride is not None:
         model = set_output_stride(model, stride)
-    views = Views.from_json(run.scores.get("views") or {})
-    engine = TorchEngine(model, views=views, precision=run.scores.get("precision", "32"))
+    tta = TTA.from_json(run.scores.get("tta") or {})
+    engine = TorchEngine(model, tta=tta, precision=run.scores.get("precision", "32"))
     check_classes(engine.card, dataset)
     return engine
 

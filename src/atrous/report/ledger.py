@@ -131,7 +131,7 @@ def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -
         norm=norm,
         multi_grid=model.multi_grid if is_resnet else None,
         decoder_channels=model.decoder_channels,
-        views=_find_views(scores),
+        tta=_find_views(scores),
         class_weights=recipe.loss.class_weights,
         optimization=f"{train.optimizer}, {train.schedule} from {train.lr:g}",
         num_steps=plan.get("total_steps"),
@@ -139,15 +139,15 @@ def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -
 
 
 def _find_views(scores: dict[str, Any]) -> frozenset[str] | None:
-    views = scores.get("views")
-    if not views:
+    tta = scores.get("tta")
+    if not tta:
         return None
-    several = len(views.get("scales") or ()) > 1 or list(views.get("scales") or ()) != [1.0]
+    several = len(tta.get("scales") or ()) > 1 or list(tta.get("scales") or ()) != [1.0]
     kinds = {
         "scales": several,
-        "flip": views.get("flip"),
-        "windows": views.get("window_px"),
-        "samples": views.get("samples", 1) > 1,
+        "flip": tta.get("flip"),
+        "windows": tta.get("window_px"),
+        "samples": tta.get("samples", 1) > 1,
     }
     return frozenset(kind for kind, is_used in kinds.items() if is_used)
 
@@ -175,7 +175,7 @@ def _list_departures(
         ("output stride, training / evaluation", "strides", published.STRIDES.get(figure.system)),
         ("multi-grid", "multi_grid", published.MULTI_GRID),
         ("decoder channels", "decoder_channels", published.DECODER_CHANNELS),
-        ("test-time augmentation", "views", _choose_views(figure, run)),
+        ("test-time augmentation", "tta", _choose_tta(figure, run)),
         ("class weights", "class_weights", published.CLASS_WEIGHTS),
         ("optimizer and learning rate", "optimization", None),
         ("steps", "num_steps", None),
@@ -207,7 +207,7 @@ def _compare_images(figure: Published, data: str | None, run: Setup) -> Iterator
         )
 
 
-def _choose_views(figure: Published, run: Setup) -> Measured | None:
+def _choose_tta(figure: Published, run: Setup) -> Measured | None:
     stride = run.strides[1] if run.strides else 16
     of_system = {
         key[1]: measured for key, measured in published.VIEWS.items() if key[0] == figure.system

@@ -25,7 +25,7 @@ class Setup:
         batch_size: Images per forward pass.
         strides: Output stride in training and in evaluation.
         norm: `trained`, `frozen` (batch norm) or `group`.
-        views: Any of `scales`, `flip`, `windows` and `samples`.
+        tta: Any of `scales`, `flip`, `windows` and `samples`.
         class_weights: `none`, `inverse` or `median_frequency`.
         optimization: Optimizer, learning rate and schedule, as text.
         num_steps: Number of optimizer steps.
@@ -41,7 +41,7 @@ class Setup:
     norm: str = ""
     multi_grid: tuple[int, ...] | None = None
     decoder_channels: int | None = None
-    views: frozenset[str] | None = None
+    tta: frozenset[str] | None = None
     class_weights: str = ""
     optimization: str = ""
     num_steps: int | None = None
@@ -74,19 +74,19 @@ class Measured:
     remark: str = ""
 
 
-_ONE_VIEW: frozenset[str] = frozenset()
+_NO_TTA: frozenset[str] = frozenset()
 _SCALES, _BOTH = frozenset({"scales"}), frozenset({"scales", "flip"})
 
 _V3_SETUP: dict[str, Any] = {
     "backbone": "ResNet-101", "init": "ImageNet", "batch_size": 16, "strides": (16, 16),
-    "norm": "trained", "views": _ONE_VIEW, "class_weights": "none",
+    "norm": "trained", "tta": _NO_TTA, "class_weights": "none",
 }  # fmt: skip
 _VOC_SETUP: dict[str, Any] = {
     **_V3_SETUP, "num_train": 10582, "num_scored": 1449, "crop": 513,
     "optimization": "poly from 0.007", "num_steps": 30000,
 }  # fmt: skip
 _SEGNET_SETUP: dict[str, Any] = {
-    "num_train": 367, "num_scored": 233, "crop": "whole, 480×360", "views": _ONE_VIEW,
+    "num_train": 367, "num_scored": 233, "crop": "whole, 480×360", "tta": _NO_TTA,
     "batch_size": 12, "class_weights": "median_frequency",
     "optimization": "SGD, constant at 0.1", "init": "none",
 }  # fmt: skip
@@ -166,15 +166,15 @@ CLASS_WEIGHTS = Measured(
 )
 VIEWS = {
     (DEEPLABV3, 8): Measured(
-        {DEEPLABV3: {_ONE_VIEW: 0.7851, _SCALES: 0.7945, _BOTH: 0.7977}},
+        {DEEPLABV3: {_NO_TTA: 0.7851, _SCALES: 0.7945, _BOTH: 0.7977}},
         f"{V3}, table 6", "at evaluation stride 8",
     ),
     (DEEPLABV3PLUS, 16): Measured(
-        {DEEPLABV3PLUS: {_ONE_VIEW: 0.7885, _SCALES: 0.8009, _BOTH: 0.8022}},
+        {DEEPLABV3PLUS: {_NO_TTA: 0.7885, _SCALES: 0.8009, _BOTH: 0.8022}},
         f"{PLUS}, table 3", "at evaluation stride 16",
     ),
     (DEEPLABV3PLUS, 8): Measured(
-        {DEEPLABV3PLUS: {_ONE_VIEW: 0.7935, _SCALES: 0.8043, _BOTH: 0.8057}},
+        {DEEPLABV3PLUS: {_NO_TTA: 0.7935, _SCALES: 0.8043, _BOTH: 0.8057}},
         f"{PLUS}, table 3", "at evaluation stride 8",
     ),
 }  # fmt: skip

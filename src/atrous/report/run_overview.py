@@ -163,10 +163,10 @@ def _describe_evaluation(run: LoadedRun) -> str:
         parts.append(f"weights of step {step:,}")
     if scores.get("output_stride"):
         parts.append(f"output stride {scores['output_stride']}")
-    views = scores.get("views") or {}
-    if scales := views.get("scales"):
+    tta = scores.get("tta") or {}
+    if scales := tta.get("scales"):
         parts.append(f"scale {', '.join(f'{scale:g}' for scale in scales)}")
-        parts.append("with flip" * bool(views.get("flip")))
+        parts.append("with flip" * bool(tta.get("flip")))
     if scores.get("precision"):
         parts.append({"32": "float32", "bf16": "bfloat16"}.get(scores["precision"], ""))
     if scores.get("device"):

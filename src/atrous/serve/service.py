@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from atrous.devices import Precision
-from atrous.engines import Engine, Views, open_engine
+from atrous.engines import TTA, Engine, open_engine
 from atrous.errors import ConfigError, did_you_mean
 from atrous.fonts import describe_undrawable
 from atrous.prediction import compute_prediction
@@ -208,7 +208,7 @@ def build_service(
     device: str = "auto",
     precision: Precision = "32",
     trust: bool = False,
-    views: Views = Views(),
+    tta: TTA = TTA(),
     limits: Limits = Limits(),
 ) -> Service:
     """Prepare models to be served; `load` then loads them.
@@ -220,7 +220,7 @@ def build_service(
         device: Of the models, for torch.
         precision: `32`, `bf16` or `auto`.
         trust: Whether .pt2 exports may be opened, which can run any code when they are read.
-        views: Scales, mirror images and windows to look through.
+        tta: Test-time augmentation and sliding windows.
         limits: What is taken.
 
     Raises:
@@ -241,7 +241,7 @@ def build_service(
             "order, with --name."
         )
     open_path = partial(
-        open_engine, engine=engine, views=views, device=device, precision=precision, trust=trust
+        open_engine, engine=engine, tta=tta, device=device, precision=precision, trust=trust
     )
     sources = []
     for name, path in zip(called, paths, strict=True):

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from atrous.engines import Views
+from atrous.engines import TTA
 from atrous.errors import AtrousError
 from atrous.evaluation import Convention, EvaluationReport, evaluate
 from atrous.evaluation.bootstrap import Difference, Estimate
@@ -120,7 +120,7 @@ def summarize(
     for outcome in finished:
         listener({"kind": "note", "message": f"{outcome.folder.name}: evaluating"})
         reports[outcome.folder] = evaluate(
-            outcome.folder, views=Views(scales=study.scales), boundary=True, device=device
+            outcome.folder, tta=TTA(scales=study.scales), boundary=True, device=device
         )
     listener({"kind": "note", "message": "comparing"})
     first_seeds = [outcome for outcome in finished if outcome.seed == 0] or finished[:1]

@@ -1,4 +1,4 @@
-"""From one image to one set of logits: scales, mirror images and sliding windows."""
+"""Test-time augmentation: from one image to one set of logits, by scales, flip and windows."""
 
 import math
 from collections.abc import Iterator
@@ -18,26 +18,26 @@ MIN_PX = 32
 """Images are padded to at least this: the coarsest stride, one feature cell."""
 
 MAX_WHOLE_PX = 2048 * 2048
-"""An image of more pixels is taken in windows, unless it is asked for whole."""
+"""Larger images are segmented in sliding windows by default."""
 
 DEFAULT_WINDOW_PX = 1024
-"""Side of those windows."""
+"""Side of the default sliding window."""
 
 _STRIP_VALUES = 2**24
-"""Logits that are made at once where a small answer is enlarged to a large image: 64 MB."""
+"""Logits that are resized at once to the size of a large image: 64 MB."""
 
 
 @dataclass(frozen=True)
-class Views:
-    """How often and how closely a model looks at one image.
+class TTA:
+    """Test-time augmentation and sliding windows.
 
     Attributes:
-        scales: Sizes at which the image is seen, as factors of its usual size.
-        flip: Whether each view is also seen mirrored left to right.
-        window_px: Side of a square sliding window. None takes an image whole up to 2048×2048
-            pixels and in windows of 1024 above that; 0 takes every image whole.
-        overlap: Least share of a window that its neighbour covers too, 0 to below 1.
-        samples: Predictions that are drawn with dropout on and averaged; 1 is one without dropout.
+        scales: Factors of the image size; the probabilities of all scales are averaged.
+        flip: Whether to average with the horizontally flipped image at each scale.
+        window_px: Side of a square sliding window. None uses no windows up to 2048×2048 pixels and
+            windows of 1024 above that; 0 never uses windows.
+        overlap: Minimum overlap of neighbouring windows as a share of their side, in [0, 1).
+        samples: Number of predictions with dropout to average; 1 is one prediction without dropout.
 
     Raises:
         ConfigError: A value cannot be used; the message names it.
@@ -62,85 +62,85 @@ class Views:
             raise ConfigError(f"At least 1 sample is needed, not {self.samples}.")
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Views":
-        """Return views from the values that a JSON file holds of them."""
+    def from_json(cls, values: dict[str, Any]) -> "TTA":
+        """Build the options from their values in a JSON file."""
         return cls(**{**values, "scales": tuple(values.get("scales", cls.scales))})
 
     def describe(self) -> str:
-        """Return the views in words, such as `scale 1, not mirrored, no windows`."""
+        """Return the options in words, such as `scale 1, no flip, no windows`."""
         scales = ", ".join(f"{scale:g}" for scale in self.scales)
-        mirrored = "mirrored too" if self.flip else "not mirrored"
+        flip = "flip" if self.flip else "no flip"
         windows = f"windows of {self.window_px} px, overlap {self.overlap:g}"
         sampled = f", mean of {self.samples} samples" if self.samples > 1 else ""
-        return f"scale {scales}, {mirrored}, {windows if self.window_px else 'no windows'}{sampled}"
+        return f"scale {scales}, {flip}, {windows if self.window_px else 'no windows'}{sampled}"
 
     def compute_window_hw(self, height: int, width: int) -> tuple[int, int]:
-        """Return the window for an image, which is the image itself where it is taken whole."""
+        """Return the size of the windows for an image: that of the image if there are none."""
         side_px = self.window_px
         if side_px is None and height * width > MAX_WHOLE_PX:
             side_px = DEFAULT_WINDOW_PX
         return (min(height, side_px), min(width, side_px)) if side_px else (height, width)
 
 
-def iterate_view_blocks(
-    forward: Forward, image: Tensor, views: Views, size_hw: tuple[int, int] | None, fill: Tensor
+def iterate_tta_blocks(
+    forward: Forward, image: Tensor, tta: TTA, size_hw: tuple[int, int] | None, fill: Tensor
 ) -> Iterator[Block]:
-    """Look at an image in every view and give its logits, part after part.
+    """Yield the logits of an image under test-time augmentation, block by block.
 
-    An image that is seen at its own size is cut into windows, and each window is seen in every
-    view. An image that is resized for the network is seen whole in every view, or through
-    windows over the view, and the answers are enlarged strip by strip.
+    At its own size, an image is cut into windows, and the augmentation is applied in each of them.
+    An image that is resized for the network is augmented as a whole, with windows over the resized
+    image, and its logits are resized to the image strip by strip.
 
     Args:
-        forward: The network, normalisation included.
-        image: uint8 (3, H, W), anywhere; what the network is to see is moved to where `fill` is.
-        views: The views to take. A single one gives the network's own logits; of several, the
-            probabilities are averaged and their logarithm is given.
-        size_hw: Size that scale 1 stands for; None is the image's own.
-        fill: uint8 (3,) colour of padding.
+        forward: The network, including normalization.
+        image: uint8 (3, H, W) on any device; inputs of the network are moved to that of `fill`.
+        tta: A single pass yields the logits of the network; several yield the logarithm of their
+            mean probabilities.
+        size_hw: Image size at scale 1; None for the image's own size.
+        fill: uint8 (3,), colour of padding.
 
     Returns:
         Blocks that cover the image at its own size, each pixel once.
     """
     forward = partial(_forward_padded, forward, fill)
     if size_hw is None:
-        look = partial(_look, forward, views, fill.device)
-        window_hw = views.compute_window_hw(image.shape[-2], image.shape[-1])
-        yield from blend_windows(look, image, window_hw, views.overlap)
+        augment = partial(_augment, forward, tta, fill.device)
+        window_hw = tta.compute_window_hw(image.shape[-2], image.shape[-1])
+        yield from blend_windows(augment, image, window_hw, tta.overlap)
         return
     own_hw = (image.shape[-2], image.shape[-1])
-    slide = partial(_slide, forward, views)
-    maps = _compute_maps(slide, image.to(fill.device), views, size_hw)
+    slide = partial(_slide, forward, tta)
+    maps = _compute_maps(slide, image.to(fill.device), tta, size_hw)
     num_rows = max(1, _STRIP_VALUES // (len(maps[0]) * own_hw[1]))
     for top in range(0, own_hw[0], num_rows):
         rows = slice(top, min(top + num_rows, own_hw[0]))
         yield Block(rows, slice(0, own_hw[1]), _merge_maps(maps, own_hw, rows))
 
 
-def _look(forward: Forward, views: Views, device: torch.device, image: Tensor) -> Tensor:
+def _augment(forward: Forward, tta: TTA, device: torch.device, image: Tensor) -> Tensor:
     own_hw = (image.shape[-2], image.shape[-1])
-    maps = _compute_maps(forward, image.to(device), views, own_hw)
+    maps = _compute_maps(forward, image.to(device), tta, own_hw)
     return _merge_maps(maps, own_hw, slice(0, own_hw[0]))
 
 
-def _slide(forward: Forward, views: Views, image: Tensor) -> Tensor:
+def _slide(forward: Forward, tta: TTA, image: Tensor) -> Tensor:
     size_hw = (image.shape[-2], image.shape[-1])
-    window_hw = views.compute_window_hw(*size_hw)
-    return assemble_blocks(blend_windows(forward, image, window_hw, views.overlap), size_hw)
+    window_hw = tta.compute_window_hw(*size_hw)
+    return assemble_blocks(blend_windows(forward, image, window_hw, tta.overlap), size_hw)
 
 
 def _compute_maps(
-    forward: Forward, image: Tensor, views: Views, size_hw: tuple[int, int]
+    forward: Forward, image: Tensor, tta: TTA, size_hw: tuple[int, int]
 ) -> list[Tensor]:
-    """Return the logits of each view, each at the size of its view."""
+    """Return the logits of each pass, each at the size of its input."""
     height, width = size_hw
     maps = []
-    for scale in views.scales:
-        view_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
-        view = resize_image(image, view_hw) if view_hw != image.shape[-2:] else image
-        maps.append(forward(view))
-        if views.flip:
-            maps.append(forward(view.flip(-1)).flip(-1))
+    for scale in tta.scales:
+        scaled_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
+        scaled = resize_image(image, scaled_hw) if scaled_hw != image.shape[-2:] else image
+        maps.append(forward(scaled))
+        if tta.flip:
+            maps.append(forward(scaled.flip(-1)).flip(-1))
     return maps
 
 
