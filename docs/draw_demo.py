@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from atrous import load_model
-from atrous.classes import VOID, Classes
+from atrous.classes import IGNORE_INDEX, Classes
 from atrous.data import open_dataset
 from atrous.engines import TorchEngine
 from atrous.recipe import load_recipe
@@ -18,7 +18,7 @@ NUM_IMAGES = 7
 
 
 def color_mask(mask: np.ndarray, classes: Classes) -> np.ndarray:
-    colors = np.full((VOID + 1, 3), 255, np.uint8)
+    colors = np.full((IGNORE_INDEX + 1, 3), 255, np.uint8)
     colors[: len(classes)] = classes.colors
     return colors[mask]
 

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 from scipy import ndimage
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.data import open_dataset, read_mask
 from atrous.evaluation import compute_conventions
 from atrous.evaluation.counts import compute_tp_fp_fn, count_confusion
@@ -24,7 +24,7 @@ CELL_PX = 12
 def simulate(mask, error_rate, rng):
     """Return a prediction: the mask in coarse cells, each object wrong with `error_rate`."""
     nearest = ndimage.distance_transform_edt(
-        mask == VOID, return_distances=False, return_indices=True
+        mask == IGNORE_INDEX, return_distances=False, return_indices=True
     )
     labels = mask[tuple(nearest)]
     rows, columns = (np.minimum(np.arange(n) // CELL_PX * CELL_PX + CELL_PX // 2, n - 1)
@@ -48,7 +48,7 @@ def count(masks, error_rate):
 def main():
     dataset = open_dataset(sys.argv[1], "val")
     masks = [
-        np.asarray(read_mask(path, num_classes=21, ignore_index=VOID))
+        np.asarray(read_mask(path, num_classes=21, ignore_index=IGNORE_INDEX))
         for path in dataset.mask_paths
     ]
     low, high = 0.0, 1.0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-VOID = 255
+IGNORE_INDEX = 255
 """Mask value of pixels that belong to no class, in memory always this one."""
 
 Color = tuple[int, int, int]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from atrous.classes import VOID, voc_color
+from atrous.classes import IGNORE_INDEX, voc_color
 from atrous.data import read_image, read_mask
 from atrous.errors import DataError
 
@@ -58,7 +58,7 @@ def test_masks_of_1_and_16_bits(tmp_path):
     one = save(tmp_path / "one.png", np.array([[False, True]]))
     assert read_mask(one, num_classes=2).tolist() == [[0, 1]]
     sixteen = save(tmp_path / "sixteen.png", np.array([[3, 255]], dtype=np.uint16))
-    assert read_mask(sixteen, num_classes=4).tolist() == [[3, VOID]]
+    assert read_mask(sixteen, num_classes=4).tolist() == [[3, IGNORE_INDEX]]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,9 @@ def test_masks_of_1_and_16_bits(tmp_path):
 )
 def test_the_ignore_index_and_no_other_value_is_ignored(tmp_path, name, kind, ignore_index):
     path = save(tmp_path / name, np.array([[0, ignore_index, 10]], kind))
-    assert read_mask(path, num_classes=11, ignore_index=ignore_index).tolist() == [[0, VOID, 10]]
+    assert read_mask(path, num_classes=11, ignore_index=ignore_index).tolist() == [
+        [0, IGNORE_INDEX, 10]
+    ]
     save(path, np.array([[0, ignore_index, 255]], kind))
     with pytest.raises(DataError, match="no class: 255, where 0 to 10 are classes"):
         read_mask(path, num_classes=11, ignore_index=ignore_index)

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.data import compute_mask_statistics, open_dataset
 from atrous.data.shapes import SHAPES, draw_scene, write_shapes
 
@@ -21,7 +21,7 @@ def sample_pixels(dataset, per_image):
     colors, labels = [], []
     for index in range(len(dataset)):
         sample = dataset.load(index)
-        chosen = rng.choice(np.flatnonzero(sample.mask.numpy() != VOID), per_image)
+        chosen = rng.choice(np.flatnonzero(sample.mask.numpy() != IGNORE_INDEX), per_image)
         colors.append(sample.image.flatten(1).T.numpy()[chosen])
         labels.append(sample.mask.flatten().numpy()[chosen])
     return np.concatenate(colors), np.concatenate(labels)
@@ -60,7 +60,7 @@ def test_every_class_occurs_and_one_is_rare(shapes):
 def test_void_lies_around_every_thing():
     _, mask = draw_scene(np.random.default_rng(0), 128)
     for a, b in ((mask[:, 1:], mask[:, :-1]), (mask[1:], mask[:-1])):
-        assert ((a == b) | (a == VOID) | (b == VOID)).all()
+        assert ((a == b) | (a == IGNORE_INDEX) | (b == IGNORE_INDEX)).all()
 
 
 def test_colour_alone_is_not_enough(shapes, capsys):

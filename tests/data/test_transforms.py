@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Sample, TrainTransform, normalize, resize_image
 from atrous.data.pixels import resize_mask
 from atrous.errors import ConfigError
@@ -48,7 +48,7 @@ def test_samples_are_of_the_size_asked_for_and_a_function_of_the_seed(transform,
     for result in results:
         assert (result.image.shape, result.image.dtype) == ((3, 24, 40), torch.uint8)
         assert (result.mask.shape, result.mask.dtype) == ((24, 40), torch.uint8)
-        assert set(result.mask.unique().tolist()) <= {*range(5), VOID}
+        assert set(result.mask.unique().tolist()) <= {*range(5), IGNORE_INDEX}
     assert torch.equal(results[0].image, results[2].image)
     assert torch.equal(results[0].mask, results[2].mask)
     if min(hw) > 1:
@@ -63,14 +63,14 @@ def test_image_and_mask_stay_together(transform):
     sample = make_aligned(90, 120)
     for seed in range(40):
         result = transform(sample, seed)
-        seen = result.mask != VOID
+        seen = result.mask != IGNORE_INDEX
         agree = (result.image[0] > 100) == (result.mask == 1)
         assert agree[seen].float().mean() > 0.97
 
 
 def test_padding_is_the_mean_colour_and_void():
     result = TrainTransform(crop_hw=(60, 60), scale=(0.5, 0.5), **JITTER)(make_sample(40, 40), 0)
-    void = result.mask == VOID
+    void = result.mask == IGNORE_INDEX
     assert int(void.sum()) == 60 * 60 - 20 * 20
     assert result.image[:, void].unique(dim=1).flatten().tolist() == [124, 116, 104]
 

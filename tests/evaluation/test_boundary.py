@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.errors import ConfigError
 from atrous.evaluation.boundary import BoundaryCounts, dilate, find_band, find_edges
 from atrous.evaluation.objects import ObjectCounts
@@ -22,7 +22,7 @@ def make_pair(seed, size=(37, 29)):
     mask = noise.argmax(0).astype(np.uint8)
     prediction = np.roll(mask, (1, -2), (0, 1))
     prediction[rng.random(size) < 0.03] = 3
-    mask[rng.random(size) < 0.05] = VOID
+    mask[rng.random(size) < 0.05] = IGNORE_INDEX
     return prediction, mask
 
 
@@ -44,7 +44,7 @@ def test_boundary_iou_equals_erosion_class_by_class():
             for labels in (prediction, mask):
                 one = labels == index
                 eroded = ndimage.binary_erosion(one, np.ones((3, 3)), width_px, border_value=0)
-                inner.append(one & ~eroded & (mask != VOID))
+                inner.append(one & ~eroded & (mask != IGNORE_INDEX))
             intersection += (inner[0] & inner[1]).sum()
             union += (inner[0] | inner[1]).sum()
         assert scores.boundary_iou_per_class[index] == pytest.approx(intersection / union)
@@ -57,9 +57,11 @@ def test_bf_score_equals_distances_between_all_pairs_of_edge_pixels():
     for prediction, mask in pairs:
         tolerance_px = 0.06 * math.hypot(*mask.shape)
         per_class = []
-        for index in np.unique(mask[mask != VOID]):
+        for index in np.unique(mask[mask != IGNORE_INDEX]):
             true = np.argwhere(find_edges(mask) & (mask == index))
-            found = np.argwhere(find_edges(prediction) & (prediction == index) & (mask != VOID))
+            found = np.argwhere(
+                find_edges(prediction) & (prediction == index) & (mask != IGNORE_INDEX)
+            )
             if not len(true):
                 continue
             near = np.linalg.norm(true[:, None] - found[None], axis=-1) <= tolerance_px
@@ -72,10 +74,10 @@ def test_bf_score_equals_distances_between_all_pairs_of_edge_pixels():
 def test_the_trimap_counts_pixels_within_the_width_of_an_edge():
     prediction, mask = make_pair(4)
     near = ndimage.distance_transform_edt(~find_edges(mask)) <= 3
-    labels = np.where(near, mask, VOID)
+    labels = np.where(near, mask, IGNORE_INDEX)
     ious = []
-    for index in np.unique(labels[labels != VOID]):
-        predicted, true = (prediction == index) & (labels != VOID), labels == index
+    for index in np.unique(labels[labels != IGNORE_INDEX]):
+        predicted, true = (prediction == index) & (labels != IGNORE_INDEX), labels == index
         ious.append((predicted & true).sum() / (predicted | true).sum())
     band = score((prediction, mask), trimap_widths_px=(1, 3)).trimap[1]
     assert (band.width_px, band.miou) == (3, pytest.approx(np.mean(ious)))
@@ -83,11 +85,11 @@ def test_the_trimap_counts_pixels_within_the_width_of_an_edge():
 
 def test_a_perfect_prediction_scores_one_and_ignored_pixels_never_counts():
     prediction, mask = make_pair(5)
-    perfect = np.where(mask == VOID, prediction, mask)
-    scores = score((perfect, np.where(mask == VOID, perfect, mask)))
+    perfect = np.where(mask == IGNORE_INDEX, prediction, mask)
+    scores = score((perfect, np.where(mask == IGNORE_INDEX, perfect, mask)))
     assert (scores.boundary_iou, scores.bf_score) == (1, 1)
     assert {band.miou for band in scores.trimap} == {1}
-    empty = score((prediction, np.full_like(mask, VOID)))
+    empty = score((prediction, np.full_like(mask, IGNORE_INDEX)))
     assert (empty.boundary_iou, empty.bf_score) == (None, None)
     assert {band.miou for band in empty.trimap} == {None}
 
@@ -128,7 +130,7 @@ def test_recall_of_objects_goes_by_their_own_area():
     mask[2:12, 2:12] = 1  # small, found
     mask[20:30, 20:30] = 1  # small, 40 % found
     mask[40:90, 40:90] = 2  # medium, missed
-    mask[100:, :] = VOID
+    mask[100:, :] = IGNORE_INDEX
     prediction = np.zeros_like(mask)
     prediction[2:12, 2:12] = 1
     prediction[20:24, 20:30] = 1

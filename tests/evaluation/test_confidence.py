@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassCalibrationError
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.engines.logits import compute_confidence, compute_mask
 from atrous.errors import DataError
 from atrous.evaluation.calibration import TemperatureFit
@@ -18,7 +18,7 @@ def draw(seed, sharpness=1.0, num_classes=5, size=(40, 50)):
     logits = torch.as_tensor(rng.normal(0, 2, (num_classes, *size)), dtype=torch.float32)
     probs = (logits * sharpness).softmax(0).numpy()
     mask = (probs.cumsum(0) < rng.random(size)).sum(0).clip(max=num_classes - 1).astype(np.uint8)
-    mask[:3] = VOID
+    mask[:3] = IGNORE_INDEX
     return logits, torch.as_tensor(mask)
 
 
@@ -37,7 +37,7 @@ def test_confidence_is_the_largest_probability():
 
 def test_calibration_error_equals_torchmetrics():
     images = [draw(1), draw(2, sharpness=0.5)]
-    referee = MulticlassCalibrationError(5, n_bins=15, norm="l1", ignore_index=VOID)
+    referee = MulticlassCalibrationError(5, n_bins=15, norm="l1", ignore_index=IGNORE_INDEX)
     for logits, mask in images:
         referee.update(logits.softmax(0)[None], mask[None].long())
     scores = score(*images)
@@ -48,7 +48,7 @@ def test_calibration_error_equals_torchmetrics():
 def test_leaving_out_unsure_pixels_keeps_the_surest():
     logits, mask = draw(3)
     kept = {row.coverage: row for row in score((logits, mask)).risk_coverage}
-    labelled = mask != VOID
+    labelled = mask != IGNORE_INDEX
     order = compute_confidence(logits)[labelled].argsort(descending=True)
     right = (compute_mask(logits) == mask)[labelled][order].double()
     for coverage in (1.0, 0.9, 0.5):
@@ -70,8 +70,8 @@ def test_a_temperature_that_is_known_is_found_and_calibrates():
 def test_masks_without_labels_are_refused():
     logits, mask = draw(4)
     with pytest.raises(DataError, match="no mask has a labelled pixel"):
-        score((logits, torch.full_like(mask, VOID)))
+        score((logits, torch.full_like(mask, IGNORE_INDEX)))
     fit = TemperatureFit()
-    fit.update(logits, torch.full_like(mask, VOID))
+    fit.update(logits, torch.full_like(mask, IGNORE_INDEX))
     with pytest.raises(DataError, match="no mask has a labelled pixel"):
         fit.compute()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from atrous.classes import VOID, build_classes
+from atrous.classes import IGNORE_INDEX, build_classes
 from atrous.errors import DataError
 from atrous.evaluation import Counts, compute_scores
 from atrous.evaluation.counts import compute_tp_fp_fn
@@ -32,7 +32,7 @@ def labelled(draw):
     size = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     used = draw(st.integers(1, num_classes))  # the other classes are absent from the mask
     mask = rng.integers(0, used, size, dtype=np.uint8)
-    mask[rng.random(size) < draw(st.sampled_from([0, 0.3]))] = VOID
+    mask[rng.random(size) < draw(st.sampled_from([0, 0.3]))] = IGNORE_INDEX
     mask.flat[0] = 0
     return num_classes, rng.integers(0, num_classes, size, dtype=np.uint8), mask
 
@@ -42,7 +42,7 @@ def labelled(draw):
 def test_scores_equal_those_of_scikit_learn_and_torchmetrics(case):
     num_classes, prediction, mask = case
     scores = compute_scores(count(*case), classes_of(num_classes))
-    true, predicted = mask[mask != VOID], prediction[mask != VOID]
+    true, predicted = mask[mask != IGNORE_INDEX], prediction[mask != IGNORE_INDEX]
     present = sorted(set(true.tolist()))
     macro = sklearn_metrics.precision_recall_fscore_support(
         true, predicted, labels=present, average="macro", zero_division=0
@@ -62,7 +62,7 @@ def test_scores_equal_those_of_scikit_learn_and_torchmetrics(case):
     weighted = sklearn_metrics.jaccard_score(true, predicted, labels=present, average="weighted")
     assert scores.frequency_weighted_iou == pytest.approx(weighted)
     if num_classes > 1:
-        referee = MulticlassJaccardIndex(num_classes, average="none", ignore_index=VOID)
+        referee = MulticlassJaccardIndex(num_classes, average="none", ignore_index=IGNORE_INDEX)
         ious = referee(torch.as_tensor(prediction)[None], torch.as_tensor(mask)[None].long())
         assert [scores.per_class[c].iou for c in present] == pytest.approx(ious[present].tolist())
 
@@ -75,7 +75,7 @@ def test_counts_equal_a_loop_over_pixels(case):
     errors = counts.update(torch.as_tensor(prediction), torch.as_tensor(mask))
     expected = np.zeros((num_classes, num_classes), np.int64)
     for predicted, true in zip(prediction.flat, mask.flat, strict=True):
-        if true != VOID:
+        if true != IGNORE_INDEX:
             expected[true, predicted] += 1
     assert np.array_equal(counts.confusion, expected)
     for index in range(num_classes):
@@ -100,7 +100,7 @@ def test_renaming_classes_renames_scores(case, random):
     num_classes, prediction, mask = case
     order = list(range(num_classes))
     random.shuffle(order)
-    renamed = np.array([*order, *range(num_classes, VOID + 1)], np.uint8)
+    renamed = np.array([*order, *range(num_classes, IGNORE_INDEX + 1)], np.uint8)
     before = compute_scores(count(*case), classes_of(num_classes))
     after = compute_scores(
         count(num_classes, renamed[prediction], renamed[mask]), classes_of(num_classes)
@@ -114,9 +114,11 @@ def test_renaming_classes_renames_scores(case, random):
 @settings(max_examples=20, deadline=None)
 def test_ignored_pixels_never_counts_and_a_perfect_prediction_scores_one(case):
     num_classes, prediction, mask = case
-    other = np.where(mask == VOID, (prediction + 1) % num_classes, prediction).astype(np.uint8)
+    other = np.where(mask == IGNORE_INDEX, (prediction + 1) % num_classes, prediction).astype(
+        np.uint8
+    )
     assert np.array_equal(count(*case).confusion, count(num_classes, other, mask).confusion)
-    perfect = np.where(mask == VOID, 0, mask).astype(np.uint8)
+    perfect = np.where(mask == IGNORE_INDEX, 0, mask).astype(np.uint8)
     scores = compute_scores(count(num_classes, perfect, mask), classes_of(num_classes))
     assert (scores.miou, scores.f1_macro, scores.frequency_weighted_iou) == (1, 1, 1)
 
@@ -143,7 +145,7 @@ def test_a_class_that_is_never_predicted_has_precision_zero():
 
 
 def test_what_cannot_be_counted_is_refused():
-    ignored = torch.full((2, 2), VOID, dtype=torch.uint8)
+    ignored = torch.full((2, 2), IGNORE_INDEX, dtype=torch.uint8)
     with pytest.raises(DataError, match="no mask has a labelled pixel"):
         compute_scores(count(2, torch.zeros_like(ignored), ignored), classes_of(2))
     with pytest.raises(DataError, match="values 7, 9"):

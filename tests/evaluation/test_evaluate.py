@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from atrous.classes import VOID, build_classes
+from atrous.classes import IGNORE_INDEX, build_classes
 from atrous.data import open_dataset
 from atrous.engines import TTA, TorchEngine
 from atrous.errors import AtrousError, DataError, WeightsError
@@ -54,7 +54,7 @@ def test_a_model_with_known_predictions_is_counted_exactly(color_model, colored_
         color_model,
         dataset,
         tta=tta,
-        criterion=lambda logits, mask: F.cross_entropy(logits, mask, ignore_index=VOID),
+        criterion=lambda logits, mask: F.cross_entropy(logits, mask, ignore_index=IGNORE_INDEX),
         progress=lambda *at: done.append(at),
     )
     assert done == [(1, 2), (2, 2)]
@@ -257,5 +257,5 @@ def test_real_masks_are_scored_at_their_own_resolution(real_data, tmp_path):
     counts = Counts(11)
     for index, result in enumerate(islice(predict_split(TorchEngine(model.eval()), dataset), 2)):
         tp_fp_fn = counts.update(result.prediction, result.mask)
-        num_labelled = int((dataset.load(index).mask != VOID).sum())
+        num_labelled = int((dataset.load(index).mask != IGNORE_INDEX).sum())
         assert tp_fp_fn[:, [0, 2]].sum() == num_labelled

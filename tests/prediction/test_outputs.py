@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools.mask import decode
 
-from atrous.classes import VOID, build_classes
+from atrous.classes import IGNORE_INDEX, build_classes
 from atrous.errors import ConfigError
 from atrous.prediction.annotations import build_coco_annotations, build_geojson
 from atrous.prediction.outputs import FILES, SegmentedImage, check_kinds, compute_shares
@@ -23,14 +23,14 @@ from atrous.prediction.prediction import Prediction
 CLASSES = build_classes(["a", "b", "c"])
 
 masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
-    lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 1, 2, VOID]))
+    lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 1, 2, IGNORE_INDEX]))
 )
 
 
 @given(masks)
 @settings(deadline=None)
 def test_run_lengths_decode_to_the_mask(mask):
-    seen = np.full(mask.shape, VOID)
+    seen = np.full(mask.shape, IGNORE_INDEX)
     for annotation in json.loads(json.dumps(build_coco_annotations(mask, CLASSES))):
         inside = decode(annotation["segmentation"]).astype(bool)
         assert annotation["area"] == inside.sum() > 0
@@ -57,11 +57,11 @@ def compute_area(ring):
 @settings(deadline=None)
 def test_filled_polygons_give_the_mask_back(mask):
     collection = json.loads(json.dumps(build_geojson(mask, CLASSES)))
-    seen = np.full(mask.shape, VOID)
+    seen = np.full(mask.shape, IGNORE_INDEX)
     for feature in collection["features"]:
         inside = fill(feature["geometry"]["coordinates"], mask.shape)
         assert inside.sum() == feature["properties"]["area_px"]
-        assert (seen[inside] == VOID).all()
+        assert (seen[inside] == IGNORE_INDEX).all()
         seen[inside] = feature["properties"]["index"]
     assert np.array_equal(seen, mask)
 
@@ -81,7 +81,7 @@ def test_polygons_are_valid_outline_first_and_without_needless_corners(mask):
 def test_a_ring_around_a_hole_is_one_polygon_with_a_hole():
     mask = np.zeros((5, 6), np.uint8)
     mask[1:4, 1:4] = 1
-    mask[2, 2] = VOID
+    mask[2, 2] = IGNORE_INDEX
     ring, background = sorted(
         build_geojson(mask, CLASSES)["features"], key=lambda one: one["properties"]["area_px"]
     )
@@ -100,7 +100,7 @@ def render(kind, done):
 
 
 def test_probabilities_and_confidence_are_plain_files():
-    mask = torch.tensor([[0, 1], [2, VOID]], dtype=torch.uint8)
+    mask = torch.tensor([[0, 1], [2, IGNORE_INDEX]], dtype=torch.uint8)
     probs = torch.rand(3, 2, 2).half()
     confidence = torch.tensor([[0, 128], [255, 7]], dtype=torch.uint8)
     image = torch.zeros(3, 2, 2, dtype=torch.uint8)
@@ -125,7 +125,7 @@ def test_overlays_of_large_images_are_drawn_smaller(monkeypatch):
 
 
 def test_shares_add_up_to_one():
-    mask = torch.tensor([[0, 0, 2, VOID]], dtype=torch.uint8).repeat(3000, 1000)
+    mask = torch.tensor([[0, 0, 2, IGNORE_INDEX]], dtype=torch.uint8).repeat(3000, 1000)
     assert compute_shares(mask, 3) == [0.5, 0, 0.25, 0.25]
 
 

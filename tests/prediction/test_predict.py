@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from atrous.classes import VOID, build_classes
+from atrous.classes import IGNORE_INDEX, build_classes
 from atrous.data import open_dataset
 from atrous.engines import TTA, TorchEngine
 from atrous.engines.logits import compute_confidence
@@ -193,7 +193,7 @@ def test_unsure_pixels_become_void(color_model, tmp_path):
     image.save(tmp_path / "a.png")
     predict(color_model, tmp_path / "a.png", tmp_path / "out", unsure_below=0.6)
     mask, _ = read_mask_file(tmp_path / "out/a.png")
-    assert (mask[:, :20] == VOID).all()
+    assert (mask[:, :20] == IGNORE_INDEX).all()
     assert (mask[:, 20:] == 0).all()
 
 
@@ -203,7 +203,7 @@ def test_predictions_in_parts_are_those_of_the_whole_logits(color_model):
     logits = engine.compute_logits(image)
     confidence = compute_confidence(logits)
     expected = logits.argmax(0).byte()
-    expected[confidence < 0.5] = VOID
+    expected[confidence < 0.5] = IGNORE_INDEX
     prediction = compute_prediction(engine, image, confidence=True, probs=True, unsure_below=0.5)
     assert torch.equal(prediction.mask, expected)
     assert torch.equal(prediction.confidence, (255 * confidence).round().byte())
@@ -365,7 +365,7 @@ def test_overlays_tint_regions_and_leave_black_classes_and_void_alone():
     image = torch.full((3, 60, 90), 100, dtype=torch.uint8)
     mask = torch.zeros(60, 90, dtype=torch.uint8)
     mask[:, 30:60] = 1
-    mask[:, 60:] = VOID
+    mask[:, 60:] = IGNORE_INDEX
     overlay = np.array(render_overlay(image, mask, classes, opacity=0.5))
     assert (overlay[5, [10, 80]] == 100).all()
     assert overlay[5, 45].tolist() == [150, 50, 50]
@@ -385,7 +385,7 @@ def test_the_legend_lies_below_and_fits_at_any_size(size):
 
 
 def test_a_mask_of_no_class_still_renders():
-    mask = torch.full((20, 20), VOID, dtype=torch.uint8)
+    mask = torch.full((20, 20), IGNORE_INDEX, dtype=torch.uint8)
     render_overlay(torch.zeros(3, 20, 20, dtype=torch.uint8), mask, build_classes(["a"]))
 
 

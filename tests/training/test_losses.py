@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.training.losses import (
     SegmentationLoss,
     compute_dice_loss,
@@ -19,7 +19,7 @@ def make_batch(seed: int = 0, num_classes: int = 4) -> tuple[torch.Tensor, torch
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(2, num_classes, 6, 5, generator=generator)
     mask = torch.randint(0, num_classes, (2, 6, 5), generator=generator)
-    mask[:, 0] = VOID
+    mask[:, 0] = IGNORE_INDEX
     return logits, mask
 
 
@@ -28,7 +28,10 @@ def build_loss(term: str, **options) -> SegmentationLoss:
 
 
 def certain_logits(mask: torch.Tensor, num_classes: int) -> torch.Tensor:
-    return 50 * F.one_hot(mask.masked_fill(mask == VOID, 0), num_classes).movedim(-1, 1).float()
+    return (
+        50
+        * F.one_hot(mask.masked_fill(mask == IGNORE_INDEX, 0), num_classes).movedim(-1, 1).float()
+    )
 
 
 @pytest.mark.parametrize("term", TERMS)
@@ -56,7 +59,7 @@ def test_perfect_is_zero_and_wrong_is_not(term):
 def test_a_batch_of_only_void_costs_nothing_and_harms_nothing(term):
     logits, mask = make_batch()
     logits.requires_grad_()
-    loss = build_loss(term)(logits, torch.full_like(mask, VOID))
+    loss = build_loss(term)(logits, torch.full_like(mask, IGNORE_INDEX))
     loss.backward()
     assert loss.item() == 0
     assert torch.isfinite(logits.grad).all()
@@ -84,14 +87,14 @@ def test_cross_entropy_is_torchs():
     weights = [1.0, 2.0, 0.5, 0.0]
     loss = SegmentationLoss(class_weights=weights, label_smoothing=0.1)(logits, mask)
     expected = F.cross_entropy(
-        logits, mask, torch.tensor(weights), ignore_index=VOID, label_smoothing=0.1
+        logits, mask, torch.tensor(weights), ignore_index=IGNORE_INDEX, label_smoothing=0.1
     )
     assert torch.equal(loss, expected)
 
 
 def test_focal_without_gamma_is_cross_entropy_and_with_gamma_forgives_easy_pixels():
     logits, mask = make_batch()
-    plain = F.cross_entropy(logits, mask, ignore_index=VOID)
+    plain = F.cross_entropy(logits, mask, ignore_index=IGNORE_INDEX)
     assert compute_focal_loss(logits, mask, gamma=0.0).item() == pytest.approx(plain.item())
     assert compute_focal_loss(logits, mask, gamma=2.0) < plain
 
@@ -101,8 +104,8 @@ def test_focal_without_gamma_is_cross_entropy_and_with_gamma_forgives_easy_pixel
 def test_lovasz_of_certain_predictions_is_one_minus_iou(seed):
     _, mask = make_batch(seed)
     _, guess = make_batch(seed + 1)
-    guess = guess.masked_fill(guess == VOID, 0)
-    valid = mask != VOID
+    guess = guess.masked_fill(guess == IGNORE_INDEX, 0)
+    valid = mask != IGNORE_INDEX
     ious = [
         ((guess == c) & (mask == c) & valid).sum() / (((guess == c) | (mask == c)) & valid).sum()
         for c in mask[valid].unique()
@@ -115,8 +118,8 @@ def test_lovasz_of_certain_predictions_is_one_minus_iou(seed):
 
 def test_dice_of_certain_predictions_is_one_minus_f1():
     _, mask = make_batch(3)
-    guess = make_batch(4)[1].masked_fill(make_batch(4)[1] == VOID, 0)
-    valid = mask != VOID
+    guess = make_batch(4)[1].masked_fill(make_batch(4)[1] == IGNORE_INDEX, 0)
+    valid = mask != IGNORE_INDEX
     scores = []
     for c in range(4):
         hit = ((guess == c) & (mask == c) & valid).sum()
@@ -130,8 +133,10 @@ def test_dice_of_certain_predictions_is_one_minus_f1():
 @pytest.mark.parametrize("weights", [None, [1.0, 5.0, 0.0, 0.2]])
 def test_the_losses_of_parts_add_up_to_that_of_the_whole(weights):
     logits, mask = (torch.cat(pair) for pair in zip(make_batch(0), make_batch(1), strict=True))
-    mask[0, 2:] = VOID  # the parts have unequal numbers of labelled pixels, the last has none
-    mask[-1] = VOID
+    mask[0, 2:] = (
+        IGNORE_INDEX  # the parts have unequal numbers of labelled pixels, the last has none
+    )
+    mask[-1] = IGNORE_INDEX
     criterion = SegmentationLoss(
         cross_entropy=0.7, focal=1.3, label_smoothing=0.1, auxiliary=0.4, class_weights=weights
     )
@@ -147,7 +152,7 @@ def test_the_losses_of_parts_add_up_to_that_of_the_whole(weights):
 
 
 def test_a_batch_alone_is_the_whole_and_ignored_pixels_alone_count_nothing():
-    void = torch.full((1, 4, 4), VOID, dtype=torch.uint8)
+    void = torch.full((1, 4, 4), IGNORE_INDEX, dtype=torch.uint8)
     criterion = SegmentationLoss()
     assert criterion.compute_shares([void]) == [(1.0, 1.0)]
     assert criterion.compute_shares([void, void]) == [(0.0, 0.0)] * 2

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.data import open_dataset
 from atrous.data.shapes import write_shapes
 from atrous.errors import CheckpointError, ConfigError, DataError, TrainingError, WeightsError
@@ -193,7 +193,7 @@ def test_accumulated_batches_are_one_step_of_one_large_batch(make_recipe, shapes
         learner = Learner(recipe, dataset.classes, weights)
         batches = list(load_batches(recipe, dataset, first_step=0, num_steps=1))
         first = batches[0].mask[0]
-        first[:] = VOID
+        first[:] = IGNORE_INDEX
         first[:2, :3] = 1  # a scribble: few labelled pixels, which count no more than others
         loss, grad_norm = learner.update(iter(batches), step=0, lr=0.1)
         corner = learner.model.head.classifier.weight[:2, 0, 0, 0].tolist()
@@ -297,7 +297,7 @@ def test_a_split_without_a_labelled_pixel_is_refused_before_the_first_step(
 ):
     write_shapes(tmp_path / "data", num_train=2, num_val=1, size_px=64)
     for path in open_dataset(tmp_path / "data", split).mask_paths:
-        Image.new("L", (64, 64), VOID).save(path)
+        Image.new("L", (64, 64), IGNORE_INDEX).save(path)
     recipe = make_recipe(data__root=str(tmp_path / "data"))
     with pytest.raises(DataError, match=f"Split '{split}' has no labelled pixel: all [12] masks"):
         train(recipe, tmp_path / "run")

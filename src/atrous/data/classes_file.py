@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from atrous.classes import VOID, Classes, build_classes
+from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.errors import DataError, did_you_mean
 from atrous.parsing import is_plain_name, parse_toml
 
@@ -50,7 +50,7 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
             f"{path} has {len(names)} names but {len(colors)} colors. Give one colour per name, "
             "or leave `colors` out."
         )
-    ignore_index = content.get("ignore_index", VOID)
+    ignore_index = content.get("ignore_index", IGNORE_INDEX)
     if type(ignore_index) is not int:
         raise DataError(
             f"`ignore_index` in {path} must be a whole number, the mask value of the pixels to "
@@ -59,7 +59,7 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
     return build_classes(names, colors), ignore_index
 
 
-def format_classes(classes: Classes, ignore_index: int = VOID) -> str:
+def format_classes(classes: Classes, ignore_index: int = IGNORE_INDEX) -> str:
     """Return the text of a `classes.toml` that `read_classes_file` reads back."""
     names = ", ".join(json.dumps(name, ensure_ascii=False) for name in classes.names)
     colors = ", ".join(str(list(color)) for color in classes.colors)
@@ -70,7 +70,7 @@ def _is_list_of_names(value: Any) -> bool:
     return (
         isinstance(value, list)
         and all(isinstance(name, str) and name for name in value)
-        and 1 <= len(value) == len(set(value)) <= VOID
+        and 1 <= len(value) == len(set(value)) <= IGNORE_INDEX
     )
 
 

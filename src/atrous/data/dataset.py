@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from atrous.classes import VOC_NAMES, VOID, Classes, build_classes
+from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, build_classes
 from atrous.data import pairs, voc
 from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.mask_values import number_classes, read_mask
@@ -93,7 +93,7 @@ def open_dataset(
     layout, folder = find_layout(root, format)
     files = list_split_files(layout, folder, split)
     check_present(split, (path for pair in files.values() for path in pair))
-    classes, own_ignore_index = read_given_classes(root, layout, folder) or (None, VOID)
+    classes, own_ignore_index = read_given_classes(root, layout, folder) or (None, IGNORE_INDEX)
     ignore_index = own_ignore_index if ignore_index is None else ignore_index
     if classes is None:
         classes = number_classes(_list_masks(layout, folder), ignore_index)
@@ -121,7 +121,7 @@ def read_given_classes(root: Path, layout: Layout, folder: Path) -> tuple[Classe
         if (place / FILENAME).is_file():
             return read_classes_file(place / FILENAME)
     if layout == "voc" and voc.has_voc_names(folder):
-        return build_classes(VOC_NAMES), VOID
+        return build_classes(VOC_NAMES), IGNORE_INDEX
     return None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atrous.classes import VOID, Classes, build_classes
+from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.data.sample import read_indices, shorten
 from atrous.errors import DataError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MANY_VALUES = 8
 
 
-def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> "Tensor":
+def read_mask(path: Path, *, num_classes: int, ignore_index: int = IGNORE_INDEX) -> "Tensor":
     """Read a mask of class indices; palette masks keep their indices.
 
     Args:
@@ -28,7 +28,7 @@ def read_mask(path: Path, *, num_classes: int, ignore_index: int = VOID) -> "Ten
         ignore_index: Value in the file of the pixels to ignore; no other value is ignored.
 
     Shapes:
-        returns: uint8 (H, W), ignored pixels as `VOID`
+        returns: uint8 (H, W), ignored pixels as `IGNORE_INDEX`
 
     Raises:
         DataError: The file cannot be read, has colours or loss, or a value that is no class.
@@ -67,7 +67,7 @@ def advise_on_wrong_values(values: list[int]) -> str:
     advice = []
     if len(values) == 1:
         value = values[0]
-        if value == VOID:
+        if value == IGNORE_INDEX:
             advice.append(
                 "If 255 is the foreground of binary masks, `atrous check DATA --fix DIR` writes 1 "
                 "instead."
@@ -79,10 +79,10 @@ def advise_on_wrong_values(values: list[int]) -> str:
         )
     else:
         advice.append("Only one value can mark pixels to ignore, the ignore index.")
-    if all(0 <= value < VOID for value in values):
+    if all(0 <= value < IGNORE_INDEX for value in values):
         advice.append("If all are classes, list them in classes.toml.")
     else:
-        advice.append(f"Class indices go from 0 to {VOID - 1}: renumber what is a class.")
+        advice.append(f"Class indices go from 0 to {IGNORE_INDEX - 1}: renumber what is a class.")
     if len(values) >= _MANY_VALUES:
         advice.append(
             "If each object has a number of its own (instance or panoptic ids), write the index "
@@ -92,14 +92,14 @@ def advise_on_wrong_values(values: list[int]) -> str:
 
 
 def mark_ignored(indices: np.ndarray, ignore_index: int) -> np.ndarray:
-    """Return mask values as in memory: `ignore_index` becomes `VOID`, in place where it can.
+    """Return mask values as in memory: `ignore_index` becomes `IGNORE_INDEX`, in place where it can.
 
     Shapes:
         indices: integer (H, W), without wrong values
         returns: uint8 (H, W)
     """
-    if ignore_index != VOID:
-        indices[indices == ignore_index] = VOID
+    if ignore_index != IGNORE_INDEX:
+        indices[indices == ignore_index] = IGNORE_INDEX
     return indices.astype(np.uint8, copy=False)
 
 
@@ -125,10 +125,10 @@ def _find_num_classes(stamps: tuple[tuple[Path, int], ...], ignore_index: int) -
             f"has the value {ignore_index}, which marks ignored pixels. Look at the masks, or set "
             "ignore_index to another value."
         )
-    if wrong := sorted(value for value in values if not 0 <= value < VOID):
+    if wrong := sorted(value for value in values if not 0 <= value < IGNORE_INDEX):
         first = next(path for path, own in zip(paths, found, strict=True) if own & set(wrong))
         raise DataError(
             f"Cannot number the classes of {len(paths)} masks, such as {first}: "
-            f"{describe_wrong_values(wrong, VOID, ignore_index)}"
+            f"{describe_wrong_values(wrong, IGNORE_INDEX, ignore_index)}"
         )
     return int(max(values)) + 1

@@ -24,7 +24,7 @@ class Sample:
 
     Attributes:
         image: uint8 (3, H, W), RGB.
-        mask: uint8 (H, W), class indices; `VOID` (255) where there is no class.
+        mask: uint8 (H, W), class indices; `IGNORE_INDEX` (255) where there is no class.
         name: File stem, unique within a split.
     """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atrous.classes import VOID, build_classes
+from atrous.classes import IGNORE_INDEX, build_classes
 from atrous.data.classes_file import format_classes
 from atrous.errors import DataError
 
@@ -174,7 +174,7 @@ def _draw_thing(
     cover = np.clip(0.5 - distance, 0, 1)[..., None]
     image += cover * (np.clip(fill * (light * edge)[..., None], 0, 1) - image)
     mask[distance < 0] = kind + 1
-    mask[np.abs(distance) < _VOID_PX] = VOID
+    mask[np.abs(distance) < _VOID_PX] = IGNORE_INDEX
 
 
 def _fill(

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.mask_values import describe_wrong_values, find_wrong_values, mark_ignored
 from atrous.data.sample import check_same_size, read_image, read_indices, shorten
@@ -48,7 +48,7 @@ def compute_mask_statistics(
         DataError: Files cannot be used; one message for all of them, with the first files.
     """
     num_classes = len(dataset.classes)
-    histogram = np.zeros(VOID + 1, dtype=np.int64)
+    histogram = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
     where_present = np.zeros(num_classes, dtype=np.int64)
     wrong: dict[str, list[int]] = {}
     unusable: dict[str, str] = {}
@@ -75,7 +75,7 @@ def compute_mask_statistics(
     return MaskStatistics(
         pixels=histogram[:num_classes].tolist(),
         pixels_where_present=where_present.tolist(),
-        num_void=int(histogram[VOID]),
+        num_void=int(histogram[IGNORE_INDEX]),
     )
 
 
@@ -122,7 +122,7 @@ def check_foreground(dataset: SegmentationDataset, statistics: MaskStatistics) -
         DataError: The masks are of this kind.
     """
     is_binary = statistics.pixels[0] and statistics.num_void and not any(statistics.pixels[1:])
-    if is_binary and dataset.ignore_index == VOID:
+    if is_binary and dataset.ignore_index == IGNORE_INDEX:
         raise DataError(
             f"All {len(dataset)} masks of split '{dataset.split}' in "
             f"{dataset.mask_paths[0].parent} hold 0 and 255 only, and 255 is void: only class 0 "
@@ -157,7 +157,9 @@ def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] |
         return str(error)
     if values := find_wrong_values(indices, len(dataset.classes), dataset.ignore_index):
         return values
-    return np.bincount(mark_ignored(indices, dataset.ignore_index).ravel(), minlength=VOID + 1)
+    return np.bincount(
+        mark_ignored(indices, dataset.ignore_index).ravel(), minlength=IGNORE_INDEX + 1
+    )
 
 
 def _raise_problems(

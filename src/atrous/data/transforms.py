@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.data.pixels import IMAGENET_MEAN, resize_image, resize_mask
 from atrous.data.sample import Sample
 from atrous.errors import ConfigError
@@ -73,7 +73,7 @@ class TrainTransform:
         image = self._jitter(image, rng)
         if any(padding):
             image = F.pad(image, padding, fill=_PADDING)
-            mask = F.pad(mask[None], padding, fill=VOID)[0]
+            mask = F.pad(mask[None], padding, fill=IGNORE_INDEX)[0]
         if rng.random() < self.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         return Sample(image, mask, sample.name)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from atrous.classes import VOC_NAMES, VOID, Classes, build_classes
+from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, build_classes
 from atrous.data import compute_class_weights
 from atrous.data.dataset import Layout, find_layout, find_split_files, read_given_classes
 from atrous.data.pairs import describe_overlooked
@@ -193,7 +193,7 @@ def _read_classes(root: Path, folder: Path, layout: Layout) -> tuple[Classes | N
     """Return the classes if they are given, whether with own colours, and the ignore index."""
     given = read_given_classes(root, layout, folder)
     if given is None:
-        return None, False, VOID
+        return None, False, IGNORE_INDEX
     classes, ignore_index = given
     filled_in = build_classes(classes.names)
     return classes, classes != filled_in or classes.names == VOC_NAMES, ignore_index

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from atrous.classes import VOID, Color, voc_color
+from atrous.classes import IGNORE_INDEX, Color, voc_color
 from atrous.data.mask_values import describe_wrong_values
 from atrous.data.sample import shorten
 from atrous.doctor.facts import MaskFacts
@@ -84,7 +84,7 @@ def find_color_table(survey: Survey) -> ColorTable | None:
         used = {value for _, mask in survey.index_masks for value in survey.list_classes(mask)}
         is_binary = bool(list_binary_masks(survey))
         table = build_grey_table(
-            greys, used - {VOID}, survey.ignore_index, survey.given, is_binary=is_binary
+            greys, used - {IGNORE_INDEX}, survey.ignore_index, survey.given, is_binary=is_binary
         )
         if table is not None or survey.index_masks:
             return table
@@ -95,7 +95,7 @@ def build_given_table(survey: Survey) -> ColorTable | None:
     """Return the data set's own colours; what has none of them and is black or VOC's is void."""
     if survey.given is None or not survey.has_table:
         return None
-    return build_table("the class list", survey.given, (BLACK, voc_color(VOID)))
+    return build_table("the class list", survey.given, (BLACK, voc_color(IGNORE_INDEX)))
 
 
 def check_palette_order(survey: Survey) -> list[Finding]:
@@ -147,7 +147,7 @@ def _contradicts(mask: MaskFacts, table: ColorTable) -> bool:
     known = {value: table.indices.get(color) for value, color in mask.palette.items()}
     if None in known.values():
         return False
-    return any(index not in (value, VOID) for value, index in known.items())
+    return any(index not in (value, IGNORE_INDEX) for value, index in known.items())
 
 
 def check_jpeg_masks(survey: Survey) -> list[Finding]:
@@ -180,14 +180,18 @@ def list_binary_masks(survey: Survey) -> list[int]:
     255, and none has 1 and 255: 255 is nowhere beside the foreground, so it is the foreground.
     """
     kinds = {
-        index: set(mask.values or mask.grey_values or {}) - ({survey.ignore_index} - {0, 1, VOID})
+        index: set(mask.values or mask.grey_values or {})
+        - ({survey.ignore_index} - {0, 1, IGNORE_INDEX})
         for index, mask in [*survey.index_masks, *survey.grey_masks]
     }
-    if any(not values <= {0, 1, VOID} or {1, VOID} <= values for values in kinds.values()):
+    if any(
+        not values <= {0, 1, IGNORE_INDEX} or {1, IGNORE_INDEX} <= values
+        for values in kinds.values()
+    ):
         return []
-    if {0, VOID} not in kinds.values():
+    if {0, IGNORE_INDEX} not in kinds.values():
         return []
-    return [index for index, values in kinds.items() if VOID in values]
+    return [index for index, values in kinds.items() if IGNORE_INDEX in values]
 
 
 def is_interpolated(mask: MaskFacts) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 
 _GRID_PX = 512
 _MAX_VALUES = 256
@@ -65,7 +65,7 @@ def are_object_ids(masks: Sequence[tuple[Set[int], Set[int]]]) -> bool:
         return False
     sizes = {len(values) for values, _ in masks}
     num_in_order = sum(  # from 1 on, perhaps without 255
-        max(values) - len(values) <= (max(values) > VOID) for values, _ in masks
+        max(values) - len(values) <= (max(values) > IGNORE_INDEX) for values, _ in masks
     )
     is_varied = len(sizes) > (2 if max(sizes) < _MANY_OBJECTS else 1)
     if num_in_order >= _MIN_IN_ORDER * len(masks) and max(sizes) >= _MIN_OBJECTS and is_varied:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from atrous.classes import VOC_NAMES, VOID, Classes, Color, build_classes, voc_color
+from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, Color, build_classes, voc_color
 from atrous.doctor.object_ids import are_object_colors
 
 BLACK = (0, 0, 0)
@@ -39,12 +39,12 @@ class ColorTable:
 
 def build_table(name: str, classes: Classes, void: tuple[Color, ...] = ()) -> ColorTable:
     """Make a table from the colours of classes, and of what has none."""
-    indices = dict.fromkeys(void, VOID)
+    indices = dict.fromkeys(void, IGNORE_INDEX)
     indices |= {color: index for index, color in enumerate(classes.colors)}
     return ColorTable(name, indices, classes)
 
 
-VOC_TABLE = build_table("PASCAL VOC", build_classes(VOC_NAMES), (voc_color(VOID),))
+VOC_TABLE = build_table("PASCAL VOC", build_classes(VOC_NAMES), (voc_color(IGNORE_INDEX),))
 
 _CAMVID_11 = {
     "sky": (128, 128, 128), "building": (128, 0, 0), "pole": (192, 192, 128),
@@ -125,7 +125,7 @@ def match_table(
         matched = {color for color in colors if color in table.indices and color != BLACK}
         covered = _count(colors, table.indices)
         if len(matched) >= _MIN_MATCHED and covered >= _MIN_COVERED * total:
-            indices = {table.indices[color] for color in matched} - {VOID}
+            indices = {table.indices[color] for color in matched} - {IGNORE_INDEX}
             if table is not VOC_TABLE or not _are_first(indices):
                 return table
             return None if are_objects else _number_voc(len(indices) + 1)
@@ -157,19 +157,19 @@ def build_grey_table(
     if is_binary:
         names = ["background", "foreground"]
         classes = given or build_classes(names, [BLACK, (255, 255, 255)])
-        values = {value: value for value in greys} | {VOID: 1}
+        values = {value: value for value in greys} | {IGNORE_INDEX: 1}
     else:
         labels = (greys - {ignore_index}) | used
         num_classes = len(given) if given else max(labels, default=0) + 1
-        limit = VOID if used or given else _MAX_OWN_COLORS
+        limit = IGNORE_INDEX if used or given else _MAX_OWN_COLORS
         if max(labels, default=0) >= num_classes or num_classes > limit:
             return None
         if given is None and has_wide_gaps(labels):
             return None
         classes = given or build_classes([str(index) for index in range(num_classes)])
         values = {value: value for value in greys}
-    if ignore_index in values and not (is_binary and ignore_index == VOID):
-        values[ignore_index] = VOID
+    if ignore_index in values and not (is_binary and ignore_index == IGNORE_INDEX):
+        values[ignore_index] = IGNORE_INDEX
     indices = {(value, value, value): index for value, index in values.items()}
     return ColorTable("black and white" if is_binary else "grey values", indices, classes)
 
@@ -186,7 +186,7 @@ def _are_first(indices: Set[int]) -> bool:
 
 def _number_voc(num_classes: int) -> ColorTable:
     classes = build_classes([str(index) for index in range(num_classes)])
-    table = build_table("PASCAL VOC's palette", classes, (voc_color(VOID),))
+    table = build_table("PASCAL VOC's palette", classes, (voc_color(IGNORE_INDEX),))
     return replace(table, indices=VOC_TABLE.indices | table.indices)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from atrous.classes import VOID, Classes, build_classes
+from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.data.classes_file import FILENAME, format_classes
 from atrous.data.image_file import decode_image
 from atrous.data.orientation import turn_upright
@@ -159,7 +159,7 @@ def _make_plan(survey: Survey) -> _Plan:
     ignore_index, can_be_saved = survey.ignore_index, 0 <= survey.ignore_index < 2**16
     if classes is not None and not num_plain:
         if not can_be_saved or ignore_index < len(classes):
-            ignore_index = VOID
+            ignore_index = IGNORE_INDEX
     elif not can_be_saved:
         tables = {}
     return _Plan(tables, binary, classes, ignore_index)
@@ -270,11 +270,11 @@ def _write_mask(plan: _Plan, index: int, pair: PairFacts, path: Path, *, turn: b
         indices = read_indices(pair.mask_path)
     else:
         indices = _convert(pair, table)
-        if plan.ignore_index != VOID:
-            kind = np.uint8 if plan.ignore_index < VOID else np.uint16
-            indices = np.where(indices == VOID, plan.ignore_index, indices).astype(kind)
+        if plan.ignore_index != IGNORE_INDEX:
+            kind = np.uint8 if plan.ignore_index < IGNORE_INDEX else np.uint16
+            indices = np.where(indices == IGNORE_INDEX, plan.ignore_index, indices).astype(kind)
     if index in plan.binary:
-        indices[indices == VOID] = 1
+        indices[indices == IGNORE_INDEX] = 1
     mask = Image.fromarray(indices)
     if turn:
         assert pair.image is not None
@@ -290,7 +290,9 @@ def _convert(pair: PairFacts, table: ColorTable) -> npt.NDArray[np.uint8]:
     known_keys = np.array([key for key, _ in known], np.uint32)
     values = np.array([index for _, index in known], np.uint8)
     places = np.searchsorted(known_keys, keys).clip(max=len(known_keys) - 1)
-    return np.where(known_keys[places] == keys, values[places], np.uint8(VOID)).astype(np.uint8)
+    return np.where(known_keys[places] == keys, values[places], np.uint8(IGNORE_INDEX)).astype(
+        np.uint8
+    )
 
 
 def _write_split_list(copy: Path, split: str, names: list[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.classes import VOID, Classes, build_classes
+from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.data import MaskStatistics
 from atrous.data.dataset import Layout
 from atrous.data.split_files import SplitFiles
@@ -113,7 +113,7 @@ class Survey:
 
     def list_classes(self, mask: MaskFacts) -> list[int]:
         """Return the values of a mask that can be class indices: not ignored, not above 254."""
-        return [v for v in mask.values or {} if 0 <= v < VOID and v != self.ignore_index]
+        return [v for v in mask.values or {} if 0 <= v < IGNORE_INDEX and v != self.ignore_index]
 
     def list_wrong_values(self, mask: MaskFacts) -> list[int]:
         """Return the sorted values of a mask that are neither a class nor ignored."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from torch import Tensor
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.errors import ConfigError
 from atrous.evaluation.counts import CountArray, compute_tp_fp_fn, count_confusion
 from atrous.evaluation.metrics import compute_miou, compute_ratios
@@ -123,13 +123,13 @@ class BoundaryCounts:
             self._count_trimap(predicted, true, ndimage.distance_transform_edt(~true_edges))
 
     def _count_boundary(self, predicted: LabelMap, true: LabelMap, width_px: int) -> None:
-        labelled = true != VOID
+        labelled = true != IGNORE_INDEX
         near_predicted = find_band(predicted, width_px) & labelled
         near_true = find_band(true, width_px) & labelled
         is_correct = near_predicted & near_true & (predicted == true)
-        tp = np.bincount(true[is_correct], minlength=VOID + 1)
-        num_predicted = np.bincount(predicted[near_predicted], minlength=VOID + 1)
-        num_true = np.bincount(true[near_true], minlength=VOID + 1)
+        tp = np.bincount(true[is_correct], minlength=IGNORE_INDEX + 1)
+        num_predicted = np.bincount(predicted[near_predicted], minlength=IGNORE_INDEX + 1)
+        num_true = np.bincount(true[near_true], minlength=IGNORE_INDEX + 1)
         tp_fp_fn = np.stack((tp, num_predicted - tp, num_true - tp), axis=1)
         self._boundary += tp_fp_fn[: self.num_classes]
 
@@ -187,7 +187,7 @@ def compute_bf_score(
     tolerance_px: float,
 ) -> float | None:
     """Return the boundary F1 of one image, or None if its mask has no edge of a class."""
-    labelled = true != VOID
+    labelled = true != IGNORE_INDEX
     classes = np.unique(true[true_edges & labelled])
     if not len(classes):
         return None

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.devices import Precision, resolve_device
 from atrous.engines import TTA, TorchEngine
 from atrous.errors import DataError, WeightsError
@@ -95,7 +95,7 @@ class TemperatureFit:
             logits: float (classes, H, W)
             mask: uint8 (H, W), class indices, 255 is ignored
         """
-        labelled = np.flatnonzero(mask.cpu().numpy() != VOID)
+        labelled = np.flatnonzero(mask.cpu().numpy() != IGNORE_INDEX)
         rng = np.random.default_rng(len(self._logits))
         num_pixels = min(self.pixels_per_image, len(labelled))
         chosen = torch.from_numpy(rng.choice(labelled, num_pixels, replace=False))

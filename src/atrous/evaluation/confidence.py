@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.engines.logits import compute_confidence
 from atrous.errors import DataError
 from atrous.evaluation.counts import CountArray
@@ -87,7 +87,7 @@ class ConfidenceCounts:
             prediction: uint8 (H, W), class indices
             mask: uint8 (H, W), class indices, 255 is ignored
         """
-        labelled = mask.cpu().numpy() != VOID
+        labelled = mask.cpu().numpy() != IGNORE_INDEX
         true = mask.cpu().numpy()[labelled].astype(np.int64)
         predicted = prediction.cpu().numpy()[labelled].astype(np.int64)
         confidence = compute_confidence(logits, self.temperature).cpu().numpy()[labelled]

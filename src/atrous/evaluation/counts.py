@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.errors import DataError
 
 CountArray = npt.NDArray[np.int64]
@@ -84,12 +84,12 @@ def count_confusion(
         raise ValueError(f"prediction holds {prediction.max()}, not one of {num_classes} classes")
     # One bin per (mask value, class), ignored included: faster than selecting valid pixels first.
     bins = mask.astype(np.int64) * num_classes + prediction
-    table = np.bincount(bins.ravel(), minlength=(VOID + 1) * num_classes)
-    table = table.reshape(VOID + 1, num_classes)
-    if table[num_classes:VOID].any():
-        values = num_classes + np.flatnonzero(table[num_classes:VOID].any(axis=1))
+    table = np.bincount(bins.ravel(), minlength=(IGNORE_INDEX + 1) * num_classes)
+    table = table.reshape(IGNORE_INDEX + 1, num_classes)
+    if table[num_classes:IGNORE_INDEX].any():
+        values = num_classes + np.flatnonzero(table[num_classes:IGNORE_INDEX].any(axis=1))
         raise DataError(
             f"A mask holds the values {', '.join(map(str, values))}, but there are "
-            f"{num_classes} classes (0 to {num_classes - 1}) and the ignore index ({VOID})."
+            f"{num_classes} classes (0 to {num_classes - 1}) and the ignore index ({IGNORE_INDEX})."
         )
     return table[:num_classes]

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 from torch import Tensor
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 
 AREAS = (("small", 0, 32**2), ("medium", 32**2, 96**2), ("large", 96**2, math.inf))
 """Name, smallest area and upper bound of each size, in pixels, as in COCO."""
@@ -51,7 +51,7 @@ class ObjectCounts:
         """
         predicted, true = prediction.cpu().numpy(), mask.cpu().numpy()
         is_correct = predicted == true
-        for index in np.unique(true[true != VOID]):
+        for index in np.unique(true[true != IGNORE_INDEX]):
             regions, _ = ndimage.label(true == index, _EIGHT_NEIGHBOURS)
             areas = np.bincount(regions.ravel())[1:]
             recalls = np.bincount(regions[is_correct], minlength=len(areas) + 1)[1:] / areas

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.data import SegmentationDataset, normalize, resize_image
 from atrous.data.pixels import resize_mask
 from atrous.engines.exported import INPUT_NAME, Array, ExportCard
@@ -53,7 +53,7 @@ class CalibrationImages:
         )
         image, mask = image[:, :height, :width], mask[:height, :width]
         right, below = width - image.shape[-1], height - image.shape[-2]
-        mask = F.pad(mask, (0, right, 0, below), value=VOID)
+        mask = F.pad(mask, (0, right, 0, below), value=IGNORE_INDEX)
         if self.card.uint8_input:
             fill = (torch.tensor(model.mean) * 255).round().to(torch.uint8)
             whole = fill[:, None, None].repeat(1, height, width)

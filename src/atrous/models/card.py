@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from atrous.classes import VOID, Classes
+from atrous.classes import IGNORE_INDEX, Classes
 from atrous.parsing import explain_validation, is_plain_name, parse_json
 
 Read = TypeVar("Read")
@@ -42,7 +42,7 @@ def _check_option(value: Any) -> Any:
 
 def _check_classes(classes: Classes) -> Classes:
     names, colors = classes.names, classes.colors
-    if not 1 <= len(names) == len(set(names)) <= VOID:
+    if not 1 <= len(names) == len(set(names)) <= IGNORE_INDEX:
         raise ValueError("there must be 1 to 255 different names")
     for name in names:
         check_name(name)

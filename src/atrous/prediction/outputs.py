@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from atrous.classes import VOID, Classes
+from atrous.classes import IGNORE_INDEX, Classes
 from atrous.errors import ConfigError, did_you_mean
 from atrous.extras import import_extra
 from atrous.files import write_atomically
@@ -147,11 +147,11 @@ def save_files(
 
 def compute_shares(mask: Tensor, num_classes: int) -> list[float]:
     """Return the share of each class among all pixels, then that of void."""
-    counts = np.zeros(VOID + 1, np.int64)
+    counts = np.zeros(IGNORE_INDEX + 1, np.int64)
     for rows in np.array_split(mask.numpy(), max(1, mask.numel() // 2**22)):
-        counts += np.bincount(rows.ravel(), minlength=VOID + 1)
+        counts += np.bincount(rows.ravel(), minlength=IGNORE_INDEX + 1)
     shares = counts / mask.numel()
-    return [*shares[:num_classes].tolist(), float(shares[VOID])]
+    return [*shares[:num_classes].tolist(), float(shares[IGNORE_INDEX])]
 
 
 def write_shares(

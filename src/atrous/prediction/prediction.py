@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 from atrous.engines.engine import Engine
 from atrous.engines.logits import check_finite, compute_confidence
 from atrous.errors import DataError
@@ -73,7 +73,7 @@ def compute_prediction(
         mask = indices.to(torch.uint8)
         if confidence or unsure_below > 0:
             sureness = compute_confidence(logits, engine.temperature)
-            mask[sureness < unsure_below] = VOID
+            mask[sureness < unsure_below] = IGNORE_INDEX
             if prediction.confidence is not None:
                 prediction.confidence[rows, columns] = (255 * sureness).round().to(torch.uint8)
         if prediction.probs is not None:

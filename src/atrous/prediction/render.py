@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from atrous.classes import VOID, Classes
+from atrous.classes import IGNORE_INDEX, Classes
 from atrous.data import resize_image
 from atrous.data.pixels import resize_mask
 from atrous.fonts import find_font, load_font, spell
@@ -105,7 +105,7 @@ def render_overlay(
 
 
 def _tint(pixels: Pixels, indices: Pixels, classes: Classes, opacity: float) -> Pixels:
-    colors = np.zeros((VOID + 1, 3), np.float32)
+    colors = np.zeros((IGNORE_INDEX + 1, 3), np.float32)
     colors[: len(classes)] = classes.colors
     weights = np.where((colors == UNTINTED).all(axis=1), 0.0, opacity).astype(np.float32)
     # Blending is a function of (class, channel, brightness): a table of that is far faster.

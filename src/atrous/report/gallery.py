@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from atrous.classes import VOID, Classes
+from atrous.classes import IGNORE_INDEX, Classes
 from atrous.data import Sample, SegmentationDataset, open_dataset
 from atrous.devices import resolve_device
 from atrous.engines import TTA, TorchEngine
@@ -178,7 +178,7 @@ def render_layers(
         miou=miou,
         image=_resize(Image.fromarray(np.ascontiguousarray(pixels)), size),
         layers={name: _resize(layer, size) for name, layer in layers.items()},
-        class_indices=occurring - {VOID},
+        class_indices=occurring - {IGNORE_INDEX},
     )
 
 
@@ -227,7 +227,7 @@ def _color_classes(indices: Pixels, classes: Classes) -> Image.Image:
 
 
 def _color_errors(predicted: Pixels, true: Pixels) -> Image.Image:
-    kinds = np.where(true == VOID, 2, (predicted != true).astype(np.uint8)).astype(np.uint8)
+    kinds = np.where(true == IGNORE_INDEX, 2, (predicted != true).astype(np.uint8)).astype(np.uint8)
     image = Image.fromarray(kinds)
     image.putpalette([0, 0, 0, *WRONG, *IGNORED])
     image.info["transparency"] = bytes([0, 255, 255])

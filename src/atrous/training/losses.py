@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atrous.classes import VOID
+from atrous.classes import IGNORE_INDEX
 
 
 def compute_focal_loss(
@@ -22,7 +22,7 @@ def compute_focal_loss(
 
     Source: Lin et al. 2017, arXiv:1708.02002, equation 4.
     """
-    valid = mask != VOID
+    valid = mask != IGNORE_INDEX
     true_class = mask.masked_fill(~valid, 0)
     log_probs = F.log_softmax(logits, dim=1).gather(1, true_class.unsqueeze(1)).squeeze(1)
     factors = valid * (1 - log_probs.exp()).clamp(min=0) ** gamma
@@ -39,8 +39,8 @@ def compute_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     Source: Milletari et al. 2016, arXiv:1606.04797 (squared denominator).
     """
     num_classes = logits.shape[1]
-    probs = logits.softmax(dim=1).movedim(1, -1)[mask != VOID]
-    truth = F.one_hot(mask[mask != VOID], num_classes).to(probs.dtype)
+    probs = logits.softmax(dim=1).movedim(1, -1)[mask != IGNORE_INDEX]
+    truth = F.one_hot(mask[mask != IGNORE_INDEX], num_classes).to(probs.dtype)
     overlap = (probs * truth).sum(0)
     score = 2 * overlap / (probs.square().sum(0) + truth.sum(0)).clamp(min=1e-6)
     present = truth.sum(0) > 0
@@ -54,7 +54,7 @@ def compute_lovasz_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
     Source: Berman et al. 2018, arXiv:1705.08790, section 3.
     """
-    valid = mask != VOID
+    valid = mask != IGNORE_INDEX
     probs = logits.softmax(dim=1).movedim(1, -1)[valid]
     labels = mask[valid]
     losses = [
@@ -134,8 +134,12 @@ class SegmentationLoss(nn.Module):
             return [Share()]
         sums = []
         for mask in masks:
-            pixels = torch.bincount(mask.flatten(), minlength=VOID + 1)[:VOID].tolist()
-            weights = [1.0] * VOID if self.class_weights is None else self.class_weights.tolist()
+            pixels = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX + 1)[
+                :IGNORE_INDEX
+            ].tolist()
+            weights = (
+                [1.0] * IGNORE_INDEX if self.class_weights is None else self.class_weights.tolist()
+            )
             sums.append((sum(map(mul, pixels, weights)), sum(pixels)))
         totals = [sum(column) or 1.0 for column in zip(*sums, strict=True)]
         return [Share(*map(truediv, each, totals)) for each in sums]
@@ -178,7 +182,7 @@ class SegmentationLoss(nn.Module):
         return torch.stack(terms).sum()
 
     def _compute_cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
-        counting = mask != VOID
+        counting = mask != IGNORE_INDEX
         if self.class_weights is not None:
             counting &= self.class_weights[mask.masked_fill(~counting, 0)] > 0
         if not counting.any():
@@ -190,6 +194,6 @@ class SegmentationLoss(nn.Module):
             logits,
             mask,
             weight=self.class_weights,
-            ignore_index=VOID,
+            ignore_index=IGNORE_INDEX,
             label_smoothing=self.label_smoothing,
         )
