@@ -6,16 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from atrous.errors import ConfigError
 from atrous.figures import group_records
 from atrous.figures.panels import Records
 from atrous.models.zoo import find_variant
-from atrous.parsing import parse_json
+from atrous.parsing import explain_validation, parse_json
 from atrous.recipe import Recipe, load_recipe
+from atrous.report.run_values import PlanValues, ScoreValues
 from atrous.run import RunFolder, load_log
-
-_SCORE_KEYS = ("miou", "pixel_accuracy", "per_class", "num_images", "split", "data")
-_CLASS_KEYS = ("name", "pixels", "iou", "precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,17 @@ def load_run(path: Path, *, split: str | None = None) -> LoadedRun:
         name=path.resolve().name,
         recipe=recipe,
         recipe_text=folder.recipe.read_text(encoding="utf-8").strip(),
-        plan=_load_json(folder.plan) if folder.plan.is_file() else {},
+        plan={},
         records=group_records(load_log(folder.log)) if folder.log.is_file() else group_records([]),
         scores={},
     )
+    if folder.plan.is_file():
+        run = replace(run, plan=_load_values(folder.plan, PlanValues, "Bring it back as it was."))
     scores_path = _find_scores(run, split)
-    return run if scores_path is None else replace(run, scores=_load_scores(scores_path))
+    if scores_path is not None:
+        remedy = f"Evaluate again: `atrous evaluate {path}`."
+        run = replace(run, scores=_load_values(scores_path, ScoreValues, remedy))
+    return run
 
 
 def _find_scores(run: LoadedRun, split: str | None) -> Path | None:
@@ -132,35 +137,17 @@ def _find_scores(run: LoadedRun, split: str | None) -> Path | None:
     return None
 
 
-def _load_scores(path: Path) -> dict[str, Any]:
-    scores = _load_json(path)
-    missing = [key for key in _SCORE_KEYS if key not in scores]
-    if not missing:
-        rows = scores["per_class"]
-        missing = [key for key in _CLASS_KEYS if not rows or any(key not in row for row in rows)]
-    if missing:
-        raise ConfigError(
-            f"The scores in {path} cannot be used: they lack {', '.join(missing)}. Evaluate again: "
-            f"`atrous evaluate {path.parent.parent}`."
-        )
-    return scores
-
-
-def _load_json(path: Path) -> dict[str, Any]:
+def _load_values(path: Path, kind: type[BaseModel], remedy: str) -> dict[str, Any]:
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = parse_json(path.read_bytes())
+        kind.model_validate(values)
+    except ValidationError as error:
         raise ConfigError(
-            f"{path} cannot be read as JSON: {error}. "
-            + (
-                f"Evaluate again: `atrous evaluate {path.parent.parent}`."
-                if path.parent.name == "evaluation"
-                else "Bring it back as it was."
-            )
+            f"{path} does not hold what was expected: {explain_validation(error)}. {remedy}"
         ) from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} does not hold what was expected: a JSON object.")
-    return values
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON: {error}. {remedy}") from None
+    return dict(values)
 
 
 def _format_time(text: str | None) -> str:
