@@ -96,13 +96,14 @@ def test_recipe_keys_that_messages_set():
         found
         for path, text in MESSAGES
         if "inspect" not in str(path) and "section.key=value" not in text
-        for found in re.findall(r"(\w+\.\w+)=([^\s,;)]*[^\s,;.)])", text)
+        for found in re.findall(r"(\w+\.\w+)=([^\s,;)`]*[^\s,;.)`])", text)
     ]
     assert ("train.precision", "32") in settings
     for key, value in settings:
         section, _, name = key.partition(".")
         default = build_recipe({}).model_dump()[section][name]
-        build_recipe(apply_overrides({}, [f"{key}={default if value == '…' else value}"]))
+        given = {"…": default, "{}": "1"}.get(value, value)
+        build_recipe(apply_overrides({}, [f"{key}={given}"]))
 
 
 def find_named_commands():

@@ -3,14 +3,17 @@
 import hashlib
 import io
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from atrous.figures.style import CSS_VARIABLES, STYLE
 from atrous.files import write_atomically
+from atrous.fonts import find_font, spell
 
 _NO_DATE = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
@@ -18,10 +21,14 @@ _NO_DATE = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationD
 def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
     """Write a figure as PNG, SVG or PDF, as the suffix says, whole or not at all.
 
-    The same figure always gives the same bytes.
+    The same figure always gives the same bytes. Texts that no installed font has the letters of are
+    spelled in code points.
     """
     format = path.suffix[1:]
     save = partial(figure.savefig, format=format, dpi=dpi, metadata=_NO_DATE[format])
+    for text in figure.findobj(Text):
+        if find_font(text.get_text()) is None:
+            text.set_text(spell(text.get_text()))
     with matplotlib.rc_context(STYLE):
         write_atomically(path, save)
     return path
@@ -38,7 +45,8 @@ def render_inline_svg(figure: Figure, label: str, key: str = "") -> str:
         key: Tells figures of the same content on one page apart, for their ids.
     """
     file = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the page has fonts of its own
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]
