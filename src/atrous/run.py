@@ -87,7 +87,11 @@ class _SessionRecord(_Record):
     event: str
 
 
-_RECORDS = {"train": _TrainRecord, "val": _ValRecord, "session": _SessionRecord}
+_RECORDS: dict[str, type[_Record]] = {
+    "train": _TrainRecord,
+    "val": _ValRecord,
+    "session": _SessionRecord,
+}
 
 
 def load_log(path: Path) -> list[dict[str, Any]]:
