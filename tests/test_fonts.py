@@ -1,3 +1,5 @@
+import warnings
+
 import matplotlib.font_manager
 import numpy as np
 import pytest
@@ -6,7 +8,9 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from atrous.classes import build_classes
+from atrous.figures import render_inline_svg, save_figure
 from atrous.figures.confusion import build_confusion_map
+from atrous.figures.style import build_axes
 from atrous.fonts import MAX_SPELLED, find_default_font, find_font, list_families, spell
 from atrous.prediction.render import render_overlay
 
@@ -89,3 +93,13 @@ def test_names_that_cannot_be_drawn_are_spelled():
     long = "背" * 30 + "景"
     assert len(spell(long)) <= MAX_SPELLED + 1
     assert spell(long).endswith("U+666F")
+
+
+def test_figures_spell_what_no_font_has_and_nothing_is_warned_of(fonts, tmp_path):
+    figure, axes = build_axes(1.0)
+    title = axes.set_title(NAMES[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert NAMES[0] in render_inline_svg(figure, "a figure")
+        save_figure(figure, tmp_path / "figure.png")
+    assert title.get_text() == spell(NAMES[0])

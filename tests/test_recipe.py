@@ -46,9 +46,15 @@ def test_overrides_are_read_as_toml_or_text():
         ("data.val_split=2012", "2012"),
         ("data.val_split=2024-01-01", "2024-01-01"),
         ("data.root=1e3", "1e3"),
+        ("train.step_at=5ep", ("5ep",)),
+        ("train.step_at=[5ep, 10ep]", ("5ep", "10ep")),
+        ('train.step_at=["5ep"]', ("5ep",)),
+        ("data.scale=0.5,2", (0.5, 2.0)),
+        ("model.atrous_rates=[6, 12, 18]", (6, 12, 18)),
+        ("model.multi_grid=1, 2, 4", (1, 2, 4)),
     ],
 )
-def test_a_key_that_takes_text_needs_no_quotes(text, value):
+def test_a_key_that_takes_text_or_a_list_needs_no_quotes(text, value):
     section, _, name = text.partition("=")[0].partition(".")
     recipe = build_recipe(apply_overrides({}, [text]))
     assert getattr(getattr(recipe, section), name) == value
@@ -64,7 +70,8 @@ def test_the_precision_of_a_recipe_may_be_a_number():
         ({"train": {"learning_rate": 1}}, "there is no key 'train.learning_rate'. Did you mean"),
         ({"trian": {}}, "there is no key 'trian'"),
         ({"lr": 0.1}, "there is no key 'lr'. Did you mean 'train.lr'"),
-        ({"train": 5}, "train = 5"),
+        ({"train": 5}, "train = 5: input should be a section"),
+        ({"data": {"scale": 2}}, "data.scale = 2: input should be a list, such as [1, 2]"),
         ({"train": {"lr": -1}}, "train.lr = -1: input should be greater than 0"),
         ({"train": {"duration": "3 weeks"}}, "train.duration: '3 weeks' is not a duration"),
         ({"train": {"schedule": "ploy"}}, "'poly', 'step', 'cosine' or 'constant'"),

@@ -225,6 +225,13 @@ SESSION_KEYS = frozenset(
 """
 
 
+_EXPECTED = {
+    "tuple_type": "input should be a list, such as [1, 2]",
+    "model_type": "input should be a section with keys of its own",
+}
+"""What is told of a wrong value instead of pydantic's message, by the type of the problem."""
+
+
 def build_recipe(values: Mapping[str, Any]) -> Recipe:
     """Check nested plain values and fill in the defaults.
 
@@ -247,7 +254,8 @@ def _explain(error: ValidationError) -> Iterable[str]:
         elif problem["type"] == "value_error":
             yield f"{key}: {str(problem['ctx']['error']).removesuffix('.')}."
         else:
-            yield f"{key} = {problem['input']!r}: {problem['msg'].lower()}."
+            expected = _EXPECTED.get(problem["type"]) or problem["msg"].lower()
+            yield f"{key} = {problem['input']!r}: {expected}."
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -284,7 +292,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Mapp
     """Return nested values with `section.key=value` texts applied, each value read as TOML.
 
     Quotes are not needed: a value that is not TOML is a string, and so is any value of a key that
-    takes strings, such as 32 for `train.precision`.
+    takes strings, such as 32 for `train.precision`. Nor are brackets, where a key takes a list, as
+    in `train.step_at=5ep,10ep`.
 
     Raises:
         ConfigError: A text has no `=`.
@@ -299,16 +308,25 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Mapp
             parsed = parse_toml(f"value = {value}")["value"]
         except ValueError:
             parsed = value.strip()
-        if _takes_text(key.strip()) and not isinstance(parsed, str):
+        kind = _find_kind(key.strip())
+        if kind == "text" and not isinstance(parsed, str):
             parsed = value.strip()
+        elif kind == "list" and not isinstance(parsed, list):
+            parts = value.strip(" []").split(",")
+            parsed = [part.strip(" \"'") for part in parts if part.strip()]
         values = set_key(values, key.strip(), parsed)
     return values
 
 
-def _takes_text(key: str) -> bool:
-    """Return whether a recipe key holds a string, free or one of a few."""
+def _find_kind(key: str) -> Literal["text", "list"] | None:
+    """Return whether a recipe key holds a string, free or one of a few, or a list."""
     section, _, name = key.partition(".")
-    return isinstance(Recipe().model_dump().get(section, {}).get(name), str)
+    if isinstance(Recipe().model_dump().get(section, {}).get(name), str):
+        return "text"
+    values = Recipe.model_json_schema()["$defs"].get(f"{section.title()}Recipe", {})
+    value = values.get("properties", {}).get(name, {})
+    is_list = any(kind.get("type") == "array" for kind in (value, *value.get("anyOf", ())))
+    return "list" if is_list else None
 
 
 def set_key(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:

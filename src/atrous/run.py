@@ -1,9 +1,12 @@
 """Where things stand in a run folder."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from atrous.parsing import parse_json
 
@@ -60,8 +63,43 @@ class RunFolder:
         return self.path / "exports"
 
 
+class _Record(BaseModel):
+    """What every reader of a log relies on."""
+
+    kind: str
+    step: int
+
+
+class _TrainRecord(_Record):
+    epoch: float
+    loss: float
+    lr: float
+    step_s: float | None = None
+
+
+class _ValRecord(_Record):
+    epoch: float
+    loss: float | None
+    miou: float
+    val_s: float | None = None
+
+
+class _SessionRecord(_Record):
+    event: str
+
+
+_RECORDS: dict[str, type[_Record]] = {
+    "train": _TrainRecord,
+    "val": _ValRecord,
+    "session": _SessionRecord,
+}
+
+
 def load_log(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's log; a last line torn by a kill is left out."""
+    """Return the records of a run's log; lines that are none, as one torn by a kill, are left out.
+
+    Those of training, validation and sessions hold the values that they are written with.
+    """
     records = map(parse_record, path.read_bytes().splitlines())
     return [record for record in records if record is not None]
 
@@ -83,9 +121,19 @@ def group_records(log: Iterable[dict[str, Any]]) -> Records:
 
 
 def parse_record(line: bytes) -> dict[str, Any] | None:
-    """Return the record of one line of a log, or None if the line is torn or no object."""
+    """Return the record of one line of a log, or None if the line is no such record."""
     try:
         record = parse_json(line)
-    except ValueError:
+        _RECORDS.get(record["kind"], _Record).model_validate(record, strict=True)
+    except (ValueError, TypeError, LookupError):
         return None
-    return record if isinstance(record, dict) else None
+    return dict(record)
+
+
+def load_objects(path: Path) -> list[dict[str, Any]]:
+    """Return the objects in a file of JSON lines; other lines are left out."""
+    objects = []
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):
+            objects.append(parse_json(line))
+    return [values for values in objects if isinstance(values, dict)]

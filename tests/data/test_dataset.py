@@ -220,7 +220,10 @@ def test_a_image_and_mask_of_different_size(tmp_path):
 
 
 @pytest.mark.parametrize("split_list", ["{}", '"{}"', "{}  1", "{} -1", '"{}" 0', "{}\r"])
-@pytest.mark.parametrize("name", ["street scene 1", "img (2)", "north/a/0", "größe", "a.b"])
+@pytest.mark.parametrize(
+    "name",
+    ["street scene 1", "img (2)", "north/a/0", "größe", "a.b", "a\u2003b\u00a0", "c\x85d\u2028"],
+)
 def test_names_in_voc_lists_are_whole_lines(tmp_path, name, split_list):
     for stem in (name, name.split()[0], name.split("/")[-1]):  # the others are not on the list
         put(tmp_path / "JPEGImages" / f"{stem}.JPG", np.zeros((2, 3, 3), np.uint8))
@@ -245,6 +248,9 @@ def test_of_several_suffixes_vocs_own_is_taken_and_lists_stay_inside(tmp_path):
     assert [path.name for path in paths] == ["a.jpg", "b.png"]
     split_list.write_text("a\n../../x\n")
     with pytest.raises(DataError, match=r"1 of the 2 names .* have no image .*: ../../x"):
+        open_dataset(tmp_path / "voc", "train")
+    split_list.write_text(f"a\n{'x' * 300}/b\n")
+    with pytest.raises(DataError, match=r"1 of the 2 names .* have no image"):
         open_dataset(tmp_path / "voc", "train")
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from atrous.data import read_image, read_mask
-from atrous.data.image_file import decode_image, list_pages
+from atrous.data.image_file import decode_image, list_pages, read_image_size
 from atrous.errors import AtrousWarning, DataError
 
 STORED = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10
@@ -128,6 +128,16 @@ def test_pages_are_read_one_by_one_and_the_first_alone_is_warned_of(tmp_path, na
             assert int(read_image(source)[0, 0, 0]) == 0
     with pytest.raises(DataError, match="Cannot read"):
         read_image(path, page=3)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+def test_no_frame_is_decoded_before_the_size_is_known_to_be_right(tmp_path, name, monkeypatch):
+    path = tmp_path / name
+    save_pages(path)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    assert read_image_size(path, page=2) == (6, 4)
+    with pytest.raises(DataError, match="states 4 × 6 pixels"):
+        decode_image(path, page=2, max_pixels=20)
 
 
 def test_overviews_and_damaged_pages_are_no_pages(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from contextlib import closing, contextmanager
 from functools import partial
@@ -168,3 +169,21 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"  # one that ended and that nobody has reaped
+
+
+class TwoPartError(Exception):
+    """Cannot be unpickled: it is made of two parts and gives one to its base."""
+
+    def __init__(self, text, lock):
+        super().__init__(text)
+        self.lock = lock
+
+
+def fail_oddly(task):
+    raise TwoPartError("odd", threading.Lock() if task else None)
+
+
+@pytest.mark.parametrize("task", [0, 1])
+def test_an_error_that_cannot_be_sent_comes_as_text(task):
+    with pytest.raises(RuntimeError, match="TwoPartError: odd"):
+        list(load_in_order(fail_oddly, [task], workers=1))

@@ -1,5 +1,6 @@
 """A damaged copy for every finding: exactly what was damaged is found, with its files."""
 
+import os
 import shutil
 
 import numpy as np
@@ -329,6 +330,7 @@ def write_bands(path):
 @pytest.mark.parametrize(
     ("write", "detail"),
     [
+        (lambda path: (path.unlink(), os.mkfifo(path)), "no plain file"),
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "Git LFS"),
         (lambda path: path.write_text("\n<!DOCTYPE html><p>Sign in</p>"), "an HTML page"),
         (lambda path: path.write_bytes(b""), "an empty file"),
@@ -354,6 +356,18 @@ def test_a_png_that_lost_its_line_ends_is_called_that(make_clean, check):
     assert "a PNG that has lost its CR bytes" in finding.files[0].detail
 
 
+def test_a_list_that_leads_elsewhere_is_unpaired(make_clean, check):
+    root = make_clean("voc")
+    with open(root / "ImageSets/Segmentation/train.txt", "a") as file:
+        file.write("/etc/passwd\n../x\n")
+    finding = next(f for f in check(root).findings if f.code == "unpaired")
+    assert {file.path for file in finding.files} == {
+        "/etc/passwd",
+        "JPEGImages/../x",
+        "SegmentationClass/../x",
+    }
+
+
 def test_a_folder_per_image_is_no_split(make_clean, check):
     root = make_clean()
     for path in sorted(root.glob("train/images/*")):
@@ -362,7 +376,7 @@ def test_a_folder_per_image_is_no_split(make_clean, check):
             file.rename(root / path.stem / kind / file.name)
     shutil.rmtree(root / "train")
     shutil.rmtree(root / "val")
-    finding = check(root).findings[0]
+    finding = next(f for f in check(root).findings if f.code == "unpaired")
     assert finding.code == "refused-split"
     assert "no split 'train', 'val'; there are 24: 'p00', 'p01'," in finding.summary
 
@@ -380,7 +394,7 @@ def test_the_splits_of_training_can_be_named(make_clean, check):
 def test_a_split_whose_pixels_are_all_ignored(make_clean, check):
     root = make_clean()
     change_masks(root, lambda mask: np.full_like(mask, 255), "val")
-    finding = check(root).findings[0]
+    finding = next(f for f in check(root).findings if f.code == "unpaired")
     assert finding.code == "refused-split"
     assert "All pixels of 'val' are ignored" in finding.summary
 
@@ -406,7 +420,7 @@ def test_void_beside_the_foreground_is_no_binary_mask(make_clean, check):
 def test_grey_masks_made_for_looking_at(make_clean, check):
     root = make_clean(classes_file=False)
     change_masks(root, lambda mask: 60 * mask)
-    finding = check(root).findings[0]
+    finding = next(f for f in check(root).findings if f.code == "unpaired")
     assert finding.code == "value-gaps"
     assert finding.data["values"] == [0, 60, 120, 180]
 
@@ -437,7 +451,7 @@ def test_images_too_large_for_the_crop(make_clean, check):
 def test_colour_tables_are_recognised(make_clean, check, colors, table, indices):
     root = make_clean(classes_file=False)
     color_masks(root, colors)
-    finding = check(root).findings[0]
+    finding = next(f for f in check(root).findings if f.code == "unpaired")
     assert (finding.code, finding.num_files, finding.data["table"]) == ("color-masks", 32, table)
     expected = {"#{:02x}{:02x}{:02x}".format(*c): i for c, i in zip(colors, indices, strict=True)}
     assert finding.data["colors"] == expected
@@ -450,7 +464,7 @@ def test_blurred_colours_have_no_table(make_clean, check):
         with Image.open(path) as mask:
             noise = np.random.default_rng(0).integers(0, 60, np.asarray(mask).shape)
             Image.fromarray((np.asarray(mask) // 2 + noise).astype(np.uint8)).save(path)
-    finding = check(root).findings[0]
+    finding = next(f for f in check(root).findings if f.code == "unpaired")
     assert (finding.code, finding.data["table"]) == ("color-masks", None)
     assert "too many colours" in finding.summary
 

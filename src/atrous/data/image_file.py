@@ -100,14 +100,10 @@ def decode_image(
     name = name or str(source)
     with open_image(source, name, formats) as image:
         has_more_pages = page is None and _has_more_pages(image, source, name)
+        if image.format in _ANIMATED:  # to find a frame is to decode those before it
+            _check_size(image, max_pixels, name)
         _seek(image, page, name)
-        if image.width * image.height > max_pixels:
-            raise DataError(
-                f"The image {name} states {image.width} × {image.height} pixels, "
-                f"{image.width * image.height / 1e6:,.0f} million, where at most "
-                f"{max_pixels / 1e6:,.0f} million are taken. If it is what it should be, make it "
-                "smaller, or raise the limit where there is an option for it."
-            )
+        _check_size(image, max_pixels, name)
         width, height = image.size
         if draft is not None:
             image.draft(draft[0], (draft[1], draft[1]))
@@ -140,7 +136,8 @@ def read_image_size(
     """
     name = name or str(source)
     with open_image(source, name, formats) as image:
-        _seek(image, page, name)
+        if image.format not in _ANIMATED:  # whose frames are all of one size
+            _seek(image, page, name)
         return image.height, image.width
 
 
@@ -168,8 +165,8 @@ def open_image(
     with _OPENING:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            if isinstance(source, Path) and source.exists() and not source.is_file():
-                raise OSError("it is no plain file")
+            if isinstance(source, Path):
+                check_plain_file(source)
             return _open_mended(source, formats)
         except UNREADABLE as error:
             raise describe_unreadable(name, error, source) from error
@@ -204,6 +201,23 @@ def describe_unreadable(
         f"Cannot read {path} as an image: {reason}. {remedy}, or remove it; from a dataset, "
         "together with its partner and its name in split lists."
     )
+
+
+def check_plain_file(path: Path) -> None:
+    """Raise OSError where there is something else than a file, which may keep a reader waiting."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no plain file")
+
+
+def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
+    num_pixels = image.width * image.height
+    if num_pixels > max_pixels:
+        raise DataError(
+            f"The image {name} states {image.width} × {image.height} pixels, "
+            f"{num_pixels / 1e6:,.0f} million, where at most {max_pixels / 1e6:,.0f} million are "
+            "taken. If it is what it should be, make it smaller, or raise the limit where there "
+            "is an option for it."
+        )
 
 
 def _open_mended(source: Path | BinaryIO, formats: tuple[str, ...] | None) -> ImageFile.ImageFile:

@@ -22,7 +22,7 @@ from atrous.data.split_files import SplitFiles, normalize_name
 from atrous.errors import DataError
 
 _VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}")
-_WITH_PRESENCE = re.compile(r"(.*\S)\s+(?:-1|0|1)")
+_WITH_PRESENCE = re.compile(r"(.*[^ \t])[ \t]+(?:-1|0|1)")
 """A line of `ImageSets/Main`: a name, and whether a class is in the image."""
 
 
@@ -135,7 +135,7 @@ def _read_names(split_list: Path) -> list[str]:
             f"Cannot read the split list {split_list}: {error}. Write it as text in UTF-8, one "
             "name a line."
         ) from error
-    lines = (line.strip() for line in text.splitlines())
+    lines = (line.strip(" \t") for line in re.split("[\r\n]", text))  # names may have other spaces
     return [_unquote(normalize_name(line)) for line in lines if line]
 
 
@@ -150,15 +150,19 @@ def _find_listed(folder: Path, usual_suffix: str, names: Collection[str]) -> dic
     for parent in {PurePosixPath(name).parent for name in names}:
         if parent.is_absolute() or ".." in parent.parts:
             continue  # outside of the data
-        files = list_image_files(_enter(folder, parent))
+        inside = _enter(folder, parent)
+        files = list_image_files(inside) if inside else []
         for path in sorted(files, key=lambda path: path.suffix == usual_suffix):
             present[str(parent / normalize_name(path.stem))] = path
     found = {name: present.get(str(PurePosixPath(name))) for name in names}
     return {name: path for name, path in found.items() if path is not None}
 
 
-def _enter(folder: Path, parent: PurePosixPath) -> Path:
+def _enter(folder: Path, parent: PurePosixPath) -> Path | None:
+    """Return a folder below another, however Unicode writes its name; None if it is not there."""
     for part in parent.parts:
-        inside = (path for path in folder.glob("*") if normalize_name(path.name) == part)
-        folder = folder / part if (folder / part).is_dir() else next(inside, folder / part)
+        inside = [path for path in folder.glob("*") if normalize_name(path.name) == part]
+        if not inside:
+            return None
+        folder = min(inside, key=lambda path: path.name != part)
     return folder

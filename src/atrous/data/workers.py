@@ -171,8 +171,9 @@ def _warn_of_pipes(obstacle: str) -> None:
         _has_warned = True
         warnings.warn(
             "Shared memory (/dev/shm) cannot hold what the worker processes read, so it goes "
-            f"through pipes, which is slower: {obstacle}. In a container, give it more (docker run "
-            "--shm-size=2g), or use fewer workers.",
+            f"through pipes, which is slower: {obstacle}. Use fewer workers; or in a container, "
+            "give it more (docker run --shm-size=2g), and where too many files are open, raise "
+            "`ulimit -n`.",
             AtrousWarning,
             stacklevel=2,
         )
@@ -200,8 +201,19 @@ def _serve(load: Callable[[Any], Any], pipe: Connection, far_end: Connection) ->
             except Exception as error:
                 if not isinstance(error, AtrousError):
                     error.add_note(f"In a worker process: {traceback.format_exc()}")
-                answer = pickle.dumps((None, error, None))
+                answer = _pack_error(error)
             pipe.send_bytes(answer)
+
+
+def _pack_error(error: Exception) -> bytes:
+    """Return the answer of a task that failed; what cannot be sent as it is, as text."""
+    try:
+        answer = pickle.dumps((None, error, None))
+        pickle.loads(answer)
+    except Exception:
+        text = "".join(traceback.format_exception(error))
+        answer = pickle.dumps((None, RuntimeError(text), None))
+    return answer
 
 
 def _pack(item: Any, obstacle: str | None) -> tuple[bytes | memoryview, str | None]:

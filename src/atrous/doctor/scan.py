@@ -14,7 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from atrous.data.image_file import UNREADABLE, DecodedImage, decode_image, describe_unreadable
+from atrous.data.image_file import (
+    UNREADABLE,
+    DecodedImage,
+    check_plain_file,
+    decode_image,
+    describe_unreadable,
+)
 from atrous.data.orientation import turn_back
 from atrous.data.sample import (
     describe_float_mask,
@@ -159,6 +165,7 @@ def _try(read: Callable[[Path], _Read], path: Path) -> _Read | str:
 
 def _read_image(path: Path) -> _ReadImage:
     """Read an image, JPEGs at a fraction of their size: all of the file is still decoded."""
+    check_plain_file(path)
     content = path.read_bytes()
     decoded = decode_image(BytesIO(content), str(path), draft=("L", GRID))
     height, width = decoded.stated_hw

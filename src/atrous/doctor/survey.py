@@ -144,8 +144,9 @@ class Survey:
         return Counter({value: n for value, n in (mask.values or {}).items() if value in known})
 
     def relative(self, path: Path) -> str:
-        """Return a path as the report writes it."""
-        return path.relative_to(self.root).as_posix()
+        """Return a path as the report writes it; whole where a split list leads elsewhere."""
+        inside = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+        return inside.as_posix()
 
     def found_mask(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
         """Name the mask of a pair, and the pair that it resembles."""

@@ -6,12 +6,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from atrous.engines import TTA
 from atrous.errors import ConfigError, DataError
 from atrous.evaluation.counts import CountArray
 from atrous.evaluation.image_counts import ImageCounts, load_image_counts
 from atrous.evaluation.metrics import compute_miou
-from atrous.parsing import parse_json
+from atrous.evaluation.run_values import PlanValues, ScoreValues
+from atrous.parsing import explain_validation, parse_json
 from atrous.recipe import Recipe, load_recipe
 from atrous.run import Records, RunFolder, group_records, load_log
 
@@ -163,6 +166,7 @@ def load_run(path: Path, *, split: str | None = None) -> LoadedRun:
             return run
         wanted = found[0] if found else wanted
     scores = _load_scores(wanted, _SCORE_KEYS, _CLASS_KEYS)
+    _check_values(wanted, scores, ScoreValues, _evaluate_again(wanted))
     return replace(run, scores=scores)
 
 
@@ -199,10 +203,15 @@ def _load_folder(path: Path, name: str) -> LoadedRun:
         folder=folder,
         name=name,
         stored_recipe=load_recipe(folder.recipe) if folder.recipe.is_file() else None,
-        plan=_load_json(folder.plan, "Restore the file") if folder.plan.is_file() else {},
+        plan=_load_plan(folder.plan) if folder.plan.is_file() else {},
         records=group_records(load_log(folder.log) if folder.log.is_file() else []),
         scores={},
     )
+
+
+def _load_plan(path: Path) -> dict[str, Any]:
+    remedy = "Restore the file."
+    return _check_values(path, _load_json(path, remedy), PlanValues, remedy)
 
 
 def _load_evaluation(run: LoadedRun, split: str) -> EvaluatedRun:
@@ -254,6 +263,18 @@ def _load_scores(path: Path, keys: Sequence[str], class_keys: Sequence[str]) -> 
 
 def _evaluate_again(path: Path) -> str:
     return f"Evaluate again: `atrous evaluate {path.parent.parent} --split {path.stem}`."
+
+
+def _check_values(
+    path: Path, values: dict[str, Any], kind: type[BaseModel], remedy: str
+) -> dict[str, Any]:
+    try:
+        kind.model_validate(values)
+    except ValidationError as error:
+        raise DataError(
+            f"{path} does not hold what was expected: {explain_validation(error)}. {remedy}"
+        ) from None
+    return values
 
 
 def _load_json(path: Path, remedy: str) -> dict[str, Any]:

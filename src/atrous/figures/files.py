@@ -3,16 +3,19 @@
 import hashlib
 import io
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from atrous.errors import ConfigError
 from atrous.figures.style import CSS_VARIABLES, STYLE
 from atrous.files import write_atomically
+from atrous.fonts import find_font, spell
 
 _METADATA: dict[str, Any] = {
     "png": {"Software": None},
@@ -24,7 +27,8 @@ _METADATA: dict[str, Any] = {
 def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
     """Save a figure atomically as PNG, SVG or PDF, by the suffix of the path.
 
-    The same figure always gives the same bytes.
+    The same figure always gives the same bytes. Texts that no installed font can draw are spelled
+    as code points.
 
     Raises:
         ConfigError: The suffix is another one.
@@ -34,6 +38,9 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
     if format not in _METADATA:
         raise ConfigError(f"The name of a figure ends in .png, .svg or .pdf, unlike {path}.")
     save = partial(figure.savefig, format=format, dpi=dpi, metadata=_METADATA[format])
+    for text in figure.findobj(Text):
+        if find_font(text.get_text()) is None:
+            text.set_text(spell(text.get_text()))
     with matplotlib.rc_context(STYLE):
         write_atomically(path, save)
     return path
@@ -50,7 +57,8 @@ def render_inline_svg(figure: Figure, label: str, key: str = "") -> str:
         key: Distinguishes the ids of figures with the same content on one page.
     """
     file = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the page has fonts of its own
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]

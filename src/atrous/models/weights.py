@@ -109,8 +109,8 @@ def parse_card(path: Path, text: str) -> ModelCard:
         check_model(card)
     except (ValueError, ConfigError) as error:
         raise WeightsError(
-            f"{path} says things of its model that cannot be used: {error} Fetch the file again, "
-            "or use another weights file."
+            f"{path} says things of its model that cannot be used: {str(error).rstrip('.')}. "
+            "Fetch the file again, or use another weights file."
         ) from error
     return card
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atrous.engines.engine import Engine
-from atrous.run import load_log
+from atrous.run import load_objects
 
 FILENAME = "predictions.jsonl"
 
@@ -108,7 +108,7 @@ def compute_digest(engine: Engine, *options: Any) -> str:
 
 def _load(path: Path) -> list[Record]:
     records = []
-    for values in load_log(path):
+    for values in load_objects(path):
         try:
             lists = {key: tuple(values.pop(key)) for key in ("files", "shares")}
             records.append(Record(**{**values, **lists}))

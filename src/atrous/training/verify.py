@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def verify_resume(
     recipe_path = folder / "recipe.toml"
     write_atomically(recipe_path, lambda file: file.write(format_recipe(recipe).encode()))
     tell("training without interruption")
-    _finish(_start(recipe_path, whole, workers=recipe.train.workers))
+    _finish(recipe_path, whole, workers=recipe.train.workers)
     steps = [record for record in load_log(whole.log) if record["kind"] == "train"]
     every = len(steps) // (num_kills + 1)
     if every < 4:
@@ -102,17 +103,15 @@ def verify_resume(
     rng, kills = random.Random(seed), list[Kill]()
     save = f"train.save_every={max(1, every // 3)}it"
     for number in range(num_kills):
-        process = _start(recipe_path, broken, workers=number % 3, override=save)
-        resumed_from = _wait_for_steps(process, broken, number, rng.randint(every // 2, every))
-        time.sleep(rng.uniform(0, step_s))
-        process.kill()
-        process.communicate()
+        with _start(recipe_path, broken, workers=number % 3, override=save) as process:
+            resumed_from = _wait_for_steps(process, broken, number, rng.randint(every // 2, every))
+            time.sleep(rng.uniform(0, step_s))
         if process.returncode != -signal.SIGKILL:
             raise TrainingError("A session ended by itself before it could be killed.")
         kills.append(Kill(resumed_from, _find_last_step(broken), number % 3))
         tell(f"killed: went on from step {resumed_from}, logged step {kills[-1].killed_after}")
     tell("training to the end")
-    _finish(_start(recipe_path, broken, workers=recipe.train.workers))
+    _finish(recipe_path, broken, workers=recipe.train.workers)
     return Verification(kills, compare_runs(whole, broken))
 
 
@@ -159,17 +158,27 @@ def _load_final_state(run: RunFolder) -> dict[str, Any]:
     return newest[1]
 
 
+@contextmanager
 def _start(
     recipe_path: Path, run: RunFolder, *, workers: int, override: str | None = None
-) -> "subprocess.Popen[str]":
+) -> Iterator["subprocess.Popen[str]"]:
+    """Start a session, and kill it at the end of the block, however that comes."""
     command = [sys.executable, "-m", "atrous", "train", "--recipe", str(recipe_path)]
     command += ["--out", str(run.path), "--workers", str(workers)]
     command += ["--set", override] if override else []
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
-def _finish(process: "subprocess.Popen[str]") -> None:
-    output, _ = process.communicate()
+def _finish(recipe_path: Path, run: RunFolder, *, workers: int) -> None:
+    with _start(recipe_path, run, workers=workers) as process:
+        output, _ = process.communicate()
     if process.returncode != 0:
         raise TrainingError(f"The run failed by itself: {output.strip()[-2000:]}")
 
