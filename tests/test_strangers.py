@@ -36,10 +36,13 @@ SAFE_IF = {
     "read_array": ("allow_pickle", False),
     "write_array": ("allow_pickle", False),
 }
-ONLY_IN = {"torch.export.load": "engines/pt2_engine.py"}
+ONLY_IN = {
+    "torch.export.load": "engines/pt2_engine.py",
+    "pickle.loads": "data/workers.py",  # what it has just pickled itself
+}
 NEVER = {
     "eval", "exec", "compile", "jit.load", "hub.load", "yaml.load", "joblib.load", "pickle.load",
-    "pickle.loads", "Unpickler", "marshal.loads", "shelve.open", "dill.load", "torch.package",
+    "Unpickler", "marshal.loads", "shelve.open", "dill.load", "torch.package",
     "aoti_load_package", "load_pt2", "register_custom_ops_library",
 }  # fmt: skip
 

@@ -312,8 +312,11 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Mapp
         if kind == "text" and not isinstance(parsed, str):
             parsed = value.strip()
         elif kind == "list" and not isinstance(parsed, list):
-            parts = value.strip(" []").split(",")
-            parsed = [part.strip(" \"'") for part in parts if part.strip()]
+            bare = value.strip(" []")
+            try:
+                parsed = parse_toml(f"value = [{bare}]")["value"]
+            except ValueError:
+                parsed = [part.strip(" \"'") for part in bare.split(",") if part.strip()]
         values = set_key(values, key.strip(), parsed)
     return values
 
