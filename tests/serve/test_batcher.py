@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from atrous.serve.batcher import Batcher
-from atrous.serve.refusals import BusyError, NotReadyError
+from atrous.serve.errors import RequestError
 
 
 class Worker:
@@ -32,7 +32,7 @@ def worker():
 
 @pytest.fixture
 def batcher(worker):
-    batcher = Batcher(worker, limit=lambda key: 3, max_waiting=6)
+    batcher = Batcher(worker, max_batch=lambda key: 3, max_waiting=6)
     batcher.submit("first", "0")  # what follows comes while this is being run
     assert worker.begun.wait(10)
     yield batcher
@@ -54,8 +54,9 @@ def test_alike_items_are_run_together_up_to_the_limit_and_the_oldest_first(worke
 
 def test_what_is_cancelled_is_not_run_and_makes_room(worker, batcher):
     futures = [batcher.submit("a", str(number)) for number in range(6)]
-    with pytest.raises(BusyError, match="6 images are waiting") as caught:
+    with pytest.raises(RequestError, match="6 images are waiting") as caught:
         batcher.submit("a", "6")
+    assert caught.value.status == 429
     assert int(caught.value.headers["Retry-After"]) >= 1
     assert futures[0].cancel()
     assert futures[3].cancel()
@@ -81,5 +82,5 @@ def test_stopping_finishes_what_was_taken(worker, batcher):
     worker.go.set()
     stopping.join(10)
     assert [future.result(0) for future in futures] == ["00", "11", "22", "33"]
-    with pytest.raises(NotReadyError):
+    with pytest.raises(RequestError, match="shutting down"):
         batcher.submit("a", "5")

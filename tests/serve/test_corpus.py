@@ -117,7 +117,7 @@ def test_no_bad_body_is_a_failure_of_the_server(serve):
     answer = running.client.post("/v1/segment", content=encode(PIXELS))
     assert np.array_equal(decode(answer), MASK)
     running.wait_for(lambda: running.service.num_active == 1 or not running.service.num_active)
-    assert running.service.memory.held_bytes == 0
+    assert running.service.memory.reserved_bytes == 0
 
 
 @pytest.mark.parametrize("body", list_bombs(), ids=range(len(list_bombs())))

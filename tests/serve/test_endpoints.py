@@ -102,19 +102,19 @@ def test_models_are_listed_and_chosen_by_name(serve):
 
 SEGMENT = "/v1/segment"
 BAD_REQUESTS = [
-    ("GET", SEGMENT, {}, 405, "does not take GET"),
-    ("POST", "/v1/models", {}, 405, "does not take POST"),
-    ("GET", "/docs", {}, 404, "no such path"),
-    ("GET", "/../../etc/passwd", {}, 404, "no such path"),
+    ("GET", SEGMENT, {}, 405, "does not support GET"),
+    ("POST", "/v1/models", {}, 405, "does not support POST"),
+    ("GET", "/docs", {}, 404, "path does not exist"),
+    ("GET", "/../../etc/passwd", {}, 404, "path does not exist"),
     ("POST", SEGMENT, {}, 400, "no image in the request"),
     ("POST", SEGMENT, {"files": {"image": b""}}, 400, "no image in the request"),
     ("POST", SEGMENT, {"content": b"GIF89a" + bytes(50)}, 415, "Send PNG, JPEG"),
-    ("POST", SEGMENT, {"content": PNG[:300]}, 422, "damaged or cut short"),
+    ("POST", SEGMENT, {"content": PNG[:300]}, 422, "damaged or incomplete"),
     ("POST", SEGMENT, {"content": bytes(1_000_001)}, 413, "larger than 1 MB"),
     ("POST", SEGMENT, {"content": iter([bytes(500_000)] * 3)}, 413, "larger than 1 MB"),
     ("POST", SEGMENT, {"files": {"image": bytes(1_000_001)}}, 413, "larger than 1 MB"),
     ("POST", SEGMENT, {"content": encode(draw(101, 101)[0])}, 413, "101 × 101"),
-    ("POST", SEGMENT, {"files": {"photo": PNG}}, 422, "it has 'photo'"),
+    ("POST", SEGMENT, {"files": {"photo": PNG}}, 422, "but has 'photo'"),
     ("POST", SEGMENT, {"data": {"a": "1"}, "files": {"image": PNG}}, 422, "one field"),
     ("POST", SEGMENT, {"files": [("image", PNG), ("image", PNG)]}, 400, "one part"),
     ("POST", SEGMENT, {"files": {"image": (None, b"text")}}, 422, "as a file"),
@@ -170,7 +170,7 @@ def test_nothing_is_taken_before_the_models_are_there(serve, engine):
     assert client.get("/readyz").status_code == 503
     for answer in (client.get("/v1/models"), client.post(SEGMENT, content=PNG)):
         assert answer.status_code == 503
-        assert "being loaded" in answer.json()["error"]
+        assert "models are loading" in answer.json()["error"]
         assert answer.headers["retry-after"]
     running.service.load()
     assert client.get("/readyz").json() == {"state": "ready"}
@@ -187,7 +187,7 @@ def test_requests_that_come_together_are_run_together_and_answered_as_alone(serv
     images = [draw(40, 50, seed=seed) for seed in range(6)] + [draw(33, 50, seed=9)]
     engine.hold()
     first = post_many(running, [PNG])
-    assert engine.begun.wait(10)
+    assert engine.started.wait(10)
     answers = post_many(running, [encode(pixels) for pixels, _ in images])
     running.wait_for(lambda: running.service.num_waiting == 7)
     assert running.count("atrous_queue_images") == 7
@@ -205,7 +205,7 @@ def test_more_than_may_wait_is_told_to_come_back(serve, engine):
     running = serve(Limits(max_waiting=2))
     engine.hold()
     answers = post_many(running, [PNG])
-    assert engine.begun.wait(10)
+    assert engine.started.wait(10)
     answers += post_many(running, [PNG, PNG])
     running.wait_for(lambda: running.service.num_waiting == 2)
     refused = running.client.post(SEGMENT, content=PNG)
@@ -223,7 +223,7 @@ def test_an_answer_that_takes_too_long_is_given_up_and_never_run(serve, engine):
     engine.sizes.clear()
     engine.hold()
     answers = post_many(running, [PNG])
-    assert engine.begun.wait(10)
+    assert engine.started.wait(10)
     answers += post_many(running, [PNG])
     for answer in answers:
         assert answer.result().status_code == 504
@@ -233,14 +233,14 @@ def test_an_answer_that_takes_too_long_is_given_up_and_never_run(serve, engine):
     running.wait_for(lambda: engine.sizes == [1])
     assert running.client.post("/v1/segment", content=PNG).status_code == 200
     assert engine.sizes == [1, 1]
-    running.wait_for(lambda: running.service.memory.held_bytes == 0)
+    running.wait_for(lambda: running.service.memory.reserved_bytes == 0)
 
 
 def test_a_sender_that_left_is_not_worked_for(serve, engine):
     running = serve()
     engine.hold()
     kept = post_many(running, [PNG])
-    assert engine.begun.wait(10)
+    assert engine.started.wait(10)
     with socket.create_connection(("127.0.0.1", running.port)) as sender:
         head = f"POST {SEGMENT} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(PNG)}\r\n\r\n"
         sender.sendall(head.encode() + PNG)
@@ -273,7 +273,7 @@ def test_a_failing_model_is_no_traceback_and_does_not_end_the_server(serve, engi
     answer = running.client.post(SEGMENT, content=PNG)
     assert (answer.status_code, answer.json()) == (
         500,
-        {"error": "The server failed; its log says how."},
+        {"error": "Internal error; details are in the server's log."},
     )
     engine.model.head.bias.data[:] = finite
     assert running.client.post("/v1/segment", content=PNG).status_code == 200
@@ -287,7 +287,7 @@ def test_json_has_the_confidence_if_asked_for(serve, engine):
     logits = engine.compute_logits(torch.from_numpy(PIXELS).permute(2, 0, 1))
     expected = logits.softmax(0).amax(0).numpy()
     assert np.abs(confidence / 255 - expected).max() < 1 / 255
-    assert running.service.memory.held_bytes == 0
+    assert running.service.memory.reserved_bytes == 0
 
 
 def test_the_page_is_behind_the_token_and_takes_its_own_paths_alone(serve, engine):
@@ -300,7 +300,7 @@ def test_the_page_is_behind_the_token_and_takes_its_own_paths_alone(serve, engin
     client.headers["Authorization"] = "Bearer secret"
     assert "text/html" in client.get("/").headers["content-type"]
     assert client.get("/v1/segment").status_code == 405
-    assert "no such path" in client.get("/v1/nothing").json()["error"]
+    assert "path does not exist" in client.get("/v1/nothing").json()["error"]
     assert client.post("/v1/segment", content=PNG).status_code == 200
 
 

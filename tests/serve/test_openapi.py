@@ -7,7 +7,7 @@ from colored import draw, encode
 from atrous.classes import build_classes
 from atrous.prediction.annotations import build_coco_annotations
 from atrous.serve.image import FORMATS
-from atrous.serve.schema import SEGMENT_ANSWER
+from atrous.serve.schema import SEGMENT_RESPONSE
 
 PIXELS, _ = draw(8, 8)
 
@@ -21,7 +21,7 @@ def test_the_description_is_whole_and_asks_no_other_host(serve):
         "200", "400", "401", "404", "406", "408", "413", "415", "422", "429", "500", "503", "504",
     }  # fmt: skip
     assert set(segment["requestBody"]["content"]) == {"multipart/form-data", *FORMATS.values()}
-    assert "ErrorAnswer" in str(segment["responses"]["422"])
+    assert "ErrorResponse" in str(segment["responses"]["422"])
     assert segment["responses"]["429"]["headers"]["Retry-After"]["required"]
     example = segment["responses"]["200"]["content"]["application/json"]["example"]
     assert sum(one["share"] for one in example["classes"]) == 1
@@ -29,7 +29,7 @@ def test_the_description_is_whole_and_asks_no_other_host(serve):
 
 
 def test_the_example_is_what_the_server_would_say():
-    example = SEGMENT_ANSWER[200]["content"]["application/json"]["example"]
+    example = SEGMENT_RESPONSE["content"]["application/json"]["example"]
     names = [one["name"] for one in example["classes"]]
     mask = np.array([[0, 1, 1, 1], [0, 1, 1, 1]], np.uint8)
     assert build_coco_annotations(mask, build_classes(names)) == example["annotations"]

@@ -24,7 +24,6 @@ from atrous.serve import Limits, Service
 from atrous.serve.app import build_app
 from atrous.serve.page import add_page
 from atrous.serve.server import build_server, open_socket
-from atrous.serve.service import Source
 
 pytestmark = pytest.mark.browser
 
@@ -70,7 +69,7 @@ def address(tmp_path_factory):
         "unhappy": GreyEngine(WeightsError("The weights are damaged.")),
         "broken": GreyEngine(RuntimeError("a secret of the server")),
     }
-    sources = [Source(name, lambda engine=engine: engine) for name, engine in engines.items()]
+    sources = {name: lambda engine=engine: engine for name, engine in engines.items()}
     service = Service(sources, LIMITS)
     service.load()
     app = build_app(service)
@@ -246,7 +245,7 @@ def test_a_bad_file_is_refused_in_words(page, content, name, words):
 def test_a_failing_model_is_told_in_words_and_the_result_stays(page, model):
     problems = list(page.problems)
     page.select_option(".model select", model)
-    page.locator("[role=alert]:has-text('The server failed; its log says how.')").wait_for()
+    page.locator("[role=alert]:has-text('Internal error')").wait_for()
     assert "secret" not in page.content()
     assert not page.locator(".atrous[aria-busy]").count()
     assert read_pixel(page, 40, 50) == pytest.approx([105, 105, 232], abs=2)
@@ -317,7 +316,7 @@ def test_scripts_are_those_of_the_server_alone(address):
 
 
 def test_examples_that_cannot_be_used_are_refused(tmp_path):
-    app = build_app(Service([Source("good", GreyEngine)], LIMITS))
+    app = build_app(Service({"good": GreyEngine}, LIMITS))
     with pytest.raises(DataError, match="no images in the folder"):
         add_page(app, LIMITS, tmp_path)
     (tmp_path / "torn.png").write_bytes(encode(GREYS)[:-40])
