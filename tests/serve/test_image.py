@@ -1,4 +1,4 @@
-"""From bytes to pixels: by content, upright, and never larger than is allowed."""
+"""Decoding: format by content, EXIF orientation, limits."""
 
 import struct
 import zlib
@@ -21,7 +21,7 @@ LIMITS = Limits(max_pixels=100_000, max_side_px=1000)
 
 
 def build_png_header(width: int, height: int) -> bytes:
-    """A whole PNG of a few bytes that claims to be huge."""
+    """A valid PNG of a few bytes with any size in its header."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(kind + content))
@@ -53,7 +53,7 @@ def test_an_image_is_read_as_predict_reads_it(format):
     assert np.array_equal(read(content), read_image(BytesIO(content)).permute(1, 2, 0).numpy())
 
 
-def test_an_image_is_turned_upright():
+def test_the_exif_orientation_is_applied():
     pixels, _ = draw(30, 50)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -63,20 +63,20 @@ def test_an_image_is_turned_upright():
 @pytest.mark.parametrize(
     ("width", "height"), [(60_000, 60_000), (1001, 1), (1, 1001), (400, 251), (2**31 - 1, 1)]
 )
-def test_a_header_that_claims_too_much_is_refused_undecoded(width, height):
-    memory = Memory(10)  # decoding would need more, and say so
+def test_an_image_above_the_limits_is_rejected_before_decoding(width, height):
+    memory = Memory(10)  # decoding would need more and fail
     with raises(413, f"{width} × {height}"):
         read(build_png_header(width, height), memory)
 
 
-def test_other_formats_are_not_even_tried():
+def test_other_formats_are_rejected():
     pixels, _ = draw()
     for format in ("GIF", "PPM", "TGA", "ICO", "PDF", "EPS"):
         with raises(415, "Send PNG, JPEG, WebP, BMP or TIFF"):
             read(encode(pixels, format))
 
 
-def test_damaged_images_are_named_so():
+def test_damaged_images_are_reported():
     pixels, _ = draw()
     with raises(422, "damaged or incomplete"):
         read(encode(pixels)[:500])
@@ -88,7 +88,7 @@ def test_damaged_images_are_named_so():
         read(jpeg[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * 200 + jpeg[-2:])
 
 
-def test_memory_is_shared_and_given_back():
+def test_memory_is_shared_and_released():
     memory = Memory(50_000)
     content = encode(draw(60, 60)[0])
     assert read(content, memory).shape == (60, 60, 3)
@@ -108,6 +108,6 @@ def test_memory_is_shared_and_given_back():
         ({"max_memory_bytes": 10**6}, "too small"),
     ],
 )
-def test_limits_that_contradict_are_named(values, words):
+def test_invalid_limits_are_reported(values, words):
     with pytest.raises(ConfigError, match=words):
         Limits(**values)

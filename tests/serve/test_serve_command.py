@@ -1,4 +1,4 @@
-"""`atrous serve` as a process, and what it says to wrong options."""
+"""`atrous serve` as a process, and its errors for invalid options."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def test_wrong_options_are_a_paragraph_and_exit_code_2(atrous, weights, tmp_path
     taken.close()
 
 
-def test_a_missing_package_is_named_with_its_extra(atrous, weights, monkeypatch):
+def test_a_missing_package_is_reported_with_its_extra(atrous, weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     code, printed = atrous("serve", weights)
     assert code == 2
@@ -94,24 +94,24 @@ def test_a_process_serves_and_stops_without_losing_an_image(weights, tmp_path):
             mask = decode(client.post("/v1/segment", content=encode(pixels), timeout=60))
             image = torch.from_numpy(pixels).permute(2, 0, 1)
             assert np.array_equal(mask, open_engine(weights).predict_mask(image).numpy())
-            answers = []
+            responses = []
 
             def post():
-                answers.append(client.post("/v1/segment", content=encode(pixels), timeout=60))
+                responses.append(client.post("/v1/segment", content=encode(pixels), timeout=60))
 
             threads = [threading.Thread(target=post) for _ in range(6)]
             for thread in threads:
                 thread.start()
             taken = 0
             while taken < 6:
-                answered = len(answers)  # first, so that none is counted twice
+                answered = len(responses)  # first, so that none is counted twice
                 metrics = client.get("/metrics").text
                 active = float(re.search(r"^atrous_active_requests (\S+)", metrics, re.M)[1])
-                taken = answered + active - 1  # it counts the question, too
+                taken = answered + active - 1  # the request for the metrics is active too
             process.send_signal(signal.SIGTERM)
             for thread in threads:
                 thread.join()
-        assert [answer.status_code for answer in answers] == [200] * 6
+        assert [response.status_code for response in responses] == [200] * 6
         assert process.wait(60) == 0
         assert "all accepted images are processed" in process.stderr.read()
     finally:

@@ -32,6 +32,7 @@ from atrous.serve.schema import (
     SEGMENT_RESPONSE,
     WARNING_HEADER,
     ModelsResponse,
+    Responses,
     SegmentQuery,
     StateResponse,
     describe_errors,
@@ -81,14 +82,14 @@ def _add_state_routes(
         """Return 200 as long as the process is alive."""
         return {"state": service.state}
 
-    not_ready = {503: {"model": StateResponse, "description": "Loading or stopping."}}
+    not_ready: Responses = {503: {"model": StateResponse, "description": "Loading or stopping."}}
 
     @app.get("/readyz", response_model=StateResponse, responses=not_ready, tags=["state"])
     async def check_readiness() -> Any:
         """Return 200 if the server accepts images."""
         return JSONResponse({"state": service.state}, 200 if service.state == "ready" else 503)
 
-    text = {200: {"content": {"text/plain": {}}}, **describe_errors(*errors)}
+    text: Responses = {200: {"content": {"text/plain": {}}}, **describe_errors(*errors)}
 
     @app.get("/metrics", response_class=Response, responses=text, tags=["state"])
     async def show_metrics() -> Response:
@@ -104,7 +105,6 @@ def _add_state_routes(
     async def list_models() -> Any:
         """List the models with their classes."""
         service.check_loaded()
-        limits = service.limits
         return {
             "models": [
                 {
@@ -117,7 +117,7 @@ def _add_state_routes(
                 }
                 for index, (name, engine) in enumerate(service.engines.items())
             ],
-            "limits": {"max_body_bytes": limits.max_body_bytes, "max_pixels": limits.max_pixels},
+            "limits": service.limits,
         }
 
 

@@ -51,7 +51,7 @@ class Limits:
                 f"max_memory_bytes is {self.max_memory_bytes / 1e6:.0f} MB, which is too small for "
                 f"the largest allowed image: {required_bytes / 1e6:.0f} MB "
                 f"({self.max_body_bytes / 1e6:.0f} MB for the file and {DECODING_BYTES} bytes per "
-                "pixel during decoding). Increase it, or allow fewer pixels."
+                "pixel during decoding). Increase it (--max-memory-mb), or reduce --max-megapixels."
             )
 
 
@@ -97,5 +97,6 @@ class Reservation:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.resize(0)
-        self._closed = True
+        with self._memory.lock:
+            self._memory.reserved_bytes -= self._num_bytes
+            self._closed = True

@@ -12,6 +12,8 @@ from atrous.serve.responses import Format
 
 WARNING_HEADER = "Atrous-Warning"
 
+Responses = dict[int | str, dict[str, Any]]
+
 
 class SegmentQuery(BaseModel):
     """Parameters of /v1/segment."""
@@ -112,9 +114,9 @@ class StateResponse(BaseModel):
     state: str = Field(description="loading, ready or stopping.", examples=["ready"])
 
 
-def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def describe_errors(*statuses: int) -> Responses:
     """Return the `responses` of a route for its error statuses."""
-    responses: dict[int | str, dict[str, Any]] = {
+    responses: Responses = {
         status: {"model": ErrorResponse, "description": STATUSES[status]} for status in statuses
     }
     for status in {429, 503} & responses.keys():
