@@ -64,7 +64,7 @@ def run_serve(
     max_connections: Annotated[int, typer.Option(help="Maximum open connections.")] = 256,
     deadline: Annotated[float, typer.Option(help="Maximum seconds until a response.")] = 60,
     transfer: Annotated[
-        float, typer.Option(help="Maximum seconds to receive a request or a stalled response.")
+        float, typer.Option(help="Maximum seconds for headers, body, or a stalled response.")
     ] = 30,
     page: Annotated[bool, typer.Option(help="Serve a web page at /.")] = True,
     examples: Annotated[

@@ -221,7 +221,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def reject_parameters(request: Request, error: RequestValidationError) -> Response:
         problems = []
-        for problem in error.errors():
+        for problem in error.errors()[:5]:
             name = str(problem["loc"][-1])[:60]
             if problem["type"] == "extra_forbidden":
                 near = did_you_mean(name, SegmentQuery.model_fields)
