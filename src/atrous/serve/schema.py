@@ -1,10 +1,10 @@
 """Contents of /openapi.json: parameters, bodies, responses and errors."""
 
-import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from atrous.parsing import parse_json
 from atrous.serve.body import FIELD
 from atrous.serve.errors import STATUSES
 from atrous.serve.image import FORMATS
@@ -151,7 +151,7 @@ SEGMENT_BODY: dict[str, Any] = {
     }
 }
 
-_EXAMPLE = json.loads("""{
+_EXAMPLE = parse_json("""{
     "model": "camvid", "engine": "torch", "precision": "32", "width": 4, "height": 2,
     "classes": [
         {"index": 0, "name": "sky", "color": "#808080", "share": 0.25},
