@@ -27,3 +27,19 @@ def test_every_link_to_a_file_leads_there(document):
     for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
+
+
+def test_every_place_in_where_to_look_exists():
+    text = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\|[^|]+\| `([\w/]+\.py)` \| `(\w+)` \|$", text, flags=re.MULTILINE)
+    assert len(rows) > 20
+    for path, name in rows:
+        source = (ROOT / "src/atrous" / path).read_text()
+        assert re.search(rf"^(def|class) {name}\b|^{name} = ", source, flags=re.MULTILINE), path
+
+
+def test_the_statuses_of_the_server_are_those_of_its_document():
+    errors = pytest.importorskip("atrous.serve.errors")
+    text = (ROOT / "docs/serve.md").read_text()
+    rows = re.findall(r"^\| (\d{3}) \| (.+) \|$", text, flags=re.MULTILINE)
+    assert {int(status): meaning for status, meaning in rows} == errors.STATUSES

@@ -20,6 +20,6 @@ def draw(height: int = 40, width: int = 50, *, seed: int = 0) -> tuple[np.ndarra
     return COLORS[mask], mask
 
 
-def decode(answer) -> np.ndarray:
-    assert answer.status_code == 200, answer.text
-    return np.array(Image.open(BytesIO(answer.content)))
+def decode(response) -> np.ndarray:
+    assert response.status_code == 200, response.text
+    return np.array(Image.open(BytesIO(response.content)))

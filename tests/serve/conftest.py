@@ -1,4 +1,4 @@
-"""A server in this process, with models whose answers are known."""
+"""A server in this process, with a model whose predictions are known."""
 
 import threading
 import time
@@ -10,38 +10,37 @@ from atrous.engines import TorchEngine
 
 pytest.importorskip("fastapi", reason="the server needs fastapi")
 pytest.importorskip("prometheus_client", reason="the server needs prometheus-client")
-httpx = pytest.importorskip("httpx", reason="these tests ask by httpx")
+httpx = pytest.importorskip("httpx", reason="these tests need httpx")
 
 from atrous.serve import Limits, Service  # noqa: E402
 from atrous.serve.app import build_app  # noqa: E402
 from atrous.serve.server import Server, build_server, open_socket  # noqa: E402
-from atrous.serve.service import Source  # noqa: E402
 
 
 class HeldEngine(TorchEngine):
-    """Waits in every batch until it is let go, and notes what it was given."""
+    """Blocks in every batch until `go` is set, and records the batch sizes."""
 
     def __init__(self, model) -> None:
         super().__init__(model)
         self.go = threading.Event()
         self.go.set()
-        self.begun = threading.Event()
+        self.started = threading.Event()
         self.sizes: list[int] = []
 
     def predict_masks(self, images):
-        self.begun.set()
+        self.started.set()
         assert self.go.wait(20)
         self.sizes.append(len(images))
         return super().predict_masks(images)
 
     def hold(self) -> None:
         self.go.clear()
-        self.begun.clear()
+        self.started.clear()
 
 
 @dataclass
 class Running:
-    """A server that answers."""
+    """A running server and a client."""
 
     service: Service
     server: Server
@@ -64,7 +63,7 @@ class Running:
             if condition():
                 return
             time.sleep(0.01)
-        raise AssertionError("it did not come to be in thirty seconds")
+        raise AssertionError("the condition did not become true within thirty seconds")
 
     def count(self, name: str) -> float:
         """The value of a metric, with its labels if it has any."""
@@ -85,8 +84,7 @@ def serve(engine):
     started = []
 
     def start(limits=None, *, token=None, load=True, names=("colors",), wrap=lambda app: app):
-        sources = [Source(name, lambda: engine) for name in names]
-        service = Service(sources, limits or Limits())
+        service = Service(dict.fromkeys(names, lambda: engine), limits or Limits())
         if load:
             service.load()
             engine.sizes.clear()

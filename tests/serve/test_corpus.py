@@ -1,4 +1,4 @@
-"""Bad bodies by the hundred: never a 5xx, never a hang, still serving after."""
+"""Hundreds of invalid bodies: no 5xx, no hang, and the server continues."""
 
 import io
 import random
@@ -21,7 +21,7 @@ PART = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r
 
 
 def list_damaged() -> list[bytes]:
-    """Every format cut short at many lengths, with flipped bits, and with parts mixed up."""
+    """Every format, truncated at many lengths, with flipped bits, and with parts exchanged."""
     generator = random.Random(0)
     bodies = []
     for format in FORMATS:
@@ -38,7 +38,7 @@ def list_damaged() -> list[bytes]:
 
 
 def list_bombs() -> list[bytes]:
-    """Small files that claim to be huge, in each format."""
+    """Small files with huge sizes in their headers, in each format."""
     bodies = [build_png_header(side, side) for side in (60_000, 2**31 - 1, 0)]
     bmp = bytearray(encode(PIXELS, "BMP"))
     bmp[18:26] = (60_000).to_bytes(4, "little") * 2
@@ -51,7 +51,7 @@ def list_bombs() -> list[bytes]:
 
 
 def list_wrong_types() -> list[bytes]:
-    """Files that are something else, whatever they are called."""
+    """Files of other types."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("a.png", encode(PIXELS))
@@ -66,7 +66,7 @@ def list_wrong_types() -> list[bytes]:
 
 
 def list_multipart() -> list[bytes]:
-    """Multipart bodies that are broken, empty or hold something else; boundary `b`."""
+    """Multipart bodies that are malformed, empty or without an image; boundary `b`."""
     png = encode(PIXELS)
     whole = PART + png + b"\r\n--b--\r\n"
     return [
@@ -92,19 +92,19 @@ def list_requests() -> list[dict]:
     ]
 
 
-# Images whose bits were flipped may still be images.
+# Files with flipped bits may still be valid images.
 FINE = {200, 400, 413, 415, 422}
 
 
-def test_no_bad_body_is_a_failure_of_the_server(serve):
+def test_no_invalid_body_causes_an_internal_error(serve):
     running = serve(Limits(max_pixels=10**6, transfer_s=5, deadline_s=10))
     requests = list_requests()
     assert len(requests) >= 200
 
     def post(sent):
         start_s = time.monotonic()
-        answer = running.client.post("/v1/segment", **sent)
-        return answer.status_code, answer.headers["content-type"], time.monotonic() - start_s
+        response = running.client.post("/v1/segment", **sent)
+        return response.status_code, response.headers["content-type"], time.monotonic() - start_s
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(post, requests))
@@ -114,14 +114,14 @@ def test_no_bad_body_is_a_failure_of_the_server(serve):
         assert took_s < 10
     refused = [found[index][0] for index in range(-6 - len(list_wrong_types()), -6)]
     assert set(refused) == {415}
-    answer = running.client.post("/v1/segment", content=encode(PIXELS))
-    assert np.array_equal(decode(answer), MASK)
+    response = running.client.post("/v1/segment", content=encode(PIXELS))
+    assert np.array_equal(decode(response), MASK)
     running.wait_for(lambda: running.service.num_active == 1 or not running.service.num_active)
-    assert running.service.memory.held_bytes == 0
+    assert running.service.memory.reserved_bytes == 0
 
 
 @pytest.mark.parametrize("body", list_bombs(), ids=range(len(list_bombs())))
 def test_no_bomb_is_decoded(body, serve, engine):
-    answer = serve().client.post("/v1/segment", content=body)
-    assert answer.status_code in (413, 415, 422)
+    response = serve().client.post("/v1/segment", content=body)
+    assert response.status_code in (413, 415, 422)
     assert engine.sizes == []

@@ -1,4 +1,4 @@
-"""What each path answers, to good requests and to bad ones."""
+"""Responses of each path to valid and invalid requests."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ PIXELS, MASK = draw()
 PNG = encode(PIXELS)
 
 
-def test_a_mask_comes_back_however_the_image_is_sent(serve):
+def test_a_mask_is_returned_however_the_image_is_sent(serve):
     client = serve().client
     for sent in (
         {"content": PNG},
@@ -31,13 +31,13 @@ def test_a_mask_comes_back_however_the_image_is_sent(serve):
         {"files": {"image": ("a.txt", PNG)}},
         {"files": {"image": PNG}, "headers": {"accept": "image/*"}},
     ):
-        answer = client.post("/v1/segment", **sent)
-        assert np.array_equal(decode(answer), MASK)
-        assert answer.headers["content-type"] == "image/png"
-        assert answer.headers["cache-control"] == "no-store"
+        response = client.post("/v1/segment", **sent)
+        assert np.array_equal(decode(response), MASK)
+        assert response.headers["content-type"] == "image/png"
+        assert response.headers["cache-control"] == "no-store"
 
 
-def test_what_of_a_file_is_not_used_is_said_in_a_header(serve):
+def test_ignored_parts_of_a_file_are_reported_in_a_header(serve):
     client, pages = serve().client, BytesIO()
     Image.fromarray(PIXELS).save(
         pages, "TIFF", save_all=True, append_images=[Image.fromarray(255 - PIXELS)]
@@ -47,10 +47,10 @@ def test_what_of_a_file_is_not_used_is_said_in_a_header(serve):
         (pages.getvalue(), "only the first is read"),
         (encode(PIXELS, exif=b"Exif\0\0rubbish"), "damaged EXIF block"),
     ):
-        answer = client.post("/v1/segment", content=content)
-        assert np.array_equal(decode(answer), MASK)
-        assert (words or "") in answer.headers.get("atrous-warning", "")
-        assert ("atrous-warning" in answer.headers) == (words is not None)
+        response = client.post("/v1/segment", content=content)
+        assert np.array_equal(decode(response), MASK)
+        assert (words or "") in response.headers.get("atrous-warning", "")
+        assert ("atrous-warning" in response.headers) == (words is not None)
 
 
 def test_the_mask_has_the_colours_of_the_classes(serve):
@@ -71,13 +71,13 @@ def test_an_overlay_holds_the_image_and_takes_an_opacity(serve):
     assert whole.shape[0] > 40  # the legend
 
 
-def test_json_says_shares_and_run_lengths(serve):
+def test_json_has_shares_and_run_lengths(serve):
     client = serve().client
-    answers = [
+    responses = [
         client.post("/v1/segment?format=json", content=PNG),
         client.post("/v1/segment", content=PNG, headers={"accept": "application/json, */*;q=0.1"}),
     ]
-    first, second = (answer.json() for answer in answers)
+    first, second = (response.json() for response in responses)
     assert first == second
     assert (first["width"], first["height"]) == (50, 40)
     assert (first["model"], first["engine"], first["precision"]) == ("colors", "torch", "32")
@@ -96,25 +96,25 @@ def test_models_are_listed_and_chosen_by_name(serve):
         ("two", False),
     ]
     assert models[0]["classes"][1] == {"index": 1, "name": "green", "color": "#00ff00"}
-    answer = client.post("/v1/segment?model=two&format=json", content=PNG).json()
-    assert answer["model"] == "two"
+    response = client.post("/v1/segment?model=two&format=json", content=PNG).json()
+    assert response["model"] == "two"
 
 
 SEGMENT = "/v1/segment"
 BAD_REQUESTS = [
-    ("GET", SEGMENT, {}, 405, "does not take GET"),
-    ("POST", "/v1/models", {}, 405, "does not take POST"),
-    ("GET", "/docs", {}, 404, "no such path"),
-    ("GET", "/../../etc/passwd", {}, 404, "no such path"),
+    ("GET", SEGMENT, {}, 405, "does not support GET"),
+    ("POST", "/v1/models", {}, 405, "does not support POST"),
+    ("GET", "/docs", {}, 404, "path does not exist"),
+    ("GET", "/../../etc/passwd", {}, 404, "path does not exist"),
     ("POST", SEGMENT, {}, 400, "no image in the request"),
     ("POST", SEGMENT, {"files": {"image": b""}}, 400, "no image in the request"),
     ("POST", SEGMENT, {"content": b"GIF89a" + bytes(50)}, 415, "Send PNG, JPEG"),
-    ("POST", SEGMENT, {"content": PNG[:300]}, 422, "damaged or cut short"),
+    ("POST", SEGMENT, {"content": PNG[:300]}, 422, "damaged or incomplete"),
     ("POST", SEGMENT, {"content": bytes(1_000_001)}, 413, "larger than 1 MB"),
     ("POST", SEGMENT, {"content": iter([bytes(500_000)] * 3)}, 413, "larger than 1 MB"),
     ("POST", SEGMENT, {"files": {"image": bytes(1_000_001)}}, 413, "larger than 1 MB"),
     ("POST", SEGMENT, {"content": encode(draw(101, 101)[0])}, 413, "101 × 101"),
-    ("POST", SEGMENT, {"files": {"photo": PNG}}, 422, "it has 'photo'"),
+    ("POST", SEGMENT, {"files": {"photo": PNG}}, 422, "but has 'photo'"),
     ("POST", SEGMENT, {"data": {"a": "1"}, "files": {"image": PNG}}, 422, "one field"),
     ("POST", SEGMENT, {"files": [("image", PNG), ("image", PNG)]}, 400, "one part"),
     ("POST", SEGMENT, {"files": {"image": (None, b"text")}}, 422, "as a file"),
@@ -136,22 +136,22 @@ BAD_REQUESTS = [
 def test_bad_requests_are_told_what_is_wrong(serve):
     client = serve(Limits(max_body_bytes=10**6, max_pixels=10_000)).client
     for method, path, sent, status, words in BAD_REQUESTS:
-        answer = client.request(method, path, **sent)
+        response = client.request(method, path, **sent)
         case = (method, path[:40], sorted(sent))
-        assert answer.status_code == status, (case, answer.text)
-        assert list(answer.json()) == ["error"], case
-        assert words in answer.json()["error"], (case, answer.text)
-        assert "Traceback" not in answer.text
+        assert response.status_code == status, (case, response.text)
+        assert list(response.json()) == ["error"], case
+        assert words in response.json()["error"], (case, response.text)
+        assert "Traceback" not in response.text
     assert np.array_equal(decode(client.post(SEGMENT, content=PNG)), MASK)
 
 
-def test_the_token_guards_all_but_the_probes(serve):
+def test_the_token_is_required_by_all_but_the_health_checks(serve):
     running = serve(token="s3cret")
     client = running.client
     for path in ("/v1/models", "/metrics", "/openapi.json", "/", "/nothing"):
-        answer = client.get(path)
-        assert (answer.status_code, list(answer.json())) == (401, ["error"])
-        assert "Bearer" in answer.headers["www-authenticate"]
+        response = client.get(path)
+        assert (response.status_code, list(response.json())) == (401, ["error"])
+        assert "Bearer" in response.headers["www-authenticate"]
     for header in ("Bearer s3cre", "Bearer s3crett", "Bearer", "s3cret", "Bearer \xff", "Basic !"):
         headers = {"authorization": header.encode("latin-1")}
         assert client.post(SEGMENT, content=PNG, headers=headers).status_code == 401
@@ -163,15 +163,15 @@ def test_the_token_guards_all_but_the_probes(serve):
     assert client.get("/v1/models", auth=("anybody", "s3cret")).status_code == 200
 
 
-def test_nothing_is_taken_before_the_models_are_there(serve, engine):
+def test_images_are_rejected_while_the_models_are_loading(serve, engine):
     running = serve(load=False)
     client = running.client
     assert client.get("/healthz").json() == {"state": "loading"}
     assert client.get("/readyz").status_code == 503
-    for answer in (client.get("/v1/models"), client.post(SEGMENT, content=PNG)):
-        assert answer.status_code == 503
-        assert "being loaded" in answer.json()["error"]
-        assert answer.headers["retry-after"]
+    for response in (client.get("/v1/models"), client.post(SEGMENT, content=PNG)):
+        assert response.status_code == 503
+        assert "models are loading" in response.json()["error"]
+        assert response.headers["retry-after"]
     running.service.load()
     assert client.get("/readyz").json() == {"state": "ready"}
     assert client.post("/v1/segment", content=PNG).status_code == 200
@@ -182,18 +182,18 @@ def post_many(running, contents):
     return [pool.submit(running.client.post, SEGMENT, content=content) for content in contents]
 
 
-def test_requests_that_come_together_are_run_together_and_answered_as_alone(serve, engine):
+def test_concurrent_requests_are_batched_with_the_same_results(serve, engine):
     running = serve(Limits(max_batch=4))
     images = [draw(40, 50, seed=seed) for seed in range(6)] + [draw(33, 50, seed=9)]
     engine.hold()
     first = post_many(running, [PNG])
-    assert engine.begun.wait(10)
-    answers = post_many(running, [encode(pixels) for pixels, _ in images])
+    assert engine.started.wait(10)
+    responses = post_many(running, [encode(pixels) for pixels, _ in images])
     running.wait_for(lambda: running.service.num_waiting == 7)
     assert running.count("atrous_queue_images") == 7
     engine.go.set()
-    for answer, (_, mask) in zip(answers, images, strict=True):
-        assert np.array_equal(decode(answer.result()), mask)
+    for response, (_, mask) in zip(responses, images, strict=True):
+        assert np.array_equal(decode(response.result()), mask)
     assert np.array_equal(decode(first[0].result()), MASK)
     assert sorted(engine.sizes) == [1, 1, 2, 4]
     assert running.count("atrous_batch_images_count") == 4
@@ -201,12 +201,12 @@ def test_requests_that_come_together_are_run_together_and_answered_as_alone(serv
     assert running.count('atrous_requests_total{path="/v1/segment",status="200"}') == 8
 
 
-def test_more_than_may_wait_is_told_to_come_back(serve, engine):
+def test_a_full_queue_responds_with_429_and_retry_after(serve, engine):
     running = serve(Limits(max_waiting=2))
     engine.hold()
-    answers = post_many(running, [PNG])
-    assert engine.begun.wait(10)
-    answers += post_many(running, [PNG, PNG])
+    responses = post_many(running, [PNG])
+    assert engine.started.wait(10)
+    responses += post_many(running, [PNG, PNG])
     running.wait_for(lambda: running.service.num_waiting == 2)
     refused = running.client.post(SEGMENT, content=PNG)
     assert refused.status_code == 429
@@ -214,33 +214,33 @@ def test_more_than_may_wait_is_told_to_come_back(serve, engine):
     assert int(refused.headers["retry-after"]) >= 1
     assert running.count('atrous_rejected_total{status="429"}') == 1
     engine.go.set()
-    assert [answer.result().status_code for answer in answers] == [200, 200, 200]
+    assert [response.result().status_code for response in responses] == [200, 200, 200]
 
 
-def test_an_answer_that_takes_too_long_is_given_up_and_never_run(serve, engine):
+def test_an_image_past_its_deadline_is_dropped_from_the_queue(serve, engine):
     running = serve(Limits(deadline_s=4))
     running.client.post(SEGMENT, content=PNG)  # the first takes longer
     engine.sizes.clear()
     engine.hold()
-    answers = post_many(running, [PNG])
-    assert engine.begun.wait(10)
-    answers += post_many(running, [PNG])
-    for answer in answers:
-        assert answer.result().status_code == 504
-        assert "within 4 seconds" in answer.result().json()["error"]
+    responses = post_many(running, [PNG])
+    assert engine.started.wait(10)
+    responses += post_many(running, [PNG])
+    for response in responses:
+        assert response.result().status_code == 504
+        assert "within 4 seconds" in response.result().json()["error"]
     running.wait_for(lambda: running.service.num_waiting == 0)
     engine.go.set()
     running.wait_for(lambda: engine.sizes == [1])
     assert running.client.post("/v1/segment", content=PNG).status_code == 200
     assert engine.sizes == [1, 1]
-    running.wait_for(lambda: running.service.memory.held_bytes == 0)
+    running.wait_for(lambda: running.service.memory.reserved_bytes == 0)
 
 
-def test_a_sender_that_left_is_not_worked_for(serve, engine):
+def test_an_image_of_a_disconnected_client_is_dropped_from_the_queue(serve, engine):
     running = serve()
     engine.hold()
     kept = post_many(running, [PNG])
-    assert engine.begun.wait(10)
+    assert engine.started.wait(10)
     with socket.create_connection(("127.0.0.1", running.port)) as sender:
         head = f"POST {SEGMENT} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(PNG)}\r\n\r\n"
         sender.sendall(head.encode() + PNG)
@@ -252,45 +252,45 @@ def test_a_sender_that_left_is_not_worked_for(serve, engine):
     assert engine.sizes == [1]
 
 
-def test_stopping_answers_what_was_taken(serve, engine):
+def test_stopping_completes_accepted_images(serve, engine):
     running = serve()
     engine.hold()
-    answers = post_many(running, [PNG, encode(draw(32, 32)[0]), encode(draw(34, 34)[0])])
+    responses = post_many(running, [PNG, encode(draw(32, 32)[0]), encode(draw(34, 34)[0])])
     running.wait_for(lambda: running.service.num_waiting == 2)
     running.server.handle_exit(15, None)
     assert running.service.state == "stopping"
     time.sleep(0.3)
     engine.go.set()
-    assert [answer.result().status_code for answer in answers] == [200, 200, 200]
+    assert [response.result().status_code for response in responses] == [200, 200, 200]
     running.thread.join(10)
     assert not running.thread.is_alive()
 
 
-def test_a_failing_model_is_no_traceback_and_does_not_end_the_server(serve, engine, monkeypatch):
+def test_a_failing_model_responds_with_500_and_the_server_continues(serve, engine, monkeypatch):
     running = serve()
     finite = engine.model.head.bias.data.clone()
     engine.model.head.bias.data[:] = torch.nan
-    answer = running.client.post(SEGMENT, content=PNG)
-    assert (answer.status_code, answer.json()) == (
+    response = running.client.post(SEGMENT, content=PNG)
+    assert (response.status_code, response.json()) == (
         500,
-        {"error": "The server failed; its log says how."},
+        {"error": "Internal error; details are in the server's log."},
     )
     engine.model.head.bias.data[:] = finite
     assert running.client.post("/v1/segment", content=PNG).status_code == 200
 
 
-def test_json_has_the_confidence_if_asked_for(serve, engine):
+def test_json_has_the_confidence_if_requested(serve, engine):
     running = serve()
     assert "confidence" not in running.client.post(f"{SEGMENT}?format=json", content=PNG).json()
-    answer = running.client.post(f"{SEGMENT}?format=json&confidence=1", content=PNG).json()
-    confidence = np.array(Image.open(BytesIO(base64.b64decode(answer["confidence"]))))
+    response = running.client.post(f"{SEGMENT}?format=json&confidence=1", content=PNG).json()
+    confidence = np.array(Image.open(BytesIO(base64.b64decode(response["confidence"]))))
     logits = engine.compute_logits(torch.from_numpy(PIXELS).permute(2, 0, 1))
     expected = logits.softmax(0).amax(0).numpy()
     assert np.abs(confidence / 255 - expected).max() < 1 / 255
-    assert running.service.memory.held_bytes == 0
+    assert running.service.memory.reserved_bytes == 0
 
 
-def test_the_page_is_behind_the_token_and_takes_its_own_paths_alone(serve, engine):
+def test_the_page_requires_the_token_and_has_its_own_paths_only(serve, engine):
     def add(app):
         add_page(app, Limits())
         return app
@@ -300,11 +300,11 @@ def test_the_page_is_behind_the_token_and_takes_its_own_paths_alone(serve, engin
     client.headers["Authorization"] = "Bearer secret"
     assert "text/html" in client.get("/").headers["content-type"]
     assert client.get("/v1/segment").status_code == 405
-    assert "no such path" in client.get("/v1/nothing").json()["error"]
+    assert "path does not exist" in client.get("/v1/nothing").json()["error"]
     assert client.post("/v1/segment", content=PNG).status_code == 200
 
 
-def test_nothing_of_a_image_touches_the_disk(serve, monkeypatch, tmp_path):
+def test_images_are_never_written_to_disk(serve, monkeypatch, tmp_path):
     def refuse(*arguments, **options):
         raise AssertionError("a temporary file was made")
 
@@ -313,8 +313,8 @@ def test_nothing_of_a_image_touches_the_disk(serve, monkeypatch, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
     content = encode(noise, "BMP")
     assert len(content) > 2**21
-    answer = serve().client.post(f"{SEGMENT}?format=json", files={"image": content})
-    assert answer.status_code == 200
+    response = serve().client.post(f"{SEGMENT}?format=json", files={"image": content})
+    assert response.status_code == 200
 
 
 def test_metrics_are_named_as_documented(serve):

@@ -1,4 +1,4 @@
-"""The server keeps to its own description."""
+"""The OpenAPI description, and that the server conforms to it."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from colored import draw, encode
 from atrous.classes import build_classes
 from atrous.prediction.annotations import build_coco_annotations
 from atrous.serve.image import FORMATS
-from atrous.serve.schema import SEGMENT_ANSWER
+from atrous.serve.schema import SEGMENT_RESPONSE
 
 PIXELS, _ = draw(8, 8)
 
 
-def test_the_description_is_whole_and_asks_no_other_host(serve):
+def test_the_description_is_complete_and_refers_to_no_other_host(serve):
     description = serve(token="t").client.get(
         "/openapi.json", headers={"authorization": "Bearer t"}
     )
@@ -21,21 +21,21 @@ def test_the_description_is_whole_and_asks_no_other_host(serve):
         "200", "400", "401", "404", "406", "408", "413", "415", "422", "429", "500", "503", "504",
     }  # fmt: skip
     assert set(segment["requestBody"]["content"]) == {"multipart/form-data", *FORMATS.values()}
-    assert "ErrorAnswer" in str(segment["responses"]["422"])
+    assert "ErrorResponse" in str(segment["responses"]["422"])
     assert segment["responses"]["429"]["headers"]["Retry-After"]["required"]
     example = segment["responses"]["200"]["content"]["application/json"]["example"]
     assert sum(one["share"] for one in example["classes"]) == 1
     assert "http" not in description.text.replace("https://json-schema", "")
 
 
-def test_the_example_is_what_the_server_would_say():
-    example = SEGMENT_ANSWER[200]["content"]["application/json"]["example"]
+def test_the_example_is_a_true_result():
+    example = SEGMENT_RESPONSE["content"]["application/json"]["example"]
     names = [one["name"] for one in example["classes"]]
     mask = np.array([[0, 1, 1, 1], [0, 1, 1, 1]], np.uint8)
     assert build_coco_annotations(mask, build_classes(names)) == example["annotations"]
 
 
-def test_the_server_answers_as_it_says_it_does(serve):
+def test_the_server_conforms_to_its_description(serve):
     schemathesis = pytest.importorskip("schemathesis", reason="this test needs schemathesis")
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
@@ -65,9 +65,9 @@ def test_the_server_answers_as_it_says_it_does(serve):
         )  # fmt: skip
         @given(case=strategy)
         def check(case):
-            answer = case.call(base_url=base_url)
-            statuses.add(answer.status_code)
-            case.validate_response(answer, checks=kept)
+            response = case.call(base_url=base_url)
+            statuses.add(response.status_code)
+            case.validate_response(response, checks=kept)
 
         check()
     assert statuses >= {200, 415}

@@ -1,7 +1,7 @@
-"""The page in a real browser: what it shows, how it is worked, what it asks for and what it keeps.
+"""The page in a real browser: display, controls, requests and errors.
 
-The model is a function whose answer is known: the class is the hundreds of a grey value, and how
-sure it is grows from left to right.
+The predictions of the model are known: the class is the hundreds of a grey value, and the
+confidence grows from left to right.
 """
 
 import base64
@@ -24,7 +24,6 @@ from atrous.serve import Limits, Service
 from atrous.serve.app import build_app
 from atrous.serve.page import add_page
 from atrous.serve.server import build_server, open_socket
-from atrous.serve.service import Source
 
 pytestmark = pytest.mark.browser
 
@@ -35,7 +34,7 @@ LIMITS = Limits(max_pixels=10_000, max_body_bytes=2**16)
 
 
 class GreyEngine(Engine):
-    """Gives the hundreds of a grey value, or fails with an error."""
+    """Predicts the hundreds of a grey value, or raises an error."""
 
     def __init__(self, error: Exception | None = None) -> None:
         card = ModelCard("grey", {}, CLASSES, (0.5,) * 3, (0.5,) * 3, None, {})
@@ -67,10 +66,10 @@ def address(tmp_path_factory):
     (examples / "example.png").write_bytes(encode(GREYS[:, :40]))
     engines = {
         "good": GreyEngine(),
-        "unhappy": GreyEngine(WeightsError("The weights are damaged.")),
+        "invalid": GreyEngine(WeightsError("The weights are damaged.")),
         "broken": GreyEngine(RuntimeError("a secret of the server")),
     }
-    sources = [Source(name, lambda engine=engine: engine) for name, engine in engines.items()]
+    sources = {name: lambda engine=engine: engine for name, engine in engines.items()}
     service = Service(sources, LIMITS)
     service.load()
     app = build_app(service)
@@ -87,7 +86,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(address, browser):
-    """The page in a browser that has loaded it once, with what it asked for and complained of."""
+    """The page, loaded once in a browser, with its requests and console messages."""
     page = browser.new_page()
     page.problems, page.requests = [], []
     page.on("console", lambda message: page.problems.append(message.text))
@@ -101,7 +100,7 @@ def opened(address, browser):
 
 @pytest.fixture
 def page(opened):
-    """The page with the answer for `GREYS`, at half opacity."""
+    """The page with the result for `GREYS`, at half opacity."""
     opened.select_option(".model select", "good")
     opened.set_viewport_size({"width": 1280, "height": 900})
     give(opened, encode(GREYS), "greys.png")
@@ -115,7 +114,7 @@ def give(page, content, name):
 
 
 def transfer(page, kind, content, name):
-    """Drop or paste a file as a browser does it."""
+    """Drop or paste a file."""
     page.evaluate(
         """([kind, base64, name]) => {
             const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
@@ -131,7 +130,7 @@ def transfer(page, kind, content, name):
 
 
 def read_pixel(page, x, y):
-    """Wait until what was asked for is drawn, then look at the canvas."""
+    """Wait until the canvas is drawn, then read a pixel of it."""
     script = """([x, y]) => new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => {
         const copy = new OffscreenCanvas(1, 1).getContext("2d");
         copy.drawImage(document.querySelector(".atrous canvas"), -x, -y);
@@ -160,7 +159,7 @@ def test_opacity_and_legend_change_the_overlay(page):
     assert read_pixel(page, 40, 50) == [0, 0, 255]
 
 
-def test_the_legend_lists_what_is_there_with_its_share(page):
+def test_the_legend_lists_the_classes_with_their_shares(page):
     give(page, encode(GREYS[15:]), "part.png")
     page.locator(".status:has-text('part.png: 3 classes, 80 × 45')").wait_for()
     rows = page.locator(".classes li").all_inner_texts()
@@ -174,7 +173,7 @@ def test_the_legend_lists_what_is_there_with_its_share(page):
     assert page.inner_text(".absent") == f"Not found: black, {NAMES[1]}."
 
 
-def test_the_pointer_tells_class_and_confidence(page):
+def test_the_pointer_shows_class_and_confidence(page):
     box = page.locator(".atrous canvas").bounding_box()
     page.mouse.move(box["x"] + 0.999 * box["width"], box["y"] + 0.9 * box["height"])
     assert page.inner_text(".tip") == "blue, confidence over 99 %"
@@ -184,7 +183,7 @@ def test_the_pointer_tells_class_and_confidence(page):
     assert not page.is_visible(".tip")
 
 
-def test_the_pointer_is_moved_and_heard_by_keyboard(page):
+def test_the_pointer_is_moved_by_keyboard_and_read_aloud(page):
     page.focus(".atrous canvas")
     page.keyboard.press("Shift+ArrowDown")
     page.keyboard.press("Shift+ArrowDown")
@@ -207,7 +206,7 @@ def test_downloads_are_exact(page):
     assert overlay[50, 40, :3].tolist() == pytest.approx([105, 105, 232], abs=2)
 
 
-def test_images_are_dropped_pasted_taken_and_tried(page):
+def test_images_are_dropped_pasted_photographed_and_chosen_from_examples(page):
     turned = Image.Exif()
     turned[0x0112] = 6
     transfer(page, "drop", encode(GREYS, "JPEG", exif=turned), "upright.jpg")
@@ -233,7 +232,7 @@ def test_images_are_dropped_pasted_taken_and_tried(page):
     ],
     ids=["text", "empty", "many pixels", "many bytes"],
 )
-def test_a_bad_file_is_refused_in_words(page, content, name, words):
+def test_an_invalid_file_is_rejected_with_a_message(page, content, name, words):
     give(page, content, name)
     page.locator(f"[role=alert]:has-text('{words}')").wait_for()
     assert page.inner_text(".status") == ""
@@ -242,34 +241,34 @@ def test_a_bad_file_is_refused_in_words(page, content, name, words):
     assert not page.is_visible("[role=alert]")
 
 
-@pytest.mark.parametrize("model", ["unhappy", "broken"])
-def test_a_failing_model_is_told_in_words_and_the_result_stays(page, model):
+@pytest.mark.parametrize("model", ["invalid", "broken"])
+def test_a_failing_model_is_reported_and_the_result_stays(page, model):
     problems = list(page.problems)
     page.select_option(".model select", model)
-    page.locator("[role=alert]:has-text('The server failed; its log says how.')").wait_for()
+    page.locator("[role=alert]:has-text('Internal error')").wait_for()
     assert "secret" not in page.content()
     assert not page.locator(".atrous[aria-busy]").count()
     assert read_pixel(page, 40, 50) == pytest.approx([105, 105, 232], abs=2)
-    page.problems[:] = problems  # the browser itself tells of the 500
+    page.problems[:] = problems  # the browser logs the 500
 
 
-def test_a_silent_server_is_told_in_words(page):
+def test_a_server_that_does_not_respond_is_reported(page):
     problems = list(page.problems)
     page.route("**/v1/segment*", lambda route: route.abort())
     give(page, encode(GREYS), "other.png")
-    page.locator("[role=alert]:has-text('does not answer')").wait_for()
+    page.locator("[role=alert]:has-text('does not respond')").wait_for()
     page.unroute_all()
-    page.problems[:] = problems  # the browser itself tells of it
+    page.problems[:] = problems  # the browser logs it
 
 
-def test_a_format_that_the_server_does_not_read_is_converted(page):
+def test_a_format_that_the_server_does_not_support_is_converted(page):
     page.set_input_files(
         ".file", {"name": "a.gif", "mimeType": "image/gif", "buffer": encode(GREYS, "GIF")}
     )
     page.locator(".status:has-text('a.gif: 3 classes, 80 × 60')").wait_for()
 
 
-def test_it_is_accessible_and_fits(page):
+def test_the_page_is_accessible_and_fits_the_viewport(page):
     give(page, b"words", "notes.txt")
     page.locator("[role=alert]:has-text('notes.txt')").wait_for()
     page.locator(".atrous canvas").hover()
@@ -287,7 +286,7 @@ def test_it_is_accessible_and_fits(page):
     assert download.value.suggested_filename == "greys_mask.png"
 
 
-def test_it_asks_no_other_host_and_complains_of_nothing(page, address):
+def test_the_page_requests_no_other_host_and_logs_no_problem(page, address):
     hosts = {url.split("/")[2] for url in page.requests if url.startswith("http")}
     assert hosts == {address.removeprefix("http://")}
     assert not page.problems
@@ -298,7 +297,7 @@ def test_it_asks_no_other_host_and_complains_of_nothing(page, address):
     assert page.evaluate(blocked) == "http://elsewhere.invalid/"
 
 
-def ask(url, body=None, **headers):
+def fetch(url, body=None, **headers):
     request = urllib.request.Request(url, body, headers)
     try:
         with urllib.request.urlopen(request) as response:
@@ -307,17 +306,17 @@ def ask(url, body=None, **headers):
         return error.code, error.read()
 
 
-def test_scripts_are_those_of_the_server_alone(address):
+def test_only_scripts_of_the_server_are_allowed(address):
     with urllib.request.urlopen(address) as response:
         policy = response.headers["Content-Security-Policy"]
     assert "script-src 'self';" in policy
     assert "unsafe" not in policy
     for path in ("examples/1", "examples/-1", "examples/..%2f..%2fpage.py", "service.py"):
-        assert ask(f"{address}/{path}")[0] in (404, 422), path
+        assert fetch(f"{address}/{path}")[0] in (404, 422), path
 
 
-def test_examples_that_cannot_be_used_are_refused(tmp_path):
-    app = build_app(Service([Source("good", GreyEngine)], LIMITS))
+def test_invalid_examples_are_rejected(tmp_path):
+    app = build_app(Service({"good": GreyEngine}, LIMITS))
     with pytest.raises(DataError, match="no images in the folder"):
         add_page(app, LIMITS, tmp_path)
     (tmp_path / "torn.png").write_bytes(encode(GREYS)[:-40])

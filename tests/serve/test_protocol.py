@@ -1,4 +1,4 @@
-"""Connections: slow, rude, broken or too many; after each the server still serves."""
+"""Connections that are slow, invalid or too many; the server continues after each."""
 
 import json
 import socket
@@ -36,7 +36,7 @@ def read_until(connection, end: bytes) -> bytes:
     return received
 
 
-def test_an_answer_does_not_wait_for_the_client_to_confirm_its_head():
+def test_the_body_of_a_response_does_not_wait_for_the_client_to_confirm_its_headers():
     with open_socket("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()
         with connection:
@@ -44,7 +44,7 @@ def test_an_answer_does_not_wait_for_the_client_to_confirm_its_head():
 
 
 def trickle(connection, content: bytes) -> bool:
-    """Send slowly, byte by byte; says whether the other side put an end to it."""
+    """Send byte by byte, slowly; return whether the server closed the connection."""
     try:
         for byte in content:
             connection.sendall(bytes([byte]))
@@ -55,7 +55,7 @@ def trickle(connection, content: bytes) -> bool:
 
 
 def read_all(connection) -> tuple[int, str]:
-    """Status and error of what is sent until the end; 0 for nothing."""
+    """Status and error of the response; 0 if there is none."""
     received = b""
     while data := connection.recv(65536):
         received += data
@@ -69,12 +69,12 @@ def read_all(connection) -> tuple[int, str]:
     ("sent", "status", "words"),
     [
         (b"", 0, ""),
-        (b"POST /v1/segm", 408, "head did not arrive"),
-        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n", 408, "head did not arrive"),
+        (b"POST /v1/segm", 408, "headers did not arrive"),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n", 408, "headers did not arrive"),
         (HEAD % len(PNG) + PNG[:200], 408, "body did not arrive"),
     ],
 )
-def test_slow_senders_are_not_waited_for(running, sent, status, words):
+def test_slow_clients_are_timed_out(running, sent, status, words):
     with connect(running) as connection:
         connection.sendall(sent)
         start_s = time.monotonic()
@@ -84,7 +84,7 @@ def test_slow_senders_are_not_waited_for(running, sent, status, words):
     assert words in found[1]
 
 
-def test_a_head_that_trickles_in_is_cut_off(running):
+def test_headers_that_arrive_byte_by_byte_are_timed_out(running):
     with connect(running) as connection:
         assert trickle(connection, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100)
 
@@ -92,29 +92,29 @@ def test_a_head_that_trickles_in_is_cut_off(running):
 @pytest.mark.parametrize(
     ("sent", "status", "words"),
     [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "no valid HTTP"),
-        (b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "no valid"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "not valid HTTP"),
+        (b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "not valid"),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, ""),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 600_000 + b"\r\n\r\n", 431, "16 KiB"),
         (b"GET /" + b"y" * 600_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431, "16 KiB"),
         (
             b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-            400, "no valid HTTP",
+            400, "not valid HTTP",
         ),
     ],
 )  # fmt: skip
-def test_what_is_no_http_is_told_so(running, sent, status, words):
+def test_invalid_http_is_rejected(running, sent, status, words):
     with connect(running) as connection:
         try:
             connection.sendall(sent)
             found = read_all(connection)
-        except ConnectionResetError:  # it was still sending when it was answered
+        except ConnectionResetError:  # it was still sending when the response arrived
             return
     assert found[0] == status
     assert words in found[1]
 
 
-def test_there_are_only_so_many_connections(running):
+def test_connections_above_the_maximum_are_rejected(running):
     idle = [connect(running) for _ in range(5)]
     running.wait_for(lambda: len(running.server.server_state.connections) == 5)
     with connect(running) as connection:
@@ -126,18 +126,18 @@ def test_there_are_only_so_many_connections(running):
     running.wait_for(lambda: not running.server.server_state.connections)
 
 
-def test_the_rest_of_a_refused_body_is_read_but_not_for_ever(running):
+def test_the_rest_of_a_rejected_body_is_read_within_a_time_limit(running):
     with connect(running) as connection:
         connection.sendall(HEAD % (2 * 10**6) + bytes(10**6))
-        assert b" 413 " in read_until(connection, b'more."}')
-        connection.sendall(bytes(10**6) + HEAD % len(PNG) + PNG)  # the same connection goes on
+        assert b" 413 " in read_until(connection, b'compression."}')
+        connection.sendall(bytes(10**6) + HEAD % len(PNG) + PNG)  # the connection is reused
         assert b" 200 OK" in read_until(connection, b"IEND")
     with connect(running) as connection:
         connection.sendall(HEAD % 10**9)
         assert trickle(connection, bytes(200))
 
 
-def test_an_answer_that_is_not_taken_is_dropped(running):
+def test_a_response_that_is_not_received_is_aborted(running):
     noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)
     content = encode(noise, "JPEG")
     connection = socket.socket()

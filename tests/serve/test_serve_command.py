@@ -1,4 +1,4 @@
-"""`atrous serve` as a process, and what it says to wrong options."""
+"""`atrous serve` as a process, and its errors for invalid options."""
 
 import os
 import re
@@ -45,17 +45,17 @@ def test_wrong_options_are_a_paragraph_and_exit_code_2(atrous, weights, tmp_path
         ([tmp_path / "torn.safetensors"], "torn.safetensors"),
         ([tmp_path / "torn.onnx"], "torn.onnx"),
         ([weights, weights], "Two models are called 'street'"),
-        ([weights, "--name", "a", "--name", "b"], "1 models were given and 2 names"),
-        ([weights, "--name", ""], "cannot be called ''"),
+        ([weights, "--name", "a", "--name", "b"], "1 models were given, but 2 names"),
+        ([weights, "--name", ""], "'' is not a valid name"),
         ([weights, "--engine", "onnx"], "has no export onnx. Make it first"),
         ([weights, "--engine", "tensorrt"], "There is no engine 'tensorrt'"),
-        ([weights, "--port", taken.getsockname()[1]], "Choose another --port"),
-        ([weights, "--port", 70_000], "Choose another --port"),
+        ([weights, "--port", taken.getsockname()[1]], "Choose another --host or --port"),
+        ([weights, "--port", 70_000], "Choose another --host or --port"),
         ([weights, "--host", "no.such.host.invalid"], "Cannot listen on no.such.host.invalid"),
         ([weights, "--token-file", tmp_path / "none"], "No such file"),
         ([weights, "--token-file", tmp_path / "empty"], "not empty"),
         ([weights, "--max-waiting", 0], "max_waiting must be above 0"),
-        ([weights, "--max-megapixels", 900], "too small for the largest image"),
+        ([weights, "--max-megapixels", 900], "too small for the largest allowed image"),
         ([weights, "--window", 5], "below 32 px"),
         ([weights, "--device", "gpu"], "no such device as 'gpu'"),
     ]
@@ -69,7 +69,7 @@ def test_wrong_options_are_a_paragraph_and_exit_code_2(atrous, weights, tmp_path
     taken.close()
 
 
-def test_a_missing_package_is_named_with_its_extra(atrous, weights, monkeypatch):
+def test_a_missing_package_is_reported_with_its_extra(atrous, weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     code, printed = atrous("serve", weights)
     assert code == 2
@@ -77,7 +77,7 @@ def test_a_missing_package_is_named_with_its_extra(atrous, weights, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_process_serves_and_stops_without_losing_a_image(weights, tmp_path):
+def test_a_process_serves_and_stops_without_losing_an_image(weights, tmp_path):
     token = tmp_path / "token"
     token.write_text("s3cret\n")
     command = [sys.executable, "-m", "atrous", "serve", weights, "--port", "0"]
@@ -94,26 +94,26 @@ def test_a_process_serves_and_stops_without_losing_a_image(weights, tmp_path):
             mask = decode(client.post("/v1/segment", content=encode(pixels), timeout=60))
             image = torch.from_numpy(pixels).permute(2, 0, 1)
             assert np.array_equal(mask, open_engine(weights).predict_mask(image).numpy())
-            answers = []
+            responses = []
 
             def post():
-                answers.append(client.post("/v1/segment", content=encode(pixels), timeout=60))
+                responses.append(client.post("/v1/segment", content=encode(pixels), timeout=60))
 
             threads = [threading.Thread(target=post) for _ in range(6)]
             for thread in threads:
                 thread.start()
             taken = 0
             while taken < 6:
-                answered = len(answers)  # first, so that none is counted twice
+                answered = len(responses)  # first, so that none is counted twice
                 metrics = client.get("/metrics").text
                 active = float(re.search(r"^atrous_active_requests (\S+)", metrics, re.M)[1])
-                taken = answered + active - 1  # it counts the question, too
+                taken = answered + active - 1  # the request for the metrics is active too
             process.send_signal(signal.SIGTERM)
             for thread in threads:
                 thread.join()
-        assert [answer.status_code for answer in answers] == [200] * 6
+        assert [response.status_code for response in responses] == [200] * 6
         assert process.wait(60) == 0
-        assert "every image that was taken is answered" in process.stderr.read()
+        assert "all accepted images are processed" in process.stderr.read()
     finally:
         watchdog.cancel()
         process.kill()

@@ -50,7 +50,7 @@ app.add_typer(data.app, name="data")
 
 
 def run() -> None:
-    """Run the command; a mistake, or a limit of the machine, is one paragraph and exit code 2."""
+    """Run the command; errors are printed as one paragraph, with exit code 2."""
     keep_freed_memory()
     prepare_output()
     try:
@@ -61,5 +61,5 @@ def run() -> None:
         message = describe_failure(error)
         if message is None:
             raise
-        traceback.clear_frames(error.__traceback__)  # what they hold may be what fills the memory
+        traceback.clear_frames(error.__traceback__)  # its frames may hold the memory that ran out
         end_with_error(message)

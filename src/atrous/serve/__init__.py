@@ -1,6 +1,6 @@
-"""Trained models behind HTTP."""
+"""HTTP server for trained models."""
 
 from atrous.serve.limits import Limits
-from atrous.serve.service import Segmentation, Service, build_service
+from atrous.serve.service import Service, build_service
 
-__all__ = ["Limits", "Segmentation", "Service", "build_service"]
+__all__ = ["Limits", "Service", "build_service"]

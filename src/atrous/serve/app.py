@@ -1,56 +1,59 @@
-"""The routes."""
+"""Routes of the server."""
 
 import asyncio
 import logging
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from atrous.errors import AtrousError, did_you_mean
 from atrous.parsing import escape_controls
-from atrous.serve.answers import MEDIA_TYPES, Kind, build_answer, choose_kind, describe_classes
 from atrous.serve.body import read_body
+from atrous.serve.errors import STATUSES, RequestError
 from atrous.serve.image import decode_image
-from atrous.serve.layers import Meter, TokenGuard
-from atrous.serve.memory import Hold
-from atrous.serve.metrics import Metrics
-from atrous.serve.refusals import NotReadyError, RefusedError, UnusableError
+from atrous.serve.limits import Reservation
+from atrous.serve.metrics import CLIENT_CLOSED, Meter, Metrics
+from atrous.serve.responses import (
+    MEDIA_TYPES,
+    Format,
+    choose_format,
+    describe_classes,
+    encode_result,
+)
 from atrous.serve.schema import (
-    SEGMENT_ANSWER,
     SEGMENT_BODY,
+    SEGMENT_RESPONSE,
     WARNING_HEADER,
-    ModelsAnswer,
-    SegmentedAnswer,
-    StateAnswer,
+    ModelsResponse,
+    Responses,
+    SegmentQuery,
+    StateResponse,
     describe_errors,
 )
-from atrous.serve.service import Service, explain_deadline
+from atrous.serve.service import Service
+from atrous.serve.token_guard import TokenGuard
 
 logger = logging.getLogger("atrous.serve")
 
-_PARAMETERS = ("model", "format", "opacity", "confidence")
-_GONE = 499
-"""Counted for a sender that left; nobody sees it."""
-
 _NUM_CODECS = 2
-"""Threads that decode and encode. More would take the cores from the model."""
+"""Threads that decode and encode. More would take cores from the model."""
 
 
 def build_app(service: Service, token: str | None = None) -> FastAPI:
     """Build the application; `service` may still be loading.
 
-    Whatever is mounted on it later, such as a page at `/`, lies behind the same token.
+    Routes added later, such as those of the page, are protected by the same token.
 
     Args:
         service: The models.
-        token: What every request must carry; None for no such check.
+        token: Required of every request but the health checks; None for no protection.
     """
     app = FastAPI(
         title="atrous",
@@ -60,51 +63,50 @@ def build_app(service: Service, token: str | None = None) -> FastAPI:
         redoc_url=None,
     )
     metrics = Metrics(service)
-    guarded = (401,) if token is not None else ()
-    _add_state(app, service, metrics, guarded)
-    _add_segment(app, service, metrics, guarded)
-    _add_errors(app, metrics)
+    errors = (401,) if token is not None else ()
+    _add_state_routes(app, service, metrics, errors)
+    _add_segment_route(app, service, errors)
+    _add_error_handlers(app)
     if token is not None:
         app.add_middleware(TokenGuard, token=token)
     paths = frozenset(app.openapi()["paths"])
-    app.add_middleware(Meter, service=service, metrics=metrics, paths=paths)
+    app.add_middleware(Meter, metrics=metrics, paths=paths)
     return app
 
 
-def _add_state(app: FastAPI, service: Service, metrics: Metrics, guarded: tuple[int, ...]) -> None:
-    @app.get("/healthz", response_model=StateAnswer, tags=["state"])
-    async def healthz() -> Any:
-        """Say that the process is alive, whatever it does."""
+def _add_state_routes(
+    app: FastAPI, service: Service, metrics: Metrics, errors: tuple[int, ...]
+) -> None:
+    @app.get("/healthz", response_model=StateResponse, tags=["state"])
+    async def check_health() -> Any:
+        """Return 200 as long as the process is alive."""
         return {"state": service.state}
 
-    @app.get("/readyz", response_model=StateAnswer, responses=_not_ready(), tags=["state"])
-    async def readyz() -> Any:
-        """Say whether images are taken."""
-        status = 200 if service.state == "ready" else 503
-        return JSONResponse({"state": service.state}, status)
+    not_ready: Responses = {503: {"model": StateResponse, "description": "Loading or stopping."}}
 
-    @app.get(
-        "/metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}, **describe_errors(*guarded)},
-        tags=["state"],
-    )
+    @app.get("/readyz", response_model=StateResponse, responses=not_ready, tags=["state"])
+    async def check_readiness() -> Any:
+        """Return 200 if the server accepts images."""
+        return JSONResponse({"state": service.state}, 200 if service.state == "ready" else 503)
+
+    text: Responses = {200: {"content": {"text/plain": {}}}, **describe_errors(*errors)}
+
+    @app.get("/metrics", response_class=Response, responses=text, tags=["state"])
     async def show_metrics() -> Response:
-        """Give counters in Prometheus' form."""
+        """Return the metrics in the format of Prometheus."""
         return Response(metrics.render(), media_type=metrics.content_type)
 
     @app.get(
         "/v1/models",
-        response_model=ModelsAnswer,
-        responses=describe_errors(*guarded, 503),
+        response_model=ModelsResponse,
+        responses=describe_errors(*errors, 503),
         tags=["segmentation"],
     )
     async def list_models() -> Any:
         """List the models with their classes."""
         service.check_loaded()
-        models = []
-        for index, (name, engine) in enumerate(service.engines.items()):
-            models.append(
+        return {
+            "models": [
                 {
                     "name": name,
                     "default": index == 0,
@@ -113,164 +115,135 @@ def _add_state(app: FastAPI, service: Service, metrics: Metrics, guarded: tuple[
                     "precision": engine.precision,
                     "classes": describe_classes(engine.classes),
                 }
-            )
-        limits = service.limits
-        bounds = {"max_body_bytes": limits.max_body_bytes, "max_pixels": limits.max_pixels}
-        return {"models": models, "limits": bounds}
+                for index, (name, engine) in enumerate(service.engines.items())
+            ],
+            "limits": service.limits,
+        }
 
 
-def _not_ready() -> dict[int | str, dict[str, Any]]:
-    return {503: {"model": StateAnswer, "description": "Not now: loading or stopping."}}
-
-
-def _add_segment(
-    app: FastAPI, service: Service, metrics: Metrics, guarded: tuple[int, ...]
-) -> None:
+def _add_segment_route(app: FastAPI, service: Service, errors: tuple[int, ...]) -> None:
     codecs = ThreadPoolExecutor(_NUM_CODECS, thread_name_prefix="codec")
-    limits = service.limits
-
-    async def answer(
-        name: str, kind: Kind, content: bytes, hold: Hold, opacity: float, confidence: bool
-    ) -> Response:
-        loop = asyncio.get_running_loop()
-        notes: list[str] = []
-        image = await loop.run_in_executor(
-            codecs, decode_image, content, limits, hold, notes.append
-        )
-        segmented = await asyncio.wrap_future(service.submit(name, image, confidence=confidence))
-        engine = service.engines[name]
-        body = await loop.run_in_executor(
-            codecs, build_answer, kind, image, segmented, name, engine, opacity
-        )
-        headers = {"Cache-Control": "no-store"} | (
-            {WARNING_HEADER: " ".join(notes)} if notes else {}
-        )
-        return Response(body, media_type=MEDIA_TYPES[kind], headers=headers)
 
     @app.post(
         "/v1/segment",
         response_class=Response,
         responses={
-            **SEGMENT_ANSWER,
-            **describe_errors(400, *guarded, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
+            200: SEGMENT_RESPONSE,
+            **describe_errors(400, *errors, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
         },
         openapi_extra=SEGMENT_BODY,
         tags=["segmentation"],
     )
-    async def segment(
-        request: Request,
-        model: Annotated[
-            str | None, Query(description="One of /v1/models; by default the first.")
-        ] = None,
-        format: Annotated[
-            Kind | None,
-            Query(description="By default as the header Accept says, and mask if it admits both."),
-        ] = None,
-        opacity: Annotated[
-            float, Query(ge=0, le=1, description="Share of the class colour in an overlay.")
-        ] = 0.5,
-        confidence: Annotated[
-            bool, Query(description="Add the confidence of each pixel to JSON.")
-        ] = False,
-    ) -> Response:
+    async def segment(request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
         """Segment an image.
 
-        A mask has the size of the image, turned upright as its EXIF orientation says. Nothing
-        of the image is kept.
+        The mask has the size of the image after its EXIF orientation is applied. Nothing is
+        stored.
         """
-        for parameter in request.query_params:
-            if parameter not in _PARAMETERS:
-                raise UnusableError(
-                    f"There is no parameter '{parameter[:60]}'."
-                    f"{did_you_mean(parameter[:60], _PARAMETERS)}"
-                )
-        name, kind = service.find(model), choose_kind(format, request.headers.get("accept"))
+        name = service.find_name(query.model)
+        format = choose_format(query.format, request.headers.get("accept"))
         service.check_room()
-        with Hold(service.memory) as hold:
+        with Reservation(service.memory) as reservation:
             try:
-                content = await read_body(request, limits, hold)
-                confidence = confidence and kind == "json"
-                work = answer(name, kind, content, hold, opacity, confidence)
-                return await _wait(work, request, service)
+                content = await read_body(request, service.limits, reservation)
+                work = _segment(service, codecs, name, format, query, content, reservation)
+                return await _wait(work, request, service.limits.deadline_s)
             except ClientDisconnect:
-                metrics.cancelled.inc()
-                return Response(status_code=_GONE)
+                return Response(status_code=CLIENT_CLOSED)
             except asyncio.CancelledError:
-                raise NotReadyError("The server was stopped before the answer was there.") from None
+                raise RequestError(
+                    503, "The server was stopped before the response was ready."
+                ) from None
+
+
+async def _segment(
+    service: Service,
+    codecs: ThreadPoolExecutor,
+    name: str,
+    format: Format,
+    query: SegmentQuery,
+    content: bytes,
+    reservation: Reservation,
+) -> Response:
+    """Decode an image, run the model and encode the result."""
+    run = partial(asyncio.get_running_loop().run_in_executor, codecs)
+    warnings: list[str] = []
+    image = await run(decode_image, content, service.limits, reservation, warnings.append)
+    confidence = query.confidence and format == "json"
+    prediction = await asyncio.wrap_future(service.submit(name, image, confidence=confidence))
+    engine = service.engines[name]
+    body = await run(encode_result, format, image, prediction, name, engine, query.opacity)
+    headers = {"Cache-Control": "no-store"}
+    if warnings:
+        headers[WARNING_HEADER] = " ".join(warnings)
+    return Response(body, media_type=MEDIA_TYPES[format], headers=headers)
 
 
 async def _wait(
-    work: Coroutine[Any, Any, Response], request: Request, service: Service
+    work: Coroutine[Any, Any, Response], request: Request, deadline_s: float
 ) -> Response:
-    """Await an answer for as long as somebody waits for it; cancel what is then left to do.
+    """Await a response until the deadline or until the client disconnects, then cancel the work.
 
     Raises:
-        DeadlineError: It was not there in time.
-        ClientDisconnect: The sender left.
+        RequestError: 504: the deadline passed.
+        ClientDisconnect: The client disconnected.
     """
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_wait_until_gone(request))
+    leaving = asyncio.create_task(_wait_for_disconnect(request))
     try:
         await asyncio.wait(
-            {working, leaving},
-            timeout=service.limits.deadline_s,
-            return_when=asyncio.FIRST_COMPLETED,
+            {working, leaving}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED
         )
         if working.done():
             return working.result()
         if leaving.done():
             raise ClientDisconnect
-        raise explain_deadline(service.limits)
+        raise RequestError(
+            504,
+            f"The response was not ready within {deadline_s:g} seconds. Send a smaller image, or "
+            "try again when the server is less busy.",
+        )
     finally:
         working.cancel()
         leaving.cancel()
 
 
-async def _wait_until_gone(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _add_errors(app: FastAPI, metrics: Metrics) -> None:
-    @app.exception_handler(RefusedError)
-    async def refuse(request: Request, error: RefusedError) -> Response:
-        metrics.rejected.labels(error.status).inc()
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(RequestError)
+    async def reject(request: Request, error: RequestError) -> Response:
         return JSONResponse({"error": str(error)}, error.status, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def refuse_parameters(request: Request, error: RequestValidationError) -> Response:
-        metrics.rejected.labels(422).inc()
-        found = "; ".join(f"'{one['loc'][-1]}': {one['msg']}" for one in error.errors())
-        return JSONResponse({"error": f"A parameter cannot be used. {found}."}, 422)
+    async def reject_parameters(request: Request, error: RequestValidationError) -> Response:
+        problems = []
+        for problem in error.errors()[:5]:
+            name = str(problem["loc"][-1])[:60]
+            if problem["type"] == "extra_forbidden":
+                near = did_you_mean(name, SegmentQuery.model_fields)
+                problems.append(f"There is no parameter '{name}'.{near}")
+            else:
+                problems.append(f"The parameter '{name}' is invalid: {problem['msg']}.")
+        return JSONResponse({"error": " ".join(problems)}, 422)
 
     @app.exception_handler(HTTPException)
-    async def refuse_path(request: Request, error: HTTPException) -> Response:
-        words = {
-            404: "There is no such path. See /openapi.json for those that are there.",
-            405: f"This path does not take {request.method}. See /openapi.json.",
+    async def reject_path(request: Request, error: HTTPException) -> Response:
+        messages = {
+            404: "The path does not exist. See /openapi.json for the available paths.",
+            405: f"The path does not support {request.method}. See /openapi.json.",
         }
-        content = {"error": words.get(error.status_code, str(error.detail))}
-        return JSONResponse(content, error.status_code, error.headers)
+        message = messages.get(error.status_code, str(error.detail))
+        return JSONResponse({"error": message}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": "The server failed; its log says how."}, 500)
+        return JSONResponse({"error": STATUSES[500]}, 500)
 
     @app.exception_handler(AtrousError)
-    async def fail_at_work(request: Request, error: AtrousError) -> Response:
-        logger.error("An image could not be segmented: %s", escape_controls(str(error)))
+    async def log_and_fail(request: Request, error: AtrousError) -> Response:
+        logger.error("Segmentation failed: %s", escape_controls(str(error)))
         return await fail(request, error)
-
-    def describe() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = get_openapi(
-                title=app.title, version=app.version, summary=app.summary, routes=app.routes
-            )
-            models = SegmentedAnswer.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas = schema["components"]["schemas"]
-            schemas.update(models.pop("$defs"))
-            schemas["SegmentedAnswer"] = models
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = describe  # type: ignore[method-assign]

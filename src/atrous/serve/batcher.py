@@ -1,135 +1,138 @@
-"""Work that comes from many threads, done by one, in batches of the same kind."""
+"""The queue of images, and their batches."""
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
-from atrous.serve.refusals import BusyError, NotReadyError
+from torch import Tensor
 
-Key = TypeVar("Key", bound=Hashable)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from atrous.prediction import Prediction
+from atrous.serve.errors import RequestError
 
 _SMOOTHING = 0.1
 
 
-class _Job(NamedTuple, Generic[Key, Item, Result]):
-    key: Key
-    item: Item
-    future: "Future[Result]"
+class BatchKey(NamedTuple):
+    """What the images of a batch have in common."""
+
+    model: str
+    size_hw: tuple[int, int]
+    confidence: bool
 
 
-class Batcher(Generic[Key, Item, Result]):
-    """A bounded queue and the thread that works it off.
+class _Job(NamedTuple):
+    key: BatchKey
+    image: Tensor
+    future: "Future[Prediction]"
 
-    There is no waiting for a batch to fill: whatever has come of the same kind while the last
-    batch ran is the next one. A future that is cancelled before its turn is never run; that is
-    also how a deadline is kept.
+
+class Batcher:
+    """A bounded queue, and the thread that processes it in batches of images with the same key.
+
+    It never waits for a batch to fill: the next batch is whatever has arrived during the last
+    one. Images whose future is cancelled while they wait are dropped.
 
     Args:
-        run: Does the work: items of one key to their results, in order.
-        limit: Most items of a key that are done at once.
-        max_waiting: Items that may wait.
+        run: Maps a key and its images to their predictions, in order.
+        max_batch: Maps a key to its maximum batch size.
+        max_waiting: Maximum number of images in the queue.
     """
 
     def __init__(
         self,
-        run: Callable[[Key, Sequence[Item]], Sequence[Result]],
+        run: Callable[[BatchKey, Sequence[Tensor]], Sequence[Prediction]],
         *,
-        limit: Callable[[Key], int],
+        max_batch: Callable[[BatchKey], int],
         max_waiting: int,
     ) -> None:
         self._run = run
-        self._limit = limit
+        self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._jobs: deque[_Job[Key, Item, Result]] = deque()
+        self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition(threading.RLock())
         self._stopping = False
-        self._seconds_per_item = 0.0
+        self._seconds_per_image = 0.0
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
     @property
     def num_waiting(self) -> int:
-        """Items that wait and have not been cancelled."""
+        """Number of images in the queue, without cancelled ones."""
         with self._changed:
             return sum(not job.future.cancelled() for job in self._jobs)
 
     def check_room(self) -> None:
-        """Refuse work while the queue is full.
+        """Check that the queue is not full.
 
         Raises:
-            BusyError: It is; says when to come back.
+            RequestError: 429: it is full. Retry-After is the estimated time to process it.
         """
         with self._changed:
             if len(self._jobs) >= self._max_waiting:
                 self._jobs = deque(job for job in self._jobs if not job.future.cancelled())
             if (num_waiting := len(self._jobs)) >= self._max_waiting:
-                raise BusyError(
-                    f"{num_waiting} images are waiting already. Try again later.",
-                    num_waiting * self._seconds_per_item,
+                raise RequestError(
+                    429,
+                    f"The queue is full: {num_waiting} images are waiting. Try again later.",
+                    retry_after_s=num_waiting * self._seconds_per_image,
                 )
 
-    def submit(self, key: Key, item: Item) -> "Future[Result]":
-        """Queue an item.
+    def submit(self, key: BatchKey, image: Tensor) -> "Future[Prediction]":
+        """Queue an image.
 
         Raises:
-            BusyError: The queue is full.
-            NotReadyError: `stop` was called.
+            RequestError: 429: the queue is full. 503: `stop` was called.
         """
-        future: Future[Result] = Future()
+        future: Future[Prediction] = Future()
         with self._changed:
             if self._stopping:
-                raise NotReadyError("The server is being stopped.")
+                raise RequestError(503, "The server is shutting down.")
             self.check_room()
-            self._jobs.append(_Job(key, item, future))
+            self._jobs.append(_Job(key, image, future))
             self._changed.notify()
         return future
 
     def stop(self) -> None:
-        """Finish all that was taken, take no more, and return when it is done."""
+        """Accept no more images, and return when all in the queue are processed."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
 
     def _work(self) -> None:
-        while batch := self._take():
+        while batch := self._take_batch():
             start_s = time.perf_counter()
-            self._do(batch)
+            self._process(batch)
             seconds = (time.perf_counter() - start_s) / len(batch)
-            self._seconds_per_item += _SMOOTHING * (seconds - self._seconds_per_item)
-            del batch
+            self._seconds_per_image += _SMOOTHING * (seconds - self._seconds_per_image)
+            del batch  # releases the images while waiting
 
-    def _take(self) -> list[_Job[Key, Item, Result]]:
-        """Wait for work and return the oldest with what is of its kind; nothing at the end."""
+    def _take_batch(self) -> list[_Job]:
+        """Return the oldest job and others of its key; an empty list when stopped."""
         with self._changed:
             while True:
-                while not self._jobs:
-                    if self._stopping:
-                        return []
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._jobs or self._stopping)
+                if not self._jobs:
+                    return []
                 first = self._jobs.popleft()
                 if first.future.set_running_or_notify_cancel():
-                    return [first, *self._take_alike(first.key, self._limit(first.key) - 1)]
+                    break
+            batch, others = [first], deque[_Job]()
+            max_batch = self._max_batch(first.key)
+            for job in self._jobs:
+                if len(batch) >= max_batch or job.key != first.key:
+                    others.append(job)
+                elif job.future.set_running_or_notify_cancel():
+                    batch.append(job)
+            self._jobs = others
+            return batch
 
-    def _take_alike(self, key: Key, most: int) -> list[_Job[Key, Item, Result]]:
-        alike: list[_Job[Key, Item, Result]] = []
-        others: deque[_Job[Key, Item, Result]] = deque()
-        for job in self._jobs:
-            if len(alike) == most or job.key != key:
-                others.append(job)
-            elif job.future.set_running_or_notify_cancel():
-                alike.append(job)
-        self._jobs = others
-        return alike
-
-    def _do(self, batch: Sequence[_Job[Key, Item, Result]]) -> None:
+    def _process(self, batch: Sequence[_Job]) -> None:
         try:
-            results = self._run(batch[0].key, [job.item for job in batch])
+            results = self._run(batch[0].key, [job.image for job in batch])
             for job, result in zip(batch, results, strict=True):
                 job.future.set_result(result)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""From the bytes of a file to a checked image."""
+"""Decoding of untrusted image files."""
 
 import logging
 from collections.abc import Callable
@@ -10,9 +10,8 @@ from torch import Tensor
 from atrous.data.image_file import read_image_size
 from atrous.data.sample import read_image
 from atrous.errors import DataError
-from atrous.serve.limits import DECODING_BYTES, Limits
-from atrous.serve.memory import Hold
-from atrous.serve.refusals import RefusedError, TooLargeError, UnknownFormatError, UnusableError
+from atrous.serve.errors import RequestError
+from atrous.serve.limits import DECODING_BYTES, Limits, Reservation
 
 FORMATS = {
     "PNG": "image/png",
@@ -21,83 +20,79 @@ FORMATS = {
     "BMP": "image/bmp",
     "TIFF": "image/tiff",
 }
-"""What is read, as Pillow calls it, and its media type. No other decoder sees a byte."""
+"""Supported formats (Pillow's names) and their media types. No other decoder is used."""
 
 _MAX_SCANS = 100
-"""A progressive JPEG has about ten; each costs as much as decoding the image once."""
+"""Of a progressive JPEG. Usual are ten; each costs as much as decoding the image once."""
 
 _LOG = logging.getLogger(__name__)
 
-_NAME = "that was sent"  # "The image that was sent holds …"
+_NAME = "in the request"  # messages begin with "The image in the request"
 
 
 def decode_image(
-    content: bytes, limits: Limits, hold: Hold, warn: Callable[[str], object] = _LOG.warning
+    content: bytes,
+    limits: Limits,
+    reservation: Reservation,
+    warn: Callable[[str], object] = _LOG.warning,
 ) -> Tensor:
-    """Read an image file as `atrous predict` does: RGB, upright as its EXIF orientation says.
+    """Decode an image file as `atrous predict` does: RGB, with its EXIF orientation applied.
 
     Args:
-        content: The file. What it is called and said to be does not matter.
-        limits: Pixels and sides, checked on the file's header.
-        hold: Told what the image takes in memory.
-        warn: Called with what of the file is not used; by default the log is.
+        content: The file. Its name and media type are ignored.
+        limits: Limits of pixels and sides, checked before decoding.
+        reservation: Memory accounting of the request.
+        warn: Called with warnings about ignored parts of the file; by default they are logged.
 
     Shapes:
         returns: uint8 (3, H, W)
 
     Raises:
-        UnknownFormatError: It is no image, or of a format that is not read.
-        TooLargeError: It states more pixels than are allowed.
-        UnusableError: It cannot be decoded.
-        BusyError: There is no memory for it now.
+        RequestError: 415: the format is not supported. 413: the image is too large. 422: it cannot
+            be decoded. 429: the memory is full.
     """
+    formats = tuple(FORMATS)
     try:
-        height, width = read_image_size(BytesIO(content), name=_NAME, formats=tuple(FORMATS))
-        check_size(height, width, limits)
+        height, width = read_image_size(BytesIO(content), name=_NAME, formats=formats)
+        _check_size(height, width, limits)
         if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > _MAX_SCANS:
-            raise UnusableError(
+            raise RequestError(
+                422,
                 f"The JPEG has more than {_MAX_SCANS} scans, which no camera or program writes. "
-                "Save it again."
+                "Save it again.",
             )
-        hold.set(len(content) + DECODING_BYTES * height * width)
+        reservation.resize(len(content) + DECODING_BYTES * height * width)
         image = read_image(
-            BytesIO(content),
-            name=_NAME,
-            max_pixels=limits.max_pixels,
-            formats=tuple(FORMATS),
-            warn=warn,
+            BytesIO(content), name=_NAME, max_pixels=limits.max_pixels, formats=formats, warn=warn
         )
-        hold.set(image.numel())
+        reservation.resize(image.numel())
         return image
-    except RefusedError:
+    except RequestError:
         raise
-    except Exception as error:  # decoders raise what they like on damaged files
+    except Exception as error:  # decoders raise errors of any type for damaged files
         raise _explain(error) from error
 
 
-def check_size(height: int, width: int, limits: Limits) -> None:
-    """Refuse an image that is too large.
-
-    Raises:
-        TooLargeError: It is.
-    """
+def _check_size(height: int, width: int, limits: Limits) -> None:
     if max(height, width) > limits.max_side_px or height * width > limits.max_pixels:
-        raise TooLargeError(
-            f"The image states {width} × {height} pixels. At most {limits.max_side_px} on a side "
-            f"and {limits.max_pixels / 1e6:g} million in all are taken. Make it smaller."
+        raise RequestError(
+            413,
+            f"The image has {width} × {height} pixels. The limits are {limits.max_side_px} pixels "
+            f"on a side and {limits.max_pixels / 1e6:g} million in total. Send a smaller image.",
         )
 
 
-def _explain(error: Exception) -> RefusedError:
+def _explain(error: Exception) -> RequestError:
     cause = error.__cause__ or error
     if isinstance(cause, UnidentifiedImageError):
-        return UnknownFormatError(
-            "The body is no image that can be read here. Send PNG, JPEG, WebP, BMP or TIFF; the "
-            "content counts, not the name."
+        return RequestError(
+            415,
+            "The body is not an image in a supported format. Send PNG, JPEG, WebP, BMP or TIFF; "
+            "the format is detected from the content, not from the name.",
         )
     if isinstance(error, DataError) and error.__cause__ is None:
-        return UnusableError(str(error))
+        return RequestError(422, str(error))
     reason = str(cause).strip().split("\n", maxsplit=1)[0][:200] or type(cause).__name__
-    return UnusableError(
-        f"The image cannot be decoded: {reason}. It is damaged or cut short; send the whole file."
+    return RequestError(
+        422, f"The image cannot be decoded: {reason}. It is damaged or incomplete; send it again."
     )

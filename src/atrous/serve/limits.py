@@ -1,37 +1,40 @@
-"""What the server takes, how much of it at once, and how long it waits."""
+"""Limits of the server, and the memory accounting of its requests."""
 
+import threading
 from dataclasses import dataclass, fields
+from typing import Self
 
 from atrous.errors import ConfigError
+from atrous.serve.errors import RequestError
 
 DECODING_BYTES = 7
-"""Per pixel, while an image is decoded: Pillow's own copy beside ours."""
+"""Bytes per pixel while an image is decoded: Pillow's copy and the tensor."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds that hold for every request and for all of them together.
+    """Limits of each request, and of all requests together.
 
     Attributes:
-        max_body_bytes: Largest body, counted while it arrives.
-        max_pixels: Most pixels that an image may state; checked before it is decoded.
-        max_side_px: Longest side that an image may state.
-        max_held_bytes: Bodies and decoded images of all requests together.
-        max_waiting: Images that wait for their model.
-        max_batch: Images of one size that a model may see at once.
-        max_connections: Open connections.
-        deadline_s: From the last byte of a body to the first of its answer.
-        transfer_s: For the head of a request, for its body, and for each standstill while an
-            answer is sent.
+        max_body_bytes: Maximum size of a body, counted while it arrives.
+        max_pixels: Maximum number of pixels of an image, checked before decoding.
+        max_side_px: Maximum height and width of an image.
+        max_memory_bytes: Maximum memory of the bodies and decoded images of all requests.
+        max_waiting: Maximum number of images in the queue.
+        max_batch: Maximum number of images in a batch.
+        max_connections: Maximum number of open connections.
+        deadline_s: Maximum time from the end of the body to the start of the response.
+        transfer_s: Maximum time for the headers of a request, for its body, and for which a
+            client may stop receiving a response.
 
     Raises:
-        ConfigError: A value cannot be used; the message names it.
+        ConfigError: A value is invalid; the message names it.
     """
 
     max_body_bytes: int = 20_000_000
     max_pixels: int = 50_000_000
     max_side_px: int = 16_384
-    max_held_bytes: int = 2**31
+    max_memory_bytes: int = 2**31
     max_waiting: int = 128
     max_batch: int = 16
     max_connections: int = 256
@@ -42,11 +45,58 @@ class Limits:
         for field in fields(self):
             if not getattr(self, field.name) > 0:
                 raise ConfigError(f"{field.name} must be above 0, not {getattr(self, field.name)}.")
-        least_bytes = self.max_body_bytes + DECODING_BYTES * self.max_pixels
-        if self.max_held_bytes < least_bytes:
+        required_bytes = self.max_body_bytes + DECODING_BYTES * self.max_pixels
+        if self.max_memory_bytes < required_bytes:
             raise ConfigError(
-                f"The memory for all requests together, {self.max_held_bytes / 1e6:.0f} MB, is too "
-                f"small for the largest image allowed, which needs {least_bytes / 1e6:.0f} MB "
-                f"({self.max_body_bytes / 1e6:.0f} MB as a file and {DECODING_BYTES} bytes a pixel "
-                "while it is decoded). Raise it, or allow fewer pixels."
+                f"max_memory_bytes is {self.max_memory_bytes / 1e6:.0f} MB, which is too small for "
+                f"the largest allowed image: {required_bytes / 1e6:.0f} MB "
+                f"({self.max_body_bytes / 1e6:.0f} MB for the file and {DECODING_BYTES} bytes per "
+                "pixel during decoding). Increase it (--max-memory-mb), or reduce --max-megapixels."
             )
+
+
+class Memory:
+    """Memory budget shared by all requests.
+
+    Args:
+        max_bytes: Maximum for all requests together.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.reserved_bytes = 0
+        self.lock = threading.Lock()
+
+
+class Reservation:
+    """Memory of one request, released at the end of the `with` block."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._num_bytes = 0
+        self._closed = False
+
+    def resize(self, num_bytes: int) -> None:
+        """Change the size of the reservation.
+
+        Raises:
+            RequestError: 429: the budget is exhausted, or the request has ended.
+        """
+        memory = self._memory
+        with memory.lock:
+            total = memory.reserved_bytes + num_bytes - self._num_bytes
+            if self._closed:  # decoding can outlive a request that missed its deadline
+                raise RequestError(429, "The request has ended.")
+            if num_bytes > self._num_bytes and total > memory.max_bytes:
+                raise RequestError(
+                    429, "The images of other requests fill the memory. Try again shortly."
+                )
+            memory.reserved_bytes, self._num_bytes = total, num_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._memory.lock:
+            self._memory.reserved_bytes -= self._num_bytes
+            self._closed = True

@@ -1,52 +1,95 @@
-"""What the server counts, in the form that Prometheus reads."""
+"""Metrics in the format of Prometheus."""
+
+import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrous.serve.service import Service
+
+CLIENT_CLOSED = 499
+"""Status under which requests of disconnected clients are counted; it is never received."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """Counters of one server, apart from all others in the process."""
+    """Metrics of one server, in a registry of its own."""
 
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, service: Service) -> None:
-        self.registry = CollectorRegistry()
+        self.service = service
+        self.registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "atrous_requests", "Answers, by path and status.", ["path", "status"],
-            registry=self.registry,
+            "atrous_requests", "Responses, by path and status.", ["path", "status"],
+            registry=registry,
         )  # fmt: skip
         self.seconds = Histogram(
-            "atrous_request_seconds", "From the head of a request to the end of its answer.",
-            ["path"], buckets=_SECONDS, registry=self.registry,
-        )  # fmt: skip
-        self.batches = Histogram(
-            "atrous_batch_images", "Images that a model saw at once.",
-            buckets=_SIZES, registry=self.registry,
+            "atrous_request_seconds", "Time from the headers to the end of the response.", ["path"],
+            buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.cancelled = Counter(
-            "atrous_cancelled", "Requests whose sender left before the answer.",
-            registry=self.registry,
-        )  # fmt: skip
+            "atrous_cancelled", "Requests whose client disconnected.", registry=registry
+        )
         self.rejected = Counter(
-            "atrous_rejected", "Requests that were refused, by status.", ["status"],
-            registry=self.registry,
-        )  # fmt: skip
+            "atrous_rejected", "Rejected requests, by status.", ["status"], registry=registry
+        )
+        batches = Histogram(
+            "atrous_batch_images", "Images per batch.", buckets=_SIZES, registry=registry
+        )
+        service.observe_batch = batches.observe
         for name, help_text, read in (
-            ("atrous_queue_images", "Images that wait for their model.",
-             lambda: service.num_waiting),
-            ("atrous_active_requests", "Requests being read, run or answered.",
-             lambda: service.num_active),
-            ("atrous_held_bytes", "Bodies and images in memory.",
-             lambda: service.memory.held_bytes),
+            ("atrous_queue_images", "Images in the queue.", lambda: service.num_waiting),
+            ("atrous_active_requests", "Requests in progress.", lambda: service.num_active),
+            ("atrous_held_bytes", "Memory of bodies and decoded images.",
+             lambda: service.memory.reserved_bytes),
         ):  # fmt: skip
-            Gauge(name, help_text, registry=self.registry).set_function(read)
-        service.observe_batch = self.batches.observe
+            Gauge(name, help_text, registry=registry).set_function(read)
 
     def render(self) -> bytes:
-        """Return all of them as text."""
+        """Return all metrics as text."""
         return generate_latest(self.registry)
+
+
+class Meter:
+    """Middleware that counts requests and measures their time.
+
+    Args:
+        app: The application.
+        metrics: The metrics.
+        paths: Paths of the API; all others are counted as `other`.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward a request and count it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"] if scope["path"] in self.paths else "other"
+        start_s, status = time.perf_counter(), 500
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self.metrics.service.num_active += path != "other"
+        try:
+            await self.app(scope, receive, send_and_note)
+        finally:
+            self.metrics.service.num_active -= path != "other"
+            self.metrics.requests.labels(path, status).inc()
+            self.metrics.seconds.labels(path).observe(time.perf_counter() - start_s)
+            if status == CLIENT_CLOSED:
+                self.metrics.cancelled.inc()
+            elif status >= 400 and status != 500:
+                self.metrics.rejected.labels(status).inc()

@@ -1,10 +1,10 @@
-// What is seen of an answer: the overlay, the legend, the class under the pointer.
+// The overlay, the legend, and the class under the pointer.
 
 export const root = document.querySelector(".atrous");
 export const find = (selector) => root.querySelector(selector);
 export const canvas = find("canvas");
 export const classBoxes = () => [...root.querySelectorAll(".classes input")];
-export let shown = null; // the image on the canvas and, once it is there, its mask
+export let shown = null; // the image on the canvas and, when available, its mask
 
 const slider = find(".opacity input"), spot = find(".spot"), tip = find(".tip");
 
@@ -32,7 +32,7 @@ export function showMask({ width, height, classes, annotations }, confidence) {
   return annotations.length;
 }
 
-/** Write a class where COCO's compressed run lengths have it: column by column, outside first. */
+/** Decode COCO's compressed run lengths of a class: column by column, starting outside of it. */
 function fillRuns(mask, width, height, counts, index) {
   const runs = [];
   for (let at = 0, place = 0; at < counts.length;) {
@@ -43,7 +43,7 @@ function fillRuns(mask, width, height, counts, index) {
       shift += 5;
     } while (letter & 32);
     if (letter & 16) run |= -1 << shift;
-    if (runs.length > 2) run += runs.at(-2); // from the third on, the difference to the one before last
+    if (runs.length > 2) run += runs.at(-2); // from the third on, relative to the one before last
     runs.push(run);
     const end = place + run;
     if (runs.length % 2) place = end;
@@ -51,7 +51,7 @@ function fillRuns(mask, width, height, counts, index) {
   }
 }
 
-/** Put the classes at the canvas's size into `small`, and into `border` where they meet. */
+/** Compute the classes at the size of the canvas (`small`) and their borders (`border`). */
 function shrinkMask() {
   const { width, height } = canvas, { mask } = shown;
   const reach = Math.max(1, Math.round(0.00125 * Math.sqrt(width * height)));
@@ -89,12 +89,12 @@ function listClasses() {
 
 const isBlack = (color) => color.every((channel) => channel === 0);
 
-/** Draw the classes that are switched on as a layer of their own, with lines where they end. */
+/** Draw the layer of the visible classes, with lines along their borders. */
 export function showClasses() {
   const { small, border, colors } = shown;
   const hidden = new Set(classBoxes().filter((box) => !box.checked).map((box) => Number(box.value)));
   const pack = ([red, green, blue]) => (255 << 24 | blue << 16 | green << 8 | red) >>> 0;
-  const tints = new Uint32Array(256), lines = new Uint32Array(256); // a black class stays clear
+  const tints = new Uint32Array(256), lines = new Uint32Array(256); // a black class is transparent
   colors.forEach((color, index) => {
     if (isBlack(color) || hidden.has(index)) return;
     tints[index] = pack(color);
@@ -117,7 +117,7 @@ export function paint() {
   context.drawImage(shown.layer, 0, 0);
 }
 
-// What is under the pointer
+// The class under the pointer
 
 function point(x, y, speak = false) {
   if (!shown?.mask) return;

@@ -1,14 +1,14 @@
-// From an image file to the request and back; overlay.js shows the result. One image at a time:
-// an answer counts only while it is its `turn`.
+// Sends images to the server and shows the results with overlay.js. One image at a time: a result
+// is shown only if its `turn` is still the newest.
 
 import { canvas, classBoxes, find, paint, root, showImage, showMask, shown, showClasses } from "./overlay.js";
 
 const picker = find("select"), slider = find(".opacity input"), chooser = find(".file");
 const MAX_SIDE_PX = 2048; // of the image on the canvas; the mask keeps its own size
-const SENT_AS_THEY_ARE = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff"];
+const SENT_UNCHANGED = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff"];
 let models = [], limits = {}, file = null, turn = 0;
 
-// An image in
+// Segmenting an image
 
 async function takeImage(next) {
   if (!next || !models.length) return;
@@ -18,18 +18,18 @@ async function takeImage(next) {
   root.setAttribute("aria-busy", "true");
   try {
     const bitmap = await readBitmap(next), image = await scale(bitmap);
-    const content = SENT_AS_THEY_ARE.includes(next.type) ? next : await encode(bitmap);
+    const content = SENT_UNCHANGED.includes(next.type) ? next : await encode(bitmap);
     if (mine !== turn) return;
-    if (!shown?.mask) showImage(image, next.name); // a result stays until the next one is there
-    const answer = await (await post(content, "format=json&confidence=true")).json();
-    const confidence = answer.confidence && await readConfidence(answer);
+    if (!shown?.mask) showImage(image, next.name); // a result stays until the next one is ready
+    const result = await (await post(content, "format=json&confidence=true")).json();
+    const confidence = result.confidence && await readConfidence(result);
     if (mine !== turn) return;
     file = { name: next.name, content };
     showImage(image, next.name);
-    const count = showMask(answer, confidence);
+    const count = showMask(result, confidence);
     find(".known").hidden = true;
     const seconds = ((performance.now() - start) / 1000).toFixed(2);
-    say(`${file.name}: ${count} ${count === 1 ? "class" : "classes"}, ${answer.width} × ${answer.height} pixels, ${seconds} s.`);
+    say(`${file.name}: ${count} ${count === 1 ? "class" : "classes"}, ${result.width} × ${result.height} pixels, ${seconds} s.`);
   } catch (error) {
     if (mine === turn) showError(error.message);
   } finally {
@@ -45,7 +45,7 @@ async function post(body, parameters) {
 async function check(response) {
   if (response?.ok) return response;
   const { error } = await response?.json().catch(() => ({})) ?? {};
-  throw new Error(error ?? "The server does not answer. Try again in a while.");
+  throw new Error(error ?? "The server does not respond. Try again later.");
 }
 
 async function readBitmap(blob) {
@@ -136,7 +136,7 @@ function nameClasses() {
   find(".known").textContent = `This model has ${names.length} classes: ${names.join(", ")}.`;
 }
 
-// Drop and paste, anywhere
+// Drop and paste, anywhere on the page
 
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -148,22 +148,22 @@ document.addEventListener("drop", (event) => {
   root.classList.remove("dropping");
   const [dropped] = event.dataTransfer.files;
   if (dropped) takeImage(dropped);
-  else showError("What was dropped is not a file. Save the image first, then drop its file.");
+  else showError("This is not a file. Save the image first, then drop its file.");
 });
 document.addEventListener("paste", (event) => takeImage(event.clipboardData?.files[0]));
 
-// The camera: a frame of its stream, or where there is none, the phone's own camera app
+// The camera: a frame of its video stream or, where that is not available, the phone's camera app
 
 const camera = find("dialog"), video = find("video");
 
 find(".take").addEventListener("click", async () => {
   if (!navigator.mediaDevices) return choose("environment");
   try {
-    const wish = { facingMode: "environment", width: { ideal: 1280 } };
-    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: wish });
+    const constraints = { facingMode: "environment", width: { ideal: 1280 } };
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: constraints });
     camera.showModal();
   } catch {
-    showError("This page may not use a camera. Allow it in the browser, or choose an image.");
+    showError("This page has no access to a camera. Allow it in the browser, or choose an image.");
   }
 });
 find(".cancel").addEventListener("click", () => camera.close());
@@ -192,7 +192,7 @@ function addExample(name, index) {
 async function fetchModels() {
   const response = await fetch("v1/models").catch(() => null);
   if (response?.status !== 503) return (await check(response)).json();
-  say("The models are being loaded …");
+  say("The models are loading …");
   await new Promise((resolve) => setTimeout(resolve, 1000));
   return fetchModels();
 }

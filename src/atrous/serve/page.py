@@ -1,4 +1,4 @@
-"""The page of the server: static files that call the API as any other client does."""
+"""The web page of the server: static files that call the API."""
 
 from importlib.resources import files
 from io import BytesIO
@@ -11,10 +11,9 @@ from starlette.responses import Response
 
 from atrous.data.pairs import list_image_files
 from atrous.errors import DataError
+from atrous.serve.errors import RequestError
 from atrous.serve.image import decode_image
-from atrous.serve.limits import Limits
-from atrous.serve.memory import Hold, Memory
-from atrous.serve.refusals import RefusedError
+from atrous.serve.limits import Limits, Memory, Reservation
 
 _FILES = {
     "/": ("page.html", "text/html"),
@@ -23,7 +22,7 @@ _FILES = {
     "/overlay.js": ("overlay.js", "text/javascript"),
     "/page.svg": ("page.svg", "image/svg+xml"),
 }
-"""Path to file name and media type."""
+"""File and media type of each path."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -39,26 +38,28 @@ _EXAMPLE_SIDE_PX = 1024
 
 
 def add_page(app: FastAPI, limits: Limits, examples: Path | None = None) -> None:
-    """Add the page and its examples to a server.
+    """Add the page to an application.
 
     Args:
-        app: Made by `build_app`; the page calls its routes.
-        limits: Bounds for the examples.
-        examples: Folder of images to offer on the page. They are read now, and reduced to 1024 px.
+        app: Made by `build_app`.
+        limits: Limits of the server, also for the examples.
+        examples: Folder of example images, which are read now and reduced to 1024 px.
 
     Raises:
-        DataError: There are no images in the folder, or one cannot be read.
+        DataError: The folder has no images, or one of them cannot be read.
     """
     paths = [] if examples is None else list_image_files(examples)
     if examples is not None and not paths:
-        raise DataError(f"There are no images in the folder {examples}. Give another --examples.")
+        raise DataError(
+            f"There are no images in the folder {examples}. Give another folder with --examples."
+        )
     contents = [_load_example(path, limits) for path in paths]
 
     def add_file(path: str, name: str, media_type: str) -> None:
         content = (files(__package__) / name).read_bytes()
 
         @app.get(path, include_in_schema=False)
-        async def give_file() -> Response:
+        async def get_file() -> Response:
             return Response(content, media_type=media_type, headers=_HEADERS)
 
     for path, (name, media_type) in _FILES.items():
@@ -69,7 +70,7 @@ def add_page(app: FastAPI, limits: Limits, examples: Path | None = None) -> None
         return [path.name for path in paths]
 
     @app.get("/examples/{index}", include_in_schema=False)
-    async def give_example(index: int) -> Response:
+    async def get_example(index: int) -> Response:
         if not 0 <= index < len(contents):
             raise HTTPException(404)
         return Response(contents[index], media_type="image/png", headers=_HEADERS)
@@ -77,9 +78,9 @@ def add_page(app: FastAPI, limits: Limits, examples: Path | None = None) -> None
 
 def _load_example(path: Path, limits: Limits) -> bytes:
     try:
-        with Hold(Memory(limits.max_held_bytes)) as hold:
-            image = decode_image(path.read_bytes(), limits, hold)
-    except (OSError, RefusedError) as error:
+        with Reservation(Memory(limits.max_memory_bytes)) as reservation:
+            image = decode_image(path.read_bytes(), limits, reservation)
+    except (OSError, RequestError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"The example {path} cannot be used: {reason}") from error
     example = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())

@@ -1,8 +1,9 @@
-"""HTTP on one connection: how many there are, how slow they may be, and errors as JSON."""
+"""HTTP on one connection: its time limits, the number of connections, errors as JSON."""
 
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -14,85 +15,82 @@ from atrous.serve.limits import Limits
 MAX_HEAD_BYTES = 16 * 1024
 
 
-class GuardedProtocol(H11Protocol):
-    """uvicorn's protocol with bounds that it leaves to a proxy.
+class LimitedProtocol(H11Protocol):
+    """uvicorn's protocol with limits that it leaves to a proxy.
 
-    A head that does not arrive in time is answered with 408, or the connection is dropped; so is
-    one whose refused body does not end, and one that does not take its answer. Connections above
-    the limit get 503 before they say anything.
+    Incomplete request headers are answered with 408 after a time limit, and idle connections
+    closed. Connections are aborted if the rest of a rejected body does not arrive, or if the
+    client stops receiving a response. Connections above the maximum get 503.
 
     Args:
-        limits: The bounds.
-        arguments: As uvicorn gives them.
+        limits: The limits.
+        arguments: Arguments of uvicorn.
     """
 
     def __init__(self, *, limits: Limits, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._limits = limits
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or say that there are too many."""
+        """Accept a connection, or reject it if there are too many."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # a standstill of one byte is noticed too
+        transport.set_write_buffer_limits(high=0)  # so that a single unsent byte pauses writing
         if len(self.connections) > self._limits.max_connections:
             self._send_error(503, "There are too many connections. Try again shortly.")
             return
-        self._watch_head()
+        self._update_head_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes."""
+        """Process received bytes."""
         if not self.transport.is_closing():
             super().data_received(data)
-            self._watch_head()
+            self._update_head_timer()
 
     def on_response_complete(self) -> None:
-        """Wait for the rest of the body or the next request."""
+        """Limit the time for the rest of the body or the next request."""
         super().on_response_complete()
-        self._watch_head()
+        self._update_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        self._stop_head_timer()
-        self._stop_write_timer()
+        """Cancel all timers."""
+        for name in list(self._timers):
+            self._stop_timer(name)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Wait for a sender that does not take its answer, but not for ever."""
+        """Abort the connection if the client does not receive more within the time limit."""
         super().pause_writing()
-        if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self._limits.transfer_s, self.transport.abort)
+        self._start_timer("write", self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Continue sending."""
         super().resume_writing()
-        self._stop_write_timer()
+        self._stop_timer("write")
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
+        """Respond to invalid HTTP."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()
             return
-        error = sys.exception()
-        status = getattr(error, "error_status_hint", 400)
+        status = getattr(sys.exception(), "error_status_hint", 400)
         if status == 431:
-            message = f"The head of the request is larger than {MAX_HEAD_BYTES // 1024} KiB."
+            message = f"The request line and headers exceed {MAX_HEAD_BYTES // 1024} KiB."
         else:
-            message = "The request is no valid HTTP/1.1."
+            message = "The request is not valid HTTP/1.1."
         self._send_error(status, message)
 
-    def _watch_head(self) -> None:
-        waiting = self.cycle is None or self.cycle.response_complete
-        if waiting and self._head_timer is None and not self.transport.is_closing():
-            self._head_timer = self.loop.call_later(self._limits.transfer_s, self._give_up)
-        elif not waiting:
-            self._stop_head_timer()
+    def _update_head_timer(self) -> None:
+        """Run the timer of the request line and headers while no request is in progress."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_timer("head")
+        elif not self.transport.is_closing():
+            self._start_timer("head", self._end_waiting)
 
-    def _give_up(self) -> None:
+    def _end_waiting(self) -> None:
         if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
-            message = f"The head did not arrive within {self._limits.transfer_s:g} seconds."
-            self._send_error(408, message)
+            limit_s = self._limits.transfer_s
+            self._send_error(408, f"The headers did not arrive within {limit_s:g} seconds.")
         else:
             self.transport.abort()
 
@@ -106,12 +104,10 @@ class GuardedProtocol(H11Protocol):
         self.transport.write(head.encode() + retry + b"\r\n" + body)
         self.transport.close()
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _start_timer(self, name: str, end: Callable[[], None]) -> None:
+        if name not in self._timers:
+            self._timers[name] = self.loop.call_later(self._limits.transfer_s, end)
 
-    def _stop_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
+    def _stop_timer(self, name: str) -> None:
+        if name in self._timers:
+            self._timers.pop(name).cancel()

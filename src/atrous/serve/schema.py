@@ -1,20 +1,42 @@
-"""What /openapi.json says beside the signatures: bodies, examples, errors."""
+"""Contents of /openapi.json: parameters, bodies, responses and errors."""
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from atrous.parsing import parse_json
 from atrous.serve.body import FIELD
+from atrous.serve.errors import STATUSES
 from atrous.serve.image import FORMATS
+from atrous.serve.responses import Format
+
+WARNING_HEADER = "Atrous-Warning"
+
+Responses = dict[int | str, dict[str, Any]]
 
 
-class ErrorAnswer(BaseModel):
-    """What every error looks like."""
+class SegmentQuery(BaseModel):
+    """Parameters of /v1/segment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="Name of a model; by default, the first.")
+    format: Format | None = Field(
+        None, description="By default, chosen by the Accept header; mask if it allows both."
+    )
+    opacity: float = Field(
+        0.5, ge=0, le=1, description="Opacity of the class colours in an overlay."
+    )
+    confidence: bool = Field(False, description="Include the confidence of each pixel in JSON.")
+
+
+class ErrorResponse(BaseModel):
+    """Every error."""
 
     error: str = Field(examples=["There is no model 'streets'. Did you mean 'street'?"])
 
 
-class ClassAnswer(BaseModel):
+class ClassEntry(BaseModel):
     """A class of a model."""
 
     index: int = Field(description="Value in masks.", examples=[3])
@@ -22,121 +44,99 @@ class ClassAnswer(BaseModel):
     color: str = Field(pattern="^#[0-9a-f]{6}$", examples=["#804080"])
 
 
-class ModelAnswer(BaseModel):
-    """A model that is served."""
+class ModelEntry(BaseModel):
+    """A model."""
 
     name: str = Field(examples=["camvid"])
-    default: bool = Field(description="Whether it is taken where none is named.")
+    default: bool = Field(description="Whether it is used if a request names no model.")
     architecture: str = Field(examples=["deeplabv3plus_resnet18"])
     engine: str = Field(examples=["openvino-int8"])
     precision: str = Field(description="32, bf16 or int8.", examples=["32"])
-    classes: list[ClassAnswer]
+    classes: list[ClassEntry]
 
 
-class LimitsAnswer(BaseModel):
-    """The largest image."""
+class ImageLimits(BaseModel):
+    """Limits of an image."""
 
-    max_body_bytes: int = Field(description="Size of its file.")
+    max_body_bytes: int = Field(description="Maximum size of the file.")
     max_pixels: int
 
 
-class ModelsAnswer(BaseModel):
-    """All models that are served, and the largest image that they take."""
+class ModelsResponse(BaseModel):
+    """All models, and the limits of an image."""
 
-    models: list[ModelAnswer]
-    limits: LimitsAnswer
+    models: list[ModelEntry]
+    limits: ImageLimits
 
 
-class ShareAnswer(ClassAnswer):
-    """A class and how much of the image it covers."""
+class ClassShare(ClassEntry):
+    """A class and its share of the image."""
 
-    share: float = Field(ge=0, le=1, description="Of all pixels.", examples=[0.312])
+    share: float = Field(ge=0, le=1, description="Share of all pixels.", examples=[0.312])
 
 
 class RunLengths(BaseModel):
-    """COCO's compressed run lengths; `pycocotools.mask.decode` takes them."""
+    """COCO's compressed run-length encoding, for `pycocotools.mask.decode`."""
 
     size: list[int] = Field(min_length=2, max_length=2, description="Height and width.")
     counts: str
 
 
 class Annotation(BaseModel):
-    """The region of a class that is in the image."""
+    """The region of a class in the image."""
 
     category_id: int
     category: str
-    area: int = Field(description="In pixels.")
+    area: int = Field(description="Number of pixels.")
     segmentation: RunLengths
 
 
-class SegmentedAnswer(BaseModel):
-    """The mask in numbers."""
+class SegmentResponse(BaseModel):
+    """The result as JSON."""
 
     model: str
     engine: str
     precision: str
     width: int
     height: int
-    classes: list[ShareAnswer]
+    classes: list[ClassShare]
     annotations: list[Annotation]
     confidence: str | None = Field(
         default=None,
-        description="With confidence=true, and of an engine that gives it: a PNG in base64, the "
-        "probability of each pixel's class as 0 to 255.",
+        description="With confidence=true, if the engine provides it: the probability of each "
+        "pixel's class, 0 to 255, as a PNG in base64.",
     )
 
 
-class StateAnswer(BaseModel):
-    """How the server is."""
+class StateResponse(BaseModel):
+    """State of the server."""
 
     state: str = Field(description="loading, ready or stopping.", examples=["ready"])
 
 
-_RETRY_AFTER = {
-    "Retry-After": {
-        "description": "Seconds after which to try again.",
-        "schema": {"type": "integer", "minimum": 1},
-        "required": True,
+def describe_errors(*statuses: int) -> Responses:
+    """Return the `responses` of a route for its error statuses."""
+    responses: Responses = {
+        status: {"model": ErrorResponse, "description": STATUSES[status]} for status in statuses
     }
-}
-
-_ERRORS = {
-    400: "There is no image in the request, or the multipart body is broken.",
-    401: "The token is missing or wrong.",
-    404: "There is no such path or model.",
-    405: "The path does not take this method.",
-    406: "The header Accept admits neither image/png nor application/json.",
-    408: "The body did not arrive in time.",
-    413: "The body or the image is larger than is taken.",
-    415: "The body is no image of a format that is read.",
-    422: "A parameter or field cannot be used, or the image is damaged.",
-    429: "Too many images are waiting, or they fill the memory.",
-    500: "The server failed; its log says how.",
-    503: "The models are being loaded, the server is being stopped, or has too many connections.",
-    504: "The answer was not there in time.",
-}
-
-
-def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that can end in these statuses."""
-    responses: dict[int | str, dict[str, Any]] = {}
-    for status in statuses:
-        responses[status] = {"model": ErrorAnswer, "description": _ERRORS[status]}
-        if status in (429, 503):
-            responses[status]["headers"] = _RETRY_AFTER
+    for status in {429, 503} & responses.keys():
+        responses[status]["headers"] = {
+            "Retry-After": {
+                "description": "Seconds after which to try again.",
+                "schema": {"type": "integer", "minimum": 1},
+                "required": True,
+            }
+        }
     return responses
 
-
-WARNING_HEADER = "Atrous-Warning"
-"""The header of an answer that says what of the file was not used."""
 
 _BINARY = {"type": "string", "format": "binary"}
 
 SEGMENT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A PNG, JPEG, WebP, BMP or TIFF file. What counts is its content: with any "
-        "other Content-Type it is read all the same.",
+        "description": "A PNG, JPEG, WebP, BMP or TIFF file. The format is detected from the "
+        "content, whatever the Content-Type.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -151,47 +151,29 @@ SEGMENT_BODY: dict[str, Any] = {
     }
 }
 
-SEGMENT_ANSWER: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The mask as a palette PNG of class indices, the overlay as a PNG, or the "
-        "mask in numbers.",
-        "headers": {
-            WARNING_HEADER: {
-                "description": "What of the file was not used: pages after the first, a damaged "
-                "EXIF block.",
-                "schema": {"type": "string"},
-            }
-        },
-        "content": {
-            "image/png": {"schema": _BINARY},
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/SegmentedAnswer"},
-                "example": {
-                    "model": "camvid",
-                    "engine": "torch",
-                    "precision": "32",
-                    "width": 4,
-                    "height": 2,
-                    "classes": [
-                        {"index": 0, "name": "sky", "color": "#808080", "share": 0.25},
-                        {"index": 1, "name": "road", "color": "#804080", "share": 0.75},
-                    ],
-                    "annotations": [
-                        {
-                            "category_id": 0,
-                            "category": "sky",
-                            "area": 2,
-                            "segmentation": {"size": [2, 4], "counts": "026"},
-                        },
-                        {
-                            "category_id": 1,
-                            "category": "road",
-                            "area": 6,
-                            "segmentation": {"size": [2, 4], "counts": "26"},
-                        },
-                    ],
-                },
-            },
-        },
-    }
+_EXAMPLE = parse_json("""{
+    "model": "camvid", "engine": "torch", "precision": "32", "width": 4, "height": 2,
+    "classes": [
+        {"index": 0, "name": "sky", "color": "#808080", "share": 0.25},
+        {"index": 1, "name": "road", "color": "#804080", "share": 0.75}
+    ],
+    "annotations": [
+        {"category_id": 0, "category": "sky", "area": 2,
+         "segmentation": {"size": [2, 4], "counts": "026"}},
+        {"category_id": 1, "category": "road", "area": 6,
+         "segmentation": {"size": [2, 4], "counts": "26"}}
+    ]
+}""")
+
+SEGMENT_RESPONSE: dict[str, Any] = {
+    "model": SegmentResponse,
+    "description": "The mask as a palette PNG of class indices, the overlay as a PNG, or JSON.",
+    "headers": {
+        WARNING_HEADER: {
+            "description": "Ignored parts of the file: pages after the first, a damaged EXIF "
+            "block.",
+            "schema": {"type": "string"},
+        }
+    },
+    "content": {"image/png": {"schema": _BINARY}, "application/json": {"example": _EXAMPLE}},
 }

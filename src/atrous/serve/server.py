@@ -1,4 +1,4 @@
-"""Starting to listen, and stopping without losing an image."""
+"""Starting the server, and stopping it without losing an image."""
 
 import asyncio
 import signal
@@ -12,32 +12,32 @@ import uvicorn
 from fastapi import FastAPI
 
 from atrous.errors import ConfigError
-from atrous.serve.protocol import MAX_HEAD_BYTES, GuardedProtocol
+from atrous.serve.protocol import MAX_HEAD_BYTES, LimitedProtocol
 from atrous.serve.service import Service
 
 _KEEP_ALIVE_S = 20
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; it tells the service of a signal, and stops for images only."""
+    """uvicorn's server, which on a signal stops the service and waits for images in progress."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self.service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take no more."""
+        """Handle a signal: accept no more images."""
         self.service.state = "stopping"
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what was taken."""
-        cutting = asyncio.create_task(self._cut_streams())
+        """Complete the requests in progress."""
+        closing = asyncio.create_task(self._close_connections())
         await super().shutdown(sockets)
-        cutting.cancel()
+        closing.cancel()
 
-    async def _cut_streams(self) -> None:
-        """Once all images are answered, close what else is open, such as events for a page."""
+    async def _close_connections(self) -> None:
+        """Close all connections once no request of the API is in progress."""
         await asyncio.sleep(0.2)
         while self.service.num_active:
             await asyncio.sleep(0.05)
@@ -46,40 +46,40 @@ class Server(uvicorn.Server):
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Listen on an address.
+    """Open a listening socket.
 
     Raises:
-        ConfigError: It cannot be listened on.
+        ConfigError: The address or port cannot be used.
     """
     try:
-        if not 0 <= port < 2**16:  # getaddrinfo would take the rest of a division
+        if not 0 <= port < 2**16:  # getaddrinfo takes the port modulo 2**16
             raise OverflowError("ports are from 0 to 65535")
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=1024)
+        listening = socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"Cannot listen on {host}, port {port}: {reason}. Choose another --port, or --host; 0 "
-            "takes any port that is free."
+            f"Cannot listen on {host}, port {port}: {reason}. Choose another --host or --port; 0 "
+            "selects a free port."
         ) from None
-    # Connections inherit it. Without, the body of an answer waits 40 ms for the client to confirm
-    # the head: asyncio sets it only where a socket's protocol is stated, which it is not here.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+    # Inherited by connections. Without it, a response's body waits 40 ms until the client confirms
+    # the headers: asyncio sets it only for sockets whose protocol is stated, which it is not here.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def build_server(service: Service, app: FastAPI, *, access_log: bool = False) -> Server:
-    """Set up uvicorn with the limits of a service; its `run` then serves.
+    """Configure uvicorn with the limits of a service.
 
     Args:
-        service: Told when it has to stop.
-        app: What answers.
-        access_log: Whether to write a line per request.
+        service: The models.
+        app: The application.
+        access_log: Whether to log each request.
     """
     limits = service.limits
     config = uvicorn.Config(
         app,
-        http=partial(GuardedProtocol, limits=limits),  # type: ignore[arg-type]
+        http=partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
         ws="none",
         loop="asyncio",
         log_level="info" if access_log else "error",
@@ -94,16 +94,19 @@ def build_server(service: Service, app: FastAPI, *, access_log: bool = False) ->
 
 
 def run_server(
-    server: Server, listener: socket.socket, *, tell_ready: Callable[[], None] = lambda: None
+    server: Server,
+    listening: socket.socket,
+    *,
+    listener: Callable[[dict[str, str]], object] = lambda event: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was taken and return.
+    """Serve until SIGTERM or SIGINT, then complete the requests in progress and return.
 
-    It listens while the models are still being loaded, so that /readyz can say so.
+    The server responds while the models are loading, so that /readyz can report it.
 
     Args:
-        server: Its service is loaded here, in a thread of its own.
-        listener: Made by `open_socket`; closed at the end.
-        tell_ready: Called when the models are loaded.
+        server: Made by `build_server`; its models are loaded in a thread.
+        listening: Made by `open_socket`; closed at the end.
+        listener: Called with an event of kind `ready` when the models are loaded.
 
     Raises:
         AtrousError: A model cannot be loaded.
@@ -113,16 +116,16 @@ def run_server(
     def load() -> None:
         try:
             server.service.load()
-            tell_ready()
+            listener({"kind": "ready"})
         except BaseException as error:
             failures.append(error)
             server.should_exit = True
 
     threading.Thread(target=load, name="loader", daemon=True).start()
-    # uvicorn raises the signal that ended it once more, so that others see it: nobody is to.
+    # uvicorn raises the signal that stopped it again, which would end the process.
     handlers = {sig: signal.signal(sig, signal.SIG_IGN) for sig in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server.run(sockets=[listener])
+        server.run(sockets=[listening])
     finally:
         server.service.stop()
         for sig, handler in handlers.items():

@@ -1,17 +1,11 @@
-"""Named models, and the one way from an image to its mask; knows nothing of HTTP."""
+"""Named models and the queue in front of them, independent of HTTP."""
 
 import logging
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,88 +13,51 @@ from atrous.devices import Precision
 from atrous.engines import TTA, Engine, open_engine
 from atrous.errors import ConfigError, did_you_mean
 from atrous.fonts import describe_undrawable
-from atrous.prediction import compute_prediction
-from atrous.serve.batcher import Batcher
-from atrous.serve.limits import Limits
-from atrous.serve.memory import Memory
-from atrous.serve.refusals import DeadlineError, NotReadyError, UnknownModelError
+from atrous.prediction import Prediction, compute_prediction
+from atrous.serve.batcher import Batcher, BatchKey
+from atrous.serve.errors import RequestError
+from atrous.serve.limits import Limits, Memory
 
 _LOG = logging.getLogger(__name__)
 _WARM_UP_HW = (64, 64)
 
 
-class Segmentation(NamedTuple):
-    """The answer for one image.
-
-    Attributes:
-        mask: uint8 (H, W), class indices.
-        confidence: uint8 (H, W), the probability of the likeliest class, 255 for 1; None unless
-            asked for, or where the engine gives masks only.
-    """
-
-    mask: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model that is to be served.
-
-    Attributes:
-        name: What requests call it.
-        open: Loads it.
-    """
-
-    name: str
-    open: Callable[[], Engine]
-
-
-class _Kind(NamedTuple):
-    """What images must share to be run in one batch."""
-
-    model: str
-    size_hw: tuple[int, int]
-    confidence: bool
-
-
 class Service:
-    """Loads models, queues images for them, and stops when all are done.
+    """Models with a common queue.
 
-    One thread runs all models: two networks side by side would share the same cores and both
-    take twice as long.
+    One thread runs all models: side by side they would share the same cores and all take longer.
 
     Args:
-        sources: The models; the first is the default.
-        limits: What is taken.
+        sources: For each name of a model, a function that loads it. The first is the default.
+        limits: Limits of the server.
     """
 
-    def __init__(self, sources: Sequence[Source], limits: Limits) -> None:
-        self.sources = {source.name: source for source in sources}
+    def __init__(self, sources: Mapping[str, Callable[[], Engine]], limits: Limits) -> None:
+        self.sources = sources
         self.limits = limits
-        self.memory = Memory(limits.max_held_bytes)
+        self.memory = Memory(limits.max_memory_bytes)
         self.engines: dict[str, Engine] = {}
         self.state = "loading"
         self.num_active = 0
         self.observe_batch: Callable[[int], None] = lambda size: None
-        self._lock = threading.Lock()
-        self._batcher: Batcher[_Kind, Tensor, Segmentation] = Batcher(
-            self._run, limit=self._limit, max_waiting=limits.max_waiting
+        self._batcher = Batcher(
+            self._run, max_batch=self._compute_max_batch, max_waiting=limits.max_waiting
         )
 
     @property
     def num_waiting(self) -> int:
-        """Images that wait for their model."""
+        """Number of images in the queue."""
         return self._batcher.num_waiting
 
     def load(self) -> None:
-        """Load all models and let each see an image, so that the first request is not slow.
+        """Load all models, and run each once so that the first request is not slow.
 
         Raises:
-            AtrousError: A model cannot be used.
+            AtrousError: A model cannot be loaded.
         """
         blank = torch.zeros(3, *_WARM_UP_HW, dtype=torch.uint8)
-        for name, source in self.sources.items():
-            engine = source.open()
+        for name, open_model in self.sources.items():
+            engine = open_model()
             engine.predict_mask(blank)
             self.engines[name] = engine
             if text := describe_undrawable(engine.classes.names):
@@ -108,96 +65,77 @@ class Service:
         if self.state == "loading":
             self.state = "ready"
 
-    def find(self, name: str | None) -> str:
-        """Return the name of a model, that of the default for None.
+    def find_name(self, name: str | None) -> str:
+        """Return the name of a model, by default of the first.
 
         Raises:
-            UnknownModelError: There is no such model.
+            RequestError: 404: the model does not exist.
         """
         if name is None:
             return next(iter(self.sources))
         if name not in self.sources:
             shown = name if len(name) <= 60 else f"{name[:60]}…"
-            raise UnknownModelError(
-                f"There is no model '{shown}'.{did_you_mean(shown, self.sources)}"
+            raise RequestError(
+                404, f"There is no model '{shown}'.{did_you_mean(shown, self.sources)}"
             )
         return name
 
     def check_room(self) -> None:
-        """Refuse work that could not be done, before an image is even read.
+        """Check that an image would be accepted now.
 
         Raises:
-            NotReadyError: The models are being loaded or the server is being stopped.
-            BusyError: Too many images are waiting.
+            RequestError: 503: the models are loading or the server is stopping. 429: the queue is
+                full.
         """
         self.check_loaded()
         if self.state == "stopping":
-            raise NotReadyError("The server is being stopped.", 5)
+            raise RequestError(503, "The server is shutting down.", retry_after_s=5)
         self._batcher.check_room()
 
     def check_loaded(self) -> None:
-        """Refuse until all models are there.
+        """Check that all models are loaded.
 
         Raises:
-            NotReadyError: They are not.
+            RequestError: 503: they are not.
         """
         if len(self.engines) < len(self.sources):
-            raise NotReadyError("The models are being loaded. Try again shortly.", 5)
+            raise RequestError(503, "The models are loading. Try again shortly.", retry_after_s=5)
 
-    def submit(
-        self, name: str, image: Tensor, *, confidence: bool = False
-    ) -> "Future[Segmentation]":
-        """Queue an image. Cancel the future if nobody waits for it any more.
+    def submit(self, name: str, image: Tensor, *, confidence: bool = False) -> "Future[Prediction]":
+        """Queue an image. Cancelling the future removes it from the queue.
 
         Args:
-            name: One of the models.
+            name: Name of a model.
             image: uint8 (3, H, W).
-            confidence: Whether to give it beside the mask.
+            confidence: Whether to compute the confidence, if the engine provides it.
 
         Raises:
-            BusyError: The queue is full.
+            RequestError: 429: the queue is full. 503: the server is stopping.
         """
         size_hw = (image.shape[-2], image.shape[-1])
-        return self._batcher.submit(_Kind(name, size_hw, confidence), image)
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Count a request for as long as the block runs: stopping waits for it."""
-        with self._lock:
-            self.num_active += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.num_active -= 1
+        return self._batcher.submit(BatchKey(name, size_hw, confidence), image)
 
     def stop(self) -> None:
-        """Finish all images that were taken, and take no more."""
+        """Process the images in the queue, and accept no more."""
         self.state = "stopping"
         self._batcher.stop()
 
-    def _limit(self, kind: _Kind) -> int:
-        if kind.confidence:
+    def _compute_max_batch(self, key: BatchKey) -> int:
+        if key.confidence:
             return 1
-        together = self.engines[kind.model].count_together(*kind.size_hw)
+        together = self.engines[key.model].count_together(*key.size_hw)
         return min(together, self.limits.max_batch)
 
-    def _run(self, kind: _Kind, images: Sequence[Tensor]) -> list[Segmentation]:
+    def _run(self, key: BatchKey, images: Sequence[Tensor]) -> list[Prediction]:
         self.observe_batch(len(images))
-        engine = self.engines[kind.model]
-        if not kind.confidence:
-            masks = engine.predict_masks(images)
-            return [Segmentation(mask.cpu().numpy()) for mask in masks]
+        engine = self.engines[key.model]
+        if not key.confidence:
+            return [Prediction(mask.cpu()) for mask in engine.predict_masks(images)]
         try:
             engine.require_logits()
         except ConfigError:
-            return [Segmentation(engine.predict_mask(image).cpu().numpy()) for image in images]
-        answers = []
-        for image in images:
-            prediction = compute_prediction(engine, image, confidence=True)
-            assert prediction.confidence is not None
-            answers.append(Segmentation(prediction.mask.numpy(), prediction.confidence.numpy()))
-        return answers
+            return [compute_prediction(engine, image) for image in images]
+        return [compute_prediction(engine, image, confidence=True) for image in images]
 
 
 def build_service(
@@ -211,55 +149,40 @@ def build_service(
     tta: TTA = TTA(),
     limits: Limits = Limits(),
 ) -> Service:
-    """Prepare models to be served; `load` then loads them.
+    """Build a service of trained models; its `load` loads them.
 
     Args:
         runs: Run folders, weights files or exported files.
-        names: What requests call them, in the same order; by default what their paths are called.
-        engine: For all of them; see `open_engine`.
-        device: Of the models, for torch.
+        names: Names of the models in requests, in the same order; by default, those of the paths.
+        engine: Engine of all models; see `open_engine`.
+        device: Device of the torch engine.
         precision: `32`, `bf16` or `auto`.
-        trust: Whether .pt2 exports may be opened, which can run any code when they are read.
+        trust: Whether .pt2 exports, which can execute arbitrary code, may be opened.
         tta: Test-time augmentation and sliding windows.
-        limits: What is taken.
+        limits: Limits of the server.
 
     Raises:
-        ConfigError: Two models have one name, or there is not a name for each.
+        ConfigError: There is no model, a name is invalid or given twice, or the number of names
+            differs from that of the models.
     """
     paths = [Path(run) for run in runs]
     if not paths:
         raise ConfigError("There is no model to serve. Give at least one run folder.")
     if names and len(names) != len(paths):
         raise ConfigError(
-            f"{len(paths)} models were given and {len(names)} names. Give --name once for each "
+            f"{len(paths)} models were given, but {len(names)} names. Give --name once for each "
             "model, in the same order, or not at all."
         )
-    called = list(names) or [_name(path) for path in paths]
-    if twice := {name for name in called if called.count(name) > 1}:
-        raise ConfigError(
-            f"Two models are called '{min(twice)}'. Give each a name of its own, in the same "
-            "order, with --name."
-        )
-    open_path = partial(
-        open_engine, engine=engine, tta=tta, device=device, precision=precision, trust=trust
-    )
-    sources = []
-    for name, path in zip(called, paths, strict=True):
+    names = list(names) or [path.stem if path.is_file() else path.resolve().name for path in paths]
+    sources: dict[str, Callable[[], Engine]] = {}
+    for name, path in zip(names, paths, strict=True):
         if not name or not name.isprintable():
+            raise ConfigError(f"{name!r} is not a valid name of a model. Give another with --name.")
+        if name in sources:
             raise ConfigError(
-                f"A model cannot be called {name!r}. Give it another name with --name."
+                f"Two models are called '{name}'. Give each its own --name, in the same order."
             )
-        sources.append(Source(name, partial(open_path, path)))
+        sources[name] = partial(
+            open_engine, path, engine, tta=tta, device=device, precision=precision, trust=trust
+        )
     return Service(sources, limits)
-
-
-def explain_deadline(limits: Limits) -> DeadlineError:
-    """Return the error for an answer that was not there in time."""
-    return DeadlineError(
-        f"There was no answer within {limits.deadline_s:g} seconds. Send a smaller image, or try "
-        "again when there is less to do."
-    )
-
-
-def _name(path: Path) -> str:
-    return path.stem if path.is_file() else path.resolve().name

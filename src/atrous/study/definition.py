@@ -1,6 +1,6 @@
 """Definition of a study: a shared recipe, and the keys that each run changes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -128,16 +128,13 @@ def load_study(name_or_path: str) -> Study:
     return study
 
 
-def _explain(error: ValidationError) -> list[str]:
+def _explain(error: ValidationError) -> Iterator[str]:
     known = {*Study.model_fields, *StudyRun.model_fields}
-    problems = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            near = did_you_mean(str(problem["loc"][-1]), known)
-            problems.append(f"there is no key '{key}'.{near}")
+            yield f"there is no key '{key}'.{did_you_mean(str(problem['loc'][-1]), known)}"
         elif problem["type"] == "value_error":
-            problems.append(f"{problem['ctx']['error']}.")
+            yield f"{problem['ctx']['error']}."
         else:
-            problems.append(f"{key or 'the file'}: {problem['msg'].lower()}.")
-    return problems
+            yield f"{key or 'the file'}: {problem['msg'].lower()}."

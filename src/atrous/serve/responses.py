@@ -1,0 +1,121 @@
+"""Results of requests: masks, overlays and JSON."""
+
+import base64
+import json
+from io import BytesIO
+from typing import Any, Literal
+
+from PIL import Image
+from torch import Tensor
+
+from atrous.classes import Classes
+from atrous.engines import Engine
+from atrous.prediction import Prediction
+from atrous.prediction.annotations import build_coco_annotations
+from atrous.prediction.outputs import compute_shares
+from atrous.prediction.render import write_mask, write_overlay
+from atrous.serve.errors import RequestError
+
+Format = Literal["mask", "overlay", "json"]
+
+MEDIA_TYPES: dict[Format, str] = {
+    "mask": "image/png",
+    "overlay": "image/png",
+    "json": "application/json",
+}
+
+
+def choose_format(format: Format | None, accept: str | None) -> Format:
+    """Return the format of the parameter, else of the Accept header, else `mask`.
+
+    Raises:
+        RequestError: 406: the header allows neither PNG nor JSON.
+    """
+    if format is not None:
+        return format
+    weights = _parse_accept(accept or "*/*")
+    formats: tuple[Format, ...] = ("mask", "json")
+    best = max(formats, key=lambda format: _find_weight(MEDIA_TYPES[format], weights))
+    if _find_weight(MEDIA_TYPES[best], weights) <= 0:
+        raise RequestError(
+            406,
+            "The result is image/png or application/json, but the Accept header allows neither.",
+        )
+    return best
+
+
+def encode_result(
+    format: Format, image: Tensor, prediction: Prediction, name: str, engine: Engine, opacity: float
+) -> bytes:
+    """Return the body of a response.
+
+    Args:
+        format: The requested format.
+        image: uint8 (3, H, W).
+        prediction: Mask (H, W) and, for JSON only, confidence (H, W).
+        name: Name of the model.
+        engine: Its engine.
+        opacity: Opacity of the class colours in an overlay, 0 to 1.
+    """
+    if format == "json":
+        described = describe_prediction(prediction, name, engine)
+        return json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+    file = BytesIO()
+    if format == "mask":
+        write_mask(file, prediction.mask, engine.classes)
+    else:
+        write_overlay(file, image, prediction.mask, engine.classes, opacity=opacity, format="PNG")
+    return file.getvalue()
+
+
+def describe_prediction(prediction: Prediction, name: str, engine: Engine) -> dict[str, Any]:
+    """Return the fields of `SegmentResponse`."""
+    mask, classes = prediction.mask, engine.classes
+    shares = compute_shares(mask, len(classes))
+    result = {
+        "model": name,
+        "engine": engine.name,
+        "precision": engine.precision,
+        "width": mask.shape[1],
+        "height": mask.shape[0],
+        "classes": [
+            {**one, "share": round(share, 6)}
+            for one, share in zip(describe_classes(classes), shares, strict=False)
+        ],
+        "annotations": build_coco_annotations(mask.numpy(), classes),
+    }
+    if prediction.confidence is not None:
+        file = BytesIO()
+        confidence = Image.fromarray(prediction.confidence.numpy())
+        confidence.save(file, format="PNG", compress_level=1)
+        result["confidence"] = base64.b64encode(file.getvalue()).decode()
+    return result
+
+
+def describe_classes(classes: Classes) -> list[dict[str, Any]]:
+    """Return index, name and colour of each class."""
+    return [
+        {"index": index, "name": name, "color": "#{:02x}{:02x}{:02x}".format(*color)}
+        for index, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True))
+    ]
+
+
+def _parse_accept(header: str) -> dict[str, float]:
+    """Return the weight of each media range; an invalid weight counts as 0."""
+    weights = {}
+    for part in header.split(","):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weights[media_range] = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    weights[media_range] = float(parameter[2:])
+                except ValueError:
+                    weights[media_range] = 0.0
+    return weights
+
+
+def _find_weight(media_type: str, weights: dict[str, float]) -> float:
+    """Return the weight of the most specific media range that matches."""
+    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+    return next((weights[one] for one in ranges if one in weights), 0.0)
