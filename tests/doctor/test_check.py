@@ -126,7 +126,7 @@ def test_the_command_refuses_bad_places_before_it_reads(make_clean, atrous, tmp_
     root = make_clean()
     code, errors = atrous("check", root, "--fix", root / "mended")
     assert code == 2
-    assert "inside the data set" in errors
+    assert "inside the dataset" in errors
     (tmp_path / "file").touch()
     code, errors = atrous("check", root, "--html", tmp_path / "file" / "a.html")
     assert code == 2

@@ -27,8 +27,7 @@ from damage import (
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-import atrous.doctor.prints as prints
-from atrous.doctor import KINDS
+from atrous.doctor import KINDS, image_hash
 
 
 def damage_unpaired(root):
@@ -144,9 +143,9 @@ def damage_by_interpolation(root):
     return {"interpolated": ["p00.png", "p01.png", "p02.png"]}
 
 
-def damage_to_void(root):
+def damage_by_ignoring(root):
     change_mask(root / "train/masks/p12.png", lambda mask: np.full_like(mask, 255))
-    return {"all-void": ["p12.png"]}
+    return {"all-ignored": ["p12.png"]}
 
 
 def damage_classes_of_train(root):
@@ -507,21 +506,21 @@ def test_near_pairs_are_the_same_as_by_brute_force():
         np.where(rng.random((20, 256)) < share, 1 - bits[:20], bits[:20]) for share in (0.02, 0.03)
     ]
     hashes = np.packbits(np.concatenate([bits, *copies]), axis=1)
-    found = prints.find_near_pairs([h.tobytes() for h in hashes], [t.tobytes() for t in looks])
+    found = image_hash.find_near_pairs([h.tobytes() for h in hashes], [t.tobytes() for t in looks])
     distance = np.unpackbits(hashes[:, None] ^ hashes[None], axis=2).sum(axis=2)
     sure = {(i, j) for i, j in np.argwhere(distance <= 15) if i < j}
     near = {(i, j) for i, j in np.argwhere(distance <= 40) if i < j}
     assert sure <= set(found) <= near
     assert len(sure) > 30
-    assert [len(group) for group in prints.group_pairs(found)] == [3] * 20
+    assert [len(group) for group in image_hash.group_pairs(found)] == [3] * 20
 
 
 def test_thousands_of_like_prints_take_no_time():
     like = [bytes(32)] * 3000
     look = np.random.default_rng(0).integers(0, 256, 256).astype(np.uint8).tobytes()
-    found = prints.find_near_pairs(like, [look] * 3000)
+    found = image_hash.find_near_pairs(like, [look] * 3000)
     assert len(found) < 3000 * 256
-    assert [len(group) for group in prints.group_pairs(found)] == [3000]
+    assert [len(group) for group in image_hash.group_pairs(found)] == [3000]
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,8 @@ def test_places_that_are_refused(make_clean, check, tmp_path):
     (tmp_path / "file").touch()
     before = hash_tree(tmp_path)
     for place, message in (
-        (root / "mended", "inside the data set"),
-        (root, "inside the data set"),
+        (root / "mended", "inside the dataset"),
+        (root, "inside the dataset"),
         (tmp_path, "around it"),
         (used, "not empty"),
         (tmp_path / "file", "not empty"),
@@ -200,6 +200,6 @@ def test_nothing_is_left_behind_where_nothing_can_be_mended(make_clean, check, t
         path.write_text("no image")
     report = check(root)
     assert report.exit_code == 2
-    with pytest.raises(DataError, match=r"would be empty: none of its 32 pairs can be taken over"):
+    with pytest.raises(DataError, match=r"would be empty: none of its 32 pairs can be repaired"):
         repair_dataset(report, tmp_path / "mended")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]

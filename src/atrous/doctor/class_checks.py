@@ -1,18 +1,17 @@
-"""Checks of the classes: which occur where, and how often."""
+"""Checks of the classes: in which splits they occur, and how often."""
 
 from collections.abc import Iterable
 
 from atrous.data.sample import shorten
-from atrous.doctor.findings import Finding, FoundFile, build_finding
-from atrous.doctor.mask_checks import is_interpolated, list_binary_masks
+from atrous.doctor.findings import Finding, build_finding, build_findings
 from atrous.doctor.palettes import has_wide_gaps
 from atrous.doctor.survey import Survey
 
-_MAX_IMBALANCE = 200
+_MIN_IMBALANCE = 200
 
 
 def check_value_gaps(survey: Survey) -> list[Finding]:
-    """Find class numbers that jump, where the masks alone say how many there are."""
+    """Find class numbers with wide gaps, where no class list says how many classes there are."""
     used = _list_used(survey, survey.splits)
     if not _is_sparse(survey, used):
         return []
@@ -23,30 +22,32 @@ def check_value_gaps(survey: Survey) -> list[Finding]:
 
 
 def check_single_class(survey: Survey) -> list[Finding]:
-    """Find data sets in which only one class occurs."""
+    """Find datasets in which only one class occurs."""
     used = _list_used(survey, survey.splits)
-    if len(used) != 1 or list_binary_masks(survey):
+    if len(used) != 1 or survey.binary_masks:
         return []
     return [build_finding("single-class", f"Only '{survey.classes.names[used[0]]}' occurs.")]
 
 
 def check_absent_classes(survey: Survey) -> list[Finding]:
-    """Find classes that are in training only, in validation only, or nowhere."""
+    """Find classes that occur only in training, only in validation, or nowhere."""
     used = _list_used(survey, survey.splits)
-    if not used or list_binary_masks(survey) or survey.id_masks:
-        return []
-    if _is_sparse(survey, used):
+    if not used or survey.binary_masks or survey.id_masks or _is_sparse(survey, used):
         return []
     findings = []
     held_out = set(_list_used(survey, survey.held_out_splits))
     parts, missing = [], set()
     for split in survey.train_splits:
-        if only := sorted(held_out - set(_list_used(survey, [split]))):
-            missing.update(only)
+        if only := held_out - set(_list_used(survey, [split])):
+            missing |= only
             parts.append(f"'{split}' never shows {_name(survey, only)}")
-    if parts:
-        files = _list_masks_with(survey, missing)
-        findings.append(build_finding("class-only-in-val", "; ".join(parts) + ".", files))
+    chosen = set(survey.list_members(survey.held_out_splits))
+    files = [
+        survey.found_mask(index, _name(survey, here))
+        for index, mask in survey.index_masks
+        if index in chosen and (here := missing & set(mask.values or {}))
+    ]
+    findings += build_findings("class-only-in-val", "; ".join(parts) + ".", files)
     trained = set(_list_used(survey, survey.train_splits))
     parts = [
         f"'{split}' has no {_name(survey, never)}"
@@ -66,13 +67,11 @@ def check_imbalance(survey: Survey) -> list[Finding]:
     for split in survey.train_splits if not survey.id_masks else ():
         pixels = survey.count_pixels([split]).pixels
         ratio = compute_imbalance(pixels)
-        if ratio is not None and ratio >= _MAX_IMBALANCE:
+        if ratio is not None and ratio >= _MIN_IMBALANCE:
             most = _name(survey, [pixels.index(max(pixels))])
             rarest = _name(survey, [pixels.index(min(filter(None, pixels)))])
             parts.append(f"'{split}': {most} has {ratio:,.0f} times the pixels of {rarest}")
-    if not parts:
-        return []
-    return [build_finding("imbalance", "; ".join(parts) + ".")]
+    return [build_finding("imbalance", "; ".join(parts) + ".")] if parts else []
 
 
 def compute_imbalance(pixels: list[int]) -> float | None:
@@ -82,13 +81,13 @@ def compute_imbalance(pixels: list[int]) -> float | None:
 
 
 def _list_used(survey: Survey, splits: Iterable[str]) -> list[int]:
-    """Return the classes that occur in some splits, sorted; interpolated masks are not believed."""
+    """Return the sorted classes that occur in some splits; interpolated masks do not count."""
     chosen = set(survey.list_members(splits))
     return sorted(
         {
             value
             for index, mask in survey.index_masks
-            if index in chosen and not is_interpolated(mask)
+            if index in chosen and not mask.is_interpolated
             for value in survey.list_classes(mask)
             if value < len(survey.classes)
         }
@@ -97,15 +96,6 @@ def _list_used(survey: Survey, splits: Iterable[str]) -> list[int]:
 
 def _is_sparse(survey: Survey, used: list[int]) -> bool:
     return survey.given is None and has_wide_gaps(set(used))
-
-
-def _list_masks_with(survey: Survey, classes: set[int]) -> list[FoundFile]:
-    chosen = set(survey.list_members(survey.held_out_splits))
-    return [
-        survey.found_mask(index, _name(survey, here))
-        for index, mask in survey.index_masks
-        if index in chosen and (here := classes & set(mask.values or {}))
-    ]
 
 
 def _name(survey: Survey, classes: Iterable[int]) -> str:

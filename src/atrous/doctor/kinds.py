@@ -183,7 +183,7 @@ KINDS: dict[str, Kind] = {
         "edge.",
         "Resize the original masks again with nearest neighbour.",
     ),
-    "all-void": Kind(
+    "all-ignored": Kind(
         "warning",
         "Masks whose pixels are all ignored",
         "There is nothing to learn from them or to score in them; they cost time.",

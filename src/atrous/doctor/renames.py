@@ -1,4 +1,4 @@
-"""Images and masks that belong together though their names differ by a usual ending."""
+"""Pairs of images and masks whose names differ by a common prefix or suffix."""
 
 import re
 from collections.abc import Iterable
@@ -16,17 +16,17 @@ _ENDING = re.compile(rf"(?:[-_. ](?:{_WORD}))+$")
 _BEGINNING = re.compile(rf"^(?:(?:{_WORD})[-_. ])+")
 
 
-def compute_key(stem: str) -> str:
-    """Return what is left of a stem without case and words such as _mask, _gt or img_."""
+def _compute_key(stem: str) -> str:
+    """Return a stem in lower case without words such as _mask, _gt or img_."""
     stem = normalize_name(stem).casefold()
     return _BEGINNING.sub("", _ENDING.sub("", stem)) or stem
 
 
 def find_matches(files: SplitFiles, layout: Layout) -> dict[str, tuple[Path, Path]]:
-    """Return stem → (image, mask) of the files without partner that fit by `compute_key`.
+    """Return stem → (image, mask) of the files without a partner that have the same key.
 
-    Only where one image and one mask have the key. In VOC's layout the stem is the one in the
-    split list; elsewhere the image's.
+    Exactly one image and one mask must have the key of `_compute_key`. The stem is the one in the
+    split list in VOC's layout, otherwise the image's.
     """
     images = {name: files.images[name] for name in files.without_mask if name in files.images}
     masks = {name: files.masks[name] for name in files.without_image if name in files.masks}
@@ -47,10 +47,10 @@ def find_matches(files: SplitFiles, layout: Layout) -> dict[str, tuple[Path, Pat
     }
 
 
-def _list_spare(folder: Path, used: dict[str, Path], alone: Iterable[str]) -> list[Path]:
-    """Return the files that no list names, of the folders in which a partner is looked for."""
+def _list_spare(folder: Path, used: dict[str, Path], names: Iterable[str]) -> list[Path]:
+    """Return the unlisted files of the folders in which a partner is searched."""
     taken = set(used.values())
-    places = {folder / PurePosixPath(name).parent for name in alone}
+    places = {folder / PurePosixPath(name).parent for name in names}
     return [path for place in places for path in list_image_files(place) if path not in taken]
 
 
@@ -58,7 +58,7 @@ def _match(images: list[Path], masks: list[Path]) -> list[tuple[Path, Path]]:
     by_key: dict[str, tuple[list[Path], list[Path]]] = {}
     for side, paths in enumerate((images, masks)):
         for path in paths:
-            by_key.setdefault(compute_key(path.stem), ([], []))[side].append(path)
+            by_key.setdefault(_compute_key(path.stem), ([], []))[side].append(path)
     return [
         (of_key[0][0], of_key[1][0])
         for of_key in by_key.values()

@@ -1,16 +1,15 @@
-"""Checks of the splits: can training use them, and does every file have its partner."""
+"""Checks of the splits: usable for training, and every file with its partner."""
 
 from atrous.data.dataset import list_split_files
 from atrous.data.pairs import describe_overlooked
 from atrous.data.sample import shorten
-from atrous.data.split_files import SplitFiles
 from atrous.doctor.findings import Finding, FoundFile, build_finding, build_findings, join_parts
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
 
 
 def check_refused_splits(survey: Survey) -> list[Finding]:
-    """Find that the split to train on or to validate on cannot be used."""
+    """Find a training or validation split that `atrous train` refuses."""
     needed = (survey.train_split, survey.val_split)
     parts = []
     if missing := [split for split in needed if split not in survey.splits]:
@@ -19,9 +18,11 @@ def check_refused_splits(survey: Survey) -> list[Finding]:
             f"{_quote(list(survey.splits))}"
         )
     for split in needed:
-        found = survey.splits.get(split)
-        if found is None or _is_incomplete(found):
-            continue  # has a finding of its own
+        files = survey.splits.get(split)
+        if files is None or any(
+            (files.without_mask, files.without_image, files.same_stem, files.listed_twice)
+        ):
+            continue  # reported by the other checks
         try:
             list_split_files(survey.layout, survey.folder, split)
         except DataError as error:
@@ -30,10 +31,6 @@ def check_refused_splits(survey: Survey) -> list[Finding]:
             if _is_ignored(survey, split):
                 parts.append(f"All pixels of '{split}' are ignored: none has a class")
     return [build_finding("refused-split", join_parts(parts))] if parts else []
-
-
-def _is_incomplete(found: SplitFiles) -> bool:
-    return any((found.without_mask, found.without_image, found.same_stem, found.listed_twice))
 
 
 def _is_ignored(survey: Survey, split: str) -> bool:
@@ -54,7 +51,7 @@ def check_unpaired(survey: Survey) -> list[Finding]:
         if _is_unlabelled(survey, split):
             continue
         matches = {path: pair for pair in survey.matches[split].values() for path in pair}
-        for names, what, folder, has in (
+        for names, what, folder, paths in (
             (found.without_mask, "mask", found.mask_folder, found.images),
             (found.without_image, "image", found.image_folder, found.masks),
         ):
@@ -62,7 +59,7 @@ def check_unpaired(survey: Survey) -> list[Finding]:
                 parts.append(f"{len(names)} of '{split}' without a{'n' * (what == 'image')} {what}")
                 overlooked[describe_overlooked(folder)] = True
             for name in names:
-                path = has.get(name, folder / name)
+                path = paths.get(name, folder / name)
                 detail = f"no {what} of this name"
                 if path in matches:
                     other = matches[path][what == "mask"]
@@ -74,12 +71,17 @@ def check_unpaired(survey: Survey) -> list[Finding]:
 
 
 def check_unlabelled(survey: Survey) -> list[Finding]:
-    """Find test splits that have no mask at all."""
+    """Find test splits without any mask."""
     splits = [split for split in survey.splits if _is_unlabelled(survey, split)]
-    if not splits:
-        return []
     total = sum(len(survey.splits[split].names) for split in splits)
-    return [build_finding("unlabelled-split", f"{_quote(splits)}: {total} images.")]
+    summary = f"{_quote(splits)}: {total} images."
+    return [build_finding("unlabelled-split", summary)] if splits else []
+
+
+def _is_unlabelled(survey: Survey, split: str) -> bool:
+    found = survey.splits[split]
+    is_needed = split in (survey.train_split, survey.val_split)
+    return split.startswith("test") and bool(found.images) and not found.masks and not is_needed
 
 
 def check_same_stem(survey: Survey) -> list[Finding]:
@@ -93,30 +95,24 @@ def check_same_stem(survey: Survey) -> list[Finding]:
 
 
 def check_listed_twice(survey: Survey) -> list[Finding]:
-    """Find names that a split list has more than once."""
+    """Find names that a split list contains more than once."""
     twice = {split: found.listed_twice for split, found in survey.splits.items()}
     files = [FoundFile(name, f"in '{split}'") for split, names in twice.items() for name in names]
     return build_findings("listed-twice", f"Names listed twice: {len(files)}.", files)
 
 
 def check_split_overlap(survey: Survey) -> list[Finding]:
-    """Find names that are both trained on and scored."""
+    """Find pairs that are in a training split and in a held-out split."""
     trained = {index: split for split in survey.train_splits for index in survey.members[split]}
     files, splits = [], set()
     for split in survey.held_out_splits:
         for index in survey.members[split]:
             if index in trained:
-                splits.add((trained[index], split))
+                splits.add(f"'{trained[index]}' and '{split}'")
                 detail = f"in '{trained[index]}' and '{split}'"
                 files.append(survey.found_image(index, detail))
-    lists = shorten([f"'{first}' and '{second}'" for first, second in sorted(splits)])
+    lists = shorten(sorted(splits))
     return build_findings("split-overlap", f"Names that are in {lists}: {len(files)}.", files)
-
-
-def _is_unlabelled(survey: Survey, split: str) -> bool:
-    found = survey.splits[split]
-    is_needed = split in (survey.train_split, survey.val_split)
-    return split.startswith("test") and bool(found.images) and not found.masks and not is_needed
 
 
 def _quote(names: list[str]) -> str:
