@@ -10,31 +10,30 @@ from atrous.doctor.survey import Survey
 _MIN_IMBALANCE = 200
 
 
-def check_value_gaps(survey: Survey) -> list[Finding]:
-    """Find class numbers with wide gaps, where no class list says how many classes there are."""
+def check_classes(survey: Survey) -> list[Finding]:
+    """Find class numbers with gaps, and classes that occur in some splits only, or nowhere."""
     used = _list_used(survey, survey.splits)
-    if not _is_sparse(survey, used):
-        return []
-    summary = f"{len(used)} values occur, {shorten(used, 12)}; that makes {used[-1] + 1} classes."
-    if any(survey.ignore_index in (mask.values or {}) for _, mask in survey.index_masks):
-        summary += f" {survey.ignore_index} occurs too and is ignored."
-    return [build_finding("value-gaps", summary, values=used)]
-
-
-def check_single_class(survey: Survey) -> list[Finding]:
-    """Find datasets in which only one class occurs."""
-    used = _list_used(survey, survey.splits)
-    if len(used) != 1 or survey.binary_masks:
-        return []
-    return [build_finding("single-class", f"Only '{survey.classes.names[used[0]]}' occurs.")]
-
-
-def check_absent_classes(survey: Survey) -> list[Finding]:
-    """Find classes that occur only in training, only in validation, or nowhere."""
-    used = _list_used(survey, survey.splits)
-    if not used or survey.binary_masks or survey.id_masks or _is_sparse(survey, used):
-        return []
     findings = []
+    if len(used) == 1 and not survey.binary_masks:
+        summary = f"Only '{survey.classes.names[used[0]]}' occurs."
+        findings.append(build_finding("single-class", summary))
+    if survey.given is None and has_wide_gaps(set(used)):
+        num_classes = used[-1] + 1
+        summary = (
+            f"{len(used)} values occur, {shorten(used, 12)}; that makes {num_classes} classes."
+        )
+        if any(survey.ignore_index in (mask.values or {}) for _, mask in survey.index_masks):
+            summary += f" {survey.ignore_index} occurs too and is ignored."
+        return [*findings, build_finding("value-gaps", summary, values=used)]
+    if not used or survey.binary_masks or survey.id_masks:
+        return findings
+    if unused := set(range(len(survey.classes))) - set(used):
+        findings.append(build_finding("class-unused", f"{_name(survey, unused)}."))
+    return findings + _find_missing_classes(survey)
+
+
+def _find_missing_classes(survey: Survey) -> list[Finding]:
+    """Find classes that occur only in training or only in held-out splits."""
     held_out = set(_list_used(survey, survey.held_out_splits))
     parts, missing = [], set()
     for split in survey.train_splits:
@@ -47,7 +46,7 @@ def check_absent_classes(survey: Survey) -> list[Finding]:
         for index, mask in survey.index_masks
         if index in chosen and (here := missing & set(mask.values or {}))
     ]
-    findings += build_findings("class-only-in-val", "; ".join(parts) + ".", files)
+    findings = build_findings("class-only-in-val", "; ".join(parts) + ".", files)
     trained = set(_list_used(survey, survey.train_splits))
     parts = [
         f"'{split}' has no {_name(survey, never)}"
@@ -56,8 +55,6 @@ def check_absent_classes(survey: Survey) -> list[Finding]:
     ]
     if parts:
         findings.append(build_finding("class-not-in-val", "; ".join(parts) + "."))
-    if unused := set(range(len(survey.classes))) - set(used):
-        findings.append(build_finding("class-unused", f"{_name(survey, unused)}."))
     return findings
 
 
@@ -92,10 +89,6 @@ def _list_used(survey: Survey, splits: Iterable[str]) -> list[int]:
             if value < len(survey.classes)
         }
     )
-
-
-def _is_sparse(survey: Survey, used: list[int]) -> bool:
-    return survey.given is None and has_wide_gaps(set(used))
 
 
 def _name(survey: Survey, classes: Iterable[int]) -> str:

@@ -127,32 +127,12 @@ def _contradicts(mask: MaskFacts, table: ColorTable) -> bool:
     return any(index not in (value, IGNORE_INDEX) for value, index in known.items())
 
 
-def check_jpeg_masks(survey: Survey) -> list[Finding]:
-    """Find masks saved as JPEG."""
-    files = [
-        survey.found_mask(index)
-        for index, mask in survey.masks
-        if mask.is_jpeg and not survey.pairs[index].is_swapped
-    ]
-    return build_findings("jpeg-masks", f"{len(files)} of {len(survey.pairs)} masks.", files)
-
-
 def check_binary_masks(survey: Survey) -> list[Finding]:
     """Find 0/255 masks, in which 255 is the foreground."""
     binary = survey.binary_masks - {index for index, _ in survey.color_masks}
     files = [survey.found_mask(index) for index in sorted(binary)]
     summary = f"{len(files)} of {len(survey.pairs)} masks, with 255 for the foreground."
     return build_findings("binary-masks", summary, files)
-
-
-def check_interpolated(survey: Survey) -> list[Finding]:
-    """Find masks that were resized with interpolation."""
-    files = [
-        survey.found_mask(index, f"{mask.num_ramps} edge pixels between two values")
-        for index, mask in survey.index_masks
-        if mask.is_interpolated and not survey.pairs[index].is_swapped
-    ]
-    return build_findings("interpolated", f"{len(files)} of {len(survey.pairs)} masks.", files)
 
 
 def check_values(survey: Survey) -> list[Finding]:
@@ -183,15 +163,3 @@ def check_object_ids(survey: Survey) -> list[Finding]:
         "number of values differs from file to file."
     )
     return build_findings("object-ids", summary, files)
-
-
-def check_ignored(survey: Survey) -> list[Finding]:
-    """Find masks whose pixels are all ignored."""
-    if survey.binary_masks:
-        return []
-    files = [
-        survey.found_mask(index)
-        for index, mask in survey.index_masks
-        if set(mask.values or {}) <= {survey.ignore_index}
-    ]
-    return build_findings("all-ignored", f"{len(files)} of {len(survey.pairs)} masks.", files)
