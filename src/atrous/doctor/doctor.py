@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from atrous.doctor import class_checks, file_checks, look_checks, mask_checks, s
 from atrous.doctor.class_checks import compute_imbalance
 from atrous.doctor.findings import Finding
 from atrous.doctor.kinds import KINDS, LEVELS
-from atrous.doctor.renames import find_matches
 from atrous.doctor.scan import PairPaths, scan_pairs
+from atrous.doctor.split_checks import find_matches
 from atrous.doctor.survey import Survey
 from atrous.errors import ConfigError, DataError
 from atrous.recipe import DataRecipe
@@ -82,7 +82,7 @@ class CheckReport:
 
     Attributes:
         survey: The facts that the findings derive from.
-        findings: Errors first, then in the order of `KINDS`.
+        findings: In the order of `KINDS`, errors first.
         seconds: Duration of the check.
     """
 
@@ -130,10 +130,7 @@ class CheckReport:
             "seconds": round(self.seconds, 2),
             "exit_code": self.exit_code,
             "findings": [finding.to_json() for finding in self.findings],
-            "splits": {
-                name: vars(split) | {"classes": [vars(count) for count in split.classes]}
-                for name, split in self.splits.items()
-            },
+            "splits": {name: asdict(split) for name, split in self.splits.items()},
         }
 
 
@@ -217,8 +214,7 @@ def _check_not_empty(folder: Path, splits: dict[str, SplitFiles]) -> None:
 
 def _list_findings(survey: Survey) -> list[Finding]:
     findings = [finding for check in _CHECKS for finding in check(survey)]
-    order = list(KINDS)
-    return sorted(findings, key=lambda f: (LEVELS.index(f.level), order.index(f.code)))
+    return sorted(findings, key=lambda finding: list(KINDS).index(finding.code))
 
 
 def _count_split(survey: Survey, split: str) -> SplitCount:

@@ -5,6 +5,7 @@ from typing import Literal
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+_Texts = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -27,38 +28,33 @@ class Kind:
     repaired: str = ""
 
 
-KINDS: dict[str, Kind] = {
-    "refused-split": Kind(
-        "error",
+_ERRORS: _Texts = {
+    "refused-split": (
         "A split that training needs and cannot use",
         "`atrous train` refuses to start: it trains on one split and validates on another.",
         "If a split is missing, name the splits train and val, or name yours: `atrous train DATA "
         "--set data.train_split=NAME --set data.val_split=NAME`, and --train-split and --val-split "
         "here. If all pixels are ignored, add images whose masks have classes.",
     ),
-    "unpaired": Kind(
-        "error",
+    "unpaired": (
         "Images without a mask, or masks without an image",
         "Training refuses a split with missing files.",
         "Add the missing file, or remove its partner (and the name in the split list).",
         "renames a mask whose name differs by a common ending such as _mask; leaves the others out",
     ),
-    "same-stem": Kind(
-        "error",
+    "same-stem": (
         "Two files with the same stem in a folder",
         "Images and masks are matched by stem; training refuses ambiguous stems.",
         "Rename or remove one of the files.",
         "keeps the first by name",
     ),
-    "listed-twice": Kind(
-        "error",
+    "listed-twice": (
         "Names that a split list contains twice",
         "These images would be trained on or scored twice; training refuses the list.",
         "Remove the second line.",
         "lists each name once",
     ),
-    "unreadable": Kind(
-        "error",
+    "unreadable": (
         "Files that cannot be read",
         "Training refuses a split with such a file.",
         "The reason is given for each file. Git LFS pointers: run `git lfs pull`. Truncated or "
@@ -66,244 +62,226 @@ KINDS: dict[str, Kind] = {
         "images to JPEG. Lost files: remove the pair.",
         "leaves them out",
     ),
-    "damaged-jpeg": Kind(
-        "warning",
-        "JPEG images with damaged data",
-        "After the damage, the decoded image is grey, shifted or of another colour, and its mask "
-        "no longer fits.",
-        "Look at the examples; copy the files again from their source, or remove the pairs.",
-    ),
-    "swapped": Kind(
-        "error",
+    "swapped": (
         "Images and masks are exchanged",
         "The mask has as many values as a photograph, and the image as few as a mask.",
         "Move the images to the image folder and the masks to the mask folder.",
         "leaves them out",
     ),
-    "size-mismatch": Kind(
-        "error",
+    "size-mismatch": (
         "Mask and image differ in size",
         "Pixels of the mask cannot be assigned to pixels of the image; training refuses the pair.",
         "If the mask covers the whole image, resize it with nearest neighbour; otherwise export it "
         "again for this image.",
         "leaves them out",
     ),
-    "exif-rotation": Kind(
-        "error",
+    "exif-rotation": (
         "The image has an EXIF rotation, its mask does not",
         "The image is turned upright when it is read, and the mask drawn on the pixels as stored "
         "no longer fits.",
         "Turn both files upright and remove the EXIF orientation.",
         "turns image and mask upright",
     ),
-    "color-masks": Kind(
-        "error",
+    "color-masks": (
         "Masks of colours instead of class indices",
         "Training needs class indices and refuses colours.",
         "Give every pixel the index of its colour, and list the classes in classes.toml.",
         "writes indices and classes.toml if a colour table fits; leaves the others out",
     ),
-    "palette-order": Kind(
-        "error",
+    "palette-order": (
         "Palette masks whose colours are classes, but whose indices are not",
         "Training reads indices. Here the same index means different classes from file to file, or "
         "other classes than in the class list, as after a drawing program has sorted the palette.",
         "Give every pixel the index that its colour has in the class list.",
         "writes indices by colour if a colour table fits",
     ),
-    "jpeg-masks": Kind(
-        "error",
+    "jpeg-masks": (
         "Masks saved as JPEG",
         "JPEG changes values, so edges get wrong classes; training refuses such masks.",
         "Export the masks again as PNG from their source.",
         "leaves them out: the exact values are lost",
     ),
-    "binary-masks": Kind(
-        "error",
+    "binary-masks": (
         "Masks of 0 and 255, where 255 is no class",
         "The whole foreground would be ignored, or refused if another value is ignored.",
         "Write 1 instead of 255.",
         "writes 1 instead of 255",
     ),
-    "values": Kind(
-        "error",
+    "values": (
         "Mask values that are no class",
         "Training refuses them; other programs crash on the GPU or train on the wrong class.",
         "Correct the masks, list all classes in classes.toml, or set ignore_index to the one value "
         "that marks ignored pixels.",
     ),
-    "object-ids": Kind(
-        "error",
+    "object-ids": (
         "Masks of object ids instead of classes",
         "Every object has its own value, as in instance and panoptic masks, and the same value "
         "means something else in the next file. No class can be learned from that.",
         "Write the class index of each object, from the annotations that come with the masks; if "
         "there is one kind of object, write 1 for all of them.",
     ),
-    "interpolated": Kind(
-        "error",
+    "interpolated": (
         "Masks resized with interpolation",
         "Along every edge there are values between those of the two regions: other classes, or "
         "none.",
         "Resize the original masks again with nearest neighbour.",
     ),
-    "damaged-exif": Kind(
-        "warning",
+}
+
+_WARNINGS: _Texts = {
+    "damaged-jpeg": (
+        "JPEG images with damaged data",
+        "After the damage, the decoded image is grey, shifted or of another colour, and its mask "
+        "no longer fits.",
+        "Look at the examples; copy the files again from their source, or remove the pairs.",
+    ),
+    "damaged-exif": (
         "Files with a damaged EXIF block",
         "The orientation is unknown; the image is used as it is stored.",
         "Check that the image is upright and fits its mask, and save it without EXIF.",
     ),
-    "pages": Kind(
-        "warning",
+    "pages": (
         "Files with more than one page or frame",
         "Training and evaluation read only the first one.",
         "Save every page as its own file, or only the first.",
     ),
-    "value-gaps": Kind(
-        "warning",
+    "value-gaps": (
         "Class numbers with wide gaps",
         "Without classes.toml there are as many classes as the largest value plus 1, so the model "
         "gets outputs for numbers that never occur. Grey masks made for display are like this.",
         "Renumber the classes from 0 without gaps, or list them in classes.toml.",
     ),
-    "all-ignored": Kind(
-        "warning",
+    "all-ignored": (
         "Masks whose pixels are all ignored",
         "They take time, but contribute nothing to training or scores.",
         "Remove the pairs, or check that ignore_index is correct.",
     ),
-    "single-class": Kind(
-        "warning",
+    "single-class": (
         "Only one class in all masks",
         "A model that always predicts this class is perfect, so there is nothing to learn.",
         "Look at the masks; if there should be more classes, export them again.",
     ),
-    "class-only-in-val": Kind(
-        "warning",
+    "class-only-in-val": (
         "Classes of the validation set that are not in the training set",
         "Their IoU will be 0, which lowers the mean.",
         "Move images with these classes to the training split, or leave the classes out.",
     ),
-    "split-overlap": Kind(
-        "warning",
+    "split-overlap": (
         "Names that are in both a training and a validation list",
         "Scores on training images are too high.",
         "Remove them from one of the lists.",
     ),
-    "duplicates-across": Kind(
-        "warning",
+    "duplicates-across": (
         "The same image in training and in validation",
         "Scores on training images are too high.",
         "Remove the images from one of the splits.",
     ),
-    "near-duplicates-across": Kind(
-        "warning",
+    "near-duplicates-across": (
         "Validation images that look nearly like a training image",
         "Scores on them say little about new images.",
         "Split by video, place or person instead of by image.",
     ),
-    "series-across": Kind(
-        "warning",
+    "series-across": (
         "A numbered series of similar images is in both training and validation",
         "It is probably one video: scores on its other frames are too high, and say little about "
         "new places.",
         "Split by video, place or person instead of by image, or state it with the score.",
     ),
-    "label-conflict": Kind(
-        "warning",
+    "label-conflict": (
         "The same image with different masks",
         "Training gets contradictory targets, and scores depend on which mask is used.",
         "Decide which mask is right.",
     ),
-    "constant-image": Kind(
-        "warning",
+    "constant-image": (
         "Images of a single brightness",
         "Nothing is visible in them: blank frames, or failed exports.",
         "Look at them; remove the pairs, or export the images again.",
     ),
-    "nearly-black": Kind(
-        "warning",
+    "nearly-black": (
         "Images that are nearly black after reduction to 8 bits",
         "They use at most 16 of 256 levels. Of 16-bit channels only the high byte is kept, which "
         "is almost empty for 8-, 10- or 12-bit data.",
         "Scale the values to the range of the file (12-bit data by 16), with the same factor for "
         "all images, including those to be predicted later.",
     ),
-    "small-for-crop": Kind(
-        "warning",
+    "small-for-crop": (
         "Images smaller than half of the crop",
         "Most of each training crop would be padding.",
         "Train with a smaller --crop, or with --size.",
     ),
-    "misaligned": Kind(
-        "warning",
+    "misaligned": (
         "Masks that are probably not aligned with their images",
         "Label edges fall on image edges no more often than by chance, or more often if the masks "
         "are turned, shifted or exchanged.",
         "Look at the examples, and check how images and masks were exported and named.",
     ),
-    "unlabelled-split": Kind(
-        "note",
+}
+
+_NOTES: _Texts = {
+    "unlabelled-split": (
         "A split without any mask",
         "It can be predicted, but not used for training or evaluation.",
         "Nothing, if it is a test set with hidden labels.",
         "leaves it out",
     ),
-    "exif-unclear": Kind(
-        "note",
+    "exif-unclear": (
         "The image has an EXIF rotation, and it is unclear whether its mask has it too",
         "If the mask was drawn on the pixels as stored, it does not fit the upright image that "
         "atrous reads.",
         "Look at the examples: image and mask are shown as training reads them.",
         "turns the image upright and leaves the mask as it is",
     ),
-    "class-not-in-val": Kind(
-        "note",
+    "class-not-in-val": (
         "Classes of the training set that are not in the validation set",
         "Their scores remain unknown.",
         "Move some images with these classes to the validation split.",
     ),
-    "class-unused": Kind(
-        "note",
+    "class-unused": (
         "Classes of the list that never occur",
         "The model gets outputs that are never right; scores leave these classes out.",
         "Nothing, if the dataset is a part of a larger one with this class list.",
     ),
-    "imbalance": Kind(
-        "note",
+    "imbalance": (
         "Classes of very different frequency",
         "Without weights, the rarest classes have little influence on the loss.",
         "Try train.class_weights = median_frequency, and look at the scores per class.",
     ),
-    "duplicates": Kind(
-        "note",
+    "duplicates": (
         "The same image more than once in a split",
         "It counts more than the others.",
         "Keep one of each.",
     ),
-    "near-duplicates": Kind(
-        "note",
+    "near-duplicates": (
         "Images of a split that look nearly the same",
         "They are frames of one video or resized copies: the split has less variety than its "
         "number of images suggests.",
         "Nothing, if it is a video; otherwise keep one of each.",
     ),
-    "large-for-crop": Kind(
-        "note",
+    "large-for-crop": (
         "Images more than eight times as large as the crop",
         "A crop covers little of the image, and objects may be larger than the receptive field.",
         "Train with a larger --crop, or shrink the dataset (masks with nearest neighbour).",
     ),
 }
 
+_BY_LEVEL: tuple[tuple[Level, _Texts], ...] = (
+    ("error", _ERRORS),
+    ("warning", _WARNINGS),
+    ("note", _NOTES),
+)
+KINDS: dict[str, Kind] = {
+    code: Kind(level, *texts) for level, kinds in _BY_LEVEL for code, texts in kinds.items()
+}
+"""All kinds by code, errors first."""
+
 
 def format_table() -> str:
-    """Return the Markdown table of all kinds in docs/doctor.md, errors first."""
+    """Return the Markdown table of all kinds in docs/doctor.md."""
     rows = [
         f"| `{code}` | {kind.level} | {kind.title}. {kind.why} | {kind.fix}"
         + (f" `--fix` {kind.repaired}." if kind.repaired else "")
         + " |"
-        for code, kind in sorted(KINDS.items(), key=lambda item: LEVELS.index(item[1].level))
+        for code, kind in KINDS.items()
     ]
     head = "| finding | level | what it means | what to do, and what `--fix` does |"
     return "\n".join([head, "|---|---|---|---|", *rows]) + "\n"

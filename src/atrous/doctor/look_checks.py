@@ -88,23 +88,13 @@ def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> l
                 f"'{split}': {total} of {len(members)} images in {len(groups)} groups, the "
                 f"largest of {len(groups[0])}"
             )
-        partner = _find_partners(inside)
-        for group in groups:
-            for index in group[1:]:
-                other = partner[index]
-                path = survey.relative(survey.pairs[other].image_path)
-                files[index] = survey.found_image(index, f"like {path}", other)
+        partners: dict[int, int] = {}
+        for first, second in sorted(inside):
+            partners.setdefault(first, second)
+            partners.setdefault(second, first)
+        for index in (index for group in groups for index in group[1:]):
+            files[index] = survey.found_image(index, "like", partners[index])
     return build_findings(code, join_parts(parts), list(files.values()))
-
-
-def _find_partners(pairs: list[tuple[int, int]]) -> dict[int, int]:
-    """Return a direct partner of each image, not one by way of others; the earliest."""
-    partner: dict[int, int] = {}
-    for first, second in sorted(pairs):
-        partner.setdefault(first, second)
-        if partner.setdefault(second, first) > second:
-            partner[second] = first
-    return partner
 
 
 def _report_across(
@@ -123,8 +113,7 @@ def _report_across(
         if like:
             parts.append(f"{len(like)} of {len(members)} images of '{split}'")
         for scored, other in sorted(like.items()):
-            path = survey.relative(survey.pairs[other].image_path)
-            files[scored] = survey.found_image(scored, f"{relation} {path}", other)
+            files[scored] = survey.found_image(scored, relation, other)
     return build_findings(code, join_parts(parts), list(files.values()))
 
 
@@ -134,10 +123,7 @@ def _report_conflicts(survey: Survey, groups: list[list[int]]) -> list[Finding]:
         masks = {index: survey.pairs[index].mask for index in group}
         digests = {mask.digest for mask in masks.values() if mask and mask.digest}
         if len(digests) > 1:
-            first = survey.relative(survey.pairs[group[0]].mask_path)
-            files += [
-                survey.found_mask(index, f"differs from {first}", group[0]) for index in group[1:]
-            ]
+            files += [survey.found_mask(i, "differs from", group[0]) for i in group[1:]]
     return build_findings("label-conflict", f"{len(files)} of {len(survey.pairs)} masks.", files)
 
 
@@ -195,9 +181,7 @@ def _find_nearest(
         return []
     others = [neighbours[number] for number in numbers[nearest].tolist()]
     return [
-        survey.found_image(
-            index, f"next to {survey.relative(survey.pairs[other].image_path)}", other
-        )
+        survey.found_image(index, "next to", other)
         for index, other in zip(scored.values(), others, strict=True)
     ]
 

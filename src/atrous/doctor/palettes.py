@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, Color, build_classes, voc_color
 from atrous.doctor.object_ids import are_object_colors
@@ -127,11 +127,18 @@ def match_table(
         covered = _count(colors, table.indices)
         if len(matched) >= _MIN_MATCHED and covered >= _MIN_COVERED * total:
             indices = {table.indices[color] for color in matched} - {IGNORE_INDEX}
-            if table is not VOC_TABLE or not _are_first(indices):
+            num_classes = len(indices) + 1
+            are_first = indices == set(range(1, num_classes)) and num_classes < len(VOC_NAMES)
+            if table is not VOC_TABLE or not are_first:
                 return table
-            return None if are_objects else _number_voc(len(indices) + 1)
-    is_small = len(own) <= _MAX_OWN_COLORS and _count(colors, own) >= _MIN_COVERED * total
-    return _build_own(own) if is_small and not are_objects else None
+            if are_objects:
+                return None
+            classes = build_classes([str(index) for index in range(num_classes)])
+            return ColorTable("PASCAL VOC's palette", table.indices, classes)
+    if are_objects or len(own) > _MAX_OWN_COLORS or _count(colors, own) < _MIN_COVERED * total:
+        return None
+    names = [format_color(color) for color in own]
+    return build_table("a table of their own", build_classes(names, own))
 
 
 def build_grey_table(
@@ -178,22 +185,6 @@ def build_grey_table(
 def has_wide_gaps(labels: Set[int]) -> bool:
     """Return whether class numbers have such gaps that they are probably not class numbers."""
     return bool(labels) and max(labels) >= _MIN_GAP_RATIO * len(labels) + 1
-
-
-def _are_first(indices: Set[int]) -> bool:
-    """Return whether class indices are 1, 2, … without a gap, and fewer than VOC's."""
-    return indices == set(range(1, len(indices) + 1)) and len(indices) + 1 < len(VOC_NAMES)
-
-
-def _number_voc(num_classes: int) -> ColorTable:
-    classes = build_classes([str(index) for index in range(num_classes)])
-    table = build_table("PASCAL VOC's palette", classes, (voc_color(IGNORE_INDEX),))
-    return replace(table, indices=VOC_TABLE.indices | table.indices)
-
-
-def _build_own(colors: list[Color]) -> ColorTable:
-    names = [format_color(color) for color in colors]
-    return build_table("a table of their own", build_classes(names, colors))
 
 
 def format_color(color: Color) -> str:

@@ -168,9 +168,19 @@ class Survey:
         return path.relative_to(self.root).as_posix()
 
     def found_mask(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
-        """Return the mask of a pair as a file of a finding."""
+        """Return the mask of a pair as a file of a finding; see `found_image`."""
+        if other is not None:
+            detail += f" {self.relative(self.pairs[other].mask_path)}"
         return FoundFile(self.relative(self.pairs[index].mask_path), detail, index, other)
 
     def found_image(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
-        """Return the image of a pair as a file of a finding."""
+        """Return the image of a pair as a file of a finding.
+
+        Args:
+            index: Index of the pair.
+            detail: What was found in the file.
+            other: Index of the pair that it resembles, whose path is appended to the detail.
+        """
+        if other is not None:
+            detail += f" {self.relative(self.pairs[other].image_path)}"
         return FoundFile(self.relative(self.pairs[index].image_path), detail, index, other)
