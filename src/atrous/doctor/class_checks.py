@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from atrous.data.sample import shorten
-from atrous.doctor.findings import Finding, build_finding, build_findings
+from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.palettes import has_wide_gaps
 from atrous.doctor.survey import Survey
 
@@ -16,7 +16,7 @@ def check_classes(survey: Survey) -> list[Finding]:
     findings = []
     if len(used) == 1 and not survey.binary_masks:
         summary = f"Only '{survey.classes.names[used[0]]}' occurs."
-        findings.append(build_finding("single-class", summary))
+        findings += build_findings("single-class", summary)
     if survey.given is None and has_wide_gaps(set(used)):
         num_classes = used[-1] + 1
         summary = (
@@ -24,11 +24,11 @@ def check_classes(survey: Survey) -> list[Finding]:
         )
         if any(survey.ignore_index in (mask.values or {}) for _, mask in survey.index_masks):
             summary += f" {survey.ignore_index} occurs too and is ignored."
-        return [*findings, build_finding("value-gaps", summary, values=used)]
+        return findings + build_findings("value-gaps", summary, values=used)
     if not used or survey.binary_masks or survey.id_masks:
         return findings
     if unused := set(range(len(survey.classes))) - set(used):
-        findings.append(build_finding("class-unused", f"{_name(survey, unused)}."))
+        findings += build_findings("class-unused", f"{_name(survey, unused)}.")
     return findings + _find_missing_classes(survey)
 
 
@@ -54,7 +54,7 @@ def _find_missing_classes(survey: Survey) -> list[Finding]:
         if survey.members[split] and (never := trained - set(_list_used(survey, [split])))
     ]
     if parts:
-        findings.append(build_finding("class-not-in-val", "; ".join(parts) + "."))
+        findings += build_findings("class-not-in-val", "; ".join(parts) + ".")
     return findings
 
 
@@ -68,7 +68,7 @@ def check_imbalance(survey: Survey) -> list[Finding]:
             most = _name(survey, [pixels.index(max(pixels))])
             rarest = _name(survey, [pixels.index(min(filter(None, pixels)))])
             parts.append(f"'{split}': {most} has {ratio:,.0f} times the pixels of {rarest}")
-    return [build_finding("imbalance", "; ".join(parts) + ".")] if parts else []
+    return build_findings("imbalance", "; ".join(parts) + ".") if parts else []
 
 
 def compute_imbalance(pixels: list[int]) -> float | None:

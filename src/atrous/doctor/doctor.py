@@ -27,10 +27,8 @@ _DEFAULTS = DataRecipe()
 _CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
     split_checks.check_refused_splits,
     split_checks.check_unpaired,
-    split_checks.check_same_stem,
-    split_checks.check_listed_twice,
     split_checks.check_unlabelled,
-    split_checks.check_split_overlap,
+    split_checks.check_repeated_names,
     file_checks.check_files,
     mask_checks.check_color_masks,
     mask_checks.check_palette_order,

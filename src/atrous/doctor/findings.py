@@ -64,17 +64,20 @@ class Finding:
         return {"code": self.code, **kind, **vars(self), "files": files}
 
 
-def build_finding(
+def build_findings(
     code: str, summary: str, files: list[FoundFile] | None = None, **data: Any
-) -> Finding:
-    """Return a finding that lists at most `MAX_FILES` of its files."""
-    files = files or []
-    return Finding(code, summary, tuple(files[:MAX_FILES]), len(files), data)
+) -> list[Finding]:
+    """Return one finding that lists at most `MAX_FILES` of its files; empty for an empty list.
 
-
-def build_findings(code: str, summary: str, files: list[FoundFile], **data: Any) -> list[Finding]:
-    """Return the finding of some files, or an empty list if there are none."""
-    return [build_finding(code, summary, files, **data)] if files else []
+    Args:
+        code: Key of `KINDS`.
+        summary: One sentence with the numbers.
+        files: Files of the finding; None if it is not about files.
+        data: Further values for programs.
+    """
+    if files is None:
+        return [Finding(code, summary, (), 0, data)]
+    return [Finding(code, summary, tuple(files[:MAX_FILES]), len(files), data)] if files else []
 
 
 def join_parts(parts: list[str]) -> str:

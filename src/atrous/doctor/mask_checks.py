@@ -6,7 +6,7 @@ from atrous.classes import IGNORE_INDEX, Color, voc_color
 from atrous.data.mask_values import describe_wrong_values
 from atrous.data.sample import shorten
 from atrous.doctor.facts import MaskFacts
-from atrous.doctor.findings import Finding, build_finding, build_findings
+from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.palettes import (
     BLACK,
     ColorTable,
@@ -41,7 +41,7 @@ def check_color_masks(survey: Survey) -> list[Finding]:
                 "ids do, write the class of each object instead, from the annotations beside the "
                 "masks."
             )
-        return [build_finding("color-masks", summary, files, table=None)]
+        return build_findings("color-masks", summary, files, table=None)
     colors = {
         format_color(color): index
         for color, index in sorted(table.indices.items(), key=lambda item: item[1])
@@ -49,7 +49,7 @@ def check_color_masks(survey: Survey) -> list[Finding]:
     }
     listed = shorten([f"{color} = {index}" for color, index in colors.items()], _MAX_LISTED)
     summary += f"the colours are those of {table.name}: {listed}."
-    return [build_finding("color-masks", summary, files, table=table.name, colors=colors)]
+    return build_findings("color-masks", summary, files, table=table.name, colors=colors)
 
 
 def find_color_table(survey: Survey) -> ColorTable | None:
@@ -147,7 +147,7 @@ def check_values(survey: Survey) -> list[Finding]:
         return []
     advice = describe_wrong_values(sorted(values), len(survey.classes), survey.ignore_index)
     summary = f"{len(files)} of {len(survey.pairs)} masks: {advice}"
-    return [build_finding("values", summary, files, values=sorted(values))]
+    return build_findings("values", summary, files, values=sorted(values))
 
 
 def check_object_ids(survey: Survey) -> list[Finding]:

@@ -57,16 +57,6 @@ class RepairReport:
     remaining: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Masks that are rewritten: by a colour table, or 255 as 1; and classes that are written."""
-
-    tables: dict[int, ColorTable]
-    binary: set[int]
-    classes: Classes | None
-    ignore_index: int
-
-
 def repair_dataset(
     report: CheckReport, folder: Path | str, progress: Callable[[int, int], None] | None = None
 ) -> RepairReport:
@@ -138,40 +128,36 @@ def _describe_empty(survey: Survey, result: RepairReport) -> str:
     )
 
 
-def _make_plan(survey: Survey) -> _Plan:
-    tables: dict[int, ColorTable] = {}
-    classes = None
-    disordered = list_disordered_masks(survey)
-    num_plain = len(survey.index_masks) - len(disordered)
-    for chosen, table in (
-        (disordered, find_palette_table(survey)),
-        (survey.color_masks, find_color_table(survey)),
-    ):
-        if table is None or (num_plain and survey.given is None and not table.is_grey):
-            continue  # the index of a colour among the other masks is unknown
-        tables |= {index: table for index, mask in chosen if mask.colors or mask.palette}
-        if survey.given is None or survey.given.names != table.classes.names:
-            classes = table.classes
-    binary = survey.binary_masks - tables.keys()
-    if binary and survey.given is None and classes is None:
-        classes = build_classes(["background", "foreground"])
-    ignore_index, can_be_saved = survey.ignore_index, 0 <= survey.ignore_index < 2**16
-    if classes is not None and not num_plain:
-        if not can_be_saved or ignore_index < len(classes):
-            ignore_index = IGNORE_INDEX
-    elif not can_be_saved:
-        tables = {}
-    return _Plan(tables, binary, classes, ignore_index)
-
-
 class _Writer:
     """Writes the corrected copy of a dataset to a folder, and counts in `result`."""
 
     def __init__(self, survey: Survey, folder: Path, result: RepairReport) -> None:
         self._survey = survey
-        self._plan = _make_plan(survey)
         self._copy = folder / survey.folder.relative_to(survey.root)
         self._result = result
+        self._tables: dict[int, ColorTable] = {}  # pair → table by which its mask is rewritten
+        self._classes: Classes | None = None  # written to classes.toml, if any
+        self._ignore_index = survey.ignore_index
+        disordered = list_disordered_masks(survey)
+        num_plain = len(survey.index_masks) - len(disordered)
+        for chosen, table in (
+            (disordered, find_palette_table(survey)),
+            (survey.color_masks, find_color_table(survey)),
+        ):
+            if table is None or (num_plain and survey.given is None and not table.is_grey):
+                continue  # the index of a colour among the other masks is unknown
+            self._tables |= {i: table for i, mask in chosen if mask.colors or mask.palette}
+            if survey.given is None or survey.given.names != table.classes.names:
+                self._classes = table.classes
+        self._binary = survey.binary_masks - self._tables.keys()  # 255 is rewritten as 1
+        if self._binary and survey.given is None and self._classes is None:
+            self._classes = build_classes(["background", "foreground"])
+        can_be_saved = 0 <= survey.ignore_index < 2**16
+        if self._classes is not None and not num_plain:
+            if not can_be_saved or survey.ignore_index < len(self._classes):
+                self._ignore_index = IGNORE_INDEX
+        elif not can_be_saved:
+            self._tables = {}
 
     def write(self, progress: Callable[[int, int], None] | None) -> None:
         survey, result = self._survey, self._result
@@ -203,12 +189,12 @@ class _Writer:
             return "another size than its image"
         if pair.mask.is_jpeg:
             return "a JPEG"
-        if pair.mask.values is None and index not in self._plan.tables:
+        if pair.mask.values is None and index not in self._tables:
             return "colours that no table explains"
         return None
 
     def _write_pair(self, index: int, pair: PairFacts) -> None:
-        plan, result = self._plan, self._result
+        result = self._result
         image_path = self._make_path(pair.image_path, pair.name)
         mask_path = self._make_path(pair.mask_path, pair.name)
         if pair.is_turned is False:
@@ -216,7 +202,7 @@ class _Writer:
         else:
             _write_upright(pair.image_path, image_path)
             result.num_turned += 1
-        is_converted = index in plan.tables or index in plan.binary
+        is_converted = index in self._tables or index in self._binary
         if pair.is_turned or is_converted:
             self._write_mask(index, pair, mask_path.with_suffix(".png"))
             result.num_converted += is_converted
@@ -232,7 +218,7 @@ class _Writer:
         return target
 
     def _write_mask(self, index: int, pair: PairFacts, path: Path) -> None:
-        table, ignore_index = self._plan.tables.get(index), self._plan.ignore_index
+        table, ignore_index = self._tables.get(index), self._ignore_index
         if table is None:
             indices = read_indices(pair.mask_path)
         else:
@@ -240,7 +226,7 @@ class _Writer:
             if ignore_index != IGNORE_INDEX:
                 kind = np.uint8 if ignore_index < IGNORE_INDEX else np.uint16
                 indices = np.where(indices == IGNORE_INDEX, ignore_index, indices).astype(kind)
-        if index in self._plan.binary:
+        if index in self._binary:
             indices[indices == IGNORE_INDEX] = 1
         mask = Image.fromarray(indices)
         if pair.is_turned and pair.image is not None:
@@ -254,9 +240,9 @@ class _Writer:
             path.write_text("\n".join(names) + "\n", encoding="utf-8", errors="surrogateescape")
 
     def _write_classes(self) -> None:
-        path, plan = self._copy / FILENAME, self._plan
-        if plan.classes is not None:
-            path.write_text(format_classes(plan.classes, plan.ignore_index), encoding="utf-8")
+        path = self._copy / FILENAME
+        if self._classes is not None:
+            path.write_text(format_classes(self._classes, self._ignore_index), encoding="utf-8")
             return
         for folder in (self._survey.folder, self._survey.root):
             if (folder / FILENAME).is_file():

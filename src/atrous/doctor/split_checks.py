@@ -11,7 +11,7 @@ from atrous.data.dataset import Layout, list_split_files
 from atrous.data.pairs import describe_overlooked, list_image_files
 from atrous.data.sample import shorten
 from atrous.data.split_files import SplitFiles, normalize_name
-from atrous.doctor.findings import Finding, FoundFile, build_finding, build_findings, join_parts
+from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
 
@@ -45,7 +45,7 @@ def check_refused_splits(survey: Survey) -> list[Finding]:
         else:
             if _is_ignored(survey, split):
                 parts.append(f"All pixels of '{split}' are ignored: none has a class")
-    return [build_finding("refused-split", join_parts(parts))] if parts else []
+    return build_findings("refused-split", join_parts(parts)) if parts else []
 
 
 def _is_ignored(survey: Survey, split: str) -> bool:
@@ -140,7 +140,7 @@ def check_unlabelled(survey: Survey) -> list[Finding]:
     splits = [split for split in survey.splits if _is_unlabelled(survey, split)]
     total = sum(len(survey.splits[split].names) for split in splits)
     summary = f"{_quote(splits)}: {total} images."
-    return [build_finding("unlabelled-split", summary)] if splits else []
+    return build_findings("unlabelled-split", summary) if splits else []
 
 
 def _is_unlabelled(survey: Survey, split: str) -> bool:
@@ -149,35 +149,27 @@ def _is_unlabelled(survey: Survey, split: str) -> bool:
     return split.startswith("test") and bool(found.images) and not found.masks and not is_needed
 
 
-def check_same_stem(survey: Survey) -> list[Finding]:
-    """Find files of one folder that share a stem."""
-    files = [
-        FoundFile(survey.relative(second), f"beside {first.name}")
-        for found in survey.splits.values()
-        for first, second in found.same_stem
-    ]
-    return build_findings("same-stem", f"Files with the stem of another: {len(files)}.", files)
-
-
-def check_listed_twice(survey: Survey) -> list[Finding]:
-    """Find names that a split list contains more than once."""
-    twice = {split: found.listed_twice for split, found in survey.splits.items()}
-    files = [FoundFile(name, f"in '{split}'") for split, names in twice.items() for name in names]
-    return build_findings("listed-twice", f"Names listed twice: {len(files)}.", files)
-
-
-def check_split_overlap(survey: Survey) -> list[Finding]:
-    """Find pairs that are in a training split and in a held-out split."""
+def check_repeated_names(survey: Survey) -> list[Finding]:
+    """Find stems of several files, names listed twice, and pairs of two kinds of splits."""
+    shared, twice, overlap = [], [], []
+    for split, found in survey.splits.items():
+        for first, second in found.same_stem:
+            shared.append(FoundFile(survey.relative(second), f"beside {first.name}"))
+        twice += [FoundFile(name, f"in '{split}'") for name in found.listed_twice]
     trained = {index: split for split in survey.train_splits for index in survey.members[split]}
-    files, splits = [], set()
     for split in survey.held_out_splits:
         for index in survey.members[split]:
             if index in trained:
-                splits.add(f"'{trained[index]}' and '{split}'")
                 detail = f"in '{trained[index]}' and '{split}'"
-                files.append(survey.found_image(index, detail))
-    lists = shorten(sorted(splits))
-    return build_findings("split-overlap", f"Names that are in {lists}: {len(files)}.", files)
+                overlap.append(survey.found_image(index, detail))
+    lists = shorten(sorted({file.detail for file in overlap}))
+    return [
+        *build_findings(
+            "same-stem", f"Files with the stem of another: {len(same_stem)}.", same_stem
+        ),
+        *build_findings("listed-twice", f"Names listed twice: {len(twice)}.", twice),
+        *build_findings("split-overlap", f"Names that are {lists}: {len(overlap)}.", overlap),
+    ]
 
 
 def _quote(names: list[str]) -> str:
