@@ -1,4 +1,4 @@
-"""Ways to damage a clean data set."""
+"""Ways to damage a clean dataset."""
 
 import shutil
 from collections.abc import Callable

@@ -164,9 +164,7 @@ def check_repeated_names(survey: Survey) -> list[Finding]:
                 overlap.append(survey.found_image(index, detail))
     lists = shorten(sorted({file.detail for file in overlap}))
     return [
-        *build_findings(
-            "same-stem", f"Files with the stem of another: {len(same_stem)}.", same_stem
-        ),
+        *build_findings("same-stem", f"Files with the stem of another: {len(shared)}.", shared),
         *build_findings("listed-twice", f"Names listed twice: {len(twice)}.", twice),
         *build_findings("split-overlap", f"Names that are {lists}: {len(overlap)}.", overlap),
     ]
