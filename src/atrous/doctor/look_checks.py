@@ -105,10 +105,11 @@ def _report_across(
     files: dict[int, FoundFile] = {}
     for split in survey.held_out_splits:
         members = set(survey.members[split])
+        only_trained = trained - members
         like: dict[int, int] = {}
         for first, second in pairs:
             for scored, other in ((first, second), (second, first)):
-                if scored in members and other in trained - members:
+                if scored in members and other in only_trained:
                     like.setdefault(scored, other)
         if like:
             parts.append(f"{len(like)} of {len(members)} images of '{split}'")

@@ -78,37 +78,31 @@ def _scan_chunk(pairs: Sequence[PairPaths]) -> list[PairFacts]:
     """Read some pairs, and score each mask on its image and on the neighbouring images."""
     images = [_try(read_image_facts, pair.image_path) for pair in pairs]
     masks = [_try(read_mask_facts, pair.mask_path) for pair in pairs]
-    edges = [None if isinstance(mask, str) else mask[1] for mask in masks]
+    edges = [None if mask is None else mask[1] for mask, _ in masks]
     facts = []
-    for index, (pair, image, mask) in enumerate(zip(pairs, images, masks, strict=True)):
+    for index, pair in enumerate(pairs):
+        (image, image_error), (mask, mask_error) = images[index], masks[index]
         fit, own = None, edges[index]
-        if not isinstance(image, str) and image[1] is not None and own is not None:
+        if image is not None and image[1] is not None and own is not None:
             others = {
                 name: other
                 for name, place in {"next": index + 1, "previous": index - 1}.items()
                 if 0 <= place < len(edges) and (other := edges[place]) is not None
             }
             fit = compute_fit(image[1], own, others, image[2])
-        facts.append(
-            PairFacts(
-                *pair,
-                image=None if isinstance(image, str) else image[0],
-                mask=None if isinstance(mask, str) else mask[0],
-                image_error=image if isinstance(image, str) else None,
-                mask_error=mask if isinstance(mask, str) else None,
-                fit=fit,
-            )
-        )
+        read = image and image[0], mask and mask[0]
+        facts.append(PairFacts(*pair, *read, image_error, mask_error, fit))
     return facts
 
 
-def _try(read: Callable[[Path], _Read], path: Path) -> _Read | str:
+def _try(read: Callable[[Path], _Read], path: Path) -> tuple[_Read | None, str | None]:
+    """Return what was read, or the reason that it cannot be read."""
     try:
-        return read(path)
+        return read(path), None
     except UNREADABLE as error:
-        return str(describe_unreadable(path, error))
+        return None, str(describe_unreadable(path, error))
     except DataError as error:
-        return str(error)
+        return None, str(error)
 
 
 def _count_cores() -> int:
