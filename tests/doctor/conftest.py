@@ -1,4 +1,4 @@
-"""A small clean data set in both layouts, made once, and copied for every damage."""
+"""A small clean dataset in both layouts, made once, and copied for every damage."""
 
 import shutil
 from pathlib import Path

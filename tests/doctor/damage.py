@@ -1,4 +1,4 @@
-"""Ways to damage a clean data set."""
+"""Ways to damage a clean dataset."""
 
 import shutil
 from collections.abc import Callable
@@ -80,12 +80,12 @@ def replace_image(root: Path, name: str, suffix: str) -> Path:
 
 
 def swap(root: Path) -> None:
-    for image, mask in zip(images(root), masks(root), strict=True):
-        with Image.open(image) as image, Image.open(mask) as labels:
-            image.load(), labels.load()
-        image.unlink()
-        image.save(mask)
-        labels.save(image.with_suffix(".png"))
+    for image_path, mask_path in zip(images(root), masks(root), strict=True):
+        with Image.open(image_path) as image, Image.open(mask_path) as mask:
+            image.load(), mask.load()
+        image_path.unlink()
+        image.save(mask_path)
+        mask.save(image_path.with_suffix(".png"))
 
 
 def interpolate(path: Path) -> None:

@@ -106,12 +106,12 @@ def test_the_command(make_clean, atrous, tmp_path):
     assert (code, "No findings." in out) == (0, True)
     truncate(root / "train/images/p01.jpg")
     arguments = ["check", root, "--crop", 96, "--workers", 1]
-    code, out = atrous(*arguments, "--fix", tmp_path / "mended", "--json", tmp_path / "a/b.json")
+    code, out = atrous(*arguments, "--fix", tmp_path / "repaired", "--json", tmp_path / "a/b.json")
     assert code == 1
     for text in ("error Files that cannot be read", "train/images/p01.jpg", "Why:", "Fix:"):
         assert text in out
     assert "Corrected copy" in out
-    assert atrous("check", tmp_path / "mended", "--crop", 96, "--workers", 1)[0] == 0
+    assert atrous("check", tmp_path / "repaired", "--crop", 96, "--workers", 1)[0] == 0
     code, printed = atrous(*arguments, "--json", "-")
     assert code == 1
     findings = json.loads(printed.out)["findings"]
@@ -124,9 +124,9 @@ def test_the_command(make_clean, atrous, tmp_path):
 
 def test_the_command_refuses_bad_places_before_it_reads(make_clean, atrous, tmp_path):
     root = make_clean()
-    code, errors = atrous("check", root, "--fix", root / "mended")
+    code, errors = atrous("check", root, "--fix", root / "repaired")
     assert code == 2
-    assert "inside the data set" in errors
+    assert "inside the dataset" in errors
     (tmp_path / "file").touch()
     code, errors = atrous("check", root, "--html", tmp_path / "file" / "a.html")
     assert code == 2

@@ -28,8 +28,7 @@ from damage import (
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-import atrous.doctor.prints as prints
-from atrous.doctor import KINDS
+from atrous.doctor import KINDS, image_hash
 
 
 def damage_unpaired(root):
@@ -145,9 +144,9 @@ def damage_by_interpolation(root):
     return {"interpolated": ["p00.png", "p01.png", "p02.png"]}
 
 
-def damage_to_void(root):
+def damage_by_ignoring(root):
     change_mask(root / "train/masks/p12.png", lambda mask: np.full_like(mask, 255))
-    return {"all-void": ["p12.png"]}
+    return {"all-ignored": ["p12.png"]}
 
 
 def damage_classes_of_train(root):
@@ -244,7 +243,7 @@ def test_what_was_damaged_is_found_and_nothing_else(make_clean, check, damage):
 
 @pytest.mark.parametrize("orientation", [3, 6])
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".webp", ".jpg"])
-def test_orientation_is_told_in_every_format(make_clean, check, suffix, orientation):
+def test_orientation_is_detected_in_every_format(make_clean, check, suffix, orientation):
     root = make_clean()
     right, wrong = (replace_image(root, name, suffix) for name in ("p09", "p10"))
     tag(right, orientation)
@@ -339,7 +338,7 @@ def write_bands(path):
         (lambda path: path.write_bytes(bytes(range(1, 99))), "in no known image format"),
     ],
 )
-def test_files_that_are_no_images_are_called_what_they_are(make_clean, check, write, detail):
+def test_files_that_are_no_images_are_named(make_clean, check, write, detail):
     root = make_clean()
     path = root / "train/images/p01.jpg"
     write(path)
@@ -348,7 +347,7 @@ def test_files_that_are_no_images_are_called_what_they_are(make_clean, check, wr
     assert detail in finding.files[0].detail
 
 
-def test_a_png_that_lost_its_line_ends_is_called_that(make_clean, check):
+def test_a_png_that_lost_its_line_ends_is_named(make_clean, check):
     root = make_clean()
     path = root / "train/masks/p01.png"
     path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n"))
@@ -410,14 +409,14 @@ def test_binary_masks(make_clean, check, mixed):
     assert report.findings[0].num_files == (24 if mixed else 32)
 
 
-def test_void_beside_the_foreground_is_no_binary_mask(make_clean, check):
+def test_ignored_pixels_beside_the_foreground_are_no_binary_mask(make_clean, check):
     root = make_clean(classes_file=False)
     change_masks(root, lambda mask: np.where(mask == 2, 255, mask > 0).astype(np.uint8))
     change_mask(masks(root)[0], lambda mask: np.where(mask == 1, 0, mask))
     assert check(root).findings == []
 
 
-def test_grey_masks_made_for_looking_at(make_clean, check):
+def test_grey_masks_made_for_display(make_clean, check):
     root = make_clean(classes_file=False)
     change_masks(root, lambda mask: 60 * mask)
     finding = next(f for f in check(root).findings if f.code == "unpaired")
@@ -470,7 +469,7 @@ def test_blurred_colours_have_no_table(make_clean, check):
 
 
 @pytest.mark.parametrize("damage", ["shuffled", "off by one", "shifted", "upside down"])
-def test_ways_of_lying_wrong(make_clean, check, damage):
+def test_kinds_of_misalignment(make_clean, check, damage):
     root = make_clean()
     paths = masks(root, "train")
     contents = [path.read_bytes() for path in paths]
@@ -495,7 +494,7 @@ def test_ways_of_lying_wrong(make_clean, check, damage):
     assert [words[damage] in finding.summary for finding in findings] == [True]
 
 
-def test_single_masks_that_lie_wrong(make_clean, check):
+def test_single_misaligned_masks(make_clean, check):
     root = make_clean()
     paths = masks(root, "train")
     first, second = paths[4].read_bytes(), paths[5].read_bytes()
@@ -521,28 +520,28 @@ def test_near_pairs_are_the_same_as_by_brute_force():
         np.where(rng.random((20, 256)) < share, 1 - bits[:20], bits[:20]) for share in (0.02, 0.03)
     ]
     hashes = np.packbits(np.concatenate([bits, *copies]), axis=1)
-    found = prints.find_near_pairs([h.tobytes() for h in hashes], [t.tobytes() for t in looks])
+    found = image_hash.find_near_pairs([h.tobytes() for h in hashes], [t.tobytes() for t in looks])
     distance = np.unpackbits(hashes[:, None] ^ hashes[None], axis=2).sum(axis=2)
     sure = {(i, j) for i, j in np.argwhere(distance <= 15) if i < j}
     near = {(i, j) for i, j in np.argwhere(distance <= 40) if i < j}
     assert sure <= set(found) <= near
     assert len(sure) > 30
-    assert [len(group) for group in prints.group_pairs(found)] == [3] * 20
+    assert [len(group) for group in image_hash.group_pairs(found)] == [3] * 20
 
 
-def test_thousands_of_like_prints_take_no_time():
+def test_thousands_of_equal_hashes_take_little_time():
     like = [bytes(32)] * 3000
     look = np.random.default_rng(0).integers(0, 256, 256).astype(np.uint8).tobytes()
-    found = prints.find_near_pairs(like, [look] * 3000)
+    found = image_hash.find_near_pairs(like, [look] * 3000)
     assert len(found) < 3000 * 256
-    assert [len(group) for group in prints.group_pairs(found)] == [3000]
+    assert [len(group) for group in image_hash.group_pairs(found)] == [3000]
 
 
 @pytest.mark.parametrize(
     ("shuffled", "prefix", "name"),
     [(False, "clip_", "'clip'"), (False, "", "Names that are numbers"), (True, "clip_", None)],
 )
-def test_a_video_across_splits_is_told_by_numbers_and_looks(
+def test_a_video_across_splits_is_detected_by_numbers_and_contents(
     make_clean, check, shuffled, prefix, name
 ):
     root = make_clean()

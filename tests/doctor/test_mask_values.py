@@ -54,10 +54,10 @@ def test_a_foreground_of_255(make_clean, check, find, tmp_path, is_rgb, ignore_i
     assert set(found) - {"class-unused"} == {"color-masks" if is_rgb else "binary-masks"}
     with pytest.raises(DataError, match="RGB mask" if is_rgb else r"255.*check .* --fix DIR"):
         count_training(root)
-    repair_dataset(check(root), tmp_path / "mended")
-    assert np.array_equal(read(tmp_path / "mended"), before)
-    assert open_dataset(tmp_path / "mended", "val").classes.names == ("ground", "thing")
-    assert find(tmp_path / "mended") == {}
+    repair_dataset(check(root), tmp_path / "repaired")
+    assert np.array_equal(read(tmp_path / "repaired"), before)
+    assert open_dataset(tmp_path / "repaired", "val").classes.names == ("ground", "thing")
+    assert find(tmp_path / "repaired") == {}
 
 
 def test_255_is_a_wrong_value_where_another_is_ignored(make_clean, check, find):
@@ -99,10 +99,10 @@ def test_grey_as_rgb_beside_indices_is_read_as_indices(make_clean, check, tmp_pa
     before = read(root)
     for path in masks(root, "train")[3:6]:
         save_as_rgb(path)
-    result = repair_dataset(check(root), tmp_path / "mended")
+    result = repair_dataset(check(root), tmp_path / "repaired")
     assert (result.num_written, result.num_converted, result.left_out) == (32, 3, [])
-    assert np.array_equal(read(tmp_path / "mended"), before)
-    assert len(open_dataset(tmp_path / "mended", "train").classes) == 4
+    assert np.array_equal(read(tmp_path / "repaired"), before)
+    assert len(open_dataset(tmp_path / "repaired", "train").classes) == 4
 
 
 def test_greys_with_wide_gaps_are_colours(make_clean, check, tmp_path):
@@ -110,8 +110,8 @@ def test_greys_with_wide_gaps_are_colours(make_clean, check, tmp_path):
     change_masks(root, lambda mask: np.array([0, 128, 255, 0], np.uint8)[mask])
     for path in masks(root):
         save_as_rgb(path)
-    repair_dataset(check(root), tmp_path / "mended")
-    names = open_dataset(tmp_path / "mended", "train").classes.names
+    repair_dataset(check(root), tmp_path / "repaired")
+    names = open_dataset(tmp_path / "repaired", "train").classes.names
     assert names == ("#000000", "#808080", "#ffffff")
 
 
@@ -145,8 +145,8 @@ def test_numbered_objects_are_no_classes(make_clean, check, find, tmp_path, kind
     found = find(root)
     assert (report.exit_code, found["object-ids"].num_files) == (1, 32)
     assert not {"class-only-in-val", "imbalance"} & set(found)
-    assert "object-ids" in repair_dataset(report, tmp_path / "mended").remaining
-    assert not (tmp_path / "mended/classes.toml").exists()
+    assert "object-ids" in repair_dataset(report, tmp_path / "repaired").remaining
+    assert not (tmp_path / "repaired/classes.toml").exists()
 
 
 def test_object_numbers_that_never_come_twice(make_clean, find):
@@ -195,7 +195,7 @@ def test_colours_of_objects_have_no_table(make_clean, check, tmp_path, paint, nu
     assert finding.data["table"] is None
     assert "number objects" in finding.summary
     with pytest.raises(DataError, match="would be empty"):
-        repair_dataset(report, tmp_path / "mended")
+        repair_dataset(report, tmp_path / "repaired")
 
 
 def test_the_first_colours_of_vocs_palette_have_not_vocs_names(make_clean, check, tmp_path):
@@ -203,9 +203,9 @@ def test_the_first_colours_of_vocs_palette_have_not_vocs_names(make_clean, check
     before = read(root)
     for path in masks(root):
         change_mask(path, lambda mask: np.array([voc_color(i) for i in range(4)], np.uint8)[mask])
-    repair_dataset(check(root), tmp_path / "mended")
-    assert np.array_equal(read(tmp_path / "mended"), before)
-    assert open_dataset(tmp_path / "mended", "train").classes.names == ("0", "1", "2", "3")
+    repair_dataset(check(root), tmp_path / "repaired")
+    assert np.array_equal(read(tmp_path / "repaired"), before)
+    assert open_dataset(tmp_path / "repaired", "train").classes.names == ("0", "1", "2", "3")
 
 
 def test_a_rock_in_vocs_folders_is_no_aeroplane(make_clean, check):
@@ -215,7 +215,7 @@ def test_a_rock_in_vocs_folders_is_no_aeroplane(make_clean, check):
     assert not set(VOC_NAMES) & set(report.survey.classes.names)
 
 
-def test_classes_are_not_taken_for_objects():
+def test_classes_are_not_object_ids():
     rng = np.random.default_rng(0)
     organs = [set(rng.choice(np.arange(1, 14), 7, replace=False).tolist()) for _ in range(30)]
     regions = [set(range(1, 101))] * 10

@@ -1,4 +1,4 @@
-"""The corrected copy: what can be mended is, training can read it, the original is as it was."""
+"""The corrected copy: training can read it, and the original is unchanged."""
 
 import hashlib
 from pathlib import Path
@@ -35,12 +35,12 @@ def hash_tree(root: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def mend(check, tmp_path):
+def repair(check, tmp_path):
     """Check and repair; the copy must be readable as a whole, the original untouched."""
 
     def run(root: Path, **options):
         before = hash_tree(root)
-        result = repair_dataset(check(root, **options), tmp_path / "mended")
+        result = repair_dataset(check(root, **options), tmp_path / "repaired")
         assert hash_tree(root) == before
         for split in list_splits(result.folder):
             dataset = open_dataset(result.folder, split)
@@ -58,9 +58,9 @@ def read(root: Path, name: str = "p00", split: str = "train") -> np.ndarray:
 
 
 @pytest.mark.parametrize("layout", ["pairs", "voc"])
-def test_a_clean_set_is_copied_byte_for_byte(make_clean, mend, layout):
+def test_a_clean_set_is_copied_byte_for_byte(make_clean, repair, layout):
     root = make_clean(layout)
-    result, left = mend(root)
+    result, left = repair(root)
     assert not left
     names = {name: digest[:64] for name, digest in hash_tree(root).items()}
     assert {name: digest[:64] for name, digest in hash_tree(result.folder).items()} == names
@@ -74,11 +74,11 @@ def test_a_clean_set_is_copied_byte_for_byte(make_clean, mend, layout):
         (OWN_COLORS, [0, 3, 1, 2], ("#000000", "#00ff00")),
     ],
 )
-def test_colours_become_indices(make_clean, mend, colors, indices, names):
+def test_colours_become_indices(make_clean, repair, colors, indices, names):
     root = make_clean(classes_file=False)
     before = read(root)
     color_masks(root, colors)
-    result, left = mend(root)
+    result, left = repair(root)
     assert not left & {"color-masks", "values", "value-gaps"}
     assert result.num_converted == 32
     assert np.array_equal(read(result.folder), np.array(indices)[before])
@@ -87,54 +87,54 @@ def test_colours_become_indices(make_clean, mend, colors, indices, names):
     assert classes.colors[indices[3]] == colors[3]
 
 
-def test_colours_beside_indices_follow_the_class_list(make_clean, mend):
+def test_colours_beside_indices_follow_the_class_list(make_clean, repair):
     root = make_clean()
     before = read(root, "p05")
     for path in masks(root, "train")[4:8]:
         with Image.open(path) as mask:
             mask.convert("RGBA").save(path)
-    result, left = mend(root)
+    result, left = repair(root)
     assert not left
     assert result.num_converted == 4
     assert np.array_equal(read(result.folder, "p05"), before)
 
 
-def test_colours_beside_indices_without_a_class_list_are_left_out(make_clean, mend):
+def test_colours_beside_indices_without_a_class_list_are_left_out(make_clean, repair):
     root = make_clean(classes_file=False)
     with Image.open(masks(root)[0]) as mask:
         mask.convert("RGB").save(masks(root)[0])
-    result, _ = mend(root)
+    result, _ = repair(root)
     assert result.left_out == [("train/masks/p00.png", "colours that no table explains")]
     assert result.num_written == 31
 
 
-def test_sorted_palettes_are_put_in_order(make_clean, mend):
+def test_sorted_palettes_are_put_in_order(make_clean, repair):
     root = make_clean()
     before = read(root, "p28", "val")
     sort_palette(root / "val/masks/p28.png")
-    result, left = mend(root)
+    result, left = repair(root)
     assert not left
     assert np.array_equal(read(result.folder, "p28", "val"), before)
 
 
-def test_binary_masks_become_0_and_1(make_clean, mend):
+def test_binary_masks_become_0_and_1(make_clean, repair):
     root = make_clean(classes_file=False)
     foreground = read(root) > 0
     change_masks(root, lambda mask: 255 * (mask > 0).astype(np.uint8))
-    result, left = mend(root)
+    result, left = repair(root)
     assert not left
     assert np.array_equal(read(result.folder), foreground)
     assert open_dataset(result.folder, "val").classes.names == ("background", "foreground")
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".webp", ".jpg"])
-def test_orientation_is_applied_to_both(make_clean, mend, suffix):
+def test_orientation_is_applied_to_both(make_clean, repair, suffix):
     root = make_clean()
     right, wrong = (replace_image(root, name, suffix) for name in ("p05", "p06"))
     before = [open_dataset(root, "train").load(index) for index in (5, 6)]
     tag(right, 6)  # the mask was drawn on what one sees
     tag(wrong, 6, store_turned=False)
-    result, left = mend(root)
+    result, left = repair(root)
     assert not left
     assert (result.num_turned, result.num_converted) == (1, 0)
     with Image.open(result.folder / "train/images" / wrong.name) as image:
@@ -148,7 +148,7 @@ def test_orientation_is_applied_to_both(make_clean, mend, suffix):
 
 
 @pytest.mark.parametrize("layout", ["pairs", "voc"])
-def test_names_are_paired_again_and_the_rest_is_left_out(make_clean, mend, layout):
+def test_names_are_paired_again_and_the_rest_is_left_out(make_clean, repair, layout):
     root = make_clean(layout)
     paths = masks(root, "train")
     paths[3].rename(paths[3].with_name("P03_Mask.png"))
@@ -156,7 +156,7 @@ def test_names_are_paired_again_and_the_rest_is_left_out(make_clean, mend, layou
     truncate(paths[5])
     if layout == "voc":
         paths[6].rename(paths[6].with_name("p06.PNG"))
-    result, left = mend(root)
+    result, left = repair(root)
     assert not left
     assert result.num_written == 30
     assert result.num_renamed == 1
@@ -165,10 +165,10 @@ def test_names_are_paired_again_and_the_rest_is_left_out(make_clean, mend, layou
     assert sorted(reason for _, reason in result.left_out) == ["cannot be read", "has no partner"]
 
 
-def test_what_only_a_person_can_mend_is_named(make_clean, check, tmp_path):
+def test_what_cannot_be_repaired_is_named(make_clean, check, tmp_path):
     root = make_clean()
     change_mask(masks(root)[0], lambda mask: np.where(mask == 1, 99, mask))
-    result = repair_dataset(check(root), tmp_path / "mended")
+    result = repair_dataset(check(root), tmp_path / "repaired")
     assert result.remaining == ["values"]
     assert result.num_written == 32
 
@@ -182,8 +182,8 @@ def test_places_that_are_refused(make_clean, check, tmp_path):
     (tmp_path / "file").touch()
     before = hash_tree(tmp_path)
     for place, message in (
-        (root / "mended", "inside the data set"),
-        (root, "inside the data set"),
+        (root / "repaired", "inside the dataset"),
+        (root, "inside the dataset"),
         (tmp_path, "around it"),
         (used, "not empty"),
         (tmp_path / "file", "not empty"),
@@ -194,12 +194,12 @@ def test_places_that_are_refused(make_clean, check, tmp_path):
     assert hash_tree(tmp_path) == before
 
 
-def test_nothing_is_left_behind_where_nothing_can_be_mended(make_clean, check, tmp_path):
+def test_no_copy_is_left_if_nothing_can_be_repaired(make_clean, check, tmp_path):
     root = make_clean()
     for path in masks(root):
         path.write_text("no image")
     report = check(root)
     assert report.exit_code == 2
-    with pytest.raises(DataError, match=r"would be empty: none of its 32 pairs can be taken over"):
-        repair_dataset(report, tmp_path / "mended")
+    with pytest.raises(DataError, match=r"would be empty: none of its 32 pairs can be repaired"):
+        repair_dataset(report, tmp_path / "repaired")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]

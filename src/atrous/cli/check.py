@@ -1,18 +1,14 @@
 """`atrous check`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import MofNCompleteColumn, Progress
-from rich.table import Table
 
 from atrous.cli.console import Console
-from atrous.cli.output import STDOUT, write_json
+from atrous.cli.output import STDOUT, build_table, show_progress, write_json
 
 if TYPE_CHECKING:
     from atrous.doctor import CheckReport, Finding, RepairReport
@@ -28,37 +24,40 @@ def run_check(
     *,
     data_format: Annotated[str, typer.Option("--format", help="auto, voc or pairs.")] = "auto",
     ignore_index: Annotated[
-        int | None, typer.Option(help="Mask value of ignored pixels, besides 255.")
+        int | None,
+        typer.Option(
+            help="Mask value of ignored pixels; by default that of classes.toml, else 255."
+        ),
     ] = None,
     crop: Annotated[
         int | None,
-        typer.Option(min=1, help="Crop that training will use, in pixels; by default its own."),
+        typer.Option(min=1, help="Training crop in pixels; by default that of training."),
     ] = None,
-    train_split: Annotated[str, typer.Option(help="Split that training will use.")] = "train",
-    val_split: Annotated[str, typer.Option(help="Split that training will validate on.")] = "val",
+    train_split: Annotated[str, typer.Option(help="Split used for training.")] = "train",
+    val_split: Annotated[str, typer.Option(help="Split used for validation.")] = "val",
     json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write the findings here; - prints them.")
+        Path | None, typer.Option("--json", help="Write the findings as JSON here; - prints them.")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with examples of each finding here.")
+        Path | None, typer.Option(help="Write an HTML page with examples of each finding here.")
     ] = None,
     fix: Annotated[
-        Path | None, typer.Option(help="Write a corrected copy into this new folder.")
+        Path | None, typer.Option(help="Write a corrected copy to this new folder.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that read; by default one per core.")
+        int | None, typer.Option(min=1, help="Number of processes; by default one per core.")
     ] = None,
 ) -> None:
-    """Read a whole dataset and say what is wrong with it, why it matters and what to do.
+    """Read a whole dataset and report what is wrong with it, why it matters and what to do.
 
-    The exit code is 0 without errors and warnings, 1 with, 2 if the data cannot be used at all.
+    The exit code is 0 without errors and warnings, 1 with, 2 if the dataset cannot be used at all.
     """
     from atrous.doctor import check_dataset, repair_dataset
     from atrous.doctor.repair import check_place
 
     if fix is not None:
         check_place(data, fix)
-    with _show_progress("checking") as on_progress:
+    with show_progress("checking") as progress:
         report = check_dataset(
             data,
             format=data_format,
@@ -67,7 +66,7 @@ def run_check(
             train_split=train_split,
             val_split=val_split,
             workers=workers,
-            progress=on_progress,
+            progress=progress,
         )
     if json_path != STDOUT:
         print_report(report)
@@ -79,14 +78,14 @@ def run_check(
 
         save_page(html, render_check_page(report))
     if fix is not None:
-        with _show_progress("copying") as on_progress:
-            repaired = repair_dataset(report, fix, on_progress)
+        with show_progress("copying") as progress:
+            repaired = repair_dataset(report, fix, progress)
         _print_repair(repaired, Console(stderr=json_path == STDOUT))
     raise typer.Exit(report.exit_code)
 
 
 def print_report(report: "CheckReport") -> None:
-    """Print the findings, errors first, then how often each class occurs in training."""
+    """Print the findings, errors first, then the class frequencies of the training splits."""
     from atrous.data.sample import shorten
 
     console = Console()
@@ -122,10 +121,8 @@ def _print_classes(report: "CheckReport", console: Console) -> None:
     splits = report.survey.train_splits or list(report.splits)
     for split in splits[:_MAX_TABLES]:
         count = report.splits[split]
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column(f"\nclass in {escape(split)}")
-        for heading in ("\nimages", "\npixels", "\nshare", "weight\ninverse", "median\nfreq."):
-            table.add_column(heading, justify="right")
+        headings = ("\nimages", "\npixels", "\nshare", "weight\ninverse", "median\nfreq.")
+        table = build_table(f"\nclass in {escape(split)}", *headings)
         for entry in count.classes[:_MAX_CLASSES]:
             table.add_row(
                 escape(f"{entry.index} {entry.name}"),
@@ -137,8 +134,8 @@ def _print_classes(report: "CheckReport", console: Console) -> None:
             )
         console.print()
         console.print(table, highlight=False)
-        left = len(count.classes) - _MAX_CLASSES
-        more = f"{left} further classes are in --json and --html. " if left > 0 else ""
+        num_more = len(count.classes) - _MAX_CLASSES
+        more = f"{num_more} further classes are in --json and --html. " if num_more > 0 else ""
         ratio = "" if count.imbalance is None else f", imbalance {count.imbalance:,.0f} : 1"
         console.print(f"{more}Ignored {100 * count.ignored_share:.1f} %{ratio}", highlight=False)
     if len(splits) > _MAX_TABLES:
@@ -161,13 +158,4 @@ def _print_repair(repaired: "RepairReport", console: Console) -> None:
         console.print(f"  [dim]· and {len(repaired.left_out) - _MAX_FILES:,} more[/]")
     if repaired.remaining:
         codes = ", ".join(repaired.remaining)
-        console.print(f"Not mended by --fix: {codes}.", highlight=False)
-
-
-@contextmanager
-def _show_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        console.print(f"Not repaired by --fix: {codes}.", highlight=False)

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, and its repair."""
+"""Dataset checks and repair."""
 
 from atrous.doctor.doctor import CheckReport, check_dataset
 from atrous.doctor.findings import Finding

@@ -1,52 +1,52 @@
-"""Checks of the classes: which occur where, and how often."""
+"""Checks of the classes: in which splits they occur, and how often."""
 
 from collections.abc import Iterable
 
 from atrous.data.sample import shorten
-from atrous.doctor.findings import Finding, FoundFile, build_finding
-from atrous.doctor.mask_checks import is_interpolated, list_binary_masks
+from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.palettes import has_wide_gaps
 from atrous.doctor.survey import Survey
 
-_MAX_IMBALANCE = 200
+_MIN_IMBALANCE = 200
 
 
-def check_value_gaps(survey: Survey) -> list[Finding]:
-    """Find class numbers that jump, where the masks alone say how many there are."""
+def check_classes(survey: Survey) -> list[Finding]:
+    """Find class numbers with gaps, and classes that occur in some splits only, or nowhere."""
     used = _list_used(survey, survey.splits)
-    if not _is_sparse(survey, used):
-        return []
-    summary = f"{len(used)} values occur, {shorten(used, 12)}; that makes {used[-1] + 1} classes."
-    if any(survey.ignore_index in (mask.values or {}) for _, mask in survey.index_masks):
-        summary += f" {survey.ignore_index} occurs too and is ignored."
-    return [build_finding("value-gaps", summary, values=used)]
-
-
-def check_single_class(survey: Survey) -> list[Finding]:
-    """Find data sets in which only one class occurs."""
-    used = _list_used(survey, survey.splits)
-    if len(used) != 1 or list_binary_masks(survey):
-        return []
-    return [build_finding("single-class", f"Only '{survey.classes.names[used[0]]}' occurs.")]
-
-
-def check_absent_classes(survey: Survey) -> list[Finding]:
-    """Find classes that are in training only, in validation only, or nowhere."""
-    used = _list_used(survey, survey.splits)
-    if not used or list_binary_masks(survey) or survey.id_masks:
-        return []
-    if _is_sparse(survey, used):
-        return []
     findings = []
+    if len(used) == 1 and not survey.binary_masks:
+        summary = f"Only '{survey.classes.names[used[0]]}' occurs."
+        findings += build_findings("single-class", summary)
+    if survey.given is None and has_wide_gaps(set(used)):
+        num_classes = used[-1] + 1
+        summary = (
+            f"{len(used)} values occur, {shorten(used, 12)}; that makes {num_classes} classes."
+        )
+        if any(survey.ignore_index in (mask.values or {}) for _, mask in survey.index_masks):
+            summary += f" {survey.ignore_index} occurs too and is ignored."
+        return findings + build_findings("value-gaps", summary, values=used)
+    if not used or survey.binary_masks or survey.id_masks:
+        return findings
+    if unused := set(range(len(survey.classes))) - set(used):
+        findings += build_findings("class-unused", f"{_name(survey, unused)}.")
+    return findings + _find_missing_classes(survey)
+
+
+def _find_missing_classes(survey: Survey) -> list[Finding]:
+    """Find classes that occur only in training or only in held-out splits."""
     held_out = set(_list_used(survey, survey.held_out_splits))
     parts, missing = [], set()
     for split in survey.train_splits:
-        if only := sorted(held_out - set(_list_used(survey, [split]))):
-            missing.update(only)
+        if only := held_out - set(_list_used(survey, [split])):
+            missing |= only
             parts.append(f"'{split}' never shows {_name(survey, only)}")
-    if parts:
-        files = _list_masks_with(survey, missing)
-        findings.append(build_finding("class-only-in-val", "; ".join(parts) + ".", files))
+    chosen = set(survey.list_members(survey.held_out_splits))
+    files = [
+        survey.found_mask(index, _name(survey, here))
+        for index, mask in survey.index_masks
+        if index in chosen and (here := missing & set(mask.values or {}))
+    ]
+    findings = build_findings("class-only-in-val", "; ".join(parts) + ".", files)
     trained = set(_list_used(survey, survey.train_splits))
     parts = [
         f"'{split}' has no {_name(survey, never)}"
@@ -54,9 +54,7 @@ def check_absent_classes(survey: Survey) -> list[Finding]:
         if survey.members[split] and (never := trained - set(_list_used(survey, [split])))
     ]
     if parts:
-        findings.append(build_finding("class-not-in-val", "; ".join(parts) + "."))
-    if unused := set(range(len(survey.classes))) - set(used):
-        findings.append(build_finding("class-unused", f"{_name(survey, unused)}."))
+        findings += build_findings("class-not-in-val", "; ".join(parts) + ".")
     return findings
 
 
@@ -66,13 +64,11 @@ def check_imbalance(survey: Survey) -> list[Finding]:
     for split in survey.train_splits if not survey.id_masks else ():
         pixels = survey.count_pixels([split]).pixels
         ratio = compute_imbalance(pixels)
-        if ratio is not None and ratio >= _MAX_IMBALANCE:
+        if ratio is not None and ratio >= _MIN_IMBALANCE:
             most = _name(survey, [pixels.index(max(pixels))])
             rarest = _name(survey, [pixels.index(min(filter(None, pixels)))])
             parts.append(f"'{split}': {most} has {ratio:,.0f} times the pixels of {rarest}")
-    if not parts:
-        return []
-    return [build_finding("imbalance", "; ".join(parts) + ".")]
+    return build_findings("imbalance", "; ".join(parts) + ".") if parts else []
 
 
 def compute_imbalance(pixels: list[int]) -> float | None:
@@ -82,30 +78,17 @@ def compute_imbalance(pixels: list[int]) -> float | None:
 
 
 def _list_used(survey: Survey, splits: Iterable[str]) -> list[int]:
-    """Return the classes that occur in some splits, sorted; interpolated masks are not believed."""
+    """Return the sorted classes that occur in some splits; interpolated masks do not count."""
     chosen = set(survey.list_members(splits))
     return sorted(
         {
             value
             for index, mask in survey.index_masks
-            if index in chosen and not is_interpolated(mask)
+            if index in chosen and not mask.is_interpolated
             for value in survey.list_classes(mask)
             if value < len(survey.classes)
         }
     )
-
-
-def _is_sparse(survey: Survey, used: list[int]) -> bool:
-    return survey.given is None and has_wide_gaps(set(used))
-
-
-def _list_masks_with(survey: Survey, classes: set[int]) -> list[FoundFile]:
-    chosen = set(survey.list_members(survey.held_out_splits))
-    return [
-        survey.found_mask(index, _name(survey, here))
-        for index, mask in survey.index_masks
-        if index in chosen and (here := classes & set(mask.values or {}))
-    ]
 
 
 def _name(survey: Survey, classes: Iterable[int]) -> str:

@@ -1,33 +1,52 @@
-"""The dataset doctor: read all of a dataset once, and say what is wrong with it."""
+"""The dataset doctor: read a whole dataset once and report what is wrong with it."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, build_classes
+from atrous.classes import IGNORE_INDEX, VOC_NAMES, build_classes
 from atrous.data import compute_class_weights
-from atrous.data.dataset import Layout, find_layout, find_split_files, read_given_classes
+from atrous.data.dataset import find_layout, find_split_files, read_given_classes
 from atrous.data.pairs import describe_overlooked
-from atrous.doctor.checks import run_checks
+from atrous.data.split_files import SplitFiles
+from atrous.doctor import class_checks, file_checks, look_checks, mask_checks, split_checks
 from atrous.doctor.class_checks import compute_imbalance
 from atrous.doctor.findings import Finding
-from atrous.doctor.kinds import LEVELS
-from atrous.doctor.renames import find_matches
+from atrous.doctor.kinds import KINDS, LEVELS
 from atrous.doctor.scan import PairPaths, scan_pairs
+from atrous.doctor.split_checks import find_matches
 from atrous.doctor.survey import Survey
 from atrous.errors import ConfigError, DataError
 from atrous.recipe import DataRecipe
 
-_TRAINING = DataRecipe()
-"""What training uses where nothing else is said."""
+_DEFAULTS = DataRecipe()
+
+_CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
+    split_checks.check_refused_splits,
+    split_checks.check_unpaired,
+    split_checks.check_unlabelled,
+    split_checks.check_repeated_names,
+    file_checks.check_files,
+    mask_checks.check_color_masks,
+    mask_checks.check_palette_order,
+    mask_checks.check_binary_masks,
+    mask_checks.check_object_ids,
+    mask_checks.check_values,
+    class_checks.check_classes,
+    class_checks.check_imbalance,
+    look_checks.check_duplicates,
+    look_checks.check_near_duplicates,
+    look_checks.check_shared_series,
+    look_checks.check_alignment,
+)
 
 
 @dataclass(frozen=True)
 class ClassCount:
-    """How often one class occurs in a split, and the weights that would follow."""
+    """Pixels and images of one class in a split, and the resulting class weights."""
 
     index: int
     name: str
@@ -43,9 +62,9 @@ class SplitCount:
     """Pixels of a split by class.
 
     Attributes:
-        num_images: Pairs in it.
-        ignored_share: Ignored pixels, of all.
-        imbalance: Most over fewest pixels of the classes that occur, None below two.
+        num_images: Number of pairs.
+        ignored_share: Share of ignored pixels.
+        imbalance: Most over fewest pixels of the classes that occur; None below two classes.
         classes: One entry per class.
     """
 
@@ -57,12 +76,12 @@ class SplitCount:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What the doctor found.
+    """Result of `check_dataset`.
 
     Attributes:
-        survey: The facts that it rests on.
-        findings: Errors first.
-        seconds: How long it took.
+        survey: The facts that the findings derive from.
+        findings: In the order of `KINDS`, errors first.
+        seconds: Duration of the check.
     """
 
     survey: Survey
@@ -71,24 +90,23 @@ class CheckReport:
 
     @property
     def num_pairs(self) -> int:
-        """Pairs that were read, each once."""
+        """Number of pairs that were read."""
         return len(self.survey.pairs)
 
     @property
     def exit_code(self) -> int:
-        """0 without errors and warnings, 1 with, 2 where not a single pair could be read."""
+        """0 without errors and warnings, 1 with, 2 if no pair can be read."""
         if not any(pair.image and pair.mask for pair in self.survey.pairs):
             return 2
         return int(any(finding.level != "note" for finding in self.findings))
 
     def describe_verdict(self) -> str:
-        """Say in one line how many findings there are of each level."""
+        """Return the number of findings per level, as one line."""
         if self.exit_code == 2:
             return "Unusable: not a single pair could be read."
         parts = []
         for level in LEVELS:
-            number = sum(finding.level == level for finding in self.findings)
-            if number:
+            if number := sum(finding.level == level for finding in self.findings):
                 parts.append(f"{number} {level}{'s' * (number > 1)}")
         return f"{', '.join(parts)}." if parts else "No findings."
 
@@ -110,10 +128,7 @@ class CheckReport:
             "seconds": round(self.seconds, 2),
             "exit_code": self.exit_code,
             "findings": [finding.to_json() for finding in self.findings],
-            "splits": {
-                name: vars(split) | {"classes": [vars(count) for count in split.classes]}
-                for name, split in self.splits.items()
-            },
+            "splits": {name: asdict(split) for name, split in self.splits.items()},
         }
 
 
@@ -123,27 +138,27 @@ def check_dataset(
     format: str = "auto",
     ignore_index: int | None = None,
     crop_px: int | None = None,
-    train_split: str = _TRAINING.train_split,
-    val_split: str = _TRAINING.val_split,
+    train_split: str = _DEFAULTS.train_split,
+    val_split: str = _DEFAULTS.val_split,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Read every image and mask of all splits once, and report what is wrong.
 
     Args:
-        root: Folder of the dataset, of a layout that `open_dataset` knows.
-        format: `voc`, `pairs`, or `auto` to tell from what is there.
-        ignore_index: Mask value of ignored pixels, over the one in `classes.toml` (default 255).
-        crop_px: Side of the crop that training will use; None for its default.
-        train_split: Split that training will use.
-        val_split: Split that training will validate on.
-        workers: Processes; None for one per core.
-        progress: Called with how many pairs are done and how many there are.
+        root: Folder of the dataset, in a layout that `open_dataset` reads.
+        format: `voc`, `pairs`, or `auto` to detect it.
+        ignore_index: Mask value of ignored pixels; by default from `classes.toml`, else 255.
+        crop_px: Side of the training crop; None for the default of training.
+        train_split: Split used for training.
+        val_split: Split used for validation.
+        workers: Number of processes; None for one per core.
+        progress: Called with the number of pairs done and the total.
 
     Raises:
         DataError: There is no dataset of a known layout, it is empty, or `classes.toml` or a
             split list cannot be read.
-        ConfigError: An option is out of its range.
+        ConfigError: An option is out of range.
 
     Example:
         >>> from atrous.doctor import check_dataset
@@ -151,52 +166,53 @@ def check_dataset(
         >>> print(report.exit_code, [finding.code for finding in report.findings])
     """
     start_s = time.monotonic()
-    crop_px = _TRAINING.crop if crop_px is None else crop_px
+    crop_px = _DEFAULTS.crop if crop_px is None else crop_px
     assert crop_px is not None
     if crop_px < 1 or (workers is not None and workers < 1):
         raise ConfigError("The crop and the number of workers must be at least 1.")
     root = Path(root)
     layout, folder = find_layout(root, format)
     splits = find_split_files(root, format=format)
+    _check_not_empty(folder, splits)
     matches = {split: find_matches(files, layout) for split, files in splits.items()}
-    places: dict[PairPaths, int] = {}
+    indices: dict[PairPaths, int] = {}
     members = {}
     for split, files in splits.items():
-        whole = files.pairs | matches[split]
-        paths = [PairPaths(name, *whole[name]) for name in sorted(whole)]
-        members[split] = [places.setdefault(pair, len(places)) for pair in paths]
-    if not any(files.names for files in splits.values()):
-        folders = [place for s in splits.values() for place in (s.image_folder, s.mask_folder)]
-        raise DataError(
-            f"{folder} holds no images: all of its splits are empty.{describe_overlooked(*folders)}"
-        )
-    given, has_table, own_ignore_index = _read_classes(root, folder, layout)
+        pairs = sorted((files.pairs | matches[split]).items())
+        members[split] = [
+            indices.setdefault(PairPaths(name, *paths), len(indices)) for name, paths in pairs
+        ]
+    given, own_ignore_index = read_given_classes(root, layout, folder) or (None, IGNORE_INDEX)
     survey = Survey(
         root=root,
         folder=folder,
         layout=layout,
         splits=splits,
         matches=matches,
-        pairs=scan_pairs(list(places), workers=workers, progress=progress),
+        pairs=scan_pairs(list(indices), workers=workers, progress=progress),
         members=members,
         given=given,
-        has_table=has_table,
+        has_table=given is not None
+        and (given != build_classes(given.names) or given.names == VOC_NAMES),
         ignore_index=own_ignore_index if ignore_index is None else ignore_index,
         crop_px=crop_px,
         train_split=train_split,
         val_split=val_split,
     )
-    return CheckReport(survey, run_checks(survey), time.monotonic() - start_s)
+    return CheckReport(survey, _list_findings(survey), time.monotonic() - start_s)
 
 
-def _read_classes(root: Path, folder: Path, layout: Layout) -> tuple[Classes | None, bool, int]:
-    """Return the classes if they are given, whether with own colours, and the ignore index."""
-    given = read_given_classes(root, layout, folder)
-    if given is None:
-        return None, False, IGNORE_INDEX
-    classes, ignore_index = given
-    filled_in = build_classes(classes.names)
-    return classes, classes != filled_in or classes.names == VOC_NAMES, ignore_index
+def _check_not_empty(folder: Path, splits: dict[str, SplitFiles]) -> None:
+    if not any(files.names for files in splits.values()):
+        folders = [path for s in splits.values() for path in (s.image_folder, s.mask_folder)]
+        raise DataError(
+            f"{folder} holds no images: all of its splits are empty.{describe_overlooked(*folders)}"
+        )
+
+
+def _list_findings(survey: Survey) -> list[Finding]:
+    findings = [finding for check in _CHECKS for finding in check(survey)]
+    return sorted(findings, key=lambda finding: list(KINDS).index(finding.code))
 
 
 def _count_split(survey: Survey, split: str) -> SplitCount:
@@ -205,15 +221,13 @@ def _count_split(survey: Survey, split: str) -> SplitCount:
     num_images = [0] * len(survey.classes)
     chosen = set(survey.members[split])
     for index, mask in survey.index_masks:
-        if index in chosen:
-            for value in survey.list_classes(mask):
-                if value < len(num_images):
-                    num_images[value] += 1
-    zeros = [0.0] * len(num_images)
-    inverse, median = zeros, zeros
+        for value in survey.list_classes(mask) if index in chosen else ():
+            if value < len(num_images):
+                num_images[value] += 1
+    inverse = median = [0.0] * len(num_images)
     if total:
-        inverse = compute_class_weights(statistics, "inverse") or zeros
-        median = compute_class_weights(statistics, "median_frequency") or zeros
+        inverse = compute_class_weights(statistics, "inverse") or inverse
+        median = compute_class_weights(statistics, "median_frequency") or median
     return SplitCount(
         num_images=len(chosen),
         ignored_share=statistics.num_void / max(total + statistics.num_void, 1),

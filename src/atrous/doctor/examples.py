@@ -1,9 +1,9 @@
-"""One image of examples for a finding: what a person should look at."""
+"""Example images of a finding."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from atrous.classes import Classes
 from atrous.data.image_file import decode_image
@@ -19,55 +19,42 @@ _TILE_HW = 150, 200
 _GAP_PX = 8
 _TEXT_PX = 13
 _BACKGROUND = "#f4f4f4"
+_TILE_BACKGROUND = "#dddddd"
 _INK = "#333333"
 _OVERLAID = {"misaligned", "exif-rotation", "exif-unclear"}
-_ZOOMED = {"interpolated"}
 _ZOOM_PX = 40
 
 
 def render_examples(finding: Finding, survey: Survey) -> Image.Image | None:
-    """Draw the first files of a finding: each image beside its mask, or beside its likeness.
+    """Draw up to six examples of a finding: each image beside its mask or the similar image.
 
-    Where masks may lie wrong, they are drawn over their images; where values lie between
-    classes, a piece of the edge is enlarged. None for a finding without files.
+    Masks that may be misaligned are drawn over their images; of interpolated masks, a piece of an
+    edge is enlarged.
 
     Returns:
-        RGB, two examples per row.
+        RGB, two examples per row; None for a finding without files.
     """
-    chosen = _spread(list(finding.files), MAX_EXAMPLES)
+    number = min(len(finding.files), MAX_EXAMPLES)  # spread over the list, to vary them
+    chosen = [finding.files[i * len(finding.files) // number] for i in range(number)]
     examples = [_render_example(finding.code, file, survey) for file in chosen]
     if not examples:
         return None
-    num_columns = min(2, len(examples))
-    rows = [examples[start : start + num_columns] for start in range(0, len(examples), num_columns)]
-    width, height = examples[0].size
-    sheet = Image.new(
-        "RGB",
-        (
-            num_columns * (width + _GAP_PX) + _GAP_PX,
-            len(rows) * (height + _GAP_PX) + _GAP_PX,
-        ),
-        _BACKGROUND,
-    )
-    for row, line in enumerate(rows):
-        for column, example in enumerate(line):
-            place = (_GAP_PX + column * (width + _GAP_PX), _GAP_PX + row * (height + _GAP_PX))
-            sheet.paste(example, place)
+    num_columns = min(2, number)
+    num_rows = -(-number // num_columns)
+    width, height = (side + _GAP_PX for side in examples[0].size)
+    size = num_columns * width + _GAP_PX, num_rows * height + _GAP_PX
+    sheet = Image.new("RGB", size, _BACKGROUND)
+    for index, example in enumerate(examples):
+        row, column = divmod(index, num_columns)
+        sheet.paste(example, (_GAP_PX + column * width, _GAP_PX + row * height))
     return sheet
-
-
-def _spread(files: list[FoundFile], most: int) -> list[FoundFile]:
-    """Return a few files from all over the list, so that not all are of one kind."""
-    if len(files) <= most:
-        return files
-    return [files[place * len(files) // most] for place in range(most)]
 
 
 def _render_example(code: str, file: FoundFile, survey: Survey) -> Image.Image:
     height, width = _TILE_HW
     canvas = Image.new("RGB", (2 * width + _GAP_PX, height + 2 * _TEXT_PX + 10), _BACKGROUND)
-    for place, tile in enumerate(_list_tiles(code, file, survey)):
-        canvas.paste(_fit_tile(tile), (place * (width + _GAP_PX), 0))
+    for index, tile in enumerate(_list_tiles(code, file, survey)):
+        canvas.paste(_fit_tile(tile), (index * (width + _GAP_PX), 0))
     draw = ImageDraw.Draw(canvas)
     for line, text in enumerate((Path(file.path).name, file.detail)):
         corner = (0, height + 3 + line * (_TEXT_PX + 3))
@@ -84,14 +71,13 @@ def _list_tiles(code: str, file: FoundFile, survey: Survey) -> list[Image.Image 
     if file.other is not None:
         other = survey.pairs[file.other]
         if code == "label-conflict":
-            masks = (pair.mask_path, other.mask_path)
-            return [_open_mask(path, survey.classes) for path in masks]
+            return [_open_mask(p.mask_path, survey.classes) for p in (pair, other)]
         return [image, _open_image(other.image_path)]
     mask = _open_mask(pair.mask_path, survey.classes)
     if code in _OVERLAID and image is not None and mask is not None:
         blend = Image.blend(image, mask.resize(image.size, Image.Resampling.NEAREST), 0.5)
         return [image, blend]
-    if code in _ZOOMED and mask is not None:
+    if code == "interpolated" and mask is not None:
         return [mask, _zoom(pair.mask_path, mask)]
     return [image, mask]
 
@@ -105,7 +91,7 @@ def _open_image(path: Path) -> Image.Image | None:
 
 
 def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
-    """Read a mask as it looks in the colours of its classes, values that are none in VOC's."""
+    """Read a mask in the colours of its classes; other values have VOC's colours."""
     try:
         image = decode_image(path).image
     except DataError:
@@ -119,7 +105,7 @@ def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
 
 
 def _zoom(path: Path, mask: Image.Image) -> Image.Image:
-    """Enlarge the piece of a mask in which the most values lie between their neighbours."""
+    """Enlarge the part of a mask around the middle one of its interpolated pixels."""
     indices = np.asarray(decode_image(path).image).astype(np.int64)
     between = (indices[:, 1:-1] - indices[:, :-2]) * (indices[:, 2:] - indices[:, 1:-1]) > 0
     rows, columns = np.nonzero(between)
@@ -134,25 +120,20 @@ def _zoom(path: Path, mask: Image.Image) -> Image.Image:
 
 def _fit_tile(tile: Image.Image | None) -> Image.Image:
     height, width = _TILE_HW
-    canvas = Image.new("RGB", (width, height), "#dddddd")
-    if tile is None:
-        text = ImageDraw.Draw(canvas)
-        words, font = "cannot be read", load_font("", _TEXT_PX)
-        text.text((width // 2, height // 2), words, fill=_INK, font=font, anchor="mm")
-        return canvas
-    scale = min(width / tile.width, height / tile.height)
-    size = max(1, round(tile.width * scale)), max(1, round(tile.height * scale))
-    smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
-    canvas.paste(tile.resize(size, smooth), ((width - size[0]) // 2, (height - size[1]) // 2))
+    if tile is not None:
+        is_shrunk = tile.height > height or tile.width > width
+        method = Image.Resampling.LANCZOS if is_shrunk else Image.Resampling.NEAREST
+        return ImageOps.pad(tile, (width, height), method, color=_TILE_BACKGROUND)
+    canvas = Image.new("RGB", (width, height), _TILE_BACKGROUND)
+    center, font = (width // 2, height // 2), load_font("", _TEXT_PX)
+    ImageDraw.Draw(canvas).text(center, "cannot be read", fill=_INK, font=font, anchor="mm")
     return canvas
 
 
 def _shorten(text: str, width_px: int) -> str:
-    """Cut a line to a width, with … in its middle, because names differ at their ends."""
-    font = load_font(text, _TEXT_PX)
-    if font.getlength(text) <= width_px:
-        return text
-    keep = len(text)
-    while keep > 2 and font.getlength(f"{text[: keep // 2]}…{text[-(keep // 2) :]}") > width_px:
+    """Shorten a line to a width by … in its middle, because names differ at their ends."""
+    font, keep, shown = load_font(text, _TEXT_PX), len(text), text
+    while keep > 2 and font.getlength(shown) > width_px:
         keep -= 1
-    return f"{text[: keep // 2]}…{text[-(keep // 2) :]}"
+        shown = f"{text[: keep // 2]}…{text[-(keep // 2) :]}"
+    return shown

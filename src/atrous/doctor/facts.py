@@ -1,4 +1,4 @@
-"""What is remembered of one image and its mask: about a kilobyte, whatever their size."""
+"""Facts kept of an image and its mask after reading: about a kilobyte per pair."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,55 +7,57 @@ from atrous.classes import Color
 from atrous.doctor.fit import Fit
 
 MAX_COLORS = 256
-"""A mask with more colours than this has been blurred or compressed: its table is not kept."""
+"""The colours of a mask with more than this are not kept: it is blurred or compressed."""
+
+_MAX_MASK_COLORS = 64
+_MIN_PHOTO_VALUES = 100
+_MIN_FIT_DIFFERENCE = 1.5
+_MIN_RAMPS = 16
+_MIN_RAMP_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """One image.
+    """Facts of one image.
 
     Attributes:
-        hw: Height and width once it is upright.
-        orientation: Of EXIF, 1 to 8; 1 is upright.
-        num_values: Different colours, or levels of 16 bits, if there are at most 256 and the file
-            has no loss, else None.
-        is_constant: Every pixel is (nearly) as bright as the others once it is read.
-        darkness: How bright an image is that is nearly black once it is read, else None.
-        damage: What the decoder of a JPEG warns of, None for nothing.
-        digest: Of the file's bytes.
-        print: 32 bytes that are nearly the same for images that look the same.
+        hw: Height and width after the EXIF orientation is applied.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        num_values: Number of distinct colours, or of 16-bit levels. None for lossy formats and
+            above 256.
+        is_constant: All pixels have (nearly) the same brightness after reduction to 8 bits.
+        digest: Hash of the file.
+        image_hash: Perceptual hash, 32 bytes.
         thumbnail: 16 × 16 grey values.
-        notes: Codes of findings about the file alone: `damaged-exif`, `pages`.
+        notes: Findings about this file alone, code → detail; the detail may be empty.
     """
 
     hw: tuple[int, int]
     orientation: int
     num_values: int | None
     is_constant: bool
-    darkness: str | None
-    damage: str | None
     digest: bytes
-    print: bytes
+    image_hash: bytes
     thumbnail: bytes
-    notes: tuple[str, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """One mask, of indices or of colours.
+    """Facts of one mask, of class indices or of colours.
 
     Attributes:
         hw: Height and width.
-        mode: PIL's word for the kind of pixels, such as `L`, `P` or `RGB`.
-        is_jpeg: Its values are not what was saved.
-        values: Index → pixels; None in a mask of colours.
-        colors: Colour → pixels; None in a mask of indices, or of more than 256 colours.
+        mode: Pillow's mode, such as `L`, `P` or `RGB`.
+        is_jpeg: The file is a JPEG, so its values are not exact.
+        values: Index → number of pixels; None in a mask of colours.
+        colors: Colour → number of pixels; None in a mask of indices and above 256 colours.
         palette: Index → colour of the indices that occur, in a palette mask.
-        num_ramps: Edge pixels whose value lies between those on both sides.
-        num_edges: Edge pixels, of ramps and of steps.
-        scattered: Values besides 0, of index or grey, that do not lie in one piece.
-        digest: Of the pixels' numbers, None in a mask of colours.
-        notes: As of an image.
+        num_ramps: Edge pixels whose value lies between those of both neighbours.
+        num_edges: All edge pixels.
+        scattered: Values other than 0 (indices or grey values) with several connected components.
+        digest: Hash of the indices; None in a mask of colours.
+        notes: As in `ImageFacts`.
     """
 
     hw: tuple[int, int]
@@ -68,27 +70,31 @@ class MaskFacts:
     num_edges: int = 0
     scattered: frozenset[int] = frozenset()
     digest: bytes | None = None
-    notes: tuple[str, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def grey_values(self) -> dict[int, int] | None:
-        """Grey value → pixels of a mask of colours that are all grey; None in any other."""
+        """Grey value → number of pixels, if all colours of the mask are grey; else None."""
         if self.colors is None or any(r != g or g != b for r, g, b in self.colors):
             return None
         return {color[0]: count for color, count in self.colors.items()}
 
+    @property
+    def is_interpolated(self) -> bool:
+        """Whether many edge pixels are ramps: 0 to 0.03 as drawn, 0.25 to 0.77 interpolated."""
+        return self.num_ramps >= max(_MIN_RAMPS, _MIN_RAMP_SHARE * self.num_edges)
+
 
 @dataclass(frozen=True)
 class PairFacts:
-    """One image with its mask.
+    """Facts of an image and its mask.
 
     Attributes:
-        name: The stem they share.
-        image_path, mask_path: Where they are.
-        image: None where the image cannot be read.
-        mask: None where the mask cannot be read.
-        image_error, mask_error: Why not.
-        fit: How the label edges lie on the image's edges, where both are plain to see.
+        name: Their common stem.
+        image_path, mask_path: The files.
+        image, mask: None if the file cannot be read.
+        image_error, mask_error: The reason it cannot be read.
+        fit: Alignment scores; None if the image or the mask has no clear edges.
     """
 
     name: str
@@ -99,3 +105,39 @@ class PairFacts:
     image_error: str | None = None
     mask_error: str | None = None
     fit: Fit | None = None
+
+    @property
+    def is_swapped(self) -> bool:
+        """Whether the mask looks like a photograph, and the image like a mask."""
+        image, mask = self.image, self.mask
+        if image is None or mask is None or image.num_values is None:
+            return False
+        if image.num_values > _MAX_MASK_COLORS:
+            return False
+        return mask.colors is None if mask.values is None else len(mask.values) > _MIN_PHOTO_VALUES
+
+    @property
+    def is_turned(self) -> bool | None:
+        """Whether the mask fits the image as stored, without its EXIF turn; None if unclear.
+
+        Where the size does not decide (half turns, squares), the alignment scores do.
+        """
+        image, mask = self.image, self.mask
+        if image is None or mask is None or image.orientation == 1:
+            return False
+        height, width = image.hw
+        if image.orientation >= 5 and height != width:
+            return mask.hw == (width, height)
+        if mask.hw != image.hw:
+            return False
+        if self.fit is None or self.fit.stored is None:
+            return None
+        difference = self.fit.stored - self.fit.own
+        return None if abs(difference) < _MIN_FIT_DIFFERENCE else difference > 0
+
+    @property
+    def is_mismatched(self) -> bool:
+        """Whether image and mask differ in size, and EXIF does not explain it."""
+        if self.image is None or self.mask is None or self.is_turned:
+            return False
+        return self.image.hw != self.mask.hw

@@ -1,125 +1,79 @@
-"""Checks of the files themselves: are they there, can they be read, do they go together."""
+"""Checks of single files and pairs: readable, complete, of the right kind, size and orientation."""
 
-from atrous.doctor.facts import PairFacts
+from collections.abc import Iterator
+
+from atrous.doctor.facts import ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.findings import Finding, FoundFile, build_findings
 from atrous.doctor.survey import Survey
 
-_FEW_VALUES = 64
-_MANY_VALUES = 100
-_CLEARLY = 1.5
-"""Difference of two fit scores from which the better one is believed."""
+_FILE_CODES = ("unreadable", "damaged-exif", "pages")
+_PAIR_CODES = ("swapped", "size-mismatch", "exif-rotation")
+_MASK_CODES = ("jpeg-masks", "interpolated", "all-ignored")
+_IMAGE_CODES = ("damaged-jpeg", "exif-unclear", "constant-image", "nearly-black")
+_CROP_CODES = ("small-for-crop", "large-for-crop")
 
 
-def check_unreadable(survey: Survey) -> list[Finding]:
-    """Find files that no reader can open, among them those that end too early."""
-    files = []
+def check_files(survey: Survey) -> list[Finding]:
+    """Find everything that a single file, or an image with its mask, shows by itself."""
+    num_pairs, crop = len(survey.pairs), survey.crop_px
+    units = dict.fromkeys(_FILE_CODES, f"of {2 * num_pairs} files.")
+    units |= dict.fromkeys(_PAIR_CODES, f"of {num_pairs} pairs.")
+    units |= dict.fromkeys(_MASK_CODES, f"of {num_pairs} masks.")
+    units |= dict.fromkeys(_IMAGE_CODES, f"of {num_pairs} images.")
+    units |= dict.fromkeys(_CROP_CODES, f"of {num_pairs} images, for a crop of {crop} × {crop}.")
+    files: dict[str, list[FoundFile]] = {code: [] for code in units}
     for index, pair in enumerate(survey.pairs):
-        for path, error in (
-            (pair.image_path, pair.image_error),
-            (pair.mask_path, pair.mask_error),
+        for path, facts, error in (
+            (pair.image_path, pair.image, pair.image_error),
+            (pair.mask_path, pair.mask, pair.mask_error),
         ):
+            notes = facts.notes if facts is not None else {}
             if error is not None:
                 reason = error.split(": ", 1)[-1].split(". ")[0].removeprefix("it is ")
-                files.append(FoundFile(survey.relative(path), reason, index))
-    return build_findings("unreadable", f"{len(files)} of {2 * len(survey.pairs)} files.", files)
-
-
-def check_damaged_jpegs(survey: Survey) -> list[Finding]:
-    """Find JPEG images that decode in spite of damaged data."""
-    files = [
-        survey.found_image(index, pair.image.damage)
-        for index, pair in enumerate(survey.pairs)
-        if pair.image is not None and pair.image.damage is not None
-    ]
-    return build_findings("damaged-jpeg", f"{len(files)} of {len(survey.pairs)} images.", files)
-
-
-def check_notes(survey: Survey) -> list[Finding]:
-    """Find files that can be read, though not in whole."""
-    files: dict[str, list[FoundFile]] = {"damaged-exif": [], "pages": []}
-    for index, pair in enumerate(survey.pairs):
-        for path, facts in ((pair.image_path, pair.image), (pair.mask_path, pair.mask)):
-            for code in facts.notes if facts is not None else ():
-                files[code].append(FoundFile(survey.relative(path), pair=index))
-    total = 2 * len(survey.pairs)
+                notes = {"unreadable": reason}
+            for code, detail in notes.items():
+                files[code].append(FoundFile(survey.relative(path), detail, index))
+        if pair.image is not None:
+            for code, detail in _check_image(pair, pair.image, crop):
+                files[code].append(survey.found_image(index, detail))
+        if pair.mask is not None:
+            for code, detail in _check_mask(pair, pair.mask, survey):
+                files[code].append(survey.found_mask(index, detail))
     return [
         finding
         for code, found in files.items()
-        for finding in build_findings(code, f"{len(found)} of {total} files.", found)
+        for finding in build_findings(code, f"{len(found)} {units[code]}", found)
     ]
 
 
-def is_swapped(pair: PairFacts) -> bool:
-    """Tell whether the mask looks like a photograph, and the image like a mask."""
-    image, mask = pair.image, pair.mask
-    if image is None or mask is None or image.num_values is None:
-        return False
-    many = mask.colors is None if mask.values is None else len(mask.values) > _MANY_VALUES
-    return many and image.num_values <= _FEW_VALUES
+def _check_image(pair: PairFacts, image: ImageFacts, crop: int) -> Iterator[tuple[str, str]]:
+    """Yield (code, detail)."""
+    if pair.is_turned is not False:
+        code = "exif-rotation" if pair.is_turned else "exif-unclear"
+        yield code, f"EXIF orientation {image.orientation}"
+    if 4 * min(image.hw[0], crop) * min(image.hw[1], crop) < crop * crop:
+        yield "small-for-crop", _format_hw(image.hw)
+    elif min(image.hw) > 8 * crop:
+        yield "large-for-crop", _format_hw(image.hw)
 
 
-def check_swapped(survey: Survey) -> list[Finding]:
-    """Find images and masks that have changed places."""
-    files = [
-        survey.found_mask(index, "looks like a photograph")
-        for index, pair in enumerate(survey.pairs)
-        if is_swapped(pair)
-    ]
-    return build_findings("swapped", f"{len(files)} of {len(survey.pairs)} pairs.", files)
-
-
-def is_turned(pair: PairFacts) -> bool | None:
-    """Tell whether a mask belongs to the image as stored, not as EXIF turns it; None: unclear.
-
-    Where the size does not tell, as for half turns and squares, the edges are asked.
-    """
-    image, mask = pair.image, pair.mask
-    if image is None or mask is None or image.orientation == 1:
-        return False
-    height, width = image.hw
-    if image.orientation >= 5 and height != width:
-        return mask.hw == (width, height)
-    if mask.hw != image.hw:
-        return False
-    if pair.fit is None or pair.fit.stored is None:
-        return None
-    difference = pair.fit.stored - pair.fit.own
-    return None if abs(difference) < _CLEARLY else difference > 0
-
-
-def check_orientation(survey: Survey) -> list[Finding]:
-    """Find images that EXIF turns while their masks stay, for certain or perhaps."""
-    files: dict[bool | None, list[FoundFile]] = {True: [], None: [], False: []}
-    for index, pair in enumerate(survey.pairs):
-        detail = f"EXIF orientation {pair.image.orientation}" if pair.image else ""
-        files[is_turned(pair)].append(survey.found_image(index, detail))
-    total = len(survey.pairs)
-    summary = f"{len(files[True])} of {total} pairs: the mask was drawn on the image as stored."
-    return [
-        *build_findings("exif-rotation", summary, files[True]),
-        *build_findings("exif-unclear", f"{len(files[None])} of {total} images.", files[None]),
-    ]
-
-
-def is_mismatched(pair: PairFacts) -> bool:
-    """Tell whether image and mask differ in size, and EXIF does not explain it."""
-    if pair.image is None or pair.mask is None or is_turned(pair):
-        return False
-    return pair.image.hw != pair.mask.hw
-
-
-def check_sizes(survey: Survey) -> list[Finding]:
-    """Find masks of another size than their image."""
-    files = []
-    for index, pair in enumerate(survey.pairs):
-        if is_mismatched(pair):
-            assert pair.image is not None
-            assert pair.mask is not None
-            detail = f"{_format_hw(pair.mask.hw)}, its image {_format_hw(pair.image.hw)}"
-            if pair.mask.hw == pair.image.hw[::-1]:
-                detail += ": height and width exchanged"
-            files.append(survey.found_mask(index, detail))
-    return build_findings("size-mismatch", f"{len(files)} of {len(survey.pairs)} pairs.", files)
+def _check_mask(pair: PairFacts, mask: MaskFacts, survey: Survey) -> Iterator[tuple[str, str]]:
+    """Yield (code, detail)."""
+    if pair.is_mismatched and pair.image is not None:
+        is_turned = mask.hw == pair.image.hw[::-1]
+        yield (
+            "size-mismatch",
+            f"{_format_hw(mask.hw)}, its image {_format_hw(pair.image.hw)}"
+            + (": height and width exchanged" if is_turned else ""),
+        )
+    if pair.is_swapped:
+        yield "swapped", "looks like a photograph"
+    elif mask.is_jpeg:
+        yield "jpeg-masks", ""
+    elif mask.is_interpolated:
+        yield "interpolated", f"{mask.num_ramps} edge pixels between two values"
+    elif mask.values and mask.values.keys() <= {survey.ignore_index} and not survey.binary_masks:
+        yield "all-ignored", ""
 
 
 def _format_hw(hw: tuple[int, int]) -> str:

@@ -1,24 +1,24 @@
-"""What was found in a dataset: kinds of findings with their files."""
+"""Findings in a dataset, with their files."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from atrous.doctor.kinds import KINDS, Kind, Level
 
 MAX_FILES = 1000
-"""Files that a report lists for one finding; the number of all is given beside them."""
+"""Maximum number of files that a finding lists; `num_files` counts all of them."""
 
 _MAX_PARTS = 6
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file in which something was found.
+    """A file of a finding.
 
     Attributes:
         path: Relative to the folder of the dataset.
-        detail: What it is about this file, such as its values; may be empty.
-        pair: Index of the pair that shows it, for the examples.
+        detail: What was found in this file, such as its values; may be empty.
+        pair: Index of its pair, for the examples.
         other: Index of the pair that it resembles.
     """
 
@@ -30,14 +30,14 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something found in a dataset.
+    """One finding in a dataset.
 
     Attributes:
         code: Key of `KINDS`.
-        summary: One sentence with the figures.
-        files: The first of the files, at most `MAX_FILES`.
-        num_files: All of them.
-        data: Further figures for programs, such as a colour table.
+        summary: One sentence with the numbers.
+        files: The first `MAX_FILES` files.
+        num_files: Number of all files.
+        data: Further values for programs, such as a colour table.
     """
 
     code: str
@@ -48,44 +48,40 @@ class Finding:
 
     @property
     def kind(self) -> Kind:
-        """Level, title, why and fix."""
+        """Level, title, reason and fix."""
         return KINDS[self.code]
 
     @property
     def level(self) -> Level:
-        """How bad it is."""
+        """Level of the finding: `error`, `warning` or `note`."""
         return self.kind.level
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        return {
-            "code": self.code,
-            "level": self.level,
-            "title": self.kind.title,
-            "summary": self.summary,
-            "why": self.kind.why,
-            "fix": self.kind.fix,
-            "num_files": self.num_files,
-            "files": [{"path": file.path, "detail": file.detail} for file in self.files],
-            "data": self.data,
-        }
+        """Return the finding as plain values."""
+        kind = asdict(self.kind)
+        del kind["repaired"]
+        files = [{"path": file.path, "detail": file.detail} for file in self.files]
+        return {"code": self.code, **kind, **vars(self), "files": files}
 
 
-def build_finding(
+def build_findings(
     code: str, summary: str, files: list[FoundFile] | None = None, **data: Any
-) -> Finding:
-    """Make a finding, with as many of its files as a report lists."""
-    files = files or []
-    return Finding(code, summary, tuple(files[:MAX_FILES]), len(files), data)
+) -> list[Finding]:
+    """Return one finding that lists at most `MAX_FILES` of its files; empty for an empty list.
 
-
-def build_findings(code: str, summary: str, files: list[FoundFile], **data: Any) -> list[Finding]:
-    """Return the finding of some files, or nothing where there are none."""
-    return [build_finding(code, summary, files, **data)] if files else []
+    Args:
+        code: Key of `KINDS`.
+        summary: One sentence with the numbers.
+        files: Files of the finding; None if it is not about files.
+        data: Further values for programs.
+    """
+    if files is None:
+        return [Finding(code, summary, (), 0, data)]
+    return [Finding(code, summary, tuple(files[:MAX_FILES]), len(files), data)] if files else []
 
 
 def join_parts(parts: list[str]) -> str:
-    """Return a summary of what was found in each split, of which there may be hundreds."""
+    """Join one phrase per split to a summary, and cut it after the first six."""
     listed = "; ".join(parts[:_MAX_PARTS])
     more = len(parts) - _MAX_PARTS
     return f"{listed}; and {more:,} more of this kind." if more > 0 else f"{listed}."

@@ -1,14 +1,14 @@
-"""Whether a mask lies where the image's edges are, and if not, where it would.
+"""Alignment scores: whether a mask lies where the edges of its image are.
 
 Label edges fall on image edges more often than elsewhere. Both are drawn on a grid of 64 × 64
-cells and correlated at every shift (by FFT, around the borders); the score of a position is its
-correlation in units of the deviation over all shifts, so that 0 is chance. Genuine data has mean
-scores of 2.5 (street scenes) to 6 (single objects), masks of other images 0 to 1.5.
+cells and correlated at every cyclic shift (by FFT). A score is the correlation at one shift in
+units of the standard deviation over all shifts, so 0 is chance. Real datasets have mean scores of
+2.5 (street scenes) to 6 (single objects), masks of other images 0 to 1.5.
 
-What it sees: masks that are mirrored, turned, of a neighbouring image, or shifted by more than
-a 64th of the image, where that holds for most of the data, or in a single file where it is
-glaring. What it cannot see: smaller shifts, single files without clear edges, and masks swapped
-among the frames of one video, which fit each other's images as well as their own.
+Detected are masks that are mirrored, turned, of a neighbouring image, or shifted by more than a
+64th of the image, if most of the dataset is affected or the difference is very large. Not
+detected are smaller shifts, single files without clear edges, and masks exchanged among frames of
+one video, which fit each other's images as well as their own.
 """
 
 from dataclasses import dataclass
@@ -33,16 +33,15 @@ TURNS = {
 
 @dataclass(frozen=True)
 class Fit:
-    """Scores of a mask on its image; 0 is chance.
+    """Alignment scores of a mask on its image; 0 is chance.
 
     Attributes:
-        own: As it is.
-        others: By what was done to the mask: one of `TURNS`, or `next` and `previous` for the
-            masks of the images after and before this one.
-        best_shift: (down, right) in grid cells, where the score is highest.
-        best: The score there.
-        stored: On the image as its pixels are stored, without the turn that EXIF asks for;
-            None where it asks for none.
+        own: Score of the mask as it is.
+        others: Scores by the change of the mask: one of `TURNS`, or `next` and `previous` for the
+            masks of the adjacent images.
+        best_shift: (down, right) in grid cells, the shift with the highest score.
+        best: Score at this shift.
+        stored: Score on the image as stored, without its EXIF turn; None if it has none.
     """
 
     own: float
@@ -53,9 +52,9 @@ class Fit:
 
 
 def compute_image_edges(grey: Image.Image) -> Grid | None:
-    """Return how steep a grey image is on the grid, None where it is flat or tiny.
+    """Return the gradient magnitude of a grey image on the grid; None if it is flat or tiny.
 
-    The strongest twentieth is cut, so that one hard edge does not outweigh all others.
+    Values are clipped at the 95th percentile, so that no single edge dominates.
 
     Shapes:
         returns: float32 (64, 64), mean 0, norm 1
@@ -71,7 +70,7 @@ def compute_image_edges(grey: Image.Image) -> Grid | None:
 
 
 def compute_label_edges(indices: npt.NDArray[np.integer]) -> Grid | None:
-    """Return how much label edge each cell of the grid holds, None where there is none.
+    """Return the share of label edge pixels in each grid cell; None if there are none.
 
     Shapes:
         indices: integer (H, W)
@@ -90,12 +89,12 @@ def compute_label_edges(indices: npt.NDArray[np.integer]) -> Grid | None:
 def compute_fit(
     image: Grid, mask: Grid, neighbors: dict[str, Grid], stored: Grid | None = None
 ) -> Fit:
-    """Score a mask on its image as it is, turned, shifted, and against neighbouring masks.
+    """Score a mask on its image as it is, turned and shifted, and the masks of its neighbours.
 
     Args:
         image: From `compute_image_edges`.
         mask: From `compute_label_edges`.
-        neighbors: Masks of other images by what to call them.
+        neighbors: Name → edges of other masks.
         stored: Edges of the image without its EXIF turn.
     """
     spectrum = np.fft.rfft2(image)

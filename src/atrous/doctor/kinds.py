@@ -1,10 +1,11 @@
-"""The kinds of findings: each with its level, what it means and what to do."""
+"""All kinds of findings: level, meaning, and what to do."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+_Texts = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -12,12 +13,12 @@ class Kind:
     """A kind of finding.
 
     Attributes:
-        level: `error` would crash or corrupt training, `warning` makes results worse or untrue,
-            `note` is good to know.
-        title: What is the matter.
+        level: `error` crashes or corrupts training, `warning` makes results worse or misleading,
+            `note` is for information.
+        title: The problem.
         why: Why it matters.
         fix: What to do.
-        repaired: What `--fix` does about it; '' for nothing.
+        repaired: What `--fix` does; empty if nothing.
     """
 
     level: Level
@@ -27,285 +28,260 @@ class Kind:
     repaired: str = ""
 
 
-KINDS: dict[str, Kind] = {
-    "refused-split": Kind(
-        "error",
+_ERRORS: _Texts = {
+    "refused-split": (
         "A split that training needs and cannot use",
         "`atrous train` refuses to start: it trains on one split and validates on another.",
-        "Where a name is missing, name the splits train and val, or name yours: `atrous train DATA "
+        "If a split is missing, name the splits train and val, or name yours: `atrous train DATA "
         "--set data.train_split=NAME --set data.val_split=NAME`, and --train-split and --val-split "
-        "here. Where there is nothing to learn from or to score, add images whose masks have "
-        "classes.",
+        "here. If all pixels are ignored, add images whose masks have classes.",
     ),
-    "unpaired": Kind(
-        "error",
+    "unpaired": (
         "Images without a mask, or masks without an image",
-        "Training refuses a split in which anything is missing.",
-        "Add what is missing, or remove its partner (and the name in the split list).",
-        "renames a mask whose name differs by a known ending such as _mask; leaves the others out",
+        "Training refuses a split with missing files.",
+        "Add the missing file, or remove its partner (and the name in the split list).",
+        "renames a mask whose name differs by a common ending such as _mask; leaves the others out",
     ),
-    "same-stem": Kind(
-        "error",
-        "Two files of one stem in a folder",
-        "An image and its mask are matched by stem; training refuses a folder in which a stem "
-        "stands for two files.",
-        "Rename or remove one of them.",
+    "same-stem": (
+        "Two files with the same stem in a folder",
+        "Images and masks are matched by stem; training refuses ambiguous stems.",
+        "Rename or remove one of the files.",
         "keeps the first by name",
     ),
-    "listed-twice": Kind(
-        "error",
-        "Names that a split list has twice",
-        "They would be trained on or scored twice; training refuses the list.",
+    "listed-twice": (
+        "Names that a split list contains twice",
+        "These images would be trained on or scored twice; training refuses the list.",
         "Remove the second line.",
         "lists each name once",
     ),
-    "unlabelled-split": Kind(
-        "note",
-        "A split without any mask",
-        "It can be predicted, but neither trained on nor scored.",
-        "Nothing, if it is a test set whose labels are kept back.",
-        "leaves it out",
-    ),
-    "unreadable": Kind(
-        "error",
+    "unreadable": (
         "Files that cannot be read",
         "Training refuses a split with such a file.",
-        "What is wrong stands beside each file. Git LFS pointers: run `git lfs pull`. Files that "
-        "were cut or changed on the way: copy them again, in binary mode. Other formats: convert "
-        "them to PNG, or images to JPEG. What is lost: remove it with its partner.",
+        "The reason is given for each file. Git LFS pointers: run `git lfs pull`. Truncated or "
+        "changed files: copy them again, in binary mode. Other formats: convert them to PNG, or "
+        "images to JPEG. Lost files: remove the pair.",
         "leaves them out",
     ),
-    "damaged-jpeg": Kind(
-        "warning",
-        "JPEG images with damaged data",
-        "The decoder goes on behind the damage, so part of the image is grey, shifted or of "
-        "another colour, and its mask no longer fits.",
-        "Look at the examples; copy the files again from where they came, or remove the pairs.",
-    ),
-    "swapped": Kind(
-        "error",
-        "Images and masks have changed places",
+    "swapped": (
+        "Images and masks are exchanged",
         "The mask has as many values as a photograph, and the image as few as a mask.",
-        "Put the images into the folder of images and the masks into that of masks.",
+        "Move the images to the image folder and the masks to the mask folder.",
         "leaves them out",
     ),
-    "size-mismatch": Kind(
-        "error",
+    "size-mismatch": (
         "Mask and image differ in size",
-        "No pixel of such a mask can be trusted to belong to its image; training refuses them.",
-        "If the mask shows the whole image, resize it with nearest neighbour; otherwise export it "
-        "again for this very image.",
+        "Pixels of the mask cannot be assigned to pixels of the image; training refuses the pair.",
+        "If the mask covers the whole image, resize it with nearest neighbour; otherwise export it "
+        "again for this image.",
         "leaves them out",
     ),
-    "exif-rotation": Kind(
-        "error",
-        "The image is turned by EXIF, its mask is not",
-        "Cameras store how they were held; programs that heed it turn the image, and the mask "
-        "drawn on the pixels as stored no longer fits.",
-        "Turn both files upright and drop the EXIF orientation.",
+    "exif-rotation": (
+        "The image has an EXIF rotation, its mask does not",
+        "The image is turned upright when it is read, and the mask drawn on the pixels as stored "
+        "no longer fits.",
+        "Turn both files upright and remove the EXIF orientation.",
         "turns image and mask upright",
     ),
-    "exif-unclear": Kind(
-        "note",
-        "The image is turned by EXIF, and the mask's size does not say whether it is too",
-        "If the mask was drawn on the pixels as stored, it does not fit the image that atrous "
-        "reads, which is upright.",
-        "Look at the examples: mask and image are shown as training would see them.",
-        "turns the image upright and leaves the mask as it is",
-    ),
-    "damaged-exif": Kind(
-        "warning",
-        "Files whose EXIF block is damaged",
-        "Which way up the image is cannot be told; it is taken as it is stored.",
-        "Look whether the image is upright and fits its mask, and save it without EXIF.",
-    ),
-    "pages": Kind(
-        "warning",
-        "Files with more than one page or frame",
-        "Training and evaluation read the first one only.",
-        "Save every page as a file of its own, or the first alone if that is what is meant.",
-    ),
-    "color-masks": Kind(
-        "error",
-        "Masks of colours where class indices are needed",
-        "A colour is no class number; training refuses them.",
+    "color-masks": (
+        "Masks of colours instead of class indices",
+        "Training needs class indices and refuses colours.",
         "Give every pixel the index of its colour, and list the classes in classes.toml.",
-        "writes indices and classes.toml where a colour table fits; leaves the others out",
+        "writes indices and classes.toml if a colour table fits; leaves the others out",
     ),
-    "palette-order": Kind(
-        "error",
+    "palette-order": (
         "Palette masks whose colours are classes, but whose indices are not",
-        "Training reads indices. Here the same index means different classes from file to file, "
-        "or others than the class list says, as when a drawing program sorts the palette anew.",
+        "Training reads indices. Here the same index means different classes from file to file, or "
+        "other classes than in the class list, as after a drawing program has sorted the palette.",
         "Give every pixel the index that its colour has in the class list.",
-        "writes indices by the colours where a colour table fits",
+        "writes indices by colour if a colour table fits",
     ),
-    "jpeg-masks": Kind(
-        "error",
+    "jpeg-masks": (
         "Masks saved as JPEG",
-        "JPEG changes values, so every edge carries wrong classes; training refuses them.",
-        "Export the masks again as PNG from where they were drawn.",
+        "JPEG changes values, so edges get wrong classes; training refuses such masks.",
+        "Export the masks again as PNG from their source.",
         "leaves them out: the exact values are lost",
     ),
-    "binary-masks": Kind(
-        "error",
+    "binary-masks": (
         "Masks of 0 and 255, where 255 is no class",
-        "The whole foreground would be ignored, or refused where another value is ignored.",
+        "The whole foreground would be ignored, or refused if another value is ignored.",
         "Write 1 instead of 255.",
         "writes 1 instead of 255",
     ),
-    "values": Kind(
-        "error",
+    "values": (
         "Mask values that are no class",
         "Training refuses them; other programs crash on the GPU or train on the wrong class.",
         "Correct the masks, list all classes in classes.toml, or set ignore_index to the one value "
         "that marks ignored pixels.",
     ),
-    "object-ids": Kind(
-        "error",
-        "Masks that number objects instead of classes",
-        "Every object has a value of its own, as instance and panoptic ids are: the same value is "
-        "something else in the next file, and no class can be learned from it.",
-        "Write the index of each object's class, from the annotations beside the masks; where "
-        "there is one kind of object, 1 for all of them.",
+    "object-ids": (
+        "Masks of object ids instead of classes",
+        "Every object has its own value, as in instance and panoptic masks, and the same value "
+        "means something else in the next file. No class can be learned from that.",
+        "Write the class index of each object, from the annotations that come with the masks; if "
+        "there is one kind of object, write 1 for all of them.",
     ),
-    "value-gaps": Kind(
-        "warning",
-        "Class numbers with wide gaps",
-        "Without classes.toml the classes are numbered up to the largest value, so the model "
-        "gets outputs for numbers that never occur; grey masks made for looking at are like this.",
-        "Renumber the classes from 0 without gaps, or list them in classes.toml.",
-    ),
-    "interpolated": Kind(
-        "error",
+    "interpolated": (
         "Masks resized with interpolation",
-        "Between two regions lie values that are neither: other classes, or none, along every "
-        "edge.",
+        "Along every edge there are values between those of the two regions: other classes, or "
+        "none.",
         "Resize the original masks again with nearest neighbour.",
     ),
-    "all-void": Kind(
-        "warning",
+}
+
+_WARNINGS: _Texts = {
+    "damaged-jpeg": (
+        "JPEG images with damaged data",
+        "After the damage, the decoded image is grey, shifted or of another colour, and its mask "
+        "no longer fits.",
+        "Look at the examples; copy the files again from their source, or remove the pairs.",
+    ),
+    "damaged-exif": (
+        "Files with a damaged EXIF block",
+        "The orientation is unknown; the image is used as it is stored.",
+        "Check that the image is upright and fits its mask, and save it without EXIF.",
+    ),
+    "pages": (
+        "Files with more than one page or frame",
+        "Training and evaluation read only the first one.",
+        "Save every page as its own file, or only the first.",
+    ),
+    "value-gaps": (
+        "Class numbers with wide gaps",
+        "Without classes.toml there are as many classes as the largest value plus 1, so the model "
+        "gets outputs for numbers that never occur. Grey masks made for display are like this.",
+        "Renumber the classes from 0 without gaps, or list them in classes.toml.",
+    ),
+    "all-ignored": (
         "Masks whose pixels are all ignored",
-        "There is nothing to learn from them or to score in them; they cost time.",
-        "Remove the pairs, or check whether ignore_index is the value that was meant.",
+        "They take time, but contribute nothing to training or scores.",
+        "Remove the pairs, or check that ignore_index is correct.",
     ),
-    "single-class": Kind(
-        "warning",
+    "single-class": (
         "Only one class in all masks",
-        "A model that always predicts this class is perfect here: there is nothing to learn.",
-        "Look at the masks; if there should be more classes, they were lost on the way.",
+        "A model that always predicts this class is perfect, so there is nothing to learn.",
+        "Look at the masks; if there should be more classes, export them again.",
     ),
-    "class-only-in-val": Kind(
-        "warning",
-        "Classes to be scored that training never shows",
-        "Their IoU will be 0 and pulls the mean down.",
+    "class-only-in-val": (
+        "Classes of the validation set that are not in the training set",
+        "Their IoU will be 0, which lowers the mean.",
         "Move images with these classes to the training split, or leave the classes out.",
     ),
-    "class-not-in-val": Kind(
-        "note",
-        "Classes that are trained on and never scored",
-        "Nothing will be known about how well they are recognised.",
-        "Move some images with these classes to the validation split.",
-    ),
-    "class-unused": Kind(
-        "note",
-        "Classes of the list that occur nowhere",
-        "The model gets outputs that are never right; they are left out of the mean.",
-        "Nothing, if the list belongs to a larger dataset of which this is a part.",
-    ),
-    "imbalance": Kind(
-        "note",
-        "Classes of very different frequency",
-        "Without weights, the rarest ones hardly change the loss.",
-        "Try train.class_weights = median_frequency, and look at the scores per class.",
-    ),
-    "split-overlap": Kind(
-        "warning",
+    "split-overlap": (
         "Names that are in both a training and a validation list",
-        "Scores on images that were trained on are too good to be true.",
-        "Take them off one of the lists.",
+        "Scores on training images are too high.",
+        "Remove them from one of the lists.",
     ),
-    "duplicates": Kind(
-        "note",
-        "The same image more than once in a split",
-        "It counts more than the others.",
-        "Keep one of each.",
-    ),
-    "duplicates-across": Kind(
-        "warning",
+    "duplicates-across": (
         "The same image in training and in validation",
-        "Scores on images that were trained on are too good to be true.",
-        "Remove them from one of the splits.",
+        "Scores on training images are too high.",
+        "Remove the images from one of the splits.",
     ),
-    "near-duplicates": Kind(
-        "note",
-        "Images of a split that look nearly the same",
-        "Frames of one video or copies in another size: the split shows less variety than its "
-        "number of images suggests.",
-        "Nothing, if it is a video; otherwise keep one of each.",
-    ),
-    "near-duplicates-across": Kind(
-        "warning",
-        "Images of validation that look nearly like one of training",
+    "near-duplicates-across": (
+        "Validation images that look nearly like a training image",
         "Scores on them say little about new images.",
         "Split by video, place or person instead of by image.",
     ),
-    "series-across": Kind(
-        "warning",
-        "A numbered series of like images runs through training and validation",
-        "It is probably one video: scores on its other frames are too good, and say little about "
+    "series-across": (
+        "A numbered series of similar images is in both training and validation",
+        "It is probably one video: scores on its other frames are too high, and say little about "
         "new places.",
-        "Split by video, place or person instead of by image, or say so beside the score.",
+        "Split by video, place or person instead of by image, or state it with the score.",
     ),
-    "label-conflict": Kind(
-        "warning",
+    "label-conflict": (
         "The same image with different masks",
-        "Training gets contradictory targets, and a score depends on which mask is taken.",
+        "Training gets contradictory targets, and scores depend on which mask is used.",
         "Decide which mask is right.",
     ),
-    "constant-image": Kind(
-        "warning",
+    "constant-image": (
         "Images of a single brightness",
-        "Nothing can be seen in them: blank frames, or exports that failed.",
+        "Nothing is visible in them: blank frames, or failed exports.",
         "Look at them; remove the pairs, or export the images again.",
     ),
-    "nearly-black": Kind(
-        "warning",
-        "Images that are nearly black once they are read",
-        "At most 16 of 256 levels are left. Of 16 bits per channel the high byte is kept, which is "
-        "all but empty where a camera filled 8, 10 or 12 bits.",
-        "Scale the values to the range of the file, 12-bit data times 16, with the same factor "
-        "for all images, those to be predicted later too.",
+    "nearly-black": (
+        "Images that are nearly black after reduction to 8 bits",
+        "They use at most 16 of 256 levels. Of 16-bit channels only the high byte is kept, which "
+        "is almost empty for 8-, 10- or 12-bit data.",
+        "Scale the values to the range of the file (12-bit data by 16), with the same factor for "
+        "all images, including those to be predicted later.",
     ),
-    "small-for-crop": Kind(
-        "warning",
+    "small-for-crop": (
         "Images smaller than half of the crop",
         "Most of each training crop would be padding.",
         "Train with a smaller --crop, or with --size.",
     ),
-    "large-for-crop": Kind(
-        "note",
-        "Images more than eight times as large as the crop",
-        "A crop shows little of such an image, and objects look larger than the model can see.",
-        "Train with a larger --crop, or shrink the dataset (masks with nearest neighbour).",
-    ),
-    "misaligned": Kind(
-        "warning",
-        "Masks that probably do not lie on their images",
-        "Label edges fall on image edges no better than by chance, or better after a turn, a "
-        "shift or an exchange of masks.",
-        "Look at the examples, and at how images and masks were exported and named.",
+    "misaligned": (
+        "Masks that are probably not aligned with their images",
+        "Label edges fall on image edges no more often than by chance, or more often if the masks "
+        "are turned, shifted or exchanged.",
+        "Look at the examples, and check how images and masks were exported and named.",
     ),
 }
 
+_NOTES: _Texts = {
+    "unlabelled-split": (
+        "A split without any mask",
+        "It can be predicted, but not used for training or evaluation.",
+        "Nothing, if it is a test set with hidden labels.",
+        "leaves it out",
+    ),
+    "exif-unclear": (
+        "The image has an EXIF rotation, and it is unclear whether its mask has it too",
+        "If the mask was drawn on the pixels as stored, it does not fit the upright image that "
+        "atrous reads.",
+        "Look at the examples: image and mask are shown as training reads them.",
+        "turns the image upright and leaves the mask as it is",
+    ),
+    "class-not-in-val": (
+        "Classes of the training set that are not in the validation set",
+        "Their scores remain unknown.",
+        "Move some images with these classes to the validation split.",
+    ),
+    "class-unused": (
+        "Classes of the list that never occur",
+        "The model gets outputs that are never right; scores leave these classes out.",
+        "Nothing, if the dataset is a part of a larger one with this class list.",
+    ),
+    "imbalance": (
+        "Classes of very different frequency",
+        "Without weights, the rarest classes have little influence on the loss.",
+        "Try train.class_weights = median_frequency, and look at the scores per class.",
+    ),
+    "duplicates": (
+        "The same image more than once in a split",
+        "It counts more than the others.",
+        "Keep one of each.",
+    ),
+    "near-duplicates": (
+        "Images of a split that look nearly the same",
+        "They are frames of one video or resized copies: the split has less variety than its "
+        "number of images suggests.",
+        "Nothing, if it is a video; otherwise keep one of each.",
+    ),
+    "large-for-crop": (
+        "Images more than eight times as large as the crop",
+        "A crop covers little of the image, and objects may be larger than the receptive field.",
+        "Train with a larger --crop, or shrink the dataset (masks with nearest neighbour).",
+    ),
+}
+
+_BY_LEVEL: tuple[tuple[Level, _Texts], ...] = (
+    ("error", _ERRORS),
+    ("warning", _WARNINGS),
+    ("note", _NOTES),
+)
+KINDS: dict[str, Kind] = {
+    code: Kind(level, *texts) for level, kinds in _BY_LEVEL for code, texts in kinds.items()
+}
+"""All kinds by code, errors first."""
+
 
 def format_table() -> str:
-    """Return the Markdown table of all kinds, errors first, as in docs/doctor.md."""
+    """Return the Markdown table of all kinds in docs/doctor.md."""
     rows = [
         f"| `{code}` | {kind.level} | {kind.title}. {kind.why} | {kind.fix}"
         + (f" `--fix` {kind.repaired}." if kind.repaired else "")
         + " |"
-        for code, kind in sorted(KINDS.items(), key=lambda item: LEVELS.index(item[1].level))
+        for code, kind in KINDS.items()
     ]
     head = "| finding | level | what it means | what to do, and what `--fix` does |"
     return "\n".join([head, "|---|---|---|---|", *rows]) + "\n"

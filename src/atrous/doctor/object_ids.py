@@ -1,7 +1,7 @@
-"""Masks that hold a number per object, as instance and panoptic ids are, not one per class.
+"""Detection of masks that hold object ids, such as instance or panoptic ids, instead of classes.
 
-The numbers of objects start anew in every file, or never come twice, and each of them lies in one
-piece. A class has the same number in every file, and as a rule many pieces.
+Object ids start again in every file or never repeat, and each is one connected component. A class
+has the same number in every file, and usually several components.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from atrous.classes import IGNORE_INDEX
 _GRID_PX = 512
 _MAX_VALUES = 256
 _MAX_OVERLAP = 8
-"""Bounding boxes cover the image so often at most; those of scattered values soon do."""
+"""Maximum total area of bounding boxes, in image areas; scattered values soon exceed it."""
 
 _MAX_SCATTERED = 0.1
 _MIN_IN_ORDER = 0.9
@@ -29,9 +29,12 @@ _MIN_NEXT = 3
 
 
 def find_scattered(indices: npt.NDArray[np.integer]) -> frozenset[int]:
-    """Return the values besides 0 whose pixels do not lie in one piece.
+    """Return the values other than 0 with more than one connected component.
 
-    Large masks are looked at on a grid of at most 512 × 512, and of many values the first 256.
+    Large masks are subsampled to at most 512 × 512; only the first 256 values are tested.
+
+    Shapes:
+        indices: integer (H, W)
     """
     step = -(-max(indices.shape) // _GRID_PX)
     small = indices[::step, ::step]
@@ -50,13 +53,13 @@ def find_scattered(indices: npt.NDArray[np.integer]) -> frozenset[int]:
 
 
 def are_object_ids(masks: Sequence[tuple[Set[int], Set[int]]]) -> bool:
-    """Tell whether the values of masks number objects.
+    """Return whether the values of masks are object ids.
 
-    They do if nearly all lie in one piece and each file begins with 1 anew, or if most of many
-    values occur in one file only.
+    They are if nearly all are one connected component, and either each file starts with 1 again or
+    most of many values occur in one file only.
 
     Args:
-        masks: Per mask, its values besides 0 and the ignore index, and the scattered among them.
+        masks: Per mask, its values without 0 and the ignore index, and the scattered ones of them.
     """
     masks = [(values, scattered) for values, scattered in masks if values]
     num_values = sum(len(values) for values, _ in masks)
@@ -64,7 +67,7 @@ def are_object_ids(masks: Sequence[tuple[Set[int], Set[int]]]) -> bool:
     if not masks or num_scattered > _MAX_SCATTERED * num_values:
         return False
     sizes = {len(values) for values, _ in masks}
-    num_in_order = sum(  # from 1 on, perhaps without 255
+    num_in_order = sum(  # 1 to n, possibly without 255
         max(values) - len(values) <= (max(values) > IGNORE_INDEX) for values, _ in masks
     )
     is_varied = len(sizes) > (2 if max(sizes) < _MANY_OBJECTS else 1)
@@ -75,13 +78,13 @@ def are_object_ids(masks: Sequence[tuple[Set[int], Set[int]]]) -> bool:
 
 
 def are_object_colors(masks: Sequence[Set[tuple[int, int, int]]]) -> bool:
-    """Tell whether colours number objects: no table of classes explains them.
+    """Return whether colours are object ids.
 
-    They do if most occur in one file only, if many are consecutive numbers of 24 bits, or if each
-    file has the first of one series.
+    They are if most occur in one file only, if many are consecutive 24-bit numbers, or if each
+    file has the first colours of one series.
 
     Args:
-        masks: Per mask, its colours besides black.
+        masks: Per mask, its colours without black.
     """
     num_unique, num_distinct = _count_unique(masks)
     if num_distinct < _MIN_COLORS:
@@ -100,6 +103,6 @@ def are_object_colors(masks: Sequence[Set[tuple[int, int, int]]]) -> bool:
 
 
 def _count_unique(masks: Sequence[Set[Any]]) -> tuple[int, int]:
-    """Return how many values occur in one mask only, and how many there are."""
+    """Return the number of values that occur in one mask only, and of all values."""
     times = Counter(value for values in masks for value in values)
     return sum(count == 1 for count in times.values()), len(times)

@@ -1,8 +1,8 @@
-"""Colour tables of well-known data sets, and which of them a set of colours belongs to."""
+"""Colour tables of well-known datasets, and which table a set of masks follows."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, Color, build_classes, voc_color
 from atrous.doctor.object_ids import are_object_colors
@@ -12,19 +12,19 @@ BLACK = (0, 0, 0)
 _MAX_OWN_COLORS = 64
 _MIN_COVERED = 0.999
 _MIN_MATCHED = 3
-_SPARSE = 2
-_SPECK = 1e-4
-"""Share of all pixels below which a colour counts as a stray."""
+_MIN_GAP_RATIO = 2
+_MIN_SHARE = 1e-4
+"""Share of all pixels up to which a colour counts as noise."""
 
 
 @dataclass(frozen=True)
 class ColorTable:
-    """Which colour stands for which class.
+    """The class of each colour.
 
     Attributes:
-        name: What it is called in a report.
-        indices: Colour → mask value, with 255 for void.
-        classes: Names and colours by mask value.
+        name: Name in reports.
+        indices: Colour → class index, 255 for ignored pixels.
+        classes: Names and colours of the classes.
     """
 
     name: str
@@ -33,13 +33,13 @@ class ColorTable:
 
     @property
     def is_grey(self) -> bool:
-        """Whether it tells the class from a grey value."""
+        """Whether all of its colours are grey."""
         return all(r == g == b for r, g, b in self.indices)
 
 
-def build_table(name: str, classes: Classes, void: tuple[Color, ...] = ()) -> ColorTable:
-    """Make a table from the colours of classes, and of what has none."""
-    indices = dict.fromkeys(void, IGNORE_INDEX)
+def build_table(name: str, classes: Classes, ignored: tuple[Color, ...] = ()) -> ColorTable:
+    """Return the table of the colours of the classes and of ignored pixels."""
+    indices = dict.fromkeys(ignored, IGNORE_INDEX)
     indices |= {color: index for index, color in enumerate(classes.colors)}
     return ColorTable(name, indices, classes)
 
@@ -78,21 +78,21 @@ _CITYSCAPES = {
     "bicycle": (119, 11, 32),
 }  # fmt: skip
 
-_CITYSCAPES_VOID = (
+_CITYSCAPES_IGNORED = (
     BLACK, (111, 74, 0), (81, 0, 81), (250, 170, 160), (230, 150, 140), (180, 165, 180),
     (150, 100, 100), (150, 120, 90), (0, 0, 90), (0, 0, 110),
 )  # fmt: skip
 
 
-def _build_known(name: str, colors: Mapping[str, Color], void: tuple[Color, ...]) -> ColorTable:
-    return build_table(name, build_classes(list(colors), list(colors.values())), void)
+def _build_known(name: str, colors: Mapping[str, Color], ignored: tuple[Color, ...]) -> ColorTable:
+    return build_table(name, build_classes(list(colors), list(colors.values())), ignored)
 
 
 KNOWN_TABLES = (
     VOC_TABLE,
     _build_known("CamVid, 11 classes", _CAMVID_11, (BLACK,)),
     _build_known("CamVid, 31 classes", _CAMVID_31, (BLACK,)),
-    _build_known("Cityscapes", _CITYSCAPES, _CITYSCAPES_VOID),
+    _build_known("Cityscapes", _CITYSCAPES, _CITYSCAPES_IGNORED),
 )
 
 
@@ -101,17 +101,18 @@ def match_table(
 ) -> ColorTable | None:
     """Find the colour table of some masks.
 
-    The given table is tried first, then the known ones, which need three colours besides black
-    to be recognised. A table fits if it has the colours of 99.9 % of the pixels; the rest becomes
-    void. The first colours of VOC's palette are used for all kinds of classes, so these are only
-    numbered. Else up to 64 colours are numbered, black first, unless they number objects.
+    The given table is tried first, then the known ones, which need three matching colours besides
+    black. A table fits if it contains the colours of 99.9 % of the pixels; the remaining pixels
+    are ignored. The first colours of VOC's palette are used for arbitrary classes, so these
+    classes are only numbered. Otherwise up to 64 colours are numbered, black first, unless they
+    number objects.
 
     Args:
-        masks: Per mask, colour → pixels.
-        given: The table of the data set's own classes.
+        masks: Per mask, colour → number of pixels.
+        given: Table of the dataset's own classes.
 
     Returns:
-        The table, or None where none explains the colours.
+        The table; None if no table explains the colours.
     """
     colors: Counter[Color] = Counter()
     for mask in masks:
@@ -119,18 +120,25 @@ def match_table(
     total = colors.total()
     if given is not None and _count(colors, given.indices) >= _MIN_COVERED * total:
         return given
-    own = sorted(color for color, count in colors.items() if count > _SPECK * total)
+    own = sorted(color for color, count in colors.items() if count > _MIN_SHARE * total)
     are_objects = are_object_colors([mask.keys() & set(own) - {BLACK} for mask in masks])
     for table in KNOWN_TABLES:
         matched = {color for color in colors if color in table.indices and color != BLACK}
         covered = _count(colors, table.indices)
         if len(matched) >= _MIN_MATCHED and covered >= _MIN_COVERED * total:
             indices = {table.indices[color] for color in matched} - {IGNORE_INDEX}
-            if table is not VOC_TABLE or not _are_first(indices):
+            num_classes = len(indices) + 1
+            are_first = indices == set(range(1, num_classes)) and num_classes < len(VOC_NAMES)
+            if table is not VOC_TABLE or not are_first:
                 return table
-            return None if are_objects else _number_voc(len(indices) + 1)
-    is_small = len(own) <= _MAX_OWN_COLORS and _count(colors, own) >= _MIN_COVERED * total
-    return _build_own(own) if is_small and not are_objects else None
+            if are_objects:
+                return None
+            classes = build_classes([str(index) for index in range(num_classes)])
+            return ColorTable("PASCAL VOC's palette", table.indices, classes)
+    if are_objects or len(own) > _MAX_OWN_COLORS or _count(colors, own) < _MIN_COVERED * total:
+        return None
+    names = [format_color(color) for color in own]
+    return build_table("a table of their own", build_classes(names, own))
 
 
 def build_grey_table(
@@ -141,18 +149,18 @@ def build_grey_table(
     *,
     is_binary: bool,
 ) -> ColorTable | None:
-    """Make the table of masks whose colours are the grey values of class indices.
+    """Return the table of masks whose colours are the grey values of class indices.
 
     Args:
         greys: Values in these masks.
         used: Classes in the masks of indices beside them.
         ignore_index: Mask value of ignored pixels.
-        given: The data set's own classes.
-        is_binary: 255 stands for the foreground; see `mask_checks.list_binary_masks`.
+        given: The dataset's own classes.
+        is_binary: Whether 255 means the foreground; see `Survey.binary_masks`.
 
     Returns:
-        The table, None where the values are not those of the classes: beyond the given ones, or
-        with wide gaps.
+        The table; None if a value is not one of the given classes, or without given classes if
+        there are wide gaps or too many values.
     """
     if is_binary:
         names = ["background", "foreground"]
@@ -175,24 +183,13 @@ def build_grey_table(
 
 
 def has_wide_gaps(labels: Set[int]) -> bool:
-    """Tell whether class numbers jump so that they are hardly class numbers."""
-    return bool(labels) and max(labels) >= _SPARSE * len(labels) + 1
+    """Return whether class numbers have such gaps that they are probably not class numbers."""
+    return bool(labels) and max(labels) >= _MIN_GAP_RATIO * len(labels) + 1
 
 
-def _are_first(indices: Set[int]) -> bool:
-    """Tell whether class indices are 1, 2, … without a gap, and not all of VOC's."""
-    return indices == set(range(1, len(indices) + 1)) and len(indices) + 1 < len(VOC_NAMES)
-
-
-def _number_voc(num_classes: int) -> ColorTable:
-    classes = build_classes([str(index) for index in range(num_classes)])
-    table = build_table("PASCAL VOC's palette", classes, (voc_color(IGNORE_INDEX),))
-    return replace(table, indices=VOC_TABLE.indices | table.indices)
-
-
-def _build_own(colors: list[Color]) -> ColorTable:
-    names = ["#{:02x}{:02x}{:02x}".format(*color) for color in colors]
-    return build_table("a table of their own", build_classes(names, colors))
+def format_color(color: Color) -> str:
+    """Return a colour as #rrggbb."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def _count(colors: Counter[Color], chosen: Mapping[Color, int] | list[Color]) -> int:

@@ -1,16 +1,30 @@
-"""Checks of the splits: can training use them, and does every file have its partner."""
+"""Checks of the splits: usable for training, and every file with its partner.
 
-from atrous.data.dataset import list_split_files
-from atrous.data.pairs import describe_overlooked
+`find_matches` finds partners whose names differ by a common prefix or suffix.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from atrous.data.dataset import Layout, list_split_files
+from atrous.data.pairs import describe_overlooked, list_image_files
 from atrous.data.sample import shorten
-from atrous.data.split_files import SplitFiles
-from atrous.doctor.findings import Finding, FoundFile, build_finding, build_findings, join_parts
+from atrous.data.split_files import SplitFiles, normalize_name
+from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
 
+_WORD = (
+    r"masks?|labels?|labelids|labeltrainids|segmentation|seg|gt|gtfine|gtcoarse|annotations?|anno"
+)
+_WORD += r"|colou?r|leftimg8bit|images?|img|rgb|photo|image|l|p"
+_ENDING = re.compile(rf"(?:[-_. ](?:{_WORD}))+$")
+_BEGINNING = re.compile(rf"^(?:(?:{_WORD})[-_. ])+")
+
 
 def check_refused_splits(survey: Survey) -> list[Finding]:
-    """Find that the split to train on or to validate on cannot be used."""
+    """Find a training or validation split that `atrous train` refuses."""
     needed = (survey.train_split, survey.val_split)
     parts = []
     if missing := [split for split in needed if split not in survey.splits]:
@@ -19,9 +33,11 @@ def check_refused_splits(survey: Survey) -> list[Finding]:
             f"{_quote(list(survey.splits))}"
         )
     for split in needed:
-        found = survey.splits.get(split)
-        if found is None or _is_incomplete(found):
-            continue  # has a finding of its own
+        files = survey.splits.get(split)
+        if files is None or any(
+            (files.without_mask, files.without_image, files.same_stem, files.listed_twice)
+        ):
+            continue  # reported by the other checks
         try:
             list_split_files(survey.layout, survey.folder, split)
         except DataError as error:
@@ -29,11 +45,7 @@ def check_refused_splits(survey: Survey) -> list[Finding]:
         else:
             if _is_ignored(survey, split):
                 parts.append(f"All pixels of '{split}' are ignored: none has a class")
-    return [build_finding("refused-split", join_parts(parts))] if parts else []
-
-
-def _is_incomplete(found: SplitFiles) -> bool:
-    return any((found.without_mask, found.without_image, found.same_stem, found.listed_twice))
+    return build_findings("refused-split", join_parts(parts)) if parts else []
 
 
 def _is_ignored(survey: Survey, split: str) -> bool:
@@ -54,7 +66,7 @@ def check_unpaired(survey: Survey) -> list[Finding]:
         if _is_unlabelled(survey, split):
             continue
         matches = {path: pair for pair in survey.matches[split].values() for path in pair}
-        for names, what, folder, has in (
+        for names, what, folder, paths in (
             (found.without_mask, "mask", found.mask_folder, found.images),
             (found.without_image, "image", found.image_folder, found.masks),
         ):
@@ -62,7 +74,7 @@ def check_unpaired(survey: Survey) -> list[Finding]:
                 parts.append(f"{len(names)} of '{split}' without a{'n' * (what == 'image')} {what}")
                 overlooked[describe_overlooked(folder)] = True
             for name in names:
-                path = has.get(name, folder / name)
+                path = paths.get(name, folder / name)
                 detail = f"no {what} of this name"
                 if path in matches:
                     other = matches[path][what == "mask"]
@@ -73,50 +85,89 @@ def check_unpaired(survey: Survey) -> list[Finding]:
     return build_findings("unpaired", summary, files, num_matched=num_matched)
 
 
-def check_unlabelled(survey: Survey) -> list[Finding]:
-    """Find test splits that have no mask at all."""
-    splits = [split for split in survey.splits if _is_unlabelled(survey, split)]
-    if not splits:
-        return []
-    total = sum(len(survey.splits[split].names) for split in splits)
-    return [build_finding("unlabelled-split", f"{_quote(splits)}: {total} images.")]
+def find_matches(files: SplitFiles, layout: Layout) -> dict[str, tuple[Path, Path]]:
+    """Return stem → (image, mask) of the files without a partner that have the same key.
+
+    Exactly one image and one mask must have the key of `_compute_key`. The stem is the one in the
+    split list in VOC's layout, otherwise the image's.
+    """
+    images = {name: files.images[name] for name in files.without_mask if name in files.images}
+    masks = {name: files.masks[name] for name in files.without_image if name in files.masks}
+    if layout == "pairs":
+        return {
+            normalize_name(image.stem): (image, mask)
+            for image, mask in _match(list(images.values()), list(masks.values()))
+        }
+    names = {path: name for name, path in (images | masks).items()}
+    spare_images = _list_spare(files.image_folder, files.images, masks)
+    spare_masks = _list_spare(files.mask_folder, files.masks, images)
+    return {
+        names[image if image in names else mask]: (image, mask)
+        for image, mask in [
+            *_match(list(images.values()), spare_masks),
+            *_match(spare_images, list(masks.values())),
+        ]
+    }
 
 
-def check_same_stem(survey: Survey) -> list[Finding]:
-    """Find files of one folder that share a stem."""
-    files = [
-        FoundFile(survey.relative(second), f"beside {first.name}")
-        for found in survey.splits.values()
-        for first, second in found.same_stem
+def _list_spare(folder: Path, used: dict[str, Path], names: Iterable[str]) -> list[Path]:
+    """Return the unlisted files of the folders in which a partner is searched."""
+    taken = set(used.values())
+    places = {folder / PurePosixPath(name).parent for name in names}
+    return [path for place in places for path in list_image_files(place) if path not in taken]
+
+
+def _match(images: list[Path], masks: list[Path]) -> list[tuple[Path, Path]]:
+    by_key: dict[str, tuple[list[Path], list[Path]]] = {}
+    for side, paths in enumerate((images, masks)):
+        for path in paths:
+            by_key.setdefault(_compute_key(path.stem), ([], []))[side].append(path)
+    return [
+        (of_key[0][0], of_key[1][0])
+        for of_key in by_key.values()
+        if len(of_key[0]) == len(of_key[1]) == 1
     ]
-    return build_findings("same-stem", f"Files with the stem of another: {len(files)}.", files)
 
 
-def check_listed_twice(survey: Survey) -> list[Finding]:
-    """Find names that a split list has more than once."""
-    twice = {split: found.listed_twice for split, found in survey.splits.items()}
-    files = [FoundFile(name, f"in '{split}'") for split, names in twice.items() for name in names]
-    return build_findings("listed-twice", f"Names listed twice: {len(files)}.", files)
+def _compute_key(stem: str) -> str:
+    """Return a stem in lower case without words such as _mask, _gt or img_."""
+    stem = normalize_name(stem).casefold()
+    return _BEGINNING.sub("", _ENDING.sub("", stem)) or stem
 
 
-def check_split_overlap(survey: Survey) -> list[Finding]:
-    """Find names that are both trained on and scored."""
-    trained = {index: split for split in survey.train_splits for index in survey.members[split]}
-    files, splits = [], set()
-    for split in survey.held_out_splits:
-        for index in survey.members[split]:
-            if index in trained:
-                splits.add((trained[index], split))
-                detail = f"in '{trained[index]}' and '{split}'"
-                files.append(survey.found_image(index, detail))
-    lists = shorten([f"'{first}' and '{second}'" for first, second in sorted(splits)])
-    return build_findings("split-overlap", f"Names that are in {lists}: {len(files)}.", files)
+def check_unlabelled(survey: Survey) -> list[Finding]:
+    """Find test splits without any mask."""
+    splits = [split for split in survey.splits if _is_unlabelled(survey, split)]
+    total = sum(len(survey.splits[split].names) for split in splits)
+    summary = f"{_quote(splits)}: {total} images."
+    return build_findings("unlabelled-split", summary) if splits else []
 
 
 def _is_unlabelled(survey: Survey, split: str) -> bool:
     found = survey.splits[split]
     is_needed = split in (survey.train_split, survey.val_split)
     return split.startswith("test") and bool(found.images) and not found.masks and not is_needed
+
+
+def check_repeated_names(survey: Survey) -> list[Finding]:
+    """Find stems of several files, names listed twice, and pairs of two kinds of splits."""
+    shared, twice, overlap = [], [], []
+    for split, found in survey.splits.items():
+        for first, second in found.same_stem:
+            shared.append(FoundFile(survey.relative(second), f"beside {first.name}"))
+        twice += [FoundFile(name, f"in '{split}'") for name in found.listed_twice]
+    trained = {index: split for split in survey.train_splits for index in survey.members[split]}
+    for split in survey.held_out_splits:
+        for index in survey.members[split]:
+            if index in trained:
+                detail = f"in '{trained[index]}' and '{split}'"
+                overlap.append(survey.found_image(index, detail))
+    lists = shorten(sorted({file.detail for file in overlap}))
+    return [
+        *build_findings("same-stem", f"Files with the stem of another: {len(shared)}.", shared),
+        *build_findings("listed-twice", f"Names listed twice: {len(twice)}.", twice),
+        *build_findings("split-overlap", f"Names that are {lists}: {len(overlap)}.", overlap),
+    ]
 
 
 def _quote(names: list[str]) -> str:

@@ -1,6 +1,5 @@
-"""All that is known of a data set once its files have been read: what the checks look at."""
+"""The facts of a whole dataset, from which the checks derive their findings."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,28 +11,28 @@ from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.data import MaskStatistics
 from atrous.data.dataset import Layout
 from atrous.data.split_files import SplitFiles
-from atrous.doctor.facts import MaskFacts, PairFacts
+from atrous.doctor.facts import ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.findings import FoundFile
 from atrous.doctor.object_ids import are_object_ids
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A data set and the facts of its files.
+    """A dataset and the facts of its files.
 
     Attributes:
         root: Folder as the user gave it.
-        folder: Where the layout begins.
+        folder: Folder in which the layout begins.
         layout: `voc` or `pairs`.
-        splits: What lies on disk for each split.
-        matches: Split → stem → files that belong together though their names differ.
-        pairs: Facts, each pair once, however many splits name it.
+        splits: Split → its files.
+        matches: Split → stem → (image, mask) that belong together although their names differ.
+        pairs: Facts of each pair, once, even if several splits contain it.
         members: Split → indices into `pairs`.
-        given: Classes of the layout or of `classes.toml`; None where masks alone tell.
-        has_table: The colours of the classes were chosen for them, not filled in.
+        given: Classes of the layout or of `classes.toml`; None if there are none.
+        has_table: Whether the colours of `given` are the dataset's own, not generated.
         ignore_index: Mask value of ignored pixels.
         crop_px: Side of the training crop.
-        train_split, val_split: What training would use, whether it is there or not.
+        train_split, val_split: Splits that training uses, whether they exist or not.
     """
 
     root: Path
@@ -52,7 +51,7 @@ class Survey:
 
     @property
     def train_splits(self) -> list[str]:
-        """The split to train on, and others by their names: trainaug, training; not trainval."""
+        """The training split, and splits named `train…`, except those with `val` in the name."""
         return [
             split
             for split in self.splits
@@ -62,7 +61,7 @@ class Survey:
 
     @property
     def held_out_splits(self) -> list[str]:
-        """The split to validate on, and others by their names: validation, dev, test."""
+        """The validation split, and splits named `val…`, `dev…`, `test…` or `eval…`."""
         return [
             split
             for split in self.splits
@@ -72,47 +71,72 @@ class Survey:
 
     @cached_property
     def classes(self) -> Classes:
-        """The classes as training would have them; numbered up to the largest value if not given.
-
-        Without a single usable mask there is one class, so that a report can be written.
-        """
+        """The given classes; otherwise numbers up to the largest mask value, at least one class."""
         if self.given is not None:
             return self.given
-        largest = max(
-            (max(self.list_classes(mask), default=0) for _, mask in self.index_masks), default=0
-        )
-        return build_classes([str(index) for index in range(largest + 1)])
+        values = (value for _, mask in self.index_masks for value in self.list_classes(mask))
+        return build_classes([str(index) for index in range(max(values, default=0) + 1)])
+
+    @cached_property
+    def images(self) -> list[tuple[int, ImageFacts]]:
+        """(pair index, image) of all images that can be read."""
+        return [(i, pair.image) for i, pair in enumerate(self.pairs) if pair.image is not None]
+
+    @cached_property
+    def masks(self) -> list[tuple[int, MaskFacts]]:
+        """(pair index, mask) of all masks that can be read."""
+        return [(i, pair.mask) for i, pair in enumerate(self.pairs) if pair.mask is not None]
 
     @cached_property
     def index_masks(self) -> list[tuple[int, MaskFacts]]:
-        """(pair, mask) of the masks that hold indices without loss."""
+        """(pair index, mask) of the lossless masks of indices."""
+        return [(i, mask) for i, mask in self.masks if mask.values is not None and not mask.is_jpeg]
+
+    @cached_property
+    def color_masks(self) -> list[tuple[int, MaskFacts]]:
+        """(pair index, mask) of the lossless masks of colours."""
         return [
-            (index, pair.mask)
-            for index, pair in enumerate(self.pairs)
-            if pair.mask is not None and pair.mask.values is not None and not pair.mask.is_jpeg
+            (i, mask)
+            for i, mask in self.masks
+            if mask.values is None and not mask.is_jpeg and not self.pairs[i].is_swapped
         ]
 
     @cached_property
-    def grey_masks(self) -> list[tuple[int, MaskFacts]]:
-        """(pair, mask) of the masks of colours without loss whose colours are all grey."""
-        return [
-            (index, pair.mask)
-            for index, pair in enumerate(self.pairs)
-            if pair.mask is not None and pair.mask.grey_values and not pair.mask.is_jpeg
-        ]
+    def binary_masks(self) -> set[int]:
+        """Pairs with a mask, of indices or grey colours, in which 255 means the foreground.
+
+        That is so if all masks hold no values but 0, 1, 255 and another ignore index, at least one
+        holds both 0 and 255, and none holds both 1 and 255.
+        """
+        ignored = {self.ignore_index} - {0, 1, IGNORE_INDEX}
+        kinds = {i: values.keys() - ignored for i, values, _ in self._value_masks}
+        is_binary = all(
+            values <= {0, 1, IGNORE_INDEX} and not {1, IGNORE_INDEX} <= values
+            for values in kinds.values()
+        )
+        if not is_binary or {0, IGNORE_INDEX} not in kinds.values():
+            return set()
+        return {i for i, values in kinds.items() if IGNORE_INDEX in values}
 
     @cached_property
     def id_masks(self) -> list[int]:
-        """Pairs whose masks number objects, not classes; see `object_ids`."""
+        """Pairs with a mask of object ids instead of classes; see `object_ids`."""
         masks = {
-            index: (set(values) - {0, self.ignore_index}, mask.scattered)
-            for index, mask in [*self.index_masks, *self.grey_masks]
-            if (values := mask.values or mask.grey_values)
+            i: (values.keys() - {0, self.ignore_index}, mask.scattered)
+            for i, values, mask in self._value_masks
+            if values
         }
         return sorted(masks) if are_object_ids(list(masks.values())) else []
 
+    @property
+    def _value_masks(self) -> list[tuple[int, dict[int, int], MaskFacts]]:
+        """(pair index, value → pixels, mask) of the lossless masks of indices or grey colours."""
+        grey = [(i, mask) for i, mask in self.color_masks if mask.grey_values]
+        masks = [*self.index_masks, *grey]
+        return [(i, mask.values or mask.grey_values or {}, mask) for i, mask in masks]
+
     def list_classes(self, mask: MaskFacts) -> list[int]:
-        """Return the values of a mask that can be class indices: not ignored, not above 254."""
+        """Return the values of a mask that can be class indices: 0 to 254, not ignored."""
         return [v for v in mask.values or {} if 0 <= v < IGNORE_INDEX and v != self.ignore_index]
 
     def list_wrong_values(self, mask: MaskFacts) -> list[int]:
@@ -121,37 +145,43 @@ class Survey:
         return sorted(v for v in mask.values or {} if not 0 <= v <= last and v != self.ignore_index)
 
     def list_members(self, splits: Iterable[str]) -> list[int]:
-        """Return the pairs of some splits, each once, in order."""
+        """Return the sorted pair indices of some splits, without repetition."""
         return sorted({index for split in splits for index in self.members[split]})
 
     def count_pixels(self, splits: Iterable[str]) -> MaskStatistics:
         """Count the pixels of each class over the masks of some splits."""
-        num_classes = len(self.classes)
         chosen = set(self.list_members(splits))
-        pixels, where_present = np.zeros((2, num_classes), np.int64)
-        num_void = 0
+        pixels, where_present = np.zeros((2, len(self.classes)), np.int64)
+        num_ignored = 0
         for index, mask in self.index_masks:
-            if index in chosen:
-                counts = self._count_classes(mask)
-                num_void += (mask.values or {}).get(self.ignore_index, 0)
-                for value, count in counts.items():
-                    pixels[value] += count
-                    where_present[value] += counts.total()
-        return MaskStatistics(pixels.tolist(), where_present.tolist(), num_void)
-
-    def _count_classes(self, mask: MaskFacts) -> Counter[int]:
-        known = {value for value in self.list_classes(mask) if value < len(self.classes)}
-        return Counter({value: n for value, n in (mask.values or {}).items() if value in known})
+            if index not in chosen or mask.values is None:
+                continue
+            known = [v for v in self.list_classes(mask) if v < len(self.classes)]
+            counts = np.array([mask.values[value] for value in known], np.int64)
+            pixels[known] += counts
+            where_present[known] += counts.sum()
+            num_ignored += mask.values.get(self.ignore_index, 0)
+        return MaskStatistics(pixels.tolist(), where_present.tolist(), num_ignored)
 
     def relative(self, path: Path) -> str:
-        """Return a path as the report writes it; whole where a split list leads elsewhere."""
+        """Return a path relative to the root, with forward slashes; whole if it lies outside."""
         inside = path.relative_to(self.root) if path.is_relative_to(self.root) else path
         return inside.as_posix()
 
     def found_mask(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
-        """Name the mask of a pair, and the pair that it resembles."""
+        """Return the mask of a pair as a file of a finding; see `found_image`."""
+        if other is not None:
+            detail += f" {self.relative(self.pairs[other].mask_path)}"
         return FoundFile(self.relative(self.pairs[index].mask_path), detail, index, other)
 
     def found_image(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
-        """Name the image of a pair, and the pair that it resembles."""
+        """Return the image of a pair as a file of a finding.
+
+        Args:
+            index: Index of the pair.
+            detail: What was found in the file.
+            other: Index of the pair that it resembles, whose path is appended to the detail.
+        """
+        if other is not None:
+            detail += f" {self.relative(self.pairs[other].image_path)}"
         return FoundFile(self.relative(self.pairs[index].image_path), detail, index, other)

@@ -1,4 +1,4 @@
-"""Page of `atrous check`: findings with examples, and the classes of each split."""
+"""HTML page of `atrous check`: findings with examples, and the classes of each split."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from atrous.doctor.examples import render_examples
 from atrous.doctor.survey import Survey
 from atrous.report.html import format_data_uri, render_page
 
-MAX_LISTED_FILES = 200
-MAX_SPLITS = 20
+_MAX_FILES = 200
+_MAX_SPLITS = 20
 
 
 def render_check_page(report: CheckReport) -> str:
-    """Return the report as one HTML file that includes its images."""
+    """Return the report as a self-contained HTML page."""
     survey = report.survey
     found = {finding.code for finding in report.findings}
     splits = list(report.splits.items())
@@ -32,8 +32,8 @@ def render_check_page(report: CheckReport) -> str:
             ("Time", f"{report.seconds:.0f} s"),
         ],
         findings=[_describe(finding, survey) for finding in report.findings],
-        splits=[_describe_split(name, count) for name, count in splits[:MAX_SPLITS]],
-        num_more_splits=max(0, len(splits) - MAX_SPLITS),
+        splits=[_describe_split(name, count) for name, count in splits[:_MAX_SPLITS]],
+        num_more_splits=max(0, len(splits) - _MAX_SPLITS),
         absent=[kind.title for code, kind in KINDS.items() if code not in found],
     )
 
@@ -42,9 +42,7 @@ def _describe(finding: Finding, survey: Survey) -> dict[str, Any]:
     examples = render_examples(finding, survey)
     return finding.to_json() | {
         "repaired": finding.kind.repaired,
-        "files": [
-            {"path": file.path, "detail": file.detail} for file in finding.files[:MAX_LISTED_FILES]
-        ],
+        "files": finding.files[:_MAX_FILES],
         "examples": None if examples is None else format_data_uri(examples, subsampling=0),
         "size": None if examples is None else examples.size,
         "alt": ", ".join(file.path for file in finding.files[:6]),

@@ -1,4 +1,4 @@
-"""Fingerprints of how an image looks, and the pairs that look the same."""
+"""Perceptual hashes of images, and pairs of images that look the same."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,56 +8,56 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.fft import dctn
 
-PRINT_BYTES = 32
-THUMBNAIL_PX = 16
+_HASH_BYTES = 32
+_THUMBNAIL_PX = 16
 
 _MAX_BITS = 40
-"""Of 256; prints of unlike images differ in about 128."""
+"""Of 256 bits; hashes of unrelated images differ in about 128."""
 
-_MIN_LIKENESS = 0.97
-_BAND_BYTES = 2
+_MIN_CORRELATION = 0.97
 _MAX_IN_BUCKET = 256
 
 _NUM_BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
-def compute_print(grey: Image.Image) -> tuple[bytes, bytes]:
+def compute_hash(grey: Image.Image) -> tuple[bytes, bytes]:
     """Return the perceptual hash (32 bytes) and the thumbnail (16 × 16 grey values) of an image.
 
-    The hash has a bit for each of the 16 × 16 lowest frequencies of the image at 32 × 32 cells:
-    whether it is above their median. Brightness and contrast do not touch it.
+    The hash has one bit per coefficient of the 16 × 16 lowest frequencies (DCT of the image at
+    32 × 32 pixels): whether it is above their median. It does not depend on brightness and
+    contrast.
     """
     small = grey.resize((32, 32), Image.Resampling.BOX)
     frequencies = dctn(np.asarray(small, np.float32), norm="ortho")[:16, :16]
     frequencies[0, 0] = 0
     bits = frequencies > np.median(frequencies)
-    thumbnail = grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
+    thumbnail = grey.resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX)
     return np.packbits(bits).tobytes(), thumbnail.tobytes()
 
 
-def find_near_pairs(prints: Sequence[bytes], thumbnails: Sequence[bytes]) -> list[tuple[int, int]]:
+def find_near_pairs(hashes: Sequence[bytes], thumbnails: Sequence[bytes]) -> list[tuple[int, int]]:
     """Return the index pairs (i < j) of images that look the same, sorted.
 
-    Two images are compared if one of 16 bands of their prints is equal: of pairs that differ in
-    up to 15 of the 256 bits none is missed, of those with 30 about one in ten, with 40 one in
-    three. They look the same if the prints differ in at most 40 bits and the thumbnails correlate
-    by 0.97 or more. The nearest two of 3456 unlike photographs (VOC) differ in 84 bits.
+    Two images are compared if one of 16 bands of their hashes is equal: no pair that differs in up
+    to 15 of the 256 bits is missed, about one in ten with 30 bits, one in three with 40. They look
+    the same if the hashes differ in at most 40 bits and the thumbnails correlate by at least 0.97.
+    The closest two of 3456 unrelated photographs (VOC) differ in 84 bits.
     """
-    if len(prints) < 2:
+    if len(hashes) < 2:
         return []
-    bits = np.frombuffer(b"".join(prints), np.uint8).reshape(len(prints), PRINT_BYTES)
-    looks = _normalize(thumbnails)
+    bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), _HASH_BYTES)
+    values = _normalize(thumbnails)
     found: set[tuple[int, int]] = set()
     for first, second in _candidates(bits):
         distance = _NUM_BITS[bits[first] ^ bits[second]].sum(axis=1)
         near = distance <= _MAX_BITS
         first, second = first[near], second[near]
-        alike = (looks[first] * looks[second]).sum(axis=1) >= _MIN_LIKENESS
+        alike = (values[first] * values[second]).sum(axis=1) >= _MIN_CORRELATION
         found.update(zip(first[alike].tolist(), second[alike].tolist(), strict=True))
     return sorted(found)
 
 
-def compute_likeness(
+def compute_correlation(
     thumbnails: Sequence[bytes], others: Sequence[bytes]
 ) -> npt.NDArray[np.float32]:
     """Return the correlation of each thumbnail with each of the others."""
@@ -83,13 +83,13 @@ def group_pairs(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def _candidates(bits: npt.NDArray[np.uint8]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield arrays of index pairs (i < j) whose prints agree in a band.
+    """Yield arrays of index pairs (i < j) whose hashes agree in a band.
 
-    A bucket that is too full, as flat images make it, is cut at the next band, and at last into
-    runs, so that the work stays in proportion to the number of images.
+    A bucket with too many images is split by the next bands, and finally into runs, so that the
+    work stays proportional to the number of images.
     """
     bands = np.ascontiguousarray(bits).view(np.uint16)
-    num_bands = PRINT_BYTES // _BAND_BYTES
+    num_bands = bands.shape[1]
     for band in range(num_bands):
         for bucket in _split(bands, np.arange(len(bands)), band, num_bands):
             first, second = np.triu_indices(len(bucket), 1)
@@ -109,13 +109,13 @@ def _split(
                 yield bucket
         elif num_left > 1:
             yield from _split(bands, bucket, band + 1, num_left - 1)
-        elif band == num_bands - 1:  # alike in all bands: once is enough, not once per band
+        elif band == num_bands - 1:  # equal in all bands: yield once, not once per band
             for start in range(0, len(bucket) - 1, _MAX_IN_BUCKET - 1):  # runs share one member
                 yield bucket[start : start + _MAX_IN_BUCKET]
 
 
 def _normalize(thumbnails: Sequence[bytes]) -> npt.NDArray[np.float32]:
-    looks = np.frombuffer(b"".join(thumbnails), np.uint8).astype(np.float32)
-    looks = looks.reshape(len(thumbnails), THUMBNAIL_PX**2)
-    looks -= looks.mean(axis=1, keepdims=True)
-    return looks / np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), 1e-6)
+    values = np.frombuffer(b"".join(thumbnails), np.uint8).astype(np.float32)
+    values = values.reshape(len(thumbnails), _THUMBNAIL_PX**2)
+    values -= values.mean(axis=1, keepdims=True)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
