@@ -147,6 +147,8 @@ def test_a_member_beyond_the_budget_of_its_pixels_is_skipped_and_named(tmp_path,
         ):
             archive.writestr(name, content)
     messages = []
+    read_image(io.BytesIO(header), name="imports what is needed")
+    Image.init()
     tracemalloc.start()
     for source in find_sources([path]):
         try:
