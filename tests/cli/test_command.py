@@ -146,8 +146,8 @@ def test_predict_where_nothing_can_be_used_is_unusable(workplace, atrous, tmp_pa
 def test_predict_goes_on_and_says_so(workplace, atrous, tmp_path):
     Image.new("RGB", (70, 50), "orange").save(tmp_path / "a.png")
     command = ("predict", workplace / "run", tmp_path / "a.png", "--out", tmp_path / "out")
-    assert atrous(*command, "--save", "mask,shares", "--unsure-below", 0.2)[0] == 0
-    code, output = atrous(*command, "--save", "mask,shares", "--unsure-below", 0.2, "--resume")
+    assert atrous(*command, "--save", "mask,shares", "--min-confidence", 0.2)[0] == 0
+    code, output = atrous(*command, "--save", "mask,shares", "--min-confidence", 0.2, "--resume")
     assert code == 0
     assert "0 images segmented" in output
     assert "1 done before" in output
@@ -200,7 +200,7 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
         (["predict", "{run}", "{image}", "--out", "{image}/out"], "Cannot write to the output"),
         (["predict", "{new}", "{image}", "--out", "{new}"], "no run folder or weights file"),
         (["predict", "{run}", "{image}", "--out", "{new}", "--save", "msk"], "'mask'"),
-        (["predict", "{run}", "{image}", "--out", "{new}", "--unsure-below", "2"], "from 0 to 1"),
+        (["predict", "{run}", "{image}", "--out", "{new}", "--min-confidence", "2"], "from 0 to 1"),
         (["predict", "{run}", "{image}", "--out", "{new}", "--window", "9"], "below 32 px"),
         (["predict", "{run}", "{image}", "--out", "{new}", "--overlap", "1"], "overlap 1.0"),
         (["predict", "{run}", "{image}", "--out", "{new}", "--scales", "0"], "positive"),

@@ -122,7 +122,7 @@ def test_requests_that_cannot_be_met_write_nothing(color_model, tmp_path):
     for options, message in (
         ({"save": ["msk"]}, "Did you mean 'mask'"),
         ({"save": []}, "Nothing is to be saved"),
-        ({"unsure_below": 1.5}, "probability from 0 to 1"),
+        ({"min_confidence": 1.5}, "probability from 0 to 1"),
         ({"max_pixels": 0}, "at least 1"),
         ({"device": "gpu"}, "no such device"),
     ):
@@ -182,7 +182,7 @@ def test_all_outputs_of_one_image_agree(color_model, tmp_path):
     assert rows == [
         {
             "image": str(image), "height": "40", "width": "48", "red": "0.500000",
-            "green": "0.000000", "blue": "0.500000", "void": "0.000000",
+            "green": "0.000000", "blue": "0.500000", "ignored": "0.000000",
         }
     ]  # fmt: skip
 
@@ -191,7 +191,7 @@ def test_unsure_pixels_become_void(color_model, tmp_path):
     image = Image.new("RGB", (40, 32), "red")
     image.paste((128, 128, 0), (0, 0, 20, 32))  # as near to red as to green
     image.save(tmp_path / "a.png")
-    predict(color_model, tmp_path / "a.png", tmp_path / "out", unsure_below=0.6)
+    predict(color_model, tmp_path / "a.png", tmp_path / "out", min_confidence=0.6)
     mask, _ = read_mask_file(tmp_path / "out/a.png")
     assert (mask[:, :20] == IGNORE_INDEX).all()
     assert (mask[:, 20:] == 0).all()
@@ -204,7 +204,7 @@ def test_predictions_in_parts_are_those_of_the_whole_logits(color_model):
     confidence = compute_confidence(logits)
     expected = logits.argmax(0).byte()
     expected[confidence < 0.5] = IGNORE_INDEX
-    prediction = compute_prediction(engine, image, confidence=True, probs=True, unsure_below=0.5)
+    prediction = compute_prediction(engine, image, confidence=True, probs=True, min_confidence=0.5)
     assert torch.equal(prediction.mask, expected)
     assert torch.equal(prediction.confidence, (255 * confidence).round().byte())
     assert torch.allclose(prediction.probs.float(), logits.softmax(0), atol=1e-3)
@@ -309,11 +309,11 @@ def test_resume_notices_what_has_changed(color_model, tmp_path):
     with open(out / "predictions.jsonl", "a") as file:
         file.write('{"name": "torn')
     assert count_new() == 0
-    assert count_new(unsure_below=0.1) == 3
-    assert count_new(unsure_below=0.1, save=["mask"]) == 0, "fewer files are there already"
-    assert count_new(unsure_below=0.1, save=["mask", "rle"]) == 3
+    assert count_new(min_confidence=0.1) == 3
+    assert count_new(min_confidence=0.1, save=["mask"]) == 0, "fewer files are there already"
+    assert count_new(min_confidence=0.1, save=["mask", "rle"]) == 3
     color_model.head.bias.data += 0.01
-    assert count_new(unsure_below=0.1, save=["mask", "rle"]) == 3
+    assert count_new(min_confidence=0.1, save=["mask", "rle"]) == 3
 
 
 def test_a_stream_gives_the_same_mask_as_a_file(color_model, tmp_path):

@@ -36,7 +36,7 @@ def run_predict(
             "between them; by default mask,overlay."
         ),
     ] = None,
-    unsure_below: Annotated[
+    min_confidence: Annotated[
         float, typer.Option(help="Make pixels void (255) whose class is less probable than this.")
     ] = 0.0,
     scales: Annotated[str, typer.Option(help="Sizes to average over: 0.75,1,1.25")] = "1",
@@ -84,7 +84,7 @@ def run_predict(
     could be done.
     """
     options: dict[str, Any] = {
-        "unsure_below": unsure_below,
+        "min_confidence": min_confidence,
         "tta": parse_tta(scales, flip, window, samples, overlap),
         "max_pixels": round(max_megapixels * 1e6),
         "device": device,
