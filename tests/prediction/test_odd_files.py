@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from atrous.classes import build_classes
+from atrous.data import read_image
 from atrous.errors import AtrousWarning, ConfigError
 from atrous.fonts import find_font
 from atrous.prediction import predict, predict_stream
@@ -43,7 +45,7 @@ def read_class(path) -> int:
     ("name", "format"),
     [("a.tif", "TIFF"), ("a.gif", "GIF"), ("a.webp", "WEBP"), ("a.png", "PNG"), ("a.x", "TIFF")],
 )
-def test_every_page_is_a_image_of_its_own(color_model, tmp_path, name, format):
+def test_every_page_is_an_image_of_its_own(color_model, tmp_path, name, format):
     path = tmp_path / name
     path.write_bytes(encode_pages(format, **({"lossless": True} if format == "WEBP" else {})))
     out = tmp_path / "out"
@@ -58,6 +60,30 @@ def test_every_page_is_a_image_of_its_own(color_model, tmp_path, name, format):
     assert (again.written, len(again.resumed)) == ([masks[1]], 2)
     predict(color_model, path, out, save=["mask"], full_names=True)
     assert len(list(out.rglob(f"a_p000?{path.suffix}.png"))) == 3
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_frames_of_an_animation_are_decoded_once_and_as_when_read_alone(
+    tmp_path, monkeypatch, format
+):
+    frames = [
+        Image.fromarray(np.random.default_rng(page).integers(0, 256, (9, 12, 3), np.uint8))
+        for page in range(12)
+    ]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"a.{format.lower()}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], exif=exif, disposal=1)
+    sources = find_sources([path])
+    alone = [read_image(path, page=page) for page in range(12)]
+    seeks, plugin = [], type(Image.open(path))
+    seek = plugin.seek
+    monkeypatch.setattr(
+        plugin, "seek", lambda self, page: (seeks.append(page - self.tell()), seek(self, page))
+    )
+    for page in (*range(12), 3):
+        assert torch.equal(read_image(sources[page].fetch(), page=sources[page].page), alone[page])
+    assert seeks == [0, *11 * [1], 3]
 
 
 def test_pages_of_an_archive_and_of_standard_input(color_model, tmp_path, monkeypatch):

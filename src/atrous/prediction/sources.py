@@ -161,24 +161,21 @@ def _split_pages(image: Source) -> list[Source]:
         return [image]
     try:
         file = image.fetch()
-        pages = list_pages(file)
+        if len(pages := list_pages(file)) < 2:
+            return [image]
         with open_image(file, image.source) as opened:
             in_order = opened.format != "TIFF" and opened.width * opened.height <= MAX_FRAME_PIXELS
     except (DataError, OSError):
         return [image]
-    if len(pages) < 2:
-        return [image]
-    path = PurePosixPath(image.name)
-    sources = []
+    path, sources = PurePosixPath(image.name), []
     for number, page in enumerate(pages, start=1):
         source = f"{image.source}, page {number}"
         name = str(path.with_name(f"{path.stem}_p{number:04}{path.suffix}"))
+        fetch: Callable[[], File] = partial(_fetch_again, image.fetch)
         if in_order:
             fetch = partial(_decode_frame, image.fetch, source, page)
-            sources.append(replace(image, source=source, name=name, fetch=fetch))
-        else:
-            again = partial(_fetch_again, image.fetch)
-            sources.append(replace(image, source=source, name=name, fetch=again, page=page))
+        own_page = None if in_order else page
+        sources.append(replace(image, source=source, name=name, fetch=fetch, page=own_page))
     return sources
 
 
@@ -195,15 +192,16 @@ def _may_have_pages(image: Source) -> bool:
 def _decode_frame(fetch: Callable[[], File], name: str, page: int) -> BinaryIO:
     """Return a frame of an animation as a file; in order, each frame is decoded once."""
     try:
+        if _open_animation(fetch).tell() > page:
+            _open_animation.cache_clear()  # Pillow cannot rewind every PNG
         animation = _open_animation(fetch)
         animation.seek(page)
         animation.load()
     except UNREADABLE as error:
         _open_animation.cache_clear()
         raise describe_unreadable(name, error) from error
-    orientation = find_orientation(animation)
-    is_damaged, file = orientation is None, BytesIO()
-    exif = animation.info.get("exif", b"") if is_damaged else b""  # for the warning
+    orientation, file = find_orientation(animation), BytesIO()
+    exif = animation.info.get("exif", b"") if orientation is None else b""  # damaged: warned of
     turn_upright(animation, orientation or 1).save(file, "PNG", compress_level=0, exif=exif)
     return file
 
