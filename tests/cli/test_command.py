@@ -140,7 +140,7 @@ def test_predict_where_nothing_can_be_used_is_unusable(workplace, atrous, tmp_pa
     code, output = atrous("predict", workplace / "run", tmp_path / "broken.jpg", "--out", tmp_path)
     assert code == 2
     assert "Skipped: Cannot read" in output
-    assert "Nothing that was given could be used" in output
+    assert "None of the inputs could be used" in output
 
 
 def test_predict_goes_on_and_says_so(workplace, atrous, tmp_path):
@@ -150,7 +150,7 @@ def test_predict_goes_on_and_says_so(workplace, atrous, tmp_path):
     code, output = atrous(*command, "--save", "mask,shares", "--min-confidence", 0.2, "--resume")
     assert code == 0
     assert "0 images segmented" in output
-    assert "1 done before" in output
+    assert "1 resumed" in output
     assert (tmp_path / "out/shares.csv").is_file()
 
 
@@ -195,7 +195,7 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
         (["predict", "{data}", "none.jpg", "--out", "{new}"], "none.jpg"),
         (["predict", "{run}", "{image}"], "Add --out"),
         (["predict", "{run}", "-", "{image}"], "add --out"),
-        (["predict", "{run}", "-", "--resume"], "--resume needs a folder"),
+        (["predict", "{run}", "-", "--resume"], "--resume needs an output folder"),
         (["predict", "{run}", "{image}", "--out", "{image}"], "is a file; give a folder"),
         (["predict", "{run}", "{image}", "--out", "{image}/out"], "Cannot write to the output"),
         (["predict", "{new}", "{image}", "--out", "{new}"], "no run folder or weights file"),
