@@ -1,4 +1,4 @@
-"""Pages, links to nothing, names of every kind, and folders that must not be written to."""
+"""Pages, dead links, unusual names, and folders that must not be written to."""
 
 import io
 import json
@@ -114,7 +114,7 @@ def test_a_stream_takes_the_first_page_and_says_so(color_model):
 
 
 @pytest.mark.parametrize("given", ["photos", "photos/*.png", "all"])
-def test_links_to_nothing_are_skipped_with_the_reason(color_model, tmp_path, monkeypatch, given):
+def test_dead_links_are_skipped_with_the_reason(color_model, tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
     paths = [save_image(tmp_path / "photos/a.png"), tmp_path / "photos/b.png"]
     paths[1].symlink_to("gone.png")
@@ -140,7 +140,7 @@ def test_names_too_long_for_their_outputs_are_skipped_and_others_are_whole(color
         find_sources(["n" * 300])
 
 
-def test_names_that_are_no_utf8_are_kept(color_model, tmp_path):
+def test_names_that_are_not_utf8_are_kept(color_model, tmp_path):
     name = os.fsdecode(b"stra\xdfe")
     save_image(tmp_path / "photos" / f"{name}.png")
     kinds = ["mask", "rle", "geojson", "shares"]
@@ -169,7 +169,7 @@ def test_predictions_never_land_among_the_files_of_a_dataset(color_model, tmp_pa
     with pytest.raises(ConfigError, match="among the files of the dataset's folder"):
         predict(color_model, tmp_path / "masks.zip", tmp_path / "train")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
-    for _ in range(2):  # labels for images that have none, and the same again
+    for _ in range(2):  # twice: masks for images that have none
         save_image(tmp_path / "new/images/1.png")
         report = predict(
             color_model, tmp_path / "new/images", tmp_path / "new/masks", save=["mask"]

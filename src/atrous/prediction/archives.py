@@ -3,6 +3,7 @@
 import io
 import lzma
 import os
+import shutil
 import sys
 import tarfile
 import threading
@@ -130,7 +131,9 @@ def _fetch(
         held_bytes = sum(file.getbuffer().nbytes for file in _held)
     if num_bytes <= min(MAX_EXTRA_BYTES, MAX_HELD_BYTES - held_bytes, MAX_MEMBER_BYTES):
         member = _MemberFile(open_member, where)
-        content = io.BytesIO(b"".join(iter(partial(member.read, _CHUNK_BYTES), b"")))
+        content = io.BytesIO()
+        shutil.copyfileobj(member, content, _CHUNK_BYTES)
+        content.seek(0)
         with _held_lock:
             _held.add(content)
         return content
@@ -146,15 +149,7 @@ def _fetch(
 
 
 class _MemberFile(io.RawIOBase):
-    """A member as a seekable file whose errors are DataErrors.
-
-    Args:
-        open_member: Opens the member.
-        where: Name of the member in errors.
-
-    Attributes:
-        max_bytes: Position beyond which reading fails.
-    """
+    """A member as a seekable file whose errors are DataErrors; `max_bytes` limits the position."""
 
     def __init__(self, open_member: Callable[[], Any], where: str) -> None:
         self.max_bytes = min(2 * MAX_EXTRA_BYTES, MAX_MEMBER_BYTES)  # until the header is known
@@ -163,24 +158,16 @@ class _MemberFile(io.RawIOBase):
             self._file = open_member()
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position and return it."""
         with self._explain_errors():
             return self._file.seek(offset, whence)
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer and return the number of bytes read.
-
-        Raises:
-            DataError: The member is damaged, or the position is beyond `max_bytes`.
-        """
         with self._explain_errors():
             data = self._file.read(min(len(buffer), _CHUNK_BYTES))
             if self._file.tell() > self.max_bytes:
@@ -198,7 +185,6 @@ class _MemberFile(io.RawIOBase):
             ) from error
 
     def build_size_error(self) -> DataError:
-        """Return the error for a member of more than `max_bytes`."""
         return DataError(
             f"{self._where} unpacks to more than {self.max_bytes / 1e6:,.0f} MB, the maximum for "
             "an image of its size. If the file is valid, unpack it and give the file itself."

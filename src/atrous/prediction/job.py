@@ -178,17 +178,17 @@ class PredictionJob:
         check_lengths(self.out, self.options.name_outputs(clip))
         with (
             VideoReader(Path(clip.source)) as reader,
-            record_clip(self.out, clip, reader.rate, classes, self.options) as recorder,
+            record_clip(self.out, clip, reader.rate, classes, self.options) as (write, files),
             closing(read_ahead(reader, _convert, ahead=ahead, threads=2)) as loads,
             WriteBehind(behind=ahead, threads=1) as writer,
         ):
             if is_last and reader.num_frames:
                 self._num_total = self._num_done + reader.num_frames
             for frame, image in loads:
-                writer.submit(recorder.write, frame, image, self._predict(image))
+                writer.submit(write, frame, image, self._predict(image))
                 self.num_frames += 1
                 self._report_progress()
-        self._add_record(clip, recorder.files)
+        self._add_record(clip, files)
 
 
 def _fetch_all(sources: Sequence[Source]) -> Iterator[Fetched]:

@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -35,8 +36,8 @@ class SegmentedImage(NamedTuple):
     prediction: Prediction
 
 
-Writer = Callable[[BinaryIO, SegmentedImage, Classes], None]
-"""Writes one output of one image."""
+Writer = Callable[..., None]
+"""Writes one output of one image: `writer(file, segmented, classes)`."""
 
 
 def _write_mask(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
@@ -129,7 +130,7 @@ def save_files(
     names = name_files(stem, kinds)
     writers = [writer for kind, (_, writer) in FILES.items() if kind in kinds]
     for name, write in zip(names, writers, strict=True):
-        write_atomically(out / name, lambda file, write=write: write(file, segmented, classes))
+        write_atomically(out / name, partial(write, segmented=segmented, classes=classes))
     return names
 
 
