@@ -140,17 +140,17 @@ def test_predict_where_nothing_can_be_used_is_unusable(workplace, atrous, tmp_pa
     code, output = atrous("predict", workplace / "run", tmp_path / "broken.jpg", "--out", tmp_path)
     assert code == 2
     assert "Skipped: Cannot read" in output
-    assert "Nothing that was given could be used" in output
+    assert "None of the inputs could be used" in output
 
 
 def test_predict_goes_on_and_says_so(workplace, atrous, tmp_path):
     Image.new("RGB", (70, 50), "orange").save(tmp_path / "a.png")
     command = ("predict", workplace / "run", tmp_path / "a.png", "--out", tmp_path / "out")
-    assert atrous(*command, "--save", "mask,shares", "--unsure-below", 0.2)[0] == 0
-    code, output = atrous(*command, "--save", "mask,shares", "--unsure-below", 0.2, "--resume")
+    assert atrous(*command, "--save", "mask,shares", "--min-confidence", 0.2)[0] == 0
+    code, output = atrous(*command, "--save", "mask,shares", "--min-confidence", 0.2, "--resume")
     assert code == 0
     assert "0 images segmented" in output
-    assert "1 done before" in output
+    assert "1 resumed" in output
     assert (tmp_path / "out/shares.csv").is_file()
 
 
@@ -195,12 +195,12 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
         (["predict", "{data}", "none.jpg", "--out", "{new}"], "none.jpg"),
         (["predict", "{run}", "{image}"], "Add --out"),
         (["predict", "{run}", "-", "{image}"], "add --out"),
-        (["predict", "{run}", "-", "--resume"], "--resume needs a folder"),
+        (["predict", "{run}", "-", "--resume"], "--resume needs an output folder"),
         (["predict", "{run}", "{image}", "--out", "{image}"], "is a file; give a folder"),
         (["predict", "{run}", "{image}", "--out", "{image}/out"], "Cannot write to the output"),
         (["predict", "{new}", "{image}", "--out", "{new}"], "no run folder or weights file"),
         (["predict", "{run}", "{image}", "--out", "{new}", "--save", "msk"], "'mask'"),
-        (["predict", "{run}", "{image}", "--out", "{new}", "--unsure-below", "2"], "from 0 to 1"),
+        (["predict", "{run}", "{image}", "--out", "{new}", "--min-confidence", "2"], "from 0 to 1"),
         (["predict", "{run}", "{image}", "--out", "{new}", "--window", "9"], "below 32 px"),
         (["predict", "{run}", "{image}", "--out", "{new}", "--overlap", "1"], "overlap 1.0"),
         (["predict", "{run}", "{image}", "--out", "{new}", "--scales", "0"], "positive"),

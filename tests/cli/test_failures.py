@@ -34,7 +34,7 @@ def fail_with(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (MemoryError(), "There is not enough memory: MemoryError. Compute with less"),
+        (MemoryError(), "There is not enough memory: MemoryError. For training, use"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), "--batch-size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "There is not enough"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "There is not enough memory"),

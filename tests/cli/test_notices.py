@@ -30,7 +30,7 @@ def test_warnings_of_files_are_one_line_each_and_few(show):
     texts = [f"file {number}" for number in range(MAX_SHOWN + 10)]
     lines = show([texts[0], *texts]).decode().splitlines()
     expected = [f"Warning: {text}" for text in texts[:MAX_SHOWN]]
-    assert lines == [*expected, "Warning: More of the like is not shown."]
+    assert lines == [*expected, "Warning: Further warnings are not shown."]
 
 
 def test_names_of_any_bytes_can_be_printed(show):

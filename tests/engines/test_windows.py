@@ -132,7 +132,7 @@ image = torch.randint(0, 256, (3, 1, 1), dtype=torch.uint8).expand(3, 20_000, 20
 engine = TorchEngine(model.eval())
 engine.predict_mask(image[:, :1024, :1024])
 before_mb = read_peak_mb()
-mask = compute_prediction(engine, image, unsure_below=0.01).mask
+mask = compute_prediction(engine, image, min_confidence=0.01).mask
 assert mask.shape == (20_000, 20_000)
 print(read_peak_mb() - before_mb)
 """

@@ -1,4 +1,4 @@
-"""Pages, links to nothing, names of every kind, and folders that must not be written to."""
+"""Pages, dead links, unusual names, and folders that must not be written to."""
 
 import io
 import json
@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from atrous.classes import build_classes
+from atrous.data import read_image
 from atrous.errors import AtrousWarning, ConfigError
 from atrous.fonts import find_font
 from atrous.prediction import predict, predict_stream
@@ -43,7 +45,7 @@ def read_class(path) -> int:
     ("name", "format"),
     [("a.tif", "TIFF"), ("a.gif", "GIF"), ("a.webp", "WEBP"), ("a.png", "PNG"), ("a.x", "TIFF")],
 )
-def test_every_page_is_a_image_of_its_own(color_model, tmp_path, name, format):
+def test_every_page_is_an_image_of_its_own(color_model, tmp_path, name, format):
     path = tmp_path / name
     path.write_bytes(encode_pages(format, **({"lossless": True} if format == "WEBP" else {})))
     out = tmp_path / "out"
@@ -58,6 +60,30 @@ def test_every_page_is_a_image_of_its_own(color_model, tmp_path, name, format):
     assert (again.written, len(again.resumed)) == ([masks[1]], 2)
     predict(color_model, path, out, save=["mask"], full_names=True)
     assert len(list(out.rglob(f"a_p000?{path.suffix}.png"))) == 3
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_frames_of_an_animation_are_decoded_once_and_as_when_read_alone(
+    tmp_path, monkeypatch, format
+):
+    frames = [
+        Image.fromarray(np.random.default_rng(page).integers(0, 256, (9, 12, 3), np.uint8))
+        for page in range(12)
+    ]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"a.{format.lower()}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], exif=exif, disposal=1)
+    sources = find_sources([path])
+    alone = [read_image(path, page=page) for page in range(12)]
+    seeks, plugin = [], type(Image.open(path))
+    seek = plugin.seek
+    monkeypatch.setattr(
+        plugin, "seek", lambda self, page: (seeks.append(page - self.tell()), seek(self, page))
+    )
+    for page in (*range(12), 3):
+        assert torch.equal(read_image(sources[page].fetch(), page=sources[page].page), alone[page])
+    assert seeks == [0, *11 * [1], 3]
 
 
 def test_pages_of_an_archive_and_of_standard_input(color_model, tmp_path, monkeypatch):
@@ -88,7 +114,7 @@ def test_a_stream_takes_the_first_page_and_says_so(color_model):
 
 
 @pytest.mark.parametrize("given", ["photos", "photos/*.png", "all"])
-def test_links_to_nothing_are_skipped_with_the_reason(color_model, tmp_path, monkeypatch, given):
+def test_dead_links_are_skipped_with_the_reason(color_model, tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
     paths = [save_image(tmp_path / "photos/a.png"), tmp_path / "photos/b.png"]
     paths[1].symlink_to("gone.png")
@@ -114,7 +140,7 @@ def test_names_too_long_for_their_outputs_are_skipped_and_others_are_whole(color
         find_sources(["n" * 300])
 
 
-def test_names_that_are_no_utf8_are_kept(color_model, tmp_path):
+def test_names_that_are_not_utf8_are_kept(color_model, tmp_path):
     name = os.fsdecode(b"stra\xdfe")
     save_image(tmp_path / "photos" / f"{name}.png")
     kinds = ["mask", "rle", "geojson", "shares"]
@@ -143,7 +169,7 @@ def test_predictions_never_land_among_the_files_of_a_dataset(color_model, tmp_pa
     with pytest.raises(ConfigError, match="among the files of the dataset's folder"):
         predict(color_model, tmp_path / "masks.zip", tmp_path / "train")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
-    for _ in range(2):  # labels for images that have none, and the same again
+    for _ in range(2):  # twice: masks for images that have none
         save_image(tmp_path / "new/images/1.png")
         report = predict(
             color_model, tmp_path / "new/images", tmp_path / "new/masks", save=["mask"]

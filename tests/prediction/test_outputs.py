@@ -1,4 +1,4 @@
-"""Outputs that other programs read: run lengths, polygons, probabilities, shares."""
+"""Run lengths, polygons, probabilities, confidence, shares."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def test_run_lengths_decode_to_the_mask(mask):
 
 
 def fill(rings, shape):
-    """Pixels with an odd number of upright edges to their left."""
+    """Return the pixels with an odd number of vertical edges to their left."""
     crossings = np.zeros((shape[0], shape[1] + 1), int)
     for ring in rings:
         for (x, top), (other_x, bottom) in pairwise(ring):

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: order, overlap, bounds, and ends without a thread left."""
+"""Reading ahead and writing behind: order, concurrency, bounds, and the end of all threads."""
 
 import threading
 import time

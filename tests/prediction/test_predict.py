@@ -1,4 +1,4 @@
-"""Images in, masks and overlays out; going on where one was; bad images and bad requests."""
+"""Prediction of images: outputs, resume, invalid images and options."""
 
 import csv
 import errno
@@ -34,7 +34,7 @@ def save_stripes(path: Path, width=48, height=40, **options):
 
 
 def list_files(folder):
-    """All files of predictions, without the list of what is done."""
+    """Return the output files, without `predictions.jsonl`."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {path.as_posix() for path in paths} - {"predictions.jsonl"}
 
@@ -122,7 +122,7 @@ def test_requests_that_cannot_be_met_write_nothing(color_model, tmp_path):
     for options, message in (
         ({"save": ["msk"]}, "Did you mean 'mask'"),
         ({"save": []}, "Nothing is to be saved"),
-        ({"unsure_below": 1.5}, "probability from 0 to 1"),
+        ({"min_confidence": 1.5}, "probability from 0 to 1"),
         ({"max_pixels": 0}, "at least 1"),
         ({"device": "gpu"}, "no such device"),
     ):
@@ -182,35 +182,35 @@ def test_all_outputs_of_one_image_agree(color_model, tmp_path):
     assert rows == [
         {
             "image": str(image), "height": "40", "width": "48", "red": "0.500000",
-            "green": "0.000000", "blue": "0.500000", "void": "0.000000",
+            "green": "0.000000", "blue": "0.500000", "ignored": "0.000000",
         }
     ]  # fmt: skip
 
 
-def test_unsure_pixels_become_void(color_model, tmp_path):
+def test_pixels_of_low_confidence_are_ignored(color_model, tmp_path):
     image = Image.new("RGB", (40, 32), "red")
     image.paste((128, 128, 0), (0, 0, 20, 32))  # as near to red as to green
     image.save(tmp_path / "a.png")
-    predict(color_model, tmp_path / "a.png", tmp_path / "out", unsure_below=0.6)
+    predict(color_model, tmp_path / "a.png", tmp_path / "out", min_confidence=0.6)
     mask, _ = read_mask_file(tmp_path / "out/a.png")
     assert (mask[:, :20] == IGNORE_INDEX).all()
     assert (mask[:, 20:] == 0).all()
 
 
-def test_predictions_in_parts_are_those_of_the_whole_logits(color_model):
+def test_predictions_in_blocks_equal_those_of_the_whole_logits(color_model):
     image = torch.randint(0, 256, (3, 150, 131), dtype=torch.uint8)
     engine = TorchEngine(color_model, tta=TTA(window_px=64))
     logits = engine.compute_logits(image)
     confidence = compute_confidence(logits)
     expected = logits.argmax(0).byte()
     expected[confidence < 0.5] = IGNORE_INDEX
-    prediction = compute_prediction(engine, image, confidence=True, probs=True, unsure_below=0.5)
+    prediction = compute_prediction(engine, image, confidence=True, probs=True, min_confidence=0.5)
     assert torch.equal(prediction.mask, expected)
     assert torch.equal(prediction.confidence, (255 * confidence).round().byte())
     assert torch.allclose(prediction.probs.float(), logits.softmax(0), atol=1e-3)
 
 
-def test_logits_that_are_not_finite_end_it(color_model, tmp_path):
+def test_logits_that_are_not_finite_are_an_error(color_model, tmp_path):
     color_model.head.bias.data.fill_(float("nan"))
     with pytest.raises(WeightsError, match="not finite"):
         predict(color_model, save_stripes(tmp_path / "a.png"), tmp_path / "out")
@@ -225,7 +225,7 @@ def test_probabilities_that_would_fill_the_memory_are_refused(color_model, tmp_p
     assert list_files(tmp_path / "out") == set()
 
 
-def test_a_image_that_claims_to_be_huge_is_skipped_unread(color_model, tmp_path, recwarn):
+def test_an_image_that_claims_to_be_huge_is_skipped_unread(color_model, tmp_path, recwarn):
     image = save_stripes(tmp_path / "a.png", 100, 100)
     report = predict(color_model, image, tmp_path / "out", max_pixels=9_999)
     assert "states 100 × 100 pixels" in report.failed[0][1]
@@ -294,7 +294,7 @@ def test_an_interrupt_leaves_whole_files_and_resume_does_the_rest(color_model, t
         assert [row["image"] for row in csv.DictReader(file)] == [str(path) for path in images]
 
 
-def test_resume_notices_what_has_changed(color_model, tmp_path):
+def test_resume_notices_changes(color_model, tmp_path):
     images = [save_stripes(tmp_path / f"{stem}.png") for stem in "abc"]
     out = tmp_path / "out"
 
@@ -309,11 +309,11 @@ def test_resume_notices_what_has_changed(color_model, tmp_path):
     with open(out / "predictions.jsonl", "a") as file:
         file.write('{"name": "torn')
     assert count_new() == 0
-    assert count_new(unsure_below=0.1) == 3
-    assert count_new(unsure_below=0.1, save=["mask"]) == 0, "fewer files are there already"
-    assert count_new(unsure_below=0.1, save=["mask", "rle"]) == 3
+    assert count_new(min_confidence=0.1) == 3
+    assert count_new(min_confidence=0.1, save=["mask"]) == 0, "fewer files are there already"
+    assert count_new(min_confidence=0.1, save=["mask", "rle"]) == 3
     color_model.head.bias.data += 0.01
-    assert count_new(unsure_below=0.1, save=["mask", "rle"]) == 3
+    assert count_new(min_confidence=0.1, save=["mask", "rle"]) == 3
 
 
 def test_a_stream_gives_the_same_mask_as_a_file(color_model, tmp_path):
@@ -360,7 +360,7 @@ def test_a_run_folder_predicts_real_images_at_their_own_size(real_data, tmp_path
             assert overlay.height > 360
 
 
-def test_overlays_tint_regions_and_leave_black_classes_and_void_alone():
+def test_overlays_tint_regions_except_black_classes_and_ignored_pixels():
     classes = build_classes(["background", "thing"], [(0, 0, 0), (200, 0, 0)])
     image = torch.full((3, 60, 90), 100, dtype=torch.uint8)
     mask = torch.zeros(60, 90, dtype=torch.uint8)

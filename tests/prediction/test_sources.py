@@ -1,4 +1,4 @@
-"""What is found where: folders, patterns, archives, and names that stay where they belong."""
+"""Folders, patterns, archives and their budgets, and safe names."""
 
 import bz2
 import gzip
@@ -147,6 +147,8 @@ def test_a_member_beyond_the_budget_of_its_pixels_is_skipped_and_named(tmp_path,
         ):
             archive.writestr(name, content)
     messages = []
+    read_image(io.BytesIO(header), name="imports what is needed")
+    Image.init()
     tracemalloc.start()
     for source in find_sources([path]):
         try:
@@ -240,7 +242,7 @@ def write_rubbish(path):
         ("/dev/null", ConfigError, "no plain file"),
     ],
 )
-def test_what_holds_no_image_is_a_clear_error(tmp_path, monkeypatch, given, error, message):
+def test_inputs_without_images_are_errors(tmp_path, monkeypatch, given, error, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("words")

@@ -1,4 +1,4 @@
-"""Clips in, clips out: classes survive, times stay, what cannot be read is said."""
+"""Videos: lossless masks, times, resume, unreadable files."""
 
 import csv
 import sys
@@ -17,7 +17,7 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def draw(index, width=64, height=48):
-    """Red, and blue up to a line that wanders to the right."""
+    """Return a red image with a blue part that grows with the index."""
     pixels = np.full((height, width, 3), RED, np.uint8)
     pixels[:, : 8 * (index + 1)] = BLUE
     return pixels

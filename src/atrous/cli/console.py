@@ -1,4 +1,4 @@
-"""Where everything is printed that a person reads."""
+"""The console of all commands."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from atrous.parsing import escape_controls
 
 
 class Console(rich.console.Console):
-    """A console for texts with names that strangers chose: their control characters are escaped.
+    """A console that escapes control characters, since names in a text may hold any.
 
     Args:
         stderr: Print to standard error.
-        soft_wrap: Leave long lines to the terminal.
+        soft_wrap: Do not wrap long lines.
     """
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=soft_wrap, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Turn what is to be printed into Rich's text, without control characters."""
+        """Return a text for Rich without control characters."""
         return super().render_str(escape_controls(text), **options)

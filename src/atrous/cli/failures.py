@@ -1,4 +1,4 @@
-"""What the command says of a failure, as one paragraph."""
+"""Error messages of the command."""
 
 import errno
 import os
@@ -20,13 +20,13 @@ _NO_MEMORY = (
     "failed to map segment",
     "can't start new thread",
 )
-"""How torch, CUDA, the loader of libraries and Python say so, in lower case."""
+"""Messages of torch, CUDA, the dynamic linker and Python, in lower case."""
 
 
 def describe_failure(error: BaseException) -> str | None:
-    """Return the paragraph for an error that is no bug, or None.
+    """Return the message for an error that is not a bug, or None.
 
-    Besides an `AtrousError`, these are the machine's limits: memory, open files, disk space.
+    These are an `AtrousError` and a lack of memory, open files or disk space.
     """
     if isinstance(error, AtrousError):
         return str(error)
@@ -38,9 +38,9 @@ def describe_failure(error: BaseException) -> str | None:
         or any(sign in text.lower() for sign in _NO_MEMORY)
     ):
         return (
-            f"There is not enough memory: {text}. Compute with less at a time: when training, a "
-            "smaller --batch-size (with --accumulate for the same step), --crop or --size, or "
-            "fewer --workers; when evaluating or predicting, --window 512."
+            f"There is not enough memory: {text}. For training, use a smaller "
+            "--batch-size (with --accumulate for the same step), --crop or --size, or fewer "
+            "--workers; for evaluation and prediction, use --window 512."
         )
     if number in (errno.EMFILE, errno.ENFILE) or "too many open files" in text.lower():
         return (
@@ -48,15 +48,15 @@ def describe_failure(error: BaseException) -> str | None:
             "with `ulimit -n`."
         )
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk is full: {text}. Make room, and start the same command again."
+        return f"The disk is full: {text}. Free space and run the same command again."
     return None
 
 
 def end_with_error(message: str) -> NoReturn:
-    """Print the paragraph of an error to stderr, and end with exit code 2."""
+    """Print an error message to standard error and exit with code 2."""
     try:
         Console(stderr=True).print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
-    except MemoryError:  # nor would what runs at exit have any
+    except MemoryError:  # handlers at exit would fail too
         os.write(2, f"Error: {message}\n".encode())
         os._exit(2)
     sys.exit(2)

@@ -1,4 +1,4 @@
-"""What the command prints: names of any bytes, and warnings as one line each."""
+"""Output streams and warnings of the command."""
 
 import sys
 import warnings
@@ -10,15 +10,15 @@ from atrous.cli.console import Console
 from atrous.errors import AtrousWarning
 
 MAX_SHOWN = 5
-"""Warnings of files that are printed; a dataset can hold thousands of the like."""
+"""Maximum number of printed warnings."""
 
 
 def prepare_output() -> None:
-    """Let no file name break the output, and print `AtrousWarning`s plainly, each once."""
+    """Accept file names of any bytes, and print each `AtrousWarning` once, as one line."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # of names that are no UTF-8
-    for text in ("Corrupt EXIF data", "Truncated File Read"):  # atrous says so, with the file
+            stream.reconfigure(errors="backslashreplace")  # names may not be UTF-8
+    for text in ("Corrupt EXIF data", "Truncated File Read"):  # atrous warns with the name
         warnings.filterwarnings("ignore", text, module="PIL")
     warnings.showwarning = _build_printer(warnings.showwarning)
 
@@ -31,7 +31,7 @@ def _build_printer(show_other: Any) -> Any:
         if not issubclass(category, AtrousWarning):
             show_other(message, category, *where, **more)
         elif text not in shown and len(shown) <= MAX_SHOWN:
-            text = text if len(shown) < MAX_SHOWN else "More of the like is not shown."
+            text = text if len(shown) < MAX_SHOWN else "Further warnings are not shown."
             shown.add(str(message))
             sys.stdout.flush()
             Console(stderr=True).print(f"[yellow]Warning:[/] {escape(text)}", highlight=False)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -10,6 +10,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 from atrous.cli.console import Console
 from atrous.cli.evaluate import parse_tta
+from atrous.cli.options import Device, Precision
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,64 +28,61 @@ def run_predict(
     ],
     *,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to; with - alone, standard output.")
+        Path | None, typer.Option(help="Output folder; for - alone, standard output by default.")
     ] = None,
     save: Annotated[
         str | None,
         typer.Option(
-            help="Of mask, overlay, confidence, probs, rle, geojson and shares, with commas "
-            "between them; by default mask,overlay."
+            help="Comma-separated output kinds: mask, overlay, confidence, probs, rle, geojson, "
+            "shares; by default mask,overlay."
         ),
     ] = None,
-    unsure_below: Annotated[
-        float, typer.Option(help="Make pixels void (255) whose class is less probable than this.")
+    min_confidence: Annotated[
+        float, typer.Option(help="Ignore (255) pixels whose likeliest class is less probable.")
     ] = 0.0,
-    scales: Annotated[str, typer.Option(help="Sizes to average over: 0.75,1,1.25")] = "1",
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
+    scales: Annotated[str, typer.Option(help="Image scales to average over: 0.75,1,1.25")] = "1",
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     window: Annotated[
         int | None,
         typer.Option(
-            help="Slide a square window of this side, in pixels; 0 takes every image whole. By "
-            "default images of more than 2048×2048 pixels are taken in windows of 1024."
+            help="Side of the sliding window in pixels; 0 for no windows. By default, images of "
+            "more than 2048×2048 pixels use windows of 1024."
         ),
     ] = None,
     overlap: Annotated[
-        float, typer.Option(help="Share of a window that its neighbour covers too.")
+        float, typer.Option(help="Overlap of neighbouring windows, as a share of a window.")
     ] = 0.25,
     samples: Annotated[
-        int, typer.Option(help="Average so many predictions with dropout on (Bayesian SegNet).")
+        int, typer.Option(help="Number of dropout samples to average (Bayesian SegNet).")
     ] = 1,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Leave out what is there, made of the same in the same way."),
+        typer.Option("--resume", help="Skip images whose outputs exist and are up to date."),
     ] = False,
     frames: Annotated[
-        bool, typer.Option("--frames", help="Write an image per frame of a video, not videos.")
+        bool, typer.Option("--frames", help="Write an image per video frame instead of a video.")
     ] = False,
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Keep folders and suffix: photos/a.jpg.png")
     ] = False,
     max_megapixels: Annotated[
-        float, typer.Option(help="Skip images that state more; small files can claim to be huge.")
+        float, typer.Option(help="Skip larger images before they are decoded.")
     ] = 500,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[
-        Literal["32", "bf16", "auto"], typer.Option(help="auto: bf16 where the device has it.")
-    ] = "32",
+    device: Device = "auto",
+    precision: Precision = "32",
     engine: Annotated[
-        str, typer.Option(help="torch, an export such as openvino-int8, or auto: the fastest.")
+        str, typer.Option(help="torch, an export such as openvino-int8, or auto for the fastest.")
     ] = "torch",
     trust: Annotated[
         bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")
     ] = False,
 ) -> None:
-    """Segment images and videos: NAME.png holds class indices, NAME_overlay.jpg is to look at.
+    """Segment images and videos: NAME.png holds class indices, NAME_overlay.jpg the overlay.
 
-    Exit code 0: all is done; 1: something could not be used, was reported and skipped; 2: nothing
-    could be done.
+    Exit code 0: all inputs are segmented; 1: some were skipped; 2: none could be used.
     """
     options: dict[str, Any] = {
-        "unsure_below": unsure_below,
+        "min_confidence": min_confidence,
         "tta": parse_tta(scales, flip, window, samples, overlap),
         "max_pixels": round(max_megapixels * 1e6),
         "device": device,
@@ -95,20 +93,19 @@ def run_predict(
     if "-" in paths and out is None:
         for given, name in ((resume, "--resume"), (frames, "--frames")):
             if given:
-                raise ConfigError(f"{name} needs a folder to write to: add --out.")
+                raise ConfigError(f"{name} needs an output folder: add --out.")
         _pipe(run, paths, save or "mask", options)
         return
     if out is None:
-        raise ConfigError("Where should the predictions go? Add --out and a folder.")
+        raise ConfigError("There is no output folder. Add --out and a folder.")
     options |= {"resume": resume, "frames": frames, "full_names": full_names}
     options["save"] = [kind.strip() for kind in (save or "mask,overlay").split(",")]
-    report = _predict(run, paths, out, options)
-    _print_report(report, out)
+    _print_report(_predict(run, paths, out, options), out)
 
 
 def _pipe(run: Path, paths: list[str], kind: str, options: dict[str, Any]) -> None:
     if paths != ["-"]:
-        raise ConfigError("'-' with other images needs a folder to write to: add --out.")
+        raise ConfigError("'-' with other images needs an output folder: add --out.")
     if sys.stdin.isatty():
         raise ConfigError(
             "'-' reads an image from a pipe: cat a.jpg | atrous predict RUN - > a.png"
@@ -145,7 +142,7 @@ def _predict(run: Path, paths: list[str], out: Path, options: dict[str, Any]) ->
             return predict(run, paths, out, **options, progress=show)
     except KeyboardInterrupt:
         errors.print(
-            "Stopped. What is done is whole; the same command with --resume goes on from there.",
+            "Interrupted. Written files are complete; continue with the same command and --resume.",
             highlight=False,
         )
         raise
@@ -161,14 +158,14 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
 
         errors.print(
             f"[yellow]Nearly black:[/] {len(report.nearly_black)} of {report.num_frames} images "
-            "use at most 16 of 256 levels, so the prediction may mean nothing: "
+            "use at most 16 of 256 levels, so their predictions may be meaningless: "
             f"{escape(shorten(report.nearly_black, 3))}. Of 16 bits per channel the high byte is "
             "kept; scale 12-bit data by 16, as for training.",
             highlight=False,
         )
     if report.failed and not report.num_frames and not report.resumed:
-        raise ConfigError(f"Nothing that was given could be used; {out} holds no new prediction.")
-    resumed = f", {len(report.resumed)} done before" if report.resumed else ""
+        raise ConfigError(f"None of the inputs could be used; {out} holds no new prediction.")
+    resumed = f", {len(report.resumed)} resumed" if report.resumed else ""
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
     images = "image" if report.num_frames == 1 else "images"
     Console().print(

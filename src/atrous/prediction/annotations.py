@@ -1,4 +1,4 @@
-"""Masks as annotations of other programs: COCO run lengths and GeoJSON polygons."""
+"""Masks as COCO run lengths and GeoJSON polygons."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ Indices = npt.NDArray[np.uint8]
 
 
 def build_coco_annotations(mask: Indices, classes: Classes) -> list[dict[str, Any]]:
-    """Return one annotation per class in a mask, in the form of COCO's results.
+    """Return one annotation per class in a mask, in COCO's results format.
 
-    `segmentation` is what `pycocotools.mask.decode` takes: a compressed run-length encoding.
+    `segmentation` is a compressed run-length encoding for `pycocotools.mask.decode`.
 
     Shapes:
         mask: uint8 (H, W), class indices; ignored pixels are 255
@@ -40,11 +40,11 @@ def build_coco_annotations(mask: Indices, classes: Classes) -> list[dict[str, An
 
 
 def build_geojson(mask: Indices, classes: Classes) -> dict[str, Any]:
-    """Return every connected region of a mask as a polygon with holes.
+    """Return the connected regions of a mask as polygons with holes.
 
-    Regions are connected by the sides of their pixels. Coordinates are corners of pixels, x to
-    the right and y down, from (0, 0) at the top left corner of the image to (width, height).
-    Filling the polygons gives the mask; ignored pixels have none.
+    Regions are 4-connected. Coordinates are pixel corners, x to the right and y down, from (0, 0)
+    at the top left corner of the image to (width, height). Filling the polygons gives the mask;
+    ignored pixels lie in no polygon.
 
     Shapes:
         mask: uint8 (H, W), class indices; ignored pixels are 255
@@ -76,6 +76,6 @@ def build_geojson(mask: Indices, classes: Classes) -> dict[str, Any]:
 
 
 def _compute_area(ring: list[tuple[int, int]]) -> float:
-    """Return the area inside a closed ring, negative if it runs clockwise, as holes do."""
+    """Return the area inside a closed ring, negative for clockwise rings (holes)."""
     x, y = np.array(ring).T
     return float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum()) / 2

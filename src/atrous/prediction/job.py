@@ -1,11 +1,11 @@
-"""One prediction job: images and clips through one engine into one folder."""
+"""A prediction job: images and videos through one engine into one folder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,20 +15,23 @@ from atrous.data.image_file import read_image_size
 from atrous.data.sample import is_nearly_black
 from atrous.engines.engine import Engine
 from atrous.errors import AtrousError, DataError
-from atrous.prediction.clips import ClipRecorder
+from atrous.prediction.clips import record_clip
 from atrous.prediction.job_options import JobOptions, check_lengths
 from atrous.prediction.manifest import Manifest, Record
 from atrous.prediction.outputs import SegmentedImage, compute_shares, save_files
 from atrous.prediction.pipeline import WriteBehind, read_ahead
 from atrous.prediction.prediction import Prediction, compute_prediction
-from atrous.prediction.sources import ImageSource, Source, VideoSource
+from atrous.prediction.sources import File, Source
 from atrous.prediction.video import Frame, VideoReader
 
 Progress = Callable[[int, int | None], object]
-"""Called with the number of images and frames done and of all, None where nobody knows."""
+"""`progress(done, total)` in images and frames; the total is None if unknown."""
+
+Fetched = tuple[Source, File | DataError]
+"""A source with its file, or the error of fetching it."""
 
 ONE_AT_A_TIME_PIXELS = 2**26
-"""A larger image is read when its turn comes and written before the next one is read."""
+"""Larger images are read, segmented and written one at a time."""
 
 
 @dataclass
@@ -36,15 +39,15 @@ class PredictionJob:
     """Segments sources and writes their files.
 
     Attributes:
-        engine: What runs the network.
-        out: The folder to write to, which exists.
-        options: What to save, and how.
-        manifest: What is done.
-        digest: Stands for the weights and options.
+        engine: Runs the network.
+        out: Output folder, which exists.
+        options: Options of the job.
+        manifest: Finished sources.
+        digest: Changes with the weights and options.
         progress: Called after each image and frame.
-        failed: Sources that could not be used, and why.
-        nearly_black: Images of which 8 bits keep at most 16 levels.
-        num_frames: Images and frames that were segmented.
+        failed: Sources that cannot be used, and why.
+        nearly_black: Images that use at most 16 of 256 levels.
+        num_frames: Number of segmented images and frames.
     """
 
     engine: Engine
@@ -57,33 +60,33 @@ class PredictionJob:
     nearly_black: list[str] = field(default_factory=list)
     num_frames: int = 0
     _num_done: int = 0
-    _num_all: int | None = None
+    _num_total: int | None = None
 
     def is_done(self, source: Source) -> bool:
-        """Return whether all files of a source are there already."""
+        """Return whether all files of a source exist and are up to date."""
         stem, files = self.options.name_stem(source), self.options.name_outputs(source)
         return self.manifest.is_done(stem, source.stamp, self.digest, files)
 
     def run(self, sources: Sequence[Source]) -> None:
-        """Segment images, then clips.
+        """Segment images, then videos.
 
         Raises:
             AtrousError: A file cannot be written.
-            WeightsError: The model's logits are not finite.
+            WeightsError: The logits are not finite.
         """
-        image_sources = [source for source in sources if isinstance(source, ImageSource)]
-        clips = [source for source in sources if isinstance(source, VideoSource)]
-        self._num_all = None if clips else len(image_sources)
-        self._run_images(image_sources)
+        images = [source for source in sources if not source.is_video]
+        clips = [source for source in sources if source.is_video]
+        self._num_total = None if clips else len(images)
+        self._run_images(images)
         for number, clip in enumerate(clips, start=1):
             try:
                 self._run_clip(clip, is_last=number == len(clips))
             except DataError as error:
                 self.failed.append((clip.source, str(error)))
             except OSError as error:
-                raise self._cannot_write(clip, error) from error
+                raise self._build_write_error(clip, error) from error
 
-    def _run_images(self, sources: Sequence[ImageSource]) -> None:
+    def _run_images(self, sources: Sequence[Source]) -> None:
         ahead = self.options.ahead
         loads = read_ahead(_fetch_all(sources), self._load, ahead=ahead, threads=2)
         with closing(loads), WriteBehind(behind=ahead, threads=2) as writer:
@@ -104,22 +107,18 @@ class PredictionJob:
                 self._report_progress()
 
     def _load(
-        self, fetched: tuple[ImageSource, Path | BinaryIO | DataError]
-    ) -> tuple[ImageSource, Callable[[], Tensor]]:
-        """Return an image and what gives its pixels: already read, unless they are many."""
+        self, fetched: tuple[Source, File | DataError]
+    ) -> tuple[Source, Callable[[], Tensor]]:
+        """Return a source and a function that gives its image, read already unless large."""
         source, file = fetched
         try:
             if isinstance(file, DataError):
                 raise file
             check_lengths(self.out, self.options.name_outputs(source))
-            read = partial(
-                read_image,
-                file,
-                name=source.source,
-                max_pixels=self.options.max_pixels,
-                page=source.page,
-            )
-            height, width = read_image_size(file, name=source.source, page=source.page)
+            name, page = source.source, source.page
+            max_pixels = self.options.max_pixels
+            read = partial(read_image, file, name=name, max_pixels=max_pixels, page=page)
+            height, width = read_image_size(file, name=name, page=page)
             if height * width > ONE_AT_A_TIME_PIXELS:
                 return source, read
             image = read()
@@ -134,70 +133,65 @@ class PredictionJob:
                 image,
                 confidence="confidence" in self.options.kinds,
                 probs="probs" in self.options.kinds,
-                unsure_below=self.options.unsure_below,
+                min_confidence=self.options.min_confidence,
             )
         except (MemoryError, RuntimeError) as error:
-            # On a CPU torch says only in words that memory is short.
+            # On a CPU, torch reports a lack of memory only in the text of a RuntimeError.
             is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
             if not is_memory and "allocate memory" not in str(error):
                 raise
             raise DataError(
                 f"There is not enough memory to segment {image.shape[-1]} × {image.shape[-2]} "
-                "pixels this way. Take it in smaller windows, such as --window 512."
+                "pixels this way. Use smaller windows, such as --window 512."
             ) from error
 
-    def _write_image(self, source: ImageSource, image: Tensor, prediction: Prediction) -> None:
-        stem = self.options.name_stem(source)
-        classes, done = self.engine.classes, SegmentedImage(source.source, image, prediction)
+    def _write_image(self, source: Source, image: Tensor, prediction: Prediction) -> None:
+        stem, classes = self.options.name_stem(source), self.engine.classes
+        segmented = SegmentedImage(source.source, image, prediction)
         try:
-            files = save_files(self.out, stem, done, classes, self.options.kinds)
+            files = save_files(self.out, stem, segmented, classes, self.options.kinds)
         except OSError as error:
-            raise self._cannot_write(source, error) from error
-        shares = compute_shares(prediction.mask, len(classes))
+            raise self._build_write_error(source, error) from error
+        shares = tuple(compute_shares(prediction.mask, len(classes)))
         height, width = prediction.mask.shape
-        self.manifest.add(
-            Record(
-                stem, source.source, source.stamp, self.digest, tuple(files),
-                height, width, tuple(shares),
-            )
-        )  # fmt: skip
+        self._add_record(source, files, height=height, width=width, shares=shares)
 
-    def _cannot_write(self, source: Source, error: OSError) -> AtrousError:
+    def _add_record(self, source: Source, files: Sequence[str], **image: Any) -> None:
+        stem, files = self.options.name_stem(source), tuple(files)
+        self.manifest.add(Record(stem, source.source, source.stamp, self.digest, files, **image))
+
+    def _build_write_error(self, source: Source, error: OSError) -> AtrousError:
         return AtrousError(
             f"Cannot write the prediction of {source.source} to {self.out}: "
             f"{error.strerror or error}. The files of the {self.manifest.num_added} images "
-            "before it are whole. Free space or choose another folder, and give the same command "
-            "again; with --resume it goes on from there."
+            "before it are complete. Free space or choose another folder, and run the same command "
+            "with --resume."
         )
 
     def _report_progress(self) -> None:
         self._num_done += 1
         if self.progress:
-            self.progress(self._num_done, self._num_all)
+            self.progress(self._num_done, self._num_total)
 
-    def _run_clip(self, clip: VideoSource, *, is_last: bool) -> None:
-        stem, ahead = self.options.name_stem(clip), self.options.ahead
+    def _run_clip(self, clip: Source, *, is_last: bool) -> None:
+        ahead, classes = self.options.ahead, self.engine.classes
         check_lengths(self.out, self.options.name_outputs(clip))
         with (
-            VideoReader(clip.path) as reader,
-            ClipRecorder(
-                self.out, stem, clip.source, reader.rate, self.engine.classes, self.options
-            ) as recorder,
+            VideoReader(Path(clip.source)) as reader,
+            record_clip(self.out, clip, reader.rate, classes, self.options) as (write, files),
             closing(read_ahead(reader, _convert, ahead=ahead, threads=2)) as loads,
             WriteBehind(behind=ahead, threads=1) as writer,
         ):
             if is_last and reader.num_frames:
-                self._num_all = self._num_done + reader.num_frames
+                self._num_total = self._num_done + reader.num_frames
             for frame, image in loads:
-                writer.submit(recorder.write, frame, image, self._predict(image))
+                writer.submit(write, frame, image, self._predict(image))
                 self.num_frames += 1
                 self._report_progress()
-        self.manifest.add(Record(stem, clip.source, clip.stamp, self.digest, tuple(recorder.files)))
+        self._add_record(clip, files)
 
 
-def _fetch_all(
-    sources: Sequence[ImageSource],
-) -> Iterator[tuple[ImageSource, Path | BinaryIO | DataError]]:
+def _fetch_all(sources: Sequence[Source]) -> Iterator[Fetched]:
     for source in sources:
         try:
             yield source, source.fetch()

@@ -1,4 +1,4 @@
-"""What is to be saved of a prediction, and under which names."""
+"""Options of a prediction job and the names of its output files."""
 
 import errno
 import os
@@ -11,90 +11,85 @@ from atrous.data.image_file import MAX_PIXELS
 from atrous.errors import ConfigError, DataError
 from atrous.prediction.manifest import FILENAME
 from atrous.prediction.outputs import check_kinds, name_files
-from atrous.prediction.sources import ImageSource, Source
+from atrous.prediction.sources import Source
 
-VIDEO_ENDINGS = {
-    "mask": "_mask.mkv",
-    "overlay": "_overlay.mp4",
-    "confidence": "_confidence.mkv",
-}
-"""The outputs that are one video for a clip; the others are files per frame."""
+VIDEO_ENDINGS = {"mask": "_mask.mkv", "overlay": "_overlay.mp4", "confidence": "_confidence.mkv"}
+"""Outputs that are one video per video; the others are files per frame."""
 
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What is to be saved, and how.
+    """Options of a prediction job.
 
     Attributes:
-        kinds: Outputs, of `outputs.KINDS`.
-        unsure_below: Pixels whose likeliest class is less probable become void.
-        frames: Whether clips are saved as images rather than as videos.
+        kinds: Output kinds, of `outputs.KINDS`.
+        min_confidence: Pixels whose likeliest class is less probable are ignored (255).
+        frames: Whether videos are saved as images rather than as videos.
         full_names: Whether outputs keep the suffix of their image: `a.jpg.png`.
         max_pixels: Images of more pixels are skipped.
-        ahead: Images read before their turn, and written after it; 0 for no threads.
+        ahead: Number of images read ahead and written behind; 0 for no threads.
 
     Raises:
-        ConfigError: There is no such output, or a value cannot be used.
+        ConfigError: An output kind is unknown, or a value is out of range.
     """
 
     kinds: tuple[str, ...]
-    unsure_below: float = 0.0
+    min_confidence: float = 0.0
     frames: bool = False
     full_names: bool = False
     max_pixels: int = MAX_PIXELS
     ahead: int = 4
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", check_kinds(self.kinds))
+        if not 0 <= self.min_confidence <= 1:
+            raise ConfigError(
+                f"--min-confidence takes a probability from 0 to 1, not {self.min_confidence}."
+            )
+        if self.max_pixels < 1 or self.ahead < 0:
+            raise ConfigError("The largest number of pixels must be at least 1, and ahead 0.")
+
     @property
     def needs_logits(self) -> bool:
-        """Whether more than the likeliest class of each pixel is asked for."""
-        return self.unsure_below > 0 or not {"confidence", "probs"}.isdisjoint(self.kinds)
+        """Whether more than the likeliest class of each pixel is needed."""
+        return self.min_confidence > 0 or not {"confidence", "probs"}.isdisjoint(self.kinds)
 
     @property
     def video_kinds(self) -> tuple[str, ...]:
-        """Outputs that are one video for a clip."""
+        """Outputs of a video that are videos."""
         return () if self.frames else tuple(kind for kind in self.kinds if kind in VIDEO_ENDINGS)
 
     @property
     def frame_kinds(self) -> tuple[str, ...]:
-        """Outputs that are files for each frame of a clip."""
-        return tuple(
-            kind for kind in self.kinds if kind not in self.video_kinds and kind != "shares"
-        )
+        """Outputs of a video that are files per frame."""
+        return tuple(kind for kind in self.kinds if kind not in (*self.video_kinds, "shares"))
 
     def name_stem(self, source: Source) -> str:
-        """Return what the files of a source are called, without their endings."""
+        """Return the common part of the file names of a source."""
         return source.name if self.full_names else str(PurePosixPath(source.name).with_suffix(""))
 
     def name_outputs(self, source: Source) -> list[str]:
         """Return the files of a source, relative to the output folder; of frames, the first."""
         stem = self.name_stem(source)
-        if isinstance(source, ImageSource):
+        if not source.is_video:
             return name_files(stem, self.kinds)
-        videos = [f"{stem}{VIDEO_ENDINGS[kind]}" for kind in self.video_kinds]
+        names = [f"{stem}{VIDEO_ENDINGS[kind]}" for kind in self.video_kinds]
         if "shares" in self.kinds:
-            videos.append(f"{stem}_shares.csv")
-        return videos + name_files(name_frame(stem, 0), self.frame_kinds)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kinds", check_kinds(self.kinds))
-        if not 0 <= self.unsure_below <= 1:
-            raise ConfigError(
-                f"--unsure-below takes a probability from 0 to 1, not {self.unsure_below}."
-            )
-        if self.max_pixels < 1 or self.ahead < 0:
-            raise ConfigError("The largest number of pixels must be at least 1, and ahead 0.")
+            names.append(f"{stem}_shares.csv")
+        return names + name_files(name_frame(stem, 0), self.frame_kinds)
 
 
 def name_frame(stem: str, index: int) -> str:
-    """Return what the files of a frame are called, without their endings."""
+    """Return the common part of the file names of a frame."""
     return f"{stem}/{index:06d}"
 
 
 def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> None:
-    """Check that every source has output files of its own, and that no image or mask is lost.
+    """Check that output files are distinct and overwrite no image or mask.
 
     Raises:
-        ConfigError: It is not so, or `out` is a file.
+        ConfigError: Two outputs share a file, an output would overwrite an image or lies in a
+            dataset's folder of images or masks, or `out` is a file.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"The output {out} is a file; give a folder.")
@@ -113,12 +108,11 @@ def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> No
                     "With --full-names the outputs keep folders and suffixes, as in "
                     "photos/a.jpg.png; or give them in two commands with different output folders."
                 )
-    if not (out / FILENAME).exists():
-        _check_place(out, owners)
+    if not (out / FILENAME).exists():  # without earlier predictions
+        _check_no_dataset(out, owners)
 
 
-def _check_place(out: Path, targets: Iterable[str]) -> None:
-    """Refuse folders of a dataset, unless they hold predictions already."""
+def _check_no_dataset(out: Path, targets: Iterable[str]) -> None:
     inside = {Path(target).parent for target in targets} | {Path()}
     for folder in (out.absolute(), Path(os.path.realpath(out))):
         for place in inside:
@@ -131,7 +125,11 @@ def _check_place(out: Path, targets: Iterable[str]) -> None:
 
 
 def check_lengths(out: Path, names: Sequence[str]) -> None:
-    """Raise DataError where the file system takes no file of such a name."""
+    """Check that the file system accepts the length of file names.
+
+    Raises:
+        DataError: A name is too long.
+    """
     for name in names:
         try:
             os.lstat(out / name)

@@ -1,4 +1,4 @@
-"""What a folder of predictions holds and how it came about, so that it can be gone on with."""
+"""The record of finished predictions in an output folder, for resuming."""
 
 import hashlib
 import json
@@ -16,17 +16,17 @@ FILENAME = "predictions.jsonl"
 
 @dataclass(frozen=True)
 class Record:
-    """An image or clip that is done.
+    """A finished image or video.
 
     Attributes:
-        name: What its files are called, without their endings.
-        source: Where it came from.
-        stamp: Stands for its content at that time.
-        digest: Stands for the weights and options.
-        files: What was written, relative to the folder.
-        height: Of the image, in pixels; 0 for a clip.
-        width: Likewise.
-        shares: Of each class, then of void; empty for a clip.
+        name: Common part of its file names.
+        source: Name of the source.
+        stamp: Changes with the content of the source.
+        digest: Changes with the weights and options.
+        files: Written files, relative to the folder.
+        height: Image height in pixels; 0 for a video.
+        width: Image width in pixels; 0 for a video.
+        shares: Share of each class, then of ignored pixels; empty for a video.
     """
 
     name: str
@@ -40,15 +40,15 @@ class Record:
 
 
 class Manifest:
-    """The file `predictions.jsonl` in the output folder: a line for all that is done.
+    """The file `predictions.jsonl` in the output folder: one line per finished source.
 
     Args:
         out: The folder, which exists.
-        resume: Whether to keep the lines that are there.
+        resume: Whether to keep the existing lines.
 
     Attributes:
-        records: What is done, by name.
-        num_added: How much of it since this object was made.
+        records: Finished sources by name.
+        num_added: Number of records added through this object.
 
     Raises:
         OSError: The file cannot be written.
@@ -56,20 +56,19 @@ class Manifest:
 
     def __init__(self, out: Path, *, resume: bool) -> None:
         self.out = out
-        self.records: dict[str, Record] = {}
         self.num_added = 0
         self._lock = threading.Lock()
         path = out / FILENAME
-        if resume and path.exists():
-            self.records = {record.name: record for record in _load(path)}
-        # Written anew rather than appended to: a line that a kill has torn is gone.
-        # Bytes of a name that are no UTF-8 are written as JSON writes them: \udcff.
+        records = _load(path) if resume and path.exists() else []
+        self.records = {record.name: record for record in records}
+        # Rewritten rather than appended to, which removes a line torn by a kill.
+        # Bytes of a name that are not UTF-8 are written as JSON writes them: \udcff.
         self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         for record in self.records.values():
             self._write(record)
 
     def is_done(self, name: str, stamp: str, digest: str, files: Iterable[str]) -> bool:
-        """Return whether all these files are there, made of the same content in the same way."""
+        """Return whether all files exist, made from the same content in the same way."""
         record = self.records.get(name)
         return (
             record is not None
@@ -80,7 +79,7 @@ class Manifest:
         )
 
     def add(self, record: Record) -> None:
-        """Note that an image is done; may be called from any thread."""
+        """Add a finished source; thread-safe."""
         with self._lock:
             self.records[record.name] = record
             self.num_added += 1
@@ -96,11 +95,10 @@ class Manifest:
 
 
 def compute_digest(engine: Engine, *options: Any) -> str:
-    """Return a short text that changes with the weights, the card or any option."""
+    """Return a short text that changes with the weights, the card and any option."""
     digest = hashlib.blake2b(digest_size=12)
     digest.update(engine.card.to_json().encode())
-    looks = [engine.name, asdict(engine.tta), engine.precision, options]
-    digest.update(json.dumps(looks).encode())
+    digest.update(json.dumps([engine.name, asdict(engine.tta), engine.precision, options]).encode())
     for part in engine.iterate_weights():
         digest.update(part)
     return digest.hexdigest()
@@ -113,5 +111,5 @@ def _load(path: Path) -> list[Record]:
             lists = {key: tuple(values.pop(key)) for key in ("files", "shares")}
             records.append(Record(**{**values, **lists}))
         except (TypeError, KeyError, AttributeError):
-            continue  # written by something else; its image is done again
+            continue  # not a record; its image is predicted again
     return records

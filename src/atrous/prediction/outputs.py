@@ -1,13 +1,13 @@
-"""The files that a prediction can be saved as."""
+"""The output files of a prediction."""
 
 import csv
 import io
 import json
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -23,12 +23,12 @@ from atrous.prediction.render import write_mask, write_overlay
 
 
 class SegmentedImage(NamedTuple):
-    """An image and the answer for it.
+    """An image and its prediction.
 
     Attributes:
-        source: What the image is called.
+        source: Name of the image.
         image: uint8 (3, H, W).
-        prediction: The answer.
+        prediction: Mask and other requested tensors.
     """
 
     source: str
@@ -36,30 +36,26 @@ class SegmentedImage(NamedTuple):
     prediction: Prediction
 
 
-class Writer(Protocol):
-    """Writes one kind of output of one image."""
-
-    def __call__(self, file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
-        """Write it."""
-        ...
+Writer = Callable[..., None]
+"""Writes one output of one image: `writer(file, segmented, classes)`."""
 
 
-def _write_mask(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
-    write_mask(file, done.prediction.mask, classes)
+def _write_mask(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
+    write_mask(file, segmented.prediction.mask, classes)
 
 
-def _write_overlay(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
-    write_overlay(file, done.image, done.prediction.mask, classes)
+def _write_overlay(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
+    write_overlay(file, segmented.image, segmented.prediction.mask, classes)
 
 
-def _write_confidence(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
-    assert done.prediction.confidence is not None
-    Image.fromarray(done.prediction.confidence.numpy()).save(file, format="PNG")
+def _write_confidence(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
+    assert segmented.prediction.confidence is not None
+    Image.fromarray(segmented.prediction.confidence.numpy()).save(file, format="PNG")
 
 
-def _write_probs(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
-    assert done.prediction.probs is not None
-    arrays = {"probs": done.prediction.probs.numpy(), "classes": np.array(classes.names)}
+def _write_probs(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
+    assert segmented.prediction.probs is not None
+    arrays = {"probs": segmented.prediction.probs.numpy(), "classes": np.array(classes.names)}
     # As numpy.savez_compressed, but several times faster at about the same size.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():
@@ -67,27 +63,21 @@ def _write_probs(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _write_rle(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
-    mask = done.prediction.mask.numpy()
+def _write_rle(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
+    mask = segmented.prediction.mask.numpy()
+    height, width = mask.shape
     annotations = build_coco_annotations(mask, classes)
-    _write_json(
-        file,
-        {
-            "image": done.source,
-            "height": mask.shape[0],
-            "width": mask.shape[1],
-            "annotations": annotations,
-        },
-    )
+    content = {"image": segmented.source, "height": height, "width": width}
+    _write_json(file, content | {"annotations": annotations})
 
 
-def _write_geojson(file: BinaryIO, done: SegmentedImage, classes: Classes) -> None:
-    _write_json(file, build_geojson(done.prediction.mask.numpy(), classes))
+def _write_geojson(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
+    _write_json(file, build_geojson(segmented.prediction.mask.numpy(), classes))
 
 
 def _write_json(file: BinaryIO, content: dict[str, Any]) -> None:
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
-    file.write(text.encode(errors="backslashreplace"))  # of names that are no UTF-8
+    file.write(text.encode(errors="backslashreplace"))  # names may not be UTF-8
 
 
 FILES: dict[str, tuple[str, Writer]] = {
@@ -98,27 +88,26 @@ FILES: dict[str, tuple[str, Writer]] = {
     "rle": ("_rle.json", _write_rle),
     "geojson": (".geojson", _write_geojson),
 }
-"""The outputs that are a file per image: the end of its name, and what writes it."""
+"""Output kinds with one file per image: name ending and writer."""
 
 _EXTRAS = {"rle": ("pycocotools.mask", "labels"), "geojson": ("rasterio.features", "geo")}
-"""The module that an output needs, and the extra that brings it."""
+"""Optional module of an output kind and the extra that installs it."""
 
 KINDS = (*FILES, "shares")
-"""All outputs; `shares` is one table for all images."""
+"""All output kinds; `shares` is one table for all images."""
 
 
 def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:
-    """Return the outputs in the order of `KINDS`, each once.
+    """Return output kinds in the order of `KINDS`, each once.
 
     Raises:
-        ConfigError: There is no such output, or none at all, or a package for it is missing.
+        ConfigError: A kind is unknown, none is given, or a package for it is missing.
     """
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(f"There is no output '{kind}'.{did_you_mean(kind, KINDS)}")
-    for kind, (module, extra) in _EXTRAS.items():
-        if kind in kinds:
-            import_extra(module, extra)
+        if kind in _EXTRAS:
+            import_extra(*_EXTRAS[kind])
     if not kinds:
         raise ConfigError(f"Nothing is to be saved. Choose from: {', '.join(KINDS)}.")
     return tuple(kind for kind in KINDS if kind in kinds)
@@ -130,9 +119,9 @@ def name_files(stem: str, kinds: Collection[str]) -> list[str]:
 
 
 def save_files(
-    out: Path, stem: str, done: SegmentedImage, classes: Classes, kinds: Collection[str]
+    out: Path, stem: str, segmented: SegmentedImage, classes: Classes, kinds: Collection[str]
 ) -> list[str]:
-    """Write the files of one image, each whole or not at all, and return what they are called.
+    """Write the files of one image, each atomically, and return their names.
 
     Raises:
         OSError: A file cannot be written.
@@ -140,13 +129,13 @@ def save_files(
     (out / stem).parent.mkdir(parents=True, exist_ok=True)
     names = name_files(stem, kinds)
     writers = [writer for kind, (_, writer) in FILES.items() if kind in kinds]
-    for name, writer in zip(names, writers, strict=True):
-        write_atomically(out / name, partial(writer, done=done, classes=classes))
+    for name, write in zip(names, writers, strict=True):
+        write_atomically(out / name, partial(write, segmented=segmented, classes=classes))
     return names
 
 
 def compute_shares(mask: Tensor, num_classes: int) -> list[float]:
-    """Return the share of each class among all pixels, then that of void."""
+    """Return the share of each class in all pixels, then that of ignored pixels."""
     counts = np.zeros(IGNORE_INDEX + 1, np.int64)
     for rows in np.array_split(mask.numpy(), max(1, mask.numel() // 2**22)):
         counts += np.bincount(rows.ravel(), minlength=IGNORE_INDEX + 1)
@@ -157,19 +146,18 @@ def compute_shares(mask: Tensor, num_classes: int) -> list[float]:
 def write_shares(
     path: Path, first: Sequence[str], rows: Sequence[Sequence[Any]], classes: Classes
 ) -> None:
-    """Write a table of shares, whole or not at all.
+    """Write a table of shares atomically.
 
     Args:
-        path: A CSV file.
+        path: CSV file.
         first: Headings of the columns before the classes.
-        rows: Values of those columns, then the shares.
-        classes: Name the other columns, `void` the last.
+        rows: Values of these columns, then the shares.
+        classes: Headings of the other columns; the last one is `ignored`.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*first, *classes.names, "void"])
+    table.writerow([*first, *classes.names, "ignored"])
     for row in rows:
         table.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row])
-    write_atomically(
-        path, lambda file: file.write(text.getvalue().encode(errors="backslashreplace"))
-    )
+    content = text.getvalue().encode(errors="backslashreplace")
+    write_atomically(path, lambda file: file.write(content))

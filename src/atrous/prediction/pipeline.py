@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind, so that the network waits for neither."""
+"""Reading ahead and writing behind in threads, beside the network."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -12,17 +12,18 @@ Loaded = TypeVar("Loaded")
 def read_ahead(
     items: Iterable[Item], load: Callable[[Item], Loaded], *, ahead: int, threads: int
 ) -> Generator[Loaded, None, None]:
-    """Give `load(item)` of each item, in order, while the next ones are being loaded.
+    """Yield `load(item)` for each item, in order, while the next items are loaded.
+
+    When it ends, by an error or by the caller too, all of its threads have ended.
 
     Args:
-        items: Walked by one thread, in order, so that it may be a stream.
-        load: Called from several threads at once.
-        ahead: Items that are walked and loaded before they are asked for; 0 for no threads.
-        threads: Threads that load.
+        items: Iterated in order by one thread, so that it may be a stream.
+        load: Called from several threads.
+        ahead: Number of items loaded ahead; 0 for no threads.
+        threads: Number of loading threads.
 
     Raises:
-        Exception: As `items` or `load` raised it, when its turn comes. All threads have ended
-            then, and also when the caller stops before the end.
+        Exception: As raised by `items` or `load`, at the turn of the item.
     """
     if ahead == 0:
         yield from map(load, items)
@@ -49,14 +50,14 @@ def read_ahead(
 
 
 class WriteBehind:
-    """Runs what writes in threads of its own, at most so much at a time.
+    """Runs write jobs in threads, with a bounded queue.
 
-    Leaving the `with` block waits for all of it; if the block raised, what has not begun is
-    dropped and what has begun is finished.
+    Leaving the `with` block waits for all jobs. If the block raised, running jobs are finished and
+    waiting jobs are dropped.
 
     Args:
-        behind: Jobs that wait or run before `submit` waits; 0 for no threads.
-        threads: Threads that write; with one, the order of the jobs is kept.
+        behind: Number of unfinished jobs at which `submit` waits; 0 for no threads.
+        threads: Number of writing threads; one keeps the order of the jobs.
     """
 
     def __init__(self, *, behind: int, threads: int) -> None:
@@ -65,7 +66,7 @@ class WriteBehind:
         self._pending: deque[Future[Any]] = deque()
 
     def submit(self, write: Callable[..., object], *arguments: Any) -> None:
-        """Run `write(*arguments)` soon; raises what an earlier job raised."""
+        """Queue `write(*arguments)`; raises the error of an earlier job."""
         if self._pool is None:
             write(*arguments)
             return
@@ -74,7 +75,7 @@ class WriteBehind:
         self._pending.append(self._pool.submit(write, *arguments))
 
     def flush(self) -> None:
-        """Wait for all jobs; raises what one of them raised."""
+        """Wait for all jobs; raises the error of any of them."""
         while self._pending:
             self._pending.popleft().result()
 

@@ -1,7 +1,8 @@
-"""From images and clips to masks, overlays and more on disk."""
+"""Segmentation of images and videos into files."""
 
 import warnings
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,23 +23,23 @@ from atrous.prediction.job_options import JobOptions, check_names
 from atrous.prediction.manifest import Manifest, compute_digest
 from atrous.prediction.outputs import FILES, SegmentedImage, write_shares
 from atrous.prediction.prediction import compute_prediction
-from atrous.prediction.sources import ImageSource, Source, VideoSource, find_sources
+from atrous.prediction.sources import Source, find_sources
 from atrous.prediction.video import import_av
 
 LEGEND = "legend.txt"
-"""Number, name and colour of each class, where overlays cannot have the names."""
+"""Lists index, name and colour of each class if overlays cannot show all names."""
 
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """What `predict` did.
+    """Result of `predict`.
 
     Attributes:
-        written: Files, in the order of the images; those of images done before are left out.
-        failed: What could not be used, and why.
-        resumed: What was done before and so left out.
-        num_frames: Images and frames that were segmented.
-        nearly_black: Images of which 8 bits keep at most 16 of 256 levels.
+        written: Written files, in the order of the images.
+        failed: Sources that cannot be used, and why.
+        resumed: Sources that were up to date.
+        num_frames: Number of segmented images and frames.
+        nearly_black: Images that use at most 16 of 256 levels.
     """
 
     written: list[Path]
@@ -54,7 +55,7 @@ def predict(
     out: Path | str,
     *,
     save: Collection[str] = ("mask", "overlay"),
-    unsure_below: float = 0.0,
+    min_confidence: float = 0.0,
     tta: TTA = TTA(),
     device: str = "auto",
     precision: Precision = "32",
@@ -67,13 +68,13 @@ def predict(
     ahead: int = 4,
     progress: Progress | None = None,
 ) -> PredictionReport:
-    """Segment images and videos; write what is asked for, at their own size.
+    """Segment images and videos and write the outputs at their own size.
 
-    Of `photos/a.jpg`, with `photos` given: `a.png` holds class indices with the class colours as
-    palette, `a_overlay.jpg` the tinted image with a legend below; for the others see
-    docs/predict.md. Images are turned upright as their EXIF orientation says. What cannot be
-    used is reported and skipped. Each file is whole or not there. Reading, the network and
-    writing run side by side.
+    Of `photos/a.jpg`, if `photos` is given, `a.png` holds class indices with the class colours as
+    palette, and `a_overlay.jpg` is the tinted image with a legend below. docs/predict.md describes
+    the other outputs. Images are turned upright as their EXIF orientation says. Sources that cannot
+    be used are reported and skipped. Files are written atomically, in parallel with reading and
+    the network.
 
         from atrous import predict
 
@@ -82,63 +83,52 @@ def predict(
 
     Args:
         run_or_model: Run folder, weights file, exported file or model.
-        paths: Images, videos, archives, folders, patterns such as `photos/**/*.jpg`; of a
-            folder every image directly inside is taken.
-        out: Folder to write to; made if need be.
-        save: Of mask, overlay, confidence, probs, rle, geojson and shares.
-        unsure_below: Pixels whose likeliest class is less probable become void (255).
+        paths: Images, videos, archives, folders (the images directly inside) or patterns such as
+            `photos/**/*.jpg`.
+        out: Output folder; created if missing.
+        save: Output kinds: mask, overlay, confidence, probs, rle, geojson, shares.
+        min_confidence: Pixels whose likeliest class is less probable are ignored (255).
         tta: Test-time augmentation and sliding windows.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, …; a model given as such stays where it is.
-        precision: `32`, `bf16`, or `auto` for bf16 where the device computes in it natively.
-        engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
-            of them; see `open_engine`.
-        trust: Whether a .pt2 export may be opened, which can run any code when it is read.
-        resume: Leave out what is there already, made of the same content in the same way.
-        frames: Write the frames of a video as images, not as videos.
-        full_names: Keep folders and suffix of the path as given: `photos/a.jpg.png`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, …; a given model stays on its device.
+        precision: `32`, `bf16`, or `auto` for bf16 on devices that compute in it natively.
+        engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest;
+            see `open_engine`.
+        trust: Whether to open .pt2 exports, which can run any code.
+        resume: Skip sources whose outputs exist, made from the same content in the same way.
+        frames: Write the frames of a video as images rather than as a video.
+        full_names: Keep folders and suffix of the given path: `photos/a.jpg.png`.
         max_pixels: Images that state more pixels are skipped before they are decoded.
-        ahead: Images read before their turn, and written after it; 0 for no threads.
-        progress: Called after each image or frame.
+        ahead: Number of images read ahead and written behind; 0 for no threads.
+        progress: `progress(done, total)` in images and frames; the total is None if unknown.
 
     Raises:
-        ConfigError: There are no images, two would write the same file, an image would be
-            overwritten, or an option cannot be used. Nothing is written then.
+        ConfigError: There are no images, two outputs share a file, an image would be overwritten,
+            or an option is invalid. Nothing is written.
         WeightsError: The weights cannot be used.
-        AtrousError: A file cannot be written, for instance on a full disk.
+        AtrousError: A file cannot be written.
     """
-    options = JobOptions(
-        tuple(save),
-        unsure_below=unsure_below,
-        frames=frames,
-        full_names=full_names,
-        max_pixels=max_pixels,
-        ahead=ahead,
-    )
+    options = JobOptions(tuple(save), min_confidence, frames, full_names, max_pixels, ahead)
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     sources, out = find_sources(given, full_names=full_names), Path(out)
     check_names(sources, out, options)
-    if any(isinstance(source, VideoSource) for source in sources):
+    if any(source.is_video for source in sources):
         import_av()
     runner = open_engine(
         run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust
     )
     if options.needs_logits:
         runner.require_logits()
-    digest = compute_digest(runner, unsure_below, frames)
-    manifest = _open_manifest(out, resume=resume)
-    try:
+    digest = compute_digest(runner, min_confidence, frames)
+    with closing(_open_manifest(out, resume=resume)) as manifest:
         job = PredictionJob(runner, out, options, manifest, digest, progress)
-        todo: list[Source] = []
-        resumed: list[Source] = []
-        for source in sources:
-            (resumed if resume and job.is_done(source) else todo).append(source)
+        resumed = [source for source in sources if resume and job.is_done(source)]
+        skipped = {source.source for source in resumed}
+        todo = [source for source in sources if source.source not in skipped]
         if "overlay" in options.kinds:
-            _note_undrawable(runner.classes, out)
+            _save_legend(runner.classes, out)
         job.run(todo)
         if "shares" in options.kinds:
             _save_shares(job, sources)
-    finally:
-        manifest.close()
     failed = {source for source, _ in job.failed}
     written = [
         out / name
@@ -146,13 +136,8 @@ def predict(
         if source.source not in failed
         for name in manifest.records[options.name_stem(source)].files
     ]
-    return PredictionReport(
-        written,
-        job.failed,
-        [source.source for source in resumed],
-        job.num_frames,
-        job.nearly_black,
-    )
+    resumed_names = [source.source for source in resumed]
+    return PredictionReport(written, job.failed, resumed_names, job.num_frames, job.nearly_black)
 
 
 def predict_stream(
@@ -161,7 +146,7 @@ def predict_stream(
     target: BinaryIO,
     *,
     kind: str = "mask",
-    unsure_below: float = 0.0,
+    min_confidence: float = 0.0,
     tta: TTA = TTA(),
     device: str = "auto",
     precision: Precision = "32",
@@ -173,17 +158,17 @@ def predict_stream(
 
     Args:
         run_or_model: Run folder, weights file, exported file or model.
-        source: Holds an image file.
-        target: Gets the file of the one output.
-        kind: Of mask, overlay, confidence, probs, rle and geojson.
-        unsure_below: As for `predict`, like all that follows.
+        source: Image file.
+        target: Receives the output file.
+        kind: Output kind: mask, overlay, confidence, probs, rle or geojson.
+        min_confidence: As for `predict`, like all following arguments.
 
     Raises:
-        ConfigError: An option cannot be used.
+        ConfigError: An option is invalid.
         DataError: The image cannot be used.
         WeightsError: The weights cannot be used.
     """
-    JobOptions((kind,), unsure_below=unsure_below, max_pixels=max_pixels)
+    JobOptions((kind,), min_confidence, max_pixels=max_pixels)
     if kind not in FILES:
         raise ConfigError(f"'{kind}' is no file of one image. Choose from: {', '.join(FILES)}.")
     image = read_image(BytesIO(source.read()), name="stdin", max_pixels=max_pixels)
@@ -195,7 +180,7 @@ def predict_stream(
         image,
         confidence=kind == "confidence",
         probs=kind == "probs",
-        unsure_below=unsure_below,
+        min_confidence=min_confidence,
     )
     if kind == "overlay" and (text := describe_undrawable(runner.classes.names)):
         warnings.warn(text, AtrousWarning, stacklevel=2)
@@ -205,8 +190,8 @@ def predict_stream(
     target.flush()
 
 
-def _note_undrawable(classes: Classes, out: Path) -> None:
-    """Where overlays cannot have all class names, say so and list them beside the overlays."""
+def _save_legend(classes: Classes, out: Path) -> None:
+    """If no font can draw some class names, warn and list all classes beside the overlays."""
     if text := describe_undrawable(classes.names):
         rows = (
             f"{index}: {name}, #{bytes(color).hex()}\n"
@@ -223,8 +208,8 @@ def _open_manifest(out: Path, *, resume: bool) -> Manifest:
         return Manifest(out, resume=resume)
     except OSError as error:
         raise ConfigError(
-            f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a folder "
-            "that you may write to."
+            f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a "
+            "writable folder."
         ) from error
 
 
@@ -232,7 +217,7 @@ def _save_shares(job: PredictionJob, sources: Sequence[Source]) -> None:
     rows = []
     for source in sources:
         record = job.manifest.records.get(job.options.name_stem(source))
-        if isinstance(source, ImageSource) and record is not None:
+        if not source.is_video and record is not None:
             rows.append([source.source, record.height, record.width, *record.shares])
     if rows:
         first = ("image", "height", "width")

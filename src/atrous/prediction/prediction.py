@@ -1,4 +1,4 @@
-"""What a model says of one image, small enough to keep: classes, confidence, probabilities."""
+"""The prediction for one image: mask, confidence, probabilities."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ from atrous.engines.logits import check_finite, compute_confidence
 from atrous.errors import DataError
 
 MAX_PROBS_BYTES = 4 * 2**30
-"""Probabilities of an image that would need more are refused."""
+"""Maximum size of the probabilities of an image."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one image, in main memory.
+    """The prediction for one image, in main memory.
 
     Attributes:
-        mask: uint8 (H, W), class indices, void 255 where the model is not sure enough.
-        confidence: uint8 (H, W), the probability of the likeliest class, 255 for 1; None unless
-            asked for.
-        probs: float16 (classes, H, W), the probability of each class; None unless asked for.
+        mask: uint8 (H, W), class indices; 255 where the confidence is below the minimum.
+        confidence: uint8 (H, W), probability of the likeliest class, 255 for 1; None unless
+            requested.
+        probs: float16 (classes, H, W), probability of each class; None unless requested.
     """
 
     mask: Tensor
@@ -36,20 +36,20 @@ def compute_prediction(
     *,
     confidence: bool = False,
     probs: bool = False,
-    unsure_below: float = 0.0,
+    min_confidence: float = 0.0,
 ) -> Prediction:
-    """Segment one image of any size, without ever holding all of its logits.
+    """Segment one image of any size without holding all of its logits.
 
     Args:
-        engine: What runs the network.
+        engine: Runs the network.
         image: uint8 (3, H, W).
-        confidence: Whether to keep how sure the model is of each pixel.
-        probs: Whether to keep the probability of every class.
-        unsure_below: Pixels whose likeliest class is less probable become void.
+        confidence: Whether to return the probability of the likeliest class.
+        probs: Whether to return the probability of every class.
+        min_confidence: Pixels whose likeliest class is less probable are ignored (255).
 
     Raises:
-        ConfigError: More than the mask is asked for of an engine that gives masks only.
-        DataError: The probabilities would need too much memory.
+        ConfigError: The engine computes masks only, and more is requested.
+        DataError: The probabilities need too much memory.
         WeightsError: The logits are not finite.
     """
     height, width = image.shape[-2:]
@@ -57,10 +57,10 @@ def compute_prediction(
     if probs and (num_bytes := 2 * num_classes * height * width) > MAX_PROBS_BYTES:
         raise DataError(
             f"The probabilities of {num_classes} classes at {width} × {height} pixels need "
-            f"{num_bytes / 2**30:.1f} GiB, where at most {MAX_PROBS_BYTES / 2**30:.0f} GiB are "
-            "kept. Leave probs out of --save for this image, or cut it into parts."
+            f"{num_bytes / 2**30:.1f} GiB; the maximum is {MAX_PROBS_BYTES / 2**30:.0f} GiB. "
+            "Leave probs out of --save for this image, or cut it into parts."
         )
-    if not (confidence or probs or unsure_below > 0):
+    if not (confidence or probs or min_confidence > 0):
         return Prediction(engine.predict_mask(image).cpu())
     prediction = Prediction(
         torch.empty(height, width, dtype=torch.uint8),
@@ -71,11 +71,11 @@ def compute_prediction(
         best, indices = logits.max(dim=0)
         check_finite(best)
         mask = indices.to(torch.uint8)
-        if confidence or unsure_below > 0:
-            sureness = compute_confidence(logits, engine.temperature)
-            mask[sureness < unsure_below] = IGNORE_INDEX
+        if confidence or min_confidence > 0:
+            best_probs = compute_confidence(logits, engine.temperature)
+            mask[best_probs < min_confidence] = IGNORE_INDEX
             if prediction.confidence is not None:
-                prediction.confidence[rows, columns] = (255 * sureness).round().to(torch.uint8)
+                prediction.confidence[rows, columns] = (255 * best_probs).round().to(torch.uint8)
         if prediction.probs is not None:
             probabilities = (logits / engine.temperature).softmax(dim=0)
             prediction.probs[:, rows, columns] = probabilities.to(torch.float16)

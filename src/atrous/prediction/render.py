@@ -1,4 +1,4 @@
-"""Masks as files that other programs read, and overlays that people look at."""
+"""Mask files and overlays."""
 
 import zlib
 from collections.abc import Sequence
@@ -18,25 +18,23 @@ from atrous.fonts import find_font, load_font, spell
 Pixels = npt.NDArray[np.uint8]
 
 UNTINTED = (0, 0, 0)
-"""A black class, as VOC's background is, leaves the image as it is instead of hiding it."""
-
+"""Colour of classes that are not tinted, such as the background of VOC."""
 
 OVERLAY_SIDE_PX = 4096
-"""Overlays are made smaller where a side is longer: they are for looking at."""
+"""Maximum side of a written overlay; larger images are reduced."""
 
 
 def write_mask(file: BinaryIO, mask: Tensor, classes: Classes) -> None:
-    """Write class indices as a palette PNG: indices stay indices, and viewers show the colours.
+    """Write class indices as a PNG with the class colours as palette.
 
     Args:
-        file: Where to write.
+        file: Target file.
         mask: uint8 (H, W).
-        classes: Give the palette.
+        classes: Colours of the palette.
     """
     image = Image.fromarray(mask.cpu().numpy())
-    image.putpalette(classes.palette)  # turns L into P, the numbers stay
-    # Masks are runs of the same: looking for nothing else takes a quarter of the time, for a sixth
-    # more bytes.
+    image.putpalette(classes.palette)  # mode L becomes P; indices are unchanged
+    # Run lengths only: a quarter of the time for a sixth more bytes.
     image.save(file, format="PNG", compress_type=zlib.Z_RLE)
 
 
@@ -49,14 +47,14 @@ def write_overlay(
     opacity: float = 0.5,
     format: str = "JPEG",
 ) -> None:
-    """Write what `render_overlay` returns, no side of it much over 4096 pixels.
+    """Write the result of `render_overlay`, with sides of about 4096 pixels at most.
 
     Args:
-        file: Where to write.
+        file: Target file.
         image: uint8 (3, H, W).
         mask: uint8 (H, W).
         classes: Names and colours.
-        opacity: Share of the class colour inside a region, 0 to 1.
+        opacity: Weight of the class colour, 0 to 1.
         format: `JPEG` or `PNG`.
     """
     height, width = mask.shape
@@ -77,18 +75,18 @@ def render_overlay(
     opacity: float = 0.5,
     legend: Sequence[int] | None = None,
 ) -> Image.Image:
-    """Tint an image with the colours of its classes, outline the regions and name them below.
+    """Tint an image with the class colours, outline the regions and draw a legend below.
 
     Args:
         image: uint8 (3, H, W).
-        mask: uint8 (H, W); void (255) is left as it is.
-        classes: Names and colours. A class whose colour is black is outlined and not tinted.
-        opacity: Share of the class colour inside a region, 0 to 1.
-        legend: Classes to name; None names those in the mask.
+        mask: uint8 (H, W); ignored pixels (255) are not tinted.
+        classes: Names and colours. A black class is outlined but not tinted.
+        opacity: Weight of the class colour, 0 to 1.
+        legend: Class indices in the legend; by default those in the mask.
 
     Returns:
-        RGB: the image at its own size at the top left, a strip with the names of the classes
-        below. Very small images get a strip that is wider than they are.
+        RGB image with the tinted image at the top left and the legend below. For very small images
+        the legend is wider than the image.
     """
     pixels = image.permute(1, 2, 0).cpu().numpy()
     indices = mask.cpu().numpy()
@@ -108,7 +106,7 @@ def _tint(pixels: Pixels, indices: Pixels, classes: Classes, opacity: float) -> 
     colors = np.zeros((IGNORE_INDEX + 1, 3), np.float32)
     colors[: len(classes)] = classes.colors
     weights = np.where((colors == UNTINTED).all(axis=1), 0.0, opacity).astype(np.float32)
-    # Blending is a function of (class, channel, brightness): a table of that is far faster.
+    # Blending depends on (class, channel, level) only, so a lookup table is much faster.
     levels = np.arange(256, dtype=np.float32)
     table = levels * (1 - weights[:, None, None]) + (colors * weights[:, None])[:, :, None]
     channels = np.arange(3)
@@ -121,7 +119,7 @@ def _tint(pixels: Pixels, indices: Pixels, classes: Classes, opacity: float) -> 
 
 
 def _find_edges(indices: Pixels, thickness_px: int) -> npt.NDArray[np.bool_]:
-    """Return the pixels within `thickness_px` above or left of another class."""
+    """Return the pixels within `thickness_px` below or right of another class."""
     edges = np.zeros(indices.shape, np.bool_)
     for shift in range(1, thickness_px + 1):
         edges[shift:] |= indices[shift:] != indices[:-shift]
@@ -133,28 +131,23 @@ def _find_edges(indices: Pixels, thickness_px: int) -> npt.NDArray[np.bool_]:
 def _render_legend(
     width: int, present: tuple[int, ...], classes: Classes, text_px: int
 ) -> Image.Image:
-    """Draw swatches with names, in as many rows as the width asks for.
+    """Draw colour swatches with class names, in rows that fit the width.
 
-    A name that no font can draw is spelled in code points behind the number of its class.
+    Names that no font can draw are given as class index and code points.
     """
     names = {index: classes.names[index] for index in present}
     texts = {i: name if find_font(name) else f"{i}: {spell(name)}" for i, name in names.items()}
     fonts = {index: load_font(text, text_px) for index, text in texts.items()}
     swatch_px, gap_px, row_px = text_px, text_px // 2, round(1.6 * text_px)
-    sizes = [
-        swatch_px + gap_px + round(fonts[index].getlength(texts[index])) + 2 * gap_px
-        for index in present
-    ]
-    places, left, row = [], gap_px, 0
+    sizes = [swatch_px + 3 * gap_px + round(fonts[i].getlength(texts[i])) for i in present]
+    places, left, row, right = [], gap_px, 0, width
     for size in sizes:
         if left + size > width and left > gap_px:
             left, row = gap_px, row + 1
         places.append((left, gap_px + row * row_px))
         left += size
-    least_width = max(
-        [width, *(place[0] + size for place, size in zip(places, sizes, strict=True))]
-    )
-    legend = Image.new("RGB", (least_width, (row + 1) * row_px + gap_px), "white")
+        right = max(right, left)
+    legend = Image.new("RGB", (right, (row + 1) * row_px + gap_px), "white")
     draw = ImageDraw.Draw(legend)
     for index, (left, top) in zip(present, places, strict=True):
         box = (left, top, left + swatch_px - 1, top + swatch_px - 1)

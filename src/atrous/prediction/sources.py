@@ -1,4 +1,4 @@
-"""What there is to segment: images and clips in files, folders, globs, archives and streams."""
+"""The inputs of a prediction: images and videos in files, folders, patterns, archives, streams."""
 
 import glob
 import os
@@ -10,7 +10,10 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from atrous.data.image_file import list_pages
+from PIL import Image
+
+from atrous.data.image_file import UNREADABLE, describe_unreadable, list_pages, open_image
+from atrous.data.orientation import find_orientation, turn_upright
 from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
 from atrous.errors import ConfigError, DataError
 from atrous.prediction.archives import is_archive, list_archive
@@ -18,64 +21,53 @@ from atrous.prediction.video import VIDEO_SUFFIXES
 
 STDIN = "-"
 
-_ONE_IMAGE = (b"\xff\xd8", b"BM")
-"""How files of JPEG and BMP begin, which hold one image."""
+File = Path | BinaryIO
+
+MAX_FRAME_PIXELS = 2**24
+"""Animations with larger frames are not decoded in order, frame by frame."""
+
+_SINGLE_IMAGE = (b"\xff\xd8", b"BM")
+"""First bytes of JPEG and BMP files, which hold one image."""
 
 _PAGED_SUFFIXES = (".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """An image that can be read, now or later.
+class Source:
+    """An image or a video.
 
     Attributes:
-        source: What to call it: a path, `archive.zip:member` or `stdin`.
-        name: Its place below what was given, with forward slashes and suffix: `sub/a.jpg`.
-        stamp: Changes when its content does; empty where nothing can tell.
-        fetch: Returns the file: a path, or its bytes. To be called in the order of the list, from
-            one thread, since archives are read from front to back.
-        path: The file on disk, if it is one of its own.
-        page: Which of several images in the file, from 0; None where it holds one.
+        source: Name in messages: a path, `archive.zip:member` or `stdin`.
+        name: Path below the given folder, with forward slashes and suffix: `sub/a.jpg`.
+        stamp: Changes with the content; empty if unknown.
+        fetch: Returns the file. Called in the order of the list and from one thread, because
+            archives and animations are read from front to back.
+        path: The file on disk; None for members of archives and standard input.
+        page: Page of the fetched file, from 0; None for its only image.
     """
 
     source: str
     name: str
     stamp: str
-    fetch: Callable[[], Path | BinaryIO]
+    fetch: Callable[[], File]
     path: Path | None = None
     page: int | None = None
 
-
-@dataclass(frozen=True)
-class VideoSource:
-    """A video file.
-
-    Attributes:
-        source: What to call it: a path.
-        name: Its place below what was given, as in `ImageSource`.
-        stamp: As in `ImageSource`.
-        path: The file.
-    """
-
-    source: str
-    name: str
-    stamp: str
-    path: Path
-
-
-Source = ImageSource | VideoSource
+    @property
+    def is_video(self) -> bool:
+        """Whether this is a video file."""
+        return self.path is not None and self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> list[Source]:
-    """Return the images and clips that were given, each file once.
+    """Return the given images and videos, each file once.
 
     Args:
-        given: Of each kind that there is: an image, a video, an archive of images (zip, tar),
-            a folder, of which the images directly inside are taken, a pattern such as
-            `photos/**/*.jpg`, or `-` for an image on standard input. Every page of a TIFF and
-            every frame of a GIF or WebP is an image of its own.
-        full_names: Whether `Source.name` is all of the path, not only what lies below the folder
-            or the fixed part of the pattern.
+        given: Any of: an image, a video, an archive of images (zip, tar), a folder (the images
+            directly inside), a pattern such as `photos/**/*.jpg`, or `-` for an image on standard
+            input. Each page of a TIFF and each frame of a GIF, WebP or PNG is one image.
+        full_names: Whether `Source.name` is the whole path rather than the part below the folder
+            or below the fixed part of the pattern.
 
     Raises:
         ConfigError: A path does not exist, a pattern matches nothing, or there is no image.
@@ -88,7 +80,7 @@ def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> li
                 source = replace(source, name=clean_name(source.path.as_posix()))
             key = os.path.realpath(source.path) if source.path is not None else source.source
             if key not in sources:
-                sources[key] = _split_pages(source) if isinstance(source, ImageSource) else [source]
+                sources[key] = [source] if source.is_video else _split_pages(source)
     if not sources:
         raise ConfigError(
             f"There are no images in {', '.join(map(str, given)) or 'an empty list'}. Give "
@@ -99,7 +91,7 @@ def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> li
 
 
 def clean_name(path: str) -> str:
-    """Return a path with forward slashes that stays below the folder it is put in."""
+    """Return a relative path with forward slashes that cannot leave its folder."""
     parts = PurePosixPath(path.replace("\\", "/")).parts
     return "/".join(
         part.replace(":", "") for part in parts if part not in ("/", "//", "..", ".", "")
@@ -110,7 +102,7 @@ def _expand(given: str) -> Iterator[Source]:
     path, exists = Path(given), os.path.exists(given)
     if given == STDIN:
         content = sys.stdin.buffer.read()
-        yield ImageSource("stdin", "stdin", "", lambda: BytesIO(content))
+        yield Source("stdin", "stdin", "", lambda: BytesIO(content))
     elif os.path.isdir(given):
         for file in list_image_files(path):
             yield from _open_file(file, file.name)
@@ -125,7 +117,7 @@ def _expand(given: str) -> Iterator[Source]:
 
 
 def _match(pattern: str) -> Iterator[Source]:
-    """Find files by a pattern; they are named by what follows its fixed part."""
+    """Yield the files that match a pattern, named by their path below its fixed part."""
     fixed = 0
     parts = Path(pattern).parts
     while not glob.has_magic(parts[fixed]):
@@ -153,58 +145,79 @@ def _open_file(path: Path, name: str) -> Iterator[Source]:
     if is_archive(path):
         for member in list_archive(path):
             inside = f"{PurePosixPath(name).with_suffix('')}/{clean_name(member.name)}"
-            yield ImageSource(f"{path}:{member.name}", inside, member.stamp, member.fetch)
+            yield Source(f"{path}:{member.name}", inside, member.stamp, member.fetch)
         return
     try:
         status = path.stat()
         stamp = f"{status.st_size}-{status.st_mtime_ns}"
     except OSError:
-        stamp = ""  # a link to nothing, which is said when its turn comes
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        yield VideoSource(str(path), clean_name(name), stamp, path)
-    else:
-        yield ImageSource(str(path), clean_name(name), stamp, lambda: path, path)
+        stamp = ""  # a dead link, which is reported when it is read
+    yield Source(str(path), clean_name(name), stamp, lambda: path, path)
 
 
-def _split_pages(image: ImageSource) -> list[ImageSource]:
-    """Return an image per page of its file; what cannot be read now is reported in its turn."""
+def _split_pages(image: Source) -> list[Source]:
+    """Return one source per page of a file; errors are left to the reading of the image."""
+    if not _may_have_pages(image):
+        return [image]
     try:
-        pages = list_pages(image.fetch()) if _may_have_pages(image) else [0]
+        file = image.fetch()
+        if len(pages := list_pages(file)) < 2:
+            return [image]
+        with open_image(file, image.source) as opened:
+            in_order = opened.format != "TIFF" and opened.width * opened.height <= MAX_FRAME_PIXELS
     except (DataError, OSError):
         return [image]
-    if len(pages) < 2:
-        return [image]
-    path = PurePosixPath(image.name)
-    fetch = partial(_fetch_again, image.fetch)
-    return [
-        replace(
-            image,
-            source=f"{image.source}, page {number}",
-            name=str(path.with_name(f"{path.stem}_p{number:04}{path.suffix}")),
-            fetch=fetch,
-            page=page,
-        )
-        for number, page in enumerate(pages, start=1)
-    ]
+    path, sources = PurePosixPath(image.name), []
+    for number, page in enumerate(pages, start=1):
+        source = f"{image.source}, page {number}"
+        name = str(path.with_name(f"{path.stem}_p{number:04}{path.suffix}"))
+        fetch: Callable[[], File] = partial(_fetch_again, image.fetch)
+        if in_order:
+            fetch = partial(_decode_frame, image.fetch, source, page)
+        own_page = None if in_order else page
+        sources.append(replace(image, source=source, name=name, fetch=fetch, page=own_page))
+    return sources
 
 
-def _may_have_pages(image: ImageSource) -> bool:
-    """Tell whether it is worth looking: of archives, by the suffix, since each look unpacks one."""
+def _may_have_pages(image: Source) -> bool:
+    """Return whether a file may hold several pages; for archives by suffix, without unpacking."""
     if image.path is not None:
         if not image.path.is_file():
             return False
         with open(image.path, "rb") as file:
-            return file.read(2) not in _ONE_IMAGE
+            return file.read(2) not in _SINGLE_IMAGE
     return image.name == "stdin" or PurePosixPath(image.name).suffix.lower() in _PAGED_SUFFIXES
 
 
-def _fetch_again(fetch: Callable[[], Path | BinaryIO]) -> Path | BinaryIO:
+def _decode_frame(fetch: Callable[[], File], name: str, page: int) -> BinaryIO:
+    """Return a frame of an animation as a file; in order, each frame is decoded once."""
+    try:
+        if _open_animation(fetch).tell() > page:
+            _open_animation.cache_clear()  # Pillow cannot rewind every PNG
+        animation = _open_animation(fetch)
+        animation.seek(page)
+        animation.load()
+    except UNREADABLE as error:
+        _open_animation.cache_clear()
+        raise describe_unreadable(name, error) from error
+    orientation, file = find_orientation(animation), BytesIO()
+    exif = animation.info.get("exif", b"") if orientation is None else b""  # damaged: warned of
+    turn_upright(animation, orientation or 1).save(file, "PNG", compress_level=0, exif=exif)
+    return file
+
+
+@lru_cache(maxsize=1)
+def _open_animation(fetch: Callable[[], File]) -> Image.Image:
+    return open_image(_fetch_again(fetch), "the animation")
+
+
+def _fetch_again(fetch: Callable[[], File]) -> File:
     file = _fetch_once(fetch)
     return file if isinstance(file, Path) else BytesIO(file)
 
 
 @lru_cache(maxsize=1)
-def _fetch_once(fetch: Callable[[], Path | BinaryIO]) -> Path | bytes:
+def _fetch_once(fetch: Callable[[], File]) -> Path | bytes:
     """Unpack a member once for all of its pages, which follow each other."""
     file = fetch()
     return file if isinstance(file, Path) else file.read()

@@ -1,4 +1,4 @@
-"""Videos in and out, through PyAV, which is installed with `atrous[video]`."""
+"""Reading and writing of videos with PyAV, which `atrous[video]` installs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +21,12 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Frame:
-    """One image of a video.
+    """One frame of a video.
 
     Attributes:
-        index: Its number, from 0.
-        time_s: When it is shown.
-        raw: The decoder's own frame; `convert` makes an image of it.
+        index: Number of the frame, from 0.
+        time_s: Presentation time.
+        raw: Frame of PyAV.
     """
 
     index: int
@@ -34,7 +34,7 @@ class Frame:
     raw: Any
 
     def convert(self) -> Pixels:
-        """Return the image, upright, as uint8 (H, W, 3)."""
+        """Return the upright image, uint8 (H, W, 3)."""
         pixels = self.raw.to_ndarray(format="rgb24")
         turns = round(self.raw.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
@@ -44,30 +44,28 @@ class VideoReader:
     """The frames of a video file, in order.
 
     Args:
-        path: The file.
+        path: Video file.
 
     Attributes:
-        rate: Frames per second, as the file states them.
-        num_frames: How many the file states; None if it does not say.
+        rate: Frames per second that the file states.
+        num_frames: Number of frames that the file states, or None.
 
     Raises:
         ConfigError: PyAV is not installed.
-        DataError: The file cannot be read, or has no video.
+        DataError: The file cannot be read or holds no video.
     """
 
     def __init__(self, path: Path) -> None:
-        av = import_av()
-        self.path = path
-        self._av = av
+        self.path, self._av = path, import_av()
         try:
-            self._container = av.open(str(path))
-        except (av.error.FFmpegError, OSError, ValueError) as error:
+            self._container = self._av.open(str(path))
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
             raise DataError(
                 f"Cannot read {path} as a video: {_reason(error)}. Fetch or export it again."
             ) from error
         if not self._container.streams.video:
             self._container.close()
-            raise DataError(f"{self.path} holds no video, perhaps only sound. Give another file.")
+            raise DataError(f"{path} holds no video, perhaps only sound. Give another file.")
         stream = self._container.streams.video[0]
         stream.thread_type = "AUTO"
         self.rate = Fraction(stream.average_rate or 25)
@@ -98,8 +96,8 @@ class VideoReader:
 class VideoWriter:
     """Writes frames of one size to a video; made by `open_video`.
 
-    Overlays are H.264 in MP4, which plays everywhere. Masks and confidence are FFV1 in Matroska:
-    without loss, so that a class index stays what it is.
+    Colour is H.264, which plays everywhere. Grey is FFV1, which is lossless: class indices are
+    kept.
     """
 
     path: Path
@@ -114,9 +112,9 @@ class VideoWriter:
             pixels: uint8 (H, W, 3), or (H, W) for grey
 
         Raises:
-            DataError: It has another size than the frames before it.
+            DataError: The frame differs in size from those before it.
         """
-        av, is_grey = import_av(), pixels.ndim == 2
+        is_grey = pixels.ndim == 2
         if not is_grey:  # H.264 halves the resolution of colour
             height, width = pixels.shape[:2]
             pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -128,35 +126,34 @@ class VideoWriter:
                 f"before it {self._stream.width} × {self._stream.height}, which {self.path.name} "
                 "cannot hold. Use --frames to write an image for each frame."
             )
-        frame = av.VideoFrame.from_ndarray(pixels, format="gray" if is_grey else "rgb24")
+        format = "gray" if is_grey else "rgb24"
+        frame = import_av().VideoFrame.from_ndarray(pixels, format=format)
         frame.time_base = self._stream.codec_context.time_base
         frame.pts = round(time_s / frame.time_base)
         self._container.mux(self._stream.encode(frame))
 
     def _add_stream(self, pixels: Pixels, is_grey: bool) -> Any:
-        if is_grey:
-            stream = self._container.add_stream("ffv1", rate=self.rate)
-            stream.pix_fmt = "gray"
-        else:
-            options = {"preset": "veryfast", "crf": "20"}
-            stream = self._container.add_stream("libx264", rate=self.rate, options=options)
-            stream.pix_fmt = "yuv420p"
+        codec, options = "ffv1", {}
+        if not is_grey:
+            codec, options = "libx264", {"preset": "veryfast", "crf": "20"}
+        stream = self._container.add_stream(codec, rate=self.rate, options=options)
+        stream.pix_fmt = "gray" if is_grey else "yuv420p"
         stream.height, stream.width = pixels.shape[:2]
         stream.codec_context.time_base = Fraction(1, 90_000)
         return stream
 
     def finish(self) -> None:
-        """Write what the encoder still holds."""
+        """Flush the encoder."""
         if self._stream is not None:
             self._container.mux(self._stream.encode(None))
 
 
 @contextmanager
 def open_video(path: Path, rate: Fraction) -> Iterator[VideoWriter]:
-    """Write a video that is there, whole, once the block has ended, and not at all if it raises.
+    """Write a video atomically: complete after the block, absent if it raises.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The video cannot be written.
     """
     av = import_av()
     container_format = "matroska" if path.suffix == ".mkv" else "mp4"
@@ -176,7 +173,7 @@ def import_av() -> Any:
     """Return PyAV.
 
     Raises:
-        ConfigError: It is not installed.
+        ConfigError: PyAV is not installed.
     """
     return import_extra("av", "video")
 
