@@ -1,3 +1,5 @@
+import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import pytest
 
 from atrous.errors import ConfigError
 from atrous.recipe import (
+    Recipe,
     apply_overrides,
     build_recipe,
     compute_changed_keys,
@@ -12,7 +15,8 @@ from atrous.recipe import (
     load_recipe,
 )
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 
 
 def test_toml_keeps_a_recipe_whole():
@@ -24,6 +28,29 @@ def test_toml_keeps_a_recipe_whole():
 def test_every_recipe_loads_and_says_its_command(path):
     load_recipe(path)
     assert path.read_text().startswith("# atrous train"), "a recipe opens with its command"
+
+
+def test_every_key_has_a_row_with_its_default_in_the_document():
+    documented = {}
+    for part in (ROOT / "docs/recipes.md").read_text().split("\n## ")[1:]:
+        if section := re.match(r"`\[(\w+)\]`\n", part):
+            rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", part, flags=re.MULTILINE)
+            assert len(rows) == len(dict(rows))
+            documented[section[1]] = dict(rows)
+    assert documented == {
+        section: {
+            key: "unset" if value is None else f"`{json.dumps(value)}`"
+            for key, value in keys.items()
+        }
+        for section, keys in Recipe().model_dump(mode="json").items()
+    }
+
+
+@pytest.mark.parametrize("section", Recipe.model_fields)
+def test_every_key_has_a_line_in_the_docstring(section):
+    kind = Recipe.model_fields[section].annotation
+    documented = re.findall(r"^ {8}(\w+): \S", kind.__doc__, flags=re.MULTILINE)
+    assert documented == list(kind.__annotations__)
 
 
 def test_overrides_are_read_as_toml_or_text():
