@@ -193,15 +193,19 @@ def leave_only_void(root: Path) -> None:
             "train",
             "split 'train' of .* is empty",
         ),
-        (rename_a_mask, "train", "1 images of split 'train' have no mask .* b. Add"),
-        (remove_masks, "train", "3 images of split 'train' have no mask .* a, b, c. Add"),
-        (remove_a_image, "train", "1 masks of split 'train' have no image .* a. Add"),
-        (double_a_stem, "train", "Two files of one stem in .*: a.bmp and a.png"),
-        (leave_out_of_voc("JPEGImages"), "train", "1 of the 3 names in .* have no image .* b"),
+        (rename_a_mask, "train", "1 of the 4 names of split 'train' have no mask .* b. Add"),
+        (remove_masks, "train", "3 of the 3 names .* have no mask .* a, b, c. Add"),
+        (remove_a_image, "train", "1 of the 2 names .* have no image .* a. Add"),
+        (double_a_stem, "train", "Two files with the same stem in .*: a.bmp and a.png"),
+        (
+            leave_out_of_voc("JPEGImages"),
+            "train",
+            "1 of the 3 names of split 'train' have no image .* b",
+        ),
         (leave_out_of_voc("SegmentationClass"), "train", "1 of the 3 names .* have no mask .* b"),
-        (list_twice, "train", "names 1 images twice: a"),
-        (save_masks_as_gif, "train", "have no mask .*train/masks holds 2 .gif files"),
-        (sort_into_folders, "train", "empty: .*train/images holds the sub-folders berlin"),
+        (list_twice, "train", "lists 1 images twice: a"),
+        (save_masks_as_gif, "train", "have no mask .*train/masks contains 2 .gif files"),
+        (sort_into_folders, "train", "empty: .*train/images contains the sub-folders berlin"),
         (leave_only_void, "train", "Cannot number the classes"),
     ],
 )
@@ -290,7 +294,7 @@ def test_links_to_nothing_are_a_clear_error(tmp_path, make, kind):
     path = next(path for path in tmp_path.rglob("b.*") if path.match(f"{kind}/*"))
     path.unlink()
     path.symlink_to(tmp_path / "gone")
-    with pytest.raises(DataError, match=r"1 files of split 'train' are links, and .*/b\."):
+    with pytest.raises(DataError, match=r"1 files of split 'train' are links to .*/b\."):
         open_dataset(tmp_path, "train")
 
 

@@ -44,7 +44,7 @@ class ModelRecipe(ModelOptions):
     def _check(self) -> Self:
         if self.auxiliary and self.freeze != "none":
             raise ValueError(
-                "an auxiliary head would only train the frozen backbone; set model.auxiliary = false"
+                "an auxiliary head only trains the backbone, which is frozen; use auxiliary = false"
             )
         return self
 
