@@ -54,7 +54,7 @@ def test_every_class_occurs_and_one_is_rare(shapes):
         assert share.argmin() == SHAPES.names.index("moon")
         assert 0.005 < share.min() < 0.03 < np.sort(share)[1]
         assert 0.5 < share[0] < 0.75
-        assert 0.05 < statistics.num_void / sum(statistics.pixels) < 0.15
+        assert 0.05 < statistics.num_ignored / sum(statistics.pixels) < 0.15
 
 
 def test_void_lies_around_every_thing():

@@ -58,7 +58,7 @@ def test_pixels_are_counted(tmp_path):
     dataset = make_dataset(tmp_path, [[[0, 0, 0], [0, 1, 9]], [[0, 0, 9], [0, 0, 0]]])
     seen = []
     statistics = compute_mask_statistics(dataset, lambda done, total: seen.append((done, total)))
-    assert statistics == MaskStatistics([9, 1, 0], [10, 5, 0], num_void=2)
+    assert statistics == MaskStatistics([9, 1, 0], [10, 5, 0], num_ignored=2)
     assert seen == [(1, 2), (2, 2)]
 
 
@@ -84,7 +84,7 @@ def test_sizes_that_differ_and_unreadable_masks_are_told(tmp_path):
 
 
 def test_class_weights():
-    statistics = MaskStatistics([60, 20, 10, 0], [100, 80, 20, 0], num_void=0)
+    statistics = MaskStatistics([60, 20, 10, 0], [100, 80, 20, 0], num_ignored=0)
     assert compute_class_weights(statistics, "none") is None
     # frequencies 0.6, 0.25, 0.5
     median = compute_class_weights(statistics, "median_frequency")
@@ -97,14 +97,14 @@ def test_class_weights():
 def test_class_weights_that_cannot_be():
     with pytest.raises(ConfigError, match="Did you mean 'median_frequency'"):
         compute_class_weights(MaskStatistics([1], [1], 0), "median")
-    with pytest.raises(DataError, match="every pixel here is void"):
+    with pytest.raises(DataError, match="every pixel is ignored"):
         compute_class_weights(MaskStatistics([0], [0], 5), "inverse")
 
 
 def test_camvid(real_data):
     dataset = open_dataset(real_data / "camvid", "val")
     statistics = compute_mask_statistics(dataset)
-    assert sum(statistics.pixels) + statistics.num_void == 101 * 360 * 480
+    assert sum(statistics.pixels) + statistics.num_ignored == 101 * 360 * 480
     histogram = np.zeros(12, int)
     for path in dataset.mask_paths:
         histogram += np.bincount(np.asarray(Image.open(path)).ravel(), minlength=12)

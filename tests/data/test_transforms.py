@@ -117,10 +117,10 @@ def test_resize_image_takes_batches():
     ("options", "message"),
     [
         ({}, "either a size to resize to or a crop"),
-        ({"size_hw": (8, 8), "crop_hw": (8, 8)}, "and not both"),
+        ({"size_hw": (8, 8), "crop_hw": (8, 8)}, "crop, not both"),
         ({"size_hw": (0, 8)}, "at least 1 pixel"),
-        ({"crop_hw": (8, 8), "scale": (2.0, 1.0)}, "two rising factors"),
-        ({"crop_hw": (8, 8), "scale": (0.0, 1.0)}, "two rising factors"),
+        ({"crop_hw": (8, 8), "scale": (2.0, 1.0)}, "two increasing factors"),
+        ({"crop_hw": (8, 8), "scale": (0.0, 1.0)}, "two increasing factors"),
         ({"size_hw": (8, 8), "flip": 1.5}, "flip must be 0 to 1, not 1.5"),
         ({"size_hw": (8, 8), "hue": 0.6}, "hue must be 0 to 0.5, not 0.6"),
     ],

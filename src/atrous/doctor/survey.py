@@ -129,15 +129,15 @@ class Survey:
         num_classes = len(self.classes)
         chosen = set(self.list_members(splits))
         pixels, where_present = np.zeros((2, num_classes), np.int64)
-        num_void = 0
+        num_ignored = 0
         for index, mask in self.index_masks:
             if index in chosen:
                 counts = self._count_classes(mask)
-                num_void += (mask.values or {}).get(self.ignore_index, 0)
+                num_ignored += (mask.values or {}).get(self.ignore_index, 0)
                 for value, count in counts.items():
                     pixels[value] += count
                     where_present[value] += counts.total()
-        return MaskStatistics(pixels.tolist(), where_present.tolist(), num_void)
+        return MaskStatistics(pixels.tolist(), where_present.tolist(), num_ignored)
 
     def _count_classes(self, mask: MaskFacts) -> Counter[int]:
         known = {value for value in self.list_classes(mask) if value < len(self.classes)}
