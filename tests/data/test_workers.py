@@ -1,4 +1,4 @@
-"""Worker processes: they answer in order, survive signals to the group, and never outlive use."""
+"""Worker processes: order of the items, signals to the process group, and their end."""
 
 import errno
 import multiprocessing
@@ -70,7 +70,7 @@ def test_closing_ends_the_workers(receive):
 def test_an_error_of_a_worker_is_raised_here_with_where_it_was():
     with pytest.raises(ZeroDivisionError) as caught:
         list(load_in_order(partial(divmod, 1), [1, 0, 1], workers=2))
-    assert "in _serve" in caught.value.__notes__[0]
+    assert "in _run_worker" in caught.value.__notes__[0]
     assert multiprocessing.active_children() == []
 
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_started_leaves_none_behind(monkeypatch):
         started.append(start(process))
 
     monkeypatch.setattr(multiprocessing.Process, "start", start_one)
-    with pytest.raises(DataError, match=r"process 2 of 3, .* Too many open files.*`ulimit -n`"):
+    with pytest.raises(DataError, match=r"process 2 of 3: Too many open files.*`ulimit -n`"):
         list(load_in_order(load, range(9), workers=3))
     assert multiprocessing.active_children() == []
 
