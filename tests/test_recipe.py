@@ -25,7 +25,7 @@ def test_toml_keeps_a_recipe_whole():
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_loads_and_says_its_command(path):
+def test_every_recipe_loads_and_opens_with_its_command(path):
     load_recipe(path)
     assert path.read_text().startswith("# atrous train"), "a recipe opens with its command"
 
@@ -100,7 +100,7 @@ def test_the_precision_of_a_recipe_may_be_a_number():
         ({"loss": {"cross_entropy": 0}}, "at least one term"),
     ],
 )
-def test_what_is_wrong_is_said(values, message):
+def test_invalid_values_are_errors(values, message):
     with pytest.raises(ConfigError) as caught:
         build_recipe(values)
     assert message in str(caught.value)
@@ -117,7 +117,7 @@ def test_a_value_where_a_section_was_expected():
         apply_overrides({"train": 5}, ["train.lr=1"])
 
 
-def test_changed_keys_leave_out_what_changes_no_number():
+def test_changed_keys_exclude_session_keys():
     before = build_recipe({"data": {"root": "a"}})
     after = build_recipe(
         {"data": {"root": "b"}, "train": {"workers": 7, "save_every": "1it", "lr": 1.0}}
@@ -125,7 +125,7 @@ def test_changed_keys_leave_out_what_changes_no_number():
     assert compute_changed_keys(before, after) == ["train.lr: 0.0005 → 1.0"]
 
 
-def test_a_file_that_is_missing_or_no_toml(tmp_path):
+def test_a_file_that_is_missing_or_not_toml(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
         load_recipe(tmp_path / "none.toml")
     broken = tmp_path / "broken.toml"

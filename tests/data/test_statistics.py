@@ -35,7 +35,7 @@ def make_dataset(folder, masks, image_hw=(2, 3), ignore_index=9) -> Segmentation
     )
 
 
-def test_an_error_of_whoever_listens_waits_for_no_other_mask(tmp_path, monkeypatch):
+def test_an_error_in_progress_skips_the_other_masks(tmp_path, monkeypatch):
     dataset = make_dataset(tmp_path, [[[0, 0, 0]]])
     dataset = replace(dataset, names=dataset.names * 999, mask_paths=dataset.mask_paths * 999)
     counted = []
@@ -45,12 +45,12 @@ def test_an_error_of_whoever_listens_waits_for_no_other_mask(tmp_path, monkeypat
         time.sleep(0.005)
         return np.zeros(256, np.int64)
 
-    def listen(done, total):
+    def progress(done, total):
         raise KeyError
 
     monkeypatch.setattr(statistics, "_count", count)
     with pytest.raises(KeyError):
-        compute_mask_statistics(dataset, listen)
+        compute_mask_statistics(dataset, progress)
     assert len(counted) < 900
 
 
@@ -62,7 +62,7 @@ def test_pixels_are_counted(tmp_path):
     assert seen == [(1, 2), (2, 2)]
 
 
-def test_bad_values_are_told_once_for_all_masks(tmp_path):
+def test_wrong_values_are_reported_once_for_all_masks(tmp_path):
     good, bad = [[0, 1, 2], [9, 9, 9]], [[0, 3, 77], [255, 0, 0]]
     dataset = make_dataset(tmp_path, [good, bad, good, bad, bad])
     with pytest.raises(
@@ -73,7 +73,7 @@ def test_bad_values_are_told_once_for_all_masks(tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
-def test_sizes_that_differ_and_unreadable_masks_are_told(tmp_path):
+def test_different_sizes_and_unreadable_masks_are_errors(tmp_path):
     dataset = make_dataset(tmp_path, [np.zeros((4, 3))] * 5)
     with pytest.raises(DataError, match=r"5 of the 5 pairs .* 0.png, 1.png") as caught:
         compute_mask_statistics(dataset)
@@ -94,7 +94,7 @@ def test_class_weights():
     assert np.mean(inverse[:3]) == pytest.approx(1)
 
 
-def test_class_weights_that_cannot_be():
+def test_invalid_class_weights():
     with pytest.raises(ConfigError, match="Did you mean 'median_frequency'"):
         compute_class_weights(MaskStatistics([1], [1], 0), "median")
     with pytest.raises(DataError, match="every pixel is ignored"):

@@ -68,11 +68,11 @@ def test_image_and_mask_stay_together(transform):
         assert agree[seen].float().mean() > 0.97
 
 
-def test_padding_is_the_mean_colour_and_void():
+def test_padding_is_the_mean_colour_and_ignored():
     result = TrainTransform(crop_hw=(60, 60), scale=(0.5, 0.5), **JITTER)(make_sample(40, 40), 0)
-    void = result.mask == IGNORE_INDEX
-    assert int(void.sum()) == 60 * 60 - 20 * 20
-    assert result.image[:, void].unique(dim=1).flatten().tolist() == [124, 116, 104]
+    padding = result.mask == IGNORE_INDEX
+    assert int(padding.sum()) == 60 * 60 - 20 * 20
+    assert result.image[:, padding].unique(dim=1).flatten().tolist() == [124, 116, 104]
 
 
 def test_a_crop_at_scale_1_is_a_window_of_the_image():
@@ -125,6 +125,6 @@ def test_resize_image_takes_batches():
         ({"size_hw": (8, 8), "hue": 0.6}, "hue must be 0 to 0.5, not 0.6"),
     ],
 )
-def test_options_that_cannot_be(options, message):
+def test_invalid_options(options, message):
     with pytest.raises(ConfigError, match=message):
         TrainTransform(**options)

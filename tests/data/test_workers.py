@@ -75,12 +75,12 @@ def test_an_error_of_a_worker_is_raised_here_with_where_it_was():
 
 
 @pytest.mark.parametrize("receive", [None, torch.neg])
-def test_a_worker_that_is_killed_is_told_in_words(receive):
+def test_a_killed_worker_is_an_error(receive):
     with pytest.raises(DataError, match=r"killed \(exit code 7\).* use fewer workers"):
         list(load_in_order(os._exit, [7, 7, 7, 7, 7], workers=1, receive=receive))
 
 
-def test_what_cannot_be_started_leaves_none_behind(monkeypatch):
+def test_a_failed_start_leaves_no_workers(monkeypatch):
     start, started = multiprocessing.Process.start, []
 
     def start_one(process):

@@ -28,7 +28,8 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
     for key in content:
         if key not in _KEYS:
             raise DataError(f"{path} has an unknown key '{key}'.{did_you_mean(key, _KEYS)}")
-    names, colors = content.get("names"), content.get("colors")
+    names: Any = content.get("names")
+    colors: Any = content.get("colors")
     if not _is_list_of_names(names):
         raise DataError(
             f"{path} needs `names`, a list of 1 to 255 different class names in the order of "

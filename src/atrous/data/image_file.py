@@ -98,9 +98,8 @@ def decode_image(
         DataError: The file is missing, truncated, no image, or too large.
     """
     name = name or str(source)
-    with _open_image(source, name, formats) as image:
+    with _open_image(source, name, formats, page) as image:
         has_more_pages = page is None and _has_more_pages(image, source, name)
-        _seek(image, page, name)
         if image.width * image.height > max_pixels:
             raise DataError(
                 f"The image {name} states {image.width} × {image.height} pixels, "
@@ -135,8 +134,7 @@ def read_image_size(
         DataError: The file is missing or no image.
     """
     name = name or str(source)
-    with _open_image(source, name, formats) as image:
-        _seek(image, page, name)
+    with _open_image(source, name, formats, page) as image:
         return image.height, image.width
 
 
@@ -154,19 +152,25 @@ def list_pages(source: Path | BinaryIO) -> list[int]:
 
 
 def _open_image(
-    source: Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None
+    source: Path | BinaryIO,
+    name: str,
+    formats: tuple[str, ...] | None = None,
+    page: int | None = None,
 ) -> ImageFile.ImageFile:
     """Read the header of an image file, without Pillow's own limit on pixels.
 
     Raises:
-        DataError: The file is missing or no image.
+        DataError: The file is missing or no image, or has no such page.
     """
     with _OPENING:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             if isinstance(source, Path) and source.exists() and not source.is_file():
                 raise OSError("it is not a regular file")
-            return _open_repaired(source, formats)
+            image = _open_repaired(source, formats)
+            if page:
+                image.seek(page)
+            return image
         except UNREADABLE as error:
             raise describe_unreadable(name, error, source) from error
         finally:
@@ -279,11 +283,3 @@ def _iterate_pages(image: Any) -> Iterator[int]:
                 return
             if not is_auxiliary:
                 yield page
-
-
-def _seek(image: Image.Image, page: int | None, name: str) -> None:
-    if page:
-        try:
-            image.seek(page)
-        except UNREADABLE as error:
-            raise describe_unreadable(name, error) from error
