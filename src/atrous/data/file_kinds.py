@@ -27,10 +27,10 @@ _KINDS = (
         "an HTML page, which servers send if a file is missing or requires a login",
         "Download the image itself",
     ),
-    (rb"\x89PNG\n\x1a?\n", "a PNG without its CR bytes, as after a transfer as text", _BINARY),
+    (rb"\x89PNG\n\x1a?\n", "a PNG that has lost its CR bytes in a text transfer", _BINARY),
     (
         rb"\x89PNG\r\r\n|[\x09?]PNG|\xef\xbf\xbdPNG|\xc2\x89PNG",
-        "a PNG whose bytes were changed, as by a transfer as text",
+        "a PNG whose bytes were changed in a text transfer",
         _BINARY,
     ),
     (rb"\xef\xbf\xbd\xef\xbf\xbd", "a file whose bytes were converted as text", _BINARY),
