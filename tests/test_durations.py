@@ -16,12 +16,12 @@ from atrous.errors import ConfigError
         ("90s", Duration(90, "s")),
     ],
 )
-def test_one_vocabulary(text, expected):
+def test_durations_are_parsed(text, expected):
     assert parse_duration(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "20", "ep", "-5ep", "20 weeks", "3h50", "min"])
-def test_anything_else_is_refused_with_the_ways_to_write_it(text):
+def test_other_texts_are_errors_with_examples(text):
     with pytest.raises(ConfigError, match="20ep, steps as 30000it"):
         parse_duration(text)
 

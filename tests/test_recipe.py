@@ -1,3 +1,5 @@
+import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import pytest
 
 from atrous.errors import ConfigError
 from atrous.recipe import (
+    Recipe,
     apply_overrides,
     build_recipe,
     compute_changed_keys,
@@ -12,7 +15,8 @@ from atrous.recipe import (
     load_recipe,
 )
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 
 
 def test_toml_keeps_a_recipe_whole():
@@ -21,9 +25,32 @@ def test_toml_keeps_a_recipe_whole():
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_loads_and_says_its_command(path):
+def test_every_recipe_loads_and_opens_with_its_command(path):
     load_recipe(path)
     assert path.read_text().startswith("# atrous train"), "a recipe opens with its command"
+
+
+def test_every_key_has_a_row_with_its_default_in_the_document():
+    documented = {}
+    for part in (ROOT / "docs/recipes.md").read_text().split("\n## ")[1:]:
+        if section := re.match(r"`\[(\w+)\]`\n", part):
+            rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", part, flags=re.MULTILINE)
+            assert len(rows) == len(dict(rows))
+            documented[section[1]] = dict(rows)
+    assert documented == {
+        section: {
+            key: "unset" if value is None else f"`{json.dumps(value)}`"
+            for key, value in keys.items()
+        }
+        for section, keys in Recipe().model_dump(mode="json").items()
+    }
+
+
+@pytest.mark.parametrize("section", Recipe.model_fields)
+def test_every_key_has_a_line_in_the_docstring(section):
+    kind = Recipe.model_fields[section].annotation
+    documented = re.findall(r"^ {8}(\w+): \S", kind.__doc__, flags=re.MULTILINE)
+    assert documented == list(kind.__annotations__)
 
 
 def test_overrides_are_read_as_toml_or_text():
@@ -80,7 +107,7 @@ def test_the_precision_of_a_recipe_may_be_a_number():
         ({"loss": {"cross_entropy": 0}}, "at least one term"),
     ],
 )
-def test_what_is_wrong_is_said(values, message):
+def test_invalid_values_are_errors(values, message):
     with pytest.raises(ConfigError) as caught:
         build_recipe(values)
     assert message in str(caught.value)
@@ -97,7 +124,7 @@ def test_a_value_where_a_section_was_expected():
         apply_overrides({"train": 5}, ["train.lr=1"])
 
 
-def test_changed_keys_leave_out_what_changes_no_number():
+def test_changed_keys_exclude_session_keys():
     before = build_recipe({"data": {"root": "a"}})
     after = build_recipe(
         {"data": {"root": "b"}, "train": {"workers": 7, "save_every": "1it", "lr": 1.0}}
@@ -105,7 +132,7 @@ def test_changed_keys_leave_out_what_changes_no_number():
     assert compute_changed_keys(before, after) == ["train.lr: 0.0005 → 1.0"]
 
 
-def test_a_file_that_is_missing_or_no_toml(tmp_path):
+def test_a_file_that_is_missing_or_not_toml(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
         load_recipe(tmp_path / "none.toml")
     broken = tmp_path / "broken.toml"

@@ -1,7 +1,4 @@
-"""Semantic segmentation with atrous convolution: train, stop anywhere, go on exactly.
-
-The names below are loaded when they are first used, so that `import atrous` is quick.
-"""
+"""Semantic segmentation with atrous convolution. The names are imported when first used."""
 
 from importlib.metadata import version
 from typing import TYPE_CHECKING

@@ -1,10 +1,10 @@
-"""The classes of a data set: names, colours, and the value that stands for no class."""
+"""Classes of a dataset: names, colours and the ignore index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 IGNORE_INDEX = 255
-"""Mask value of pixels that belong to no class, in memory always this one."""
+"""Value of ignored pixels in memory, whatever their value on disk."""
 
 Color = tuple[int, int, int]
 
@@ -16,7 +16,7 @@ VOC_NAMES = (
 
 
 def voc_color(index: int) -> Color:
-    """Return the RGB colour of a class index in PASCAL VOC's palette (any index 0-255)."""
+    """Return the RGB colour of an index from 0 to 255 in the palette of PASCAL VOC."""
     red = green = blue = 0
     for bit in range(7, -1, -1):
         red |= (index & 1) << bit
@@ -31,8 +31,8 @@ class Classes:
     """Names and RGB colours of the classes, in the order of their mask values.
 
     Attributes:
-        names: One name per class; position = mask value.
-        colors: One (red, green, blue) per class, each 0-255.
+        names: One name per class; its index is the mask value.
+        colors: One (red, green, blue) per class, each 0 to 255.
     """
 
     names: tuple[str, ...]
@@ -43,13 +43,13 @@ class Classes:
 
     @property
     def palette(self) -> list[int]:
-        """768 numbers for `PIL.Image.putpalette`: our colours, then VOC's (void is whitish)."""
+        """768 numbers for `PIL.Image.putpalette`: the classes' colours, then VOC's."""
         colors = list(self.colors) + [voc_color(i) for i in range(len(self.colors), 256)]
         return [channel for color in colors for channel in color]
 
 
 def build_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None = None) -> Classes:
-    """Make `Classes`, with VOC's palette where no colours are given."""
+    """Build `Classes`; without colours, they have those of VOC's palette."""
     if colors is None:
         colors = [voc_color(index) for index in range(len(names))]
     return Classes(tuple(names), tuple((int(r), int(g), int(b)) for r, g, b in colors))

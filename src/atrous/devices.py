@@ -1,4 +1,4 @@
-"""Devices and the precisions that they compute in, by name."""
+"""Devices and precisions by name."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ def resolve_device(name: str) -> torch.device:
     """Return the device of a name such as `auto`, `cpu`, `cuda` or `cuda:1`.
 
     Raises:
-        ConfigError: There is no such device here.
+        ConfigError: The device does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -24,16 +24,16 @@ def resolve_device(name: str) -> torch.device:
         num_gpus = torch.cuda.device_count()
         here = ["cpu"] + [f"cuda:{index}" for index in range(num_gpus)]
         raise ConfigError(
-            f"There is no such device as '{name}' here. Use auto, or one of: {', '.join(here)}."
+            f"There is no such device as '{name}'. Use auto, or one of: {', '.join(here)}."
         ) from None
     return device
 
 
 def resolve_precision(name: str, device: torch.device) -> Literal["32", "bf16"]:
-    """Return `32` or `bf16`; `auto` is bf16 where the device computes in it natively.
+    """Return `32` or `bf16`; `auto` is bf16 if the device supports it natively.
 
     Raises:
-        ConfigError: There is no such precision.
+        ConfigError: The precision is unknown.
     """
     if name == "auto":
         if device.type == "cuda":

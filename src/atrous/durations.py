@@ -1,4 +1,4 @@
-"""One vocabulary for lengths of training: epochs, steps or clock time."""
+"""Durations of training in epochs, steps or clock time."""
 
 import math
 import re
@@ -13,10 +13,10 @@ _COUNT = re.compile(r"(\d+(?:\.\d+)?)(ep|it)")
 
 @dataclass(frozen=True)
 class Duration:
-    """A length of training.
+    """A duration of training.
 
     Attributes:
-        amount: How many units; seconds where the unit is clock time.
+        amount: Number of units.
         unit: `"ep"` epochs, `"it"` optimizer steps, `"s"` seconds.
     """
 
@@ -29,20 +29,20 @@ class Duration:
         Epochs and steps are rounded up, clock time down.
 
         Args:
-            steps_per_epoch: Optimizer steps that one pass over the images takes.
-            step_s: Measured seconds per step; needed for clock time only.
+            steps_per_epoch: Optimizer steps per epoch.
+            step_s: Measured seconds per step; required for clock time only.
         """
         if self.unit == "s":
-            assert step_s is not None, "clock time becomes steps only once the speed is known"
+            assert step_s is not None, "clock time needs a measured speed"
             return max(1, math.floor(self.amount / step_s)) if self.amount else 0
         return math.ceil(self.amount * (steps_per_epoch if self.unit == "ep" else 1) - 1e-9)
 
 
 def parse_duration(text: str) -> Duration:
-    """Read `20ep`, `30000it`, `55min`, `3h50m` or `90s`.
+    """Parse a duration such as `20ep`, `30000it`, `55min`, `3h50m` or `90s`.
 
     Raises:
-        ConfigError: The text is none of these.
+        ConfigError: The text is not a duration.
     """
     compact = text.replace(" ", "")
     if match := _COUNT.fullmatch(compact):

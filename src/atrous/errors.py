@@ -1,43 +1,43 @@
-"""What can go wrong on the user's side, each as one readable paragraph."""
+"""Exceptions with messages for the user, and warnings."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class AtrousError(Exception):
-    """A mistake or mishap outside the program; the message says what to do."""
+    """Base class of the errors that a user can correct; the message says how."""
 
 
 class ConfigError(AtrousError):
-    """An option, recipe key or name that cannot be used."""
+    """Invalid option, recipe key or name."""
 
 
 class DataError(AtrousError):
-    """A data set, image or mask that cannot be used; the message names the file."""
+    """Dataset, image or mask that cannot be used; the message names the file."""
 
 
 class WeightsError(AtrousError):
-    """A weights file that is missing, damaged or made for another model."""
+    """Weights file that is missing, damaged or of another model."""
 
 
 class CheckpointError(AtrousError):
-    """A training state that cannot be saved or read."""
+    """Checkpoint that cannot be saved or read."""
 
 
 class ExportError(AtrousError):
-    """A model that cannot be exported, or an export that does not agree with its original."""
+    """Model that cannot be exported, or an export that differs from its original."""
 
 
 class TrainingError(AtrousError):
-    """Training that cannot go on, such as a loss that is not finite."""
+    """Training that cannot continue, for example because the loss is not finite."""
 
 
 class AtrousWarning(UserWarning):
-    """Something to know that stops nothing; the command prints it as one paragraph."""
+    """Base class of the package's warnings; the command prints them as one paragraph."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the nearest known names, or all of them if few, or ''."""
+    """Return `" Did you mean 'x'?"` for similar known names, else a list of all, else ''."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:

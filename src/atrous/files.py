@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writing and hashing of files."""
 
 import hashlib
 import os
@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_LONG_NAME = 200
-"""Bytes of a file name to which nothing can be added for certain; most systems take 255."""
+_MAX_NAME_BYTES = 200
+"""Longest file name that is part of a temporary name; most systems allow 255 bytes."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file that takes the place of `path` only once it is whole and on disk.
+    """Write a file with `write` and move it to `path` when it is complete and on disk.
 
     Raises:
-        OSError: As writing raised it; `path` is then as it was, and nothing is left beside it.
+        OSError: Writing failed; `path` is unchanged and no temporary file remains.
     """
     with replace_atomically(path) as temporary, open(temporary, "wb") as file:
         write(file)
@@ -23,26 +23,29 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Give a path to write to, whose file takes the place of `path` once the block has ended.
+    """Provide a temporary path whose file is moved to `path` at the end of the block.
+
+    If the block raises, `path` is unchanged and the temporary file is removed.
 
     Raises:
-        OSError: The file cannot be put there; if the block raises, `path` is as it was, and
-            nothing is left beside it.
+        OSError: The file cannot be moved to `path`.
     """
-    stem = path.name if len(os.fsencode(path.name)) < _LONG_NAME else _shorten(path.name)
+    stem, encoded = path.name, os.fsencode(path.name)
+    if len(encoded) >= _MAX_NAME_BYTES:
+        stem = hashlib.blake2b(encoded, digest_size=16).hexdigest()
     temporary = path.with_name(f".{stem}.{os.getpid()}.tmp")
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def is_utf8(name: Path | str) -> bool:
-    """Return whether a file name is UTF-8, so that every library can open it and write it down."""
+    """Return whether a file name is valid UTF-8."""
     try:
         str(name).encode()
     except UnicodeEncodeError:
@@ -56,16 +59,8 @@ def compute_file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder survive a power cut."""
-    _sync(folder)
-
-
-def _shorten(name: str) -> str:
-    return hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file, or the renames inside a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

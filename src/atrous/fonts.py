@@ -1,4 +1,4 @@
-"""Fonts that have the letters of a text: matplotlib's own, else one that is installed."""
+"""Fonts with the letters of a text: matplotlib's default, else an installed one."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -12,31 +12,27 @@ from PIL import ImageFont
 
 _DEFAULT_FAMILY = "DejaVu Sans"
 _PLACEHOLDERS = "lastresort"
-"""A font whose glyphs say which script is missing; matplotlib comes with it."""
+"""Matplotlib's fallback font, whose glyphs name the missing script."""
 
 MAX_SPELLED = 48
-"""Letters of a text that is spelled in code points; the middle of a longer one is left out."""
+"""Largest length of a text from `spell`; the middle of a longer one is left out."""
 
 
 @lru_cache(maxsize=1)
 def find_default_font() -> Path:
-    """Return the font that matplotlib brings: Latin, Greek, Cyrillic and a few other scripts."""
-    import matplotlib  # here, since most of what atrous does draws no text
+    """Return matplotlib's default font: Latin, Greek, Cyrillic and a few other scripts."""
+    import matplotlib  # slow to import
 
     return Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
 
 
 @lru_cache(maxsize=1024)
 def find_font(text: str) -> Path | None:
-    """Return a font that has every letter of a text, upright and sans serif if there is a choice.
-
-    Returns:
-        None where no font that is installed has them.
-    """
-    letters = {ord(letter) for letter in text if _leaves_ink(letter)}
+    """Return a font with every letter of a text, preferably upright and sans serif, or None."""
+    letters = {ord(letter) for letter in text if _is_visible(letter)}
     if _has_glyphs(find_default_font(), letters):
         return find_default_font()
-    from matplotlib import font_manager  # lists all fonts that are installed, which takes time
+    from matplotlib import font_manager  # slow: lists all installed fonts
 
     entries = sorted(
         font_manager.fontManager.ttflist,
@@ -53,12 +49,12 @@ def find_font(text: str) -> Path | None:
 
 
 def load_font(text: str, size_px: int) -> ImageFont.FreeTypeFont:
-    """Return a font to draw a text with; one that lacks letters only where all do."""
+    """Return the font of `find_font`, or the default font if there is none."""
     return ImageFont.truetype(find_font(text) or find_default_font(), size_px)
 
 
 def list_families(texts: Iterable[str]) -> list[str]:
-    """Return the families, for `font.family` of matplotlib, that have the letters of all texts."""
+    """Return the values of matplotlib's `font.family` that cover the letters of all texts."""
     found = dict.fromkeys(map(find_font, texts))
     from matplotlib.ft2font import FT2Font
 
@@ -67,7 +63,7 @@ def list_families(texts: Iterable[str]) -> list[str]:
 
 
 def spell(text: str) -> str:
-    """Write letters that the default font lacks as code points: `A 背` becomes `A U+80CC`."""
+    """Replace letters that the default font lacks by code points: `A 背` becomes `A U+80CC`."""
     words = [
         letter if _has_glyphs(find_default_font(), {ord(letter)}) else f" U+{ord(letter):04X} "
         for letter in text
@@ -79,18 +75,18 @@ def spell(text: str) -> str:
 
 
 def describe_undrawable(names: Sequence[str]) -> str | None:
-    """Say which class names no installed font can draw; None if all can be drawn."""
+    """Return a text on class names that no installed font covers; None if there are none."""
     lacking = [name for name in names if find_font(name) is None]
     if not lacking:
         return None
     return (
-        f"No font that is installed has the letters of {len(lacking)} of the {len(names)} class "
-        f"names, such as {lacking[0]}: overlays name these classes by number and code points. "
-        "Install a font that has them, such as Noto Sans CJK, to see the names."
+        f"No installed font has the letters of {len(lacking)} of the {len(names)} class names, "
+        f"such as {lacking[0]}: overlays name these classes by number and code points. Install a "
+        "font that has them, such as Noto Sans CJK, to see the names."
     )
 
 
-def _leaves_ink(letter: str) -> bool:
+def _is_visible(letter: str) -> bool:
     return unicodedata.category(letter) not in ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn")
 
 
@@ -100,7 +96,7 @@ def _has_glyphs(path: Path, letters: set[int]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _list_letters(path: Path) -> npt.NDArray[np.int64]:
-    """Return the code points that a font has glyphs for; none where it cannot be read."""
+    """Return the code points for which a font has glyphs; none if it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     charmap: dict[int, int] = {}
@@ -114,4 +110,4 @@ def _can_draw(path: Path) -> bool:
     try:
         return bool(ImageFont.truetype(path, 12))
     except OSError:
-        return False  # of bitmaps of one size, such as emoji
+        return False  # bitmap fonts of one size, such as emoji

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used (PEP 562)."""
+"""Lazy imports of the names of a package (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,11 +9,11 @@ from typing import Any
 def import_lazily(
     package: str, names: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the `__getattr__` and `__dir__` of a package whose import loads nothing else.
+    """Return the `__getattr__` and `__dir__` of a package that imports its names on first use.
 
     Args:
-        package: Its `__name__`.
-        names: Its public names by the module that defines them.
+        package: `__name__` of the package.
+        names: Public names of the package by the module that defines them.
 
     Example:
         >>> __getattr__, __dir__ = import_lazily(__name__, {"atrous.models.zoo": ["build_model"]})

@@ -1,4 +1,4 @@
-"""The options of models, declared once for recipes, `build_model` and its documentation."""
+"""Options of models, for recipes, `build_model` and its documentation."""
 
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class ModelOptions(BaseModel):
-    """Options that a recipe can set; the description of each field is its documentation."""
+    """Model options that a recipe can set; the field descriptions are their documentation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True)
 
@@ -81,14 +81,14 @@ class ModelOptions(BaseModel):
         if self.cascade_blocks is not None and self.atrous_rates is not None:
             raise ValueError(
                 f"atrous_rates ({self.atrous_rates}) and cascade_blocks ({self.cascade_blocks}) "
-                "exclude each other: the cascade replaces the ASPP, whose rates they are. Remove "
-                "one of them"
+                "exclude each other: the cascade replaces the ASPP, to which the rates belong. "
+                "Remove one of them"
             )
         return self
 
 
 class BuildOptions(ModelOptions):
-    """All options of `build_model`: also those that follow from the data."""
+    """All options of `build_model`, including those that depend on the data."""
 
     num_classes: int = Field(
         21, ge=1, le=255, description="Channels of the logits: a whole number from 1 to 255."
@@ -109,7 +109,7 @@ def complete_options(
         options: Given options. One that the variant does not have must equal its default.
 
     Returns:
-        All options of the variant, as values that JSON can hold.
+        All options of the variant as JSON values.
 
     Raises:
         ConfigError: An option is unknown, has an invalid value, conflicts with another one, or does

@@ -1,4 +1,4 @@
-"""Text that somebody else wrote: JSON and TOML, and characters that are no text."""
+"""Parsing of untrusted text: JSON, TOML and control characters."""
 
 import json
 import re
@@ -9,20 +9,20 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 MAX_DEPTH = 64
-"""Lists and objects inside each other; more is refused, in JSON as in TOML."""
+"""Deepest nesting of lists and objects that is accepted in JSON and TOML."""
 
 _CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # all but the tab and the line feed
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line ends, and what turns text around
-    "\ud800-\udfff]"  # bytes of a file name that are no UTF-8
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # all but tab and line feed
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line separators and marks of text direction
+    "\ud800-\udfff]"  # bytes of a file name that are not UTF-8
 )
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Read JSON as plain values.
+    """Parse JSON as plain values.
 
     Raises:
-        ValueError: It is not JSON, or nested deeper than `MAX_DEPTH`.
+        ValueError: The text is not JSON, or nested deeper than `MAX_DEPTH`.
     """
     try:
         return _check_depth(json.loads(text))
@@ -31,10 +31,10 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Read TOML as plain values.
+    """Parse TOML as plain values.
 
     Raises:
-        ValueError: It is not TOML, or nested deeper than `MAX_DEPTH`.
+        ValueError: The text is not TOML, or nested deeper than `MAX_DEPTH`.
     """
     try:
         values = tomllib.loads(text)
@@ -45,7 +45,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def explain_validation(error: "ValidationError") -> str:
-    """Say which values pydantic has refused, in one line: `key = value: reason; …`."""
+    """Return the values that pydantic rejected, in one line: `key = value: reason; …`."""
     problems = []
     for problem in error.errors(include_url=False):
         key = ".".join(map(str, problem["loc"])) or "the whole"
@@ -56,16 +56,16 @@ def explain_validation(error: "ValidationError") -> str:
 
 
 def escape_controls(text: str) -> str:
-    r"""Return a text that is safe on a terminal: a control character becomes `\u001b`.
+    r"""Escape control characters, as in `\u001b`, so that a text is safe on a terminal.
 
-    These are the C0 and C1 controls without tab and line feed, separators of lines, marks that
-    change the direction of text, and lone surrogates. Within JSON the result means the same.
+    These are the C0 and C1 controls except tab and line feed, line separators, marks that change
+    the text direction, and lone surrogates. JSON keeps its meaning.
     """
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def is_plain_name(name: str) -> bool:
-    """Return whether a name is one line of text without control characters."""
+    """Return whether a name is one line without control characters."""
     return not _CONTROLS.search(name) and "\n" not in name and "\t" not in name
 
 

@@ -1,8 +1,7 @@
-"""Where things stand in a run folder."""
+"""Paths and log of a run folder."""
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,56 +10,33 @@ from pydantic import BaseModel
 from atrous.parsing import parse_json
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The folder that one training leaves behind; every other command takes it."""
+    """The folder of one training, which every other command takes.
 
-    path: Path
+    Attributes:
+        path: The folder.
+        recipe: All settings of the training (TOML).
+        plan: Values derived from recipe and data when the run first started (JSON).
+        log: A line per step, validation, session start and session end (JSON lines).
+        checkpoints: Folder of the latest checkpoints.
+        features: Folder of the cached features of a frozen part.
+        best: Weights of the best validation.
+        last: Weights at the end of training.
+        evaluation: Folder of scores and counts per image, two files per split.
+        exports: Folder of exported files, their records and their measured speed.
+    """
 
-    @property
-    def recipe(self) -> Path:
-        """Everything that was asked for, defaults written out (TOML)."""
-        return self.path / "recipe.toml"
-
-    @property
-    def plan(self) -> Path:
-        """What was derived from recipe and data when the run first started (JSON)."""
-        return self.path / "plan.json"
-
-    @property
-    def log(self) -> Path:
-        """A line per step, validation, session start and session end (JSON lines)."""
-        return self.path / "log.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The last training states."""
-        return self.path / "checkpoints"
-
-    @property
-    def features(self) -> Path:
-        """Features of the training images, where a frozen part computes them only once."""
-        return self.path / "features"
-
-    @property
-    def best(self) -> Path:
-        """Weights of the best validation."""
-        return self.path / "best.safetensors"
-
-    @property
-    def last(self) -> Path:
-        """Weights at the end of training."""
-        return self.path / "last.safetensors"
-
-    @property
-    def evaluation(self) -> Path:
-        """Scores and counts per image, a pair of files per split."""
-        return self.path / "evaluation"
-
-    @property
-    def exports(self) -> Path:
-        """Exported files, a record of each with what its gate found, and how fast they are."""
-        return self.path / "exports"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.toml"
+        self.plan = path / "plan.json"
+        self.log = path / "log.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.features = path / "features"
+        self.best = path / "best.safetensors"
+        self.last = path / "last.safetensors"
+        self.evaluation = path / "evaluation"
+        self.exports = path / "exports"
 
 
 class _Record(BaseModel):
@@ -96,10 +72,7 @@ _RECORDS: dict[str, type[_Record]] = {
 
 
 def load_log(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's log; lines that are none, as one torn by a kill, are left out.
-
-    Those of training, validation and sessions hold the values that they are written with.
-    """
+    """Return the records of a run's log; incomplete or malformed lines are left out."""
     records = map(parse_record, path.read_bytes().splitlines())
     return [record for record in records if record is not None]
 
@@ -109,10 +82,7 @@ Records = dict[str, list[dict[str, Any]]]
 
 
 def group_records(log: Iterable[dict[str, Any]]) -> Records:
-    """Group the records of a log by kind, in order; a kind without records is an empty list.
-
-    Entries without a kind are skipped.
-    """
+    """Group the records of a log by kind, in order; records without a kind are skipped."""
     records: Records = {"train": [], "val": [], "session": []}
     for record in log:
         if isinstance(record, dict) and "kind" in record:
@@ -121,7 +91,7 @@ def group_records(log: Iterable[dict[str, Any]]) -> Records:
 
 
 def parse_record(line: bytes) -> dict[str, Any] | None:
-    """Return the record of one line of a log, or None if the line is no such record."""
+    """Return the record of one line of a log, or None if the line is not such a record."""
     try:
         record = parse_json(line)
         _RECORDS.get(record["kind"], _Record).model_validate(record, strict=True)

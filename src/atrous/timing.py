@@ -1,4 +1,4 @@
-"""Timing of calls in turns."""
+"""Timing of alternating calls."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,16 +13,16 @@ def measure_times_s(
 ) -> list[list[float]]:
     """Time calls in turns, so that other load on the machine affects all of them alike.
 
-    Each call is run once more before the first round, as a warm-up.
+    Each call runs once before the first round, as a warm-up.
 
     Args:
-        calls: What to time; each call must return only when its work is done.
+        calls: Calls to time; each must return only when its work is done.
         budget_s: Mean seconds per call after which no further round starts.
-        min_rounds: Number of rounds that are run regardless of the budget.
+        min_rounds: Number of rounds regardless of the budget.
         max_rounds: Largest number of rounds.
 
     Returns:
-        For each call, its seconds in each round.
+        Seconds of each round, for each call.
     """
     for call in calls:
         call()

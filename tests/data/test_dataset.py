@@ -54,12 +54,12 @@ def test_a_devkit_is_found_from_each_of_its_folders(tmp_path, below):
 
 
 @pytest.mark.parametrize("names", ["ab", ["000001", "000002"], ["2021_000001"]])
-def test_data_that_is_not_vocs_has_not_its_class_names(tmp_path, names):
+def test_other_data_does_not_get_vocs_class_names(tmp_path, names):
     make_voc(tmp_path / "VOC2007", names)
     assert open_dataset(tmp_path, "train").classes.names == ("0", "1", "2")
 
 
-def test_data_of_2007_is_told_by_its_annotations(tmp_path):
+def test_voc2007_is_detected_by_its_annotations(tmp_path):
     make_voc(tmp_path / "VOC2007", ["000032"])
     put_text(
         tmp_path / "VOC2007/Annotations/000032.xml", "<database>The VOC2007 Database</database>"
@@ -136,7 +136,7 @@ def remove_masks(root: Path) -> None:
         path.unlink()
 
 
-def remove_a_image(root: Path) -> None:
+def remove_an_image(root: Path) -> None:
     make_pairs(root)
     (root / "train/images/a.png").unlink()
 
@@ -173,7 +173,7 @@ def sort_into_folders(root: Path) -> None:
         (root / "berlin").rename(root / "train" / folder / "berlin")
 
 
-def leave_only_void(root: Path) -> None:
+def leave_only_ignored(root: Path) -> None:
     make_pairs(root, "a")
     put(root / "train/masks/a.png", np.full((2, 3), 255, np.uint8))
 
@@ -193,16 +193,20 @@ def leave_only_void(root: Path) -> None:
             "train",
             "split 'train' of .* is empty",
         ),
-        (rename_a_mask, "train", "1 images of split 'train' have no mask .* b. Add"),
-        (remove_masks, "train", "3 images of split 'train' have no mask .* a, b, c. Add"),
-        (remove_a_image, "train", "1 masks of split 'train' have no image .* a. Add"),
-        (double_a_stem, "train", "Two files of one stem in .*: a.bmp and a.png"),
-        (leave_out_of_voc("JPEGImages"), "train", "1 of the 3 names in .* have no image .* b"),
+        (rename_a_mask, "train", "1 of the 4 names of split 'train' have no mask .* b. Add"),
+        (remove_masks, "train", "3 of the 3 names .* have no mask .* a, b, c. Add"),
+        (remove_an_image, "train", "1 of the 2 names .* have no image .* a. Add"),
+        (double_a_stem, "train", "Two files with the same stem in .*: a.bmp and a.png"),
+        (
+            leave_out_of_voc("JPEGImages"),
+            "train",
+            "1 of the 3 names of split 'train' have no image .* b",
+        ),
         (leave_out_of_voc("SegmentationClass"), "train", "1 of the 3 names .* have no mask .* b"),
-        (list_twice, "train", "names 1 images twice: a"),
-        (save_masks_as_gif, "train", "have no mask .*train/masks holds 2 .gif files"),
-        (sort_into_folders, "train", "empty: .*train/images holds the sub-folders berlin"),
-        (leave_only_void, "train", "Cannot number the classes"),
+        (list_twice, "train", "lists 1 images twice: a"),
+        (save_masks_as_gif, "train", "have no mask .*train/masks contains 2 .gif files"),
+        (sort_into_folders, "train", "empty: .*train/images contains the sub-folders berlin"),
+        (leave_only_ignored, "train", "Cannot number the classes"),
     ],
 )
 def test_folders_that_cannot_be_used(tmp_path, make, split, message):
@@ -212,7 +216,7 @@ def test_folders_that_cannot_be_used(tmp_path, make, split, message):
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_image_and_mask_of_different_size(tmp_path):
+def test_an_image_and_mask_of_different_size(tmp_path):
     make_pairs(tmp_path, "a")
     put(tmp_path / "train/masks/a.png", np.zeros((4, 5), np.uint8))
     with pytest.raises(DataError, match=r"a.png is 3 × 2 .*masks/a.png is 5 × 4"):
@@ -256,7 +260,7 @@ def test_of_several_suffixes_vocs_own_is_taken_and_lists_stay_inside(tmp_path):
 
 @pytest.mark.parametrize("make", [make_pairs, make_voc])
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
-def test_names_pair_up_however_unicode_writes_them(tmp_path, make, forms):
+def test_names_match_in_every_unicode_form(tmp_path, make, forms):
     name = normalize("NFC", "größe")
     make(tmp_path, [normalize("NFD", name)])
     for path in [path for path in tmp_path.rglob("gr*") if path.is_file()]:
@@ -268,7 +272,7 @@ def test_names_pair_up_however_unicode_writes_them(tmp_path, make, forms):
 
 
 @pytest.mark.parametrize("make", [make_pairs, make_voc])
-def test_names_that_are_no_utf8_are_names(tmp_path, make):
+def test_names_that_are_not_utf8_are_read(tmp_path, make):
     name = os.fsdecode(b"stra\xdfe")
     make(tmp_path, "ab")
     for path in [*tmp_path.rglob("a.*")]:
@@ -281,7 +285,7 @@ def test_names_that_are_no_utf8_are_names(tmp_path, make):
     assert dataset.fingerprint() == open_dataset(tmp_path, "train").fingerprint()
 
 
-def test_a_list_that_is_no_text_is_refused(tmp_path):
+def test_a_list_that_is_not_text_is_an_error(tmp_path):
     make_voc(tmp_path)
     path = tmp_path / "ImageSets/Segmentation/train.txt"
     path.write_bytes("a\nb\n".encode("utf-16"))
@@ -296,7 +300,7 @@ def test_links_to_nothing_are_a_clear_error(tmp_path, make, kind):
     path = next(path for path in tmp_path.rglob("b.*") if path.match(f"{kind}/*"))
     path.unlink()
     path.symlink_to(tmp_path / "gone")
-    with pytest.raises(DataError, match=r"1 files of split 'train' are links, and .*/b\."):
+    with pytest.raises(DataError, match=r"1 files of split 'train' are links to .*/b\."):
         open_dataset(tmp_path, "train")
 
 

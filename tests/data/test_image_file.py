@@ -156,12 +156,12 @@ def test_overviews_and_damaged_pages_are_no_pages(tmp_path):
         assert np.array_equal(read_image(io.BytesIO(bytes(content)))[0].numpy(), STORED)
 
 
-def test_links_to_nothing_and_folders_are_said_to_be_so(tmp_path):
+def test_dangling_links_and_folders_are_errors(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(DataError, match=r"no file .*a.png. It is a link, and what it points to is"):
+    with pytest.raises(DataError, match=r"no file .*a.png. It is a link to a file that does not"):
         read_image(tmp_path / "a.png")
     (tmp_path / "b.png").mkdir()
-    with pytest.raises(DataError, match=r"b.png as an image: it is no plain file"):
+    with pytest.raises(DataError, match=r"b.png as an image: it is not a regular file"):
         read_image(tmp_path / "b.png")
 
 

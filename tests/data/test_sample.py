@@ -34,14 +34,6 @@ def test_16_bit_images_keep_their_high_byte(tmp_path):
     assert read_image(path)[0].tolist() == [[0, 1, 255]]
 
 
-def test_images_are_turned_upright(tmp_path):
-    pixels = np.zeros((2, 4, 3), dtype=np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise
-    path = save(tmp_path / "turned.png", pixels, exif=exif)
-    assert read_image(path).shape == (3, 4, 2)
-
-
 @pytest.mark.parametrize("mode", ["L", "P"])
 def test_masks_keep_their_indices(tmp_path, mode):
     indices = np.array([[0, 1, 2], [20, 255, 7]], dtype=np.uint8)

@@ -16,7 +16,7 @@ def shapes(tmp_path_factory):
 
 
 def sample_pixels(dataset, per_image):
-    """Return colours (N, 3) and classes (N,) of random pixels that are not void."""
+    """Return colours (N, 3) and classes (N,) of random pixels that are not ignored."""
     rng = np.random.default_rng(0)
     colors, labels = [], []
     for index in range(len(dataset)):
@@ -54,10 +54,10 @@ def test_every_class_occurs_and_one_is_rare(shapes):
         assert share.argmin() == SHAPES.names.index("moon")
         assert 0.005 < share.min() < 0.03 < np.sort(share)[1]
         assert 0.5 < share[0] < 0.75
-        assert 0.05 < statistics.num_void / sum(statistics.pixels) < 0.15
+        assert 0.05 < statistics.num_ignored / sum(statistics.pixels) < 0.15
 
 
-def test_void_lies_around_every_thing():
+def test_ignored_pixels_surround_every_object():
     _, mask = draw_scene(np.random.default_rng(0), 128)
     for a, b in ((mask[:, 1:], mask[:, :-1]), (mask[1:], mask[:-1])):
         assert ((a == b) | (a == IGNORE_INDEX) | (b == IGNORE_INDEX)).all()

@@ -35,7 +35,7 @@ def make_dataset(folder, masks, image_hw=(2, 3), ignore_index=9) -> Segmentation
     )
 
 
-def test_an_error_of_whoever_listens_waits_for_no_other_mask(tmp_path, monkeypatch):
+def test_an_error_in_progress_skips_the_other_masks(tmp_path, monkeypatch):
     dataset = make_dataset(tmp_path, [[[0, 0, 0]]])
     dataset = replace(dataset, names=dataset.names * 999, mask_paths=dataset.mask_paths * 999)
     counted = []
@@ -45,12 +45,12 @@ def test_an_error_of_whoever_listens_waits_for_no_other_mask(tmp_path, monkeypat
         time.sleep(0.005)
         return np.zeros(256, np.int64)
 
-    def listen(done, total):
+    def progress(done, total):
         raise KeyError
 
     monkeypatch.setattr(statistics, "_count", count)
     with pytest.raises(KeyError):
-        compute_mask_statistics(dataset, listen)
+        compute_mask_statistics(dataset, progress)
     assert len(counted) < 900
 
 
@@ -58,11 +58,11 @@ def test_pixels_are_counted(tmp_path):
     dataset = make_dataset(tmp_path, [[[0, 0, 0], [0, 1, 9]], [[0, 0, 9], [0, 0, 0]]])
     seen = []
     statistics = compute_mask_statistics(dataset, lambda done, total: seen.append((done, total)))
-    assert statistics == MaskStatistics([9, 1, 0], [10, 5, 0], num_void=2)
+    assert statistics == MaskStatistics([9, 1, 0], [10, 5, 0], num_ignored=2)
     assert seen == [(1, 2), (2, 2)]
 
 
-def test_bad_values_are_told_once_for_all_masks(tmp_path):
+def test_wrong_values_are_reported_once_for_all_masks(tmp_path):
     good, bad = [[0, 1, 2], [9, 9, 9]], [[0, 3, 77], [255, 0, 0]]
     dataset = make_dataset(tmp_path, [good, bad, good, bad, bad])
     with pytest.raises(
@@ -73,7 +73,7 @@ def test_bad_values_are_told_once_for_all_masks(tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
-def test_sizes_that_differ_and_unreadable_masks_are_told(tmp_path):
+def test_different_sizes_and_unreadable_masks_are_errors(tmp_path):
     dataset = make_dataset(tmp_path, [np.zeros((4, 3))] * 5)
     with pytest.raises(DataError, match=r"5 of the 5 pairs .* 0.png, 1.png") as caught:
         compute_mask_statistics(dataset)
@@ -84,7 +84,7 @@ def test_sizes_that_differ_and_unreadable_masks_are_told(tmp_path):
 
 
 def test_class_weights():
-    statistics = MaskStatistics([60, 20, 10, 0], [100, 80, 20, 0], num_void=0)
+    statistics = MaskStatistics([60, 20, 10, 0], [100, 80, 20, 0], num_ignored=0)
     assert compute_class_weights(statistics, "none") is None
     # frequencies 0.6, 0.25, 0.5
     median = compute_class_weights(statistics, "median_frequency")
@@ -94,17 +94,17 @@ def test_class_weights():
     assert np.mean(inverse[:3]) == pytest.approx(1)
 
 
-def test_class_weights_that_cannot_be():
+def test_invalid_class_weights():
     with pytest.raises(ConfigError, match="Did you mean 'median_frequency'"):
         compute_class_weights(MaskStatistics([1], [1], 0), "median")
-    with pytest.raises(DataError, match="every pixel here is void"):
+    with pytest.raises(DataError, match="every pixel is ignored"):
         compute_class_weights(MaskStatistics([0], [0], 5), "inverse")
 
 
 def test_camvid(real_data):
     dataset = open_dataset(real_data / "camvid", "val")
     statistics = compute_mask_statistics(dataset)
-    assert sum(statistics.pixels) + statistics.num_void == 101 * 360 * 480
+    assert sum(statistics.pixels) + statistics.num_ignored == 101 * 360 * 480
     histogram = np.zeros(12, int)
     for path in dataset.mask_paths:
         histogram += np.bincount(np.asarray(Image.open(path)).ravel(), minlength=12)

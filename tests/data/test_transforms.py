@@ -68,11 +68,11 @@ def test_image_and_mask_stay_together(transform):
         assert agree[seen].float().mean() > 0.97
 
 
-def test_padding_is_the_mean_colour_and_void():
+def test_padding_is_the_mean_colour_and_ignored():
     result = TrainTransform(crop_hw=(60, 60), scale=(0.5, 0.5), **JITTER)(make_sample(40, 40), 0)
-    void = result.mask == IGNORE_INDEX
-    assert int(void.sum()) == 60 * 60 - 20 * 20
-    assert result.image[:, void].unique(dim=1).flatten().tolist() == [124, 116, 104]
+    padding = result.mask == IGNORE_INDEX
+    assert int(padding.sum()) == 60 * 60 - 20 * 20
+    assert result.image[:, padding].unique(dim=1).flatten().tolist() == [124, 116, 104]
 
 
 def test_a_crop_at_scale_1_is_a_window_of_the_image():
@@ -117,14 +117,14 @@ def test_resize_image_takes_batches():
     ("options", "message"),
     [
         ({}, "either a size to resize to or a crop"),
-        ({"size_hw": (8, 8), "crop_hw": (8, 8)}, "and not both"),
+        ({"size_hw": (8, 8), "crop_hw": (8, 8)}, "crop, not both"),
         ({"size_hw": (0, 8)}, "at least 1 pixel"),
-        ({"crop_hw": (8, 8), "scale": (2.0, 1.0)}, "two rising factors"),
-        ({"crop_hw": (8, 8), "scale": (0.0, 1.0)}, "two rising factors"),
+        ({"crop_hw": (8, 8), "scale": (2.0, 1.0)}, "two increasing factors"),
+        ({"crop_hw": (8, 8), "scale": (0.0, 1.0)}, "two increasing factors"),
         ({"size_hw": (8, 8), "flip": 1.5}, "flip must be 0 to 1, not 1.5"),
         ({"size_hw": (8, 8), "hue": 0.6}, "hue must be 0 to 0.5, not 0.6"),
     ],
 )
-def test_options_that_cannot_be(options, message):
+def test_invalid_options(options, message):
     with pytest.raises(ConfigError, match=message):
         TrainTransform(**options)

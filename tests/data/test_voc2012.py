@@ -111,10 +111,14 @@ def without(files: dict[str, bytes], part: str) -> dict[str, bytes]:
     [
         (lambda f: without(f, "JPEGImages/a"), None, "1 of the 2 names .* have no image .*: a"),
         (lambda f: without(f, "Class/c"), None, "have no mask .*: c"),
-        (lambda f: without(f, "val.txt"), dict, "hold no val.txt"),
-        (dict, lambda f: without(f, f"{SBD}/train.txt"), "hold no train.txt"),
+        (lambda f: without(f, "val.txt"), dict, "contain no val.txt"),
+        (dict, lambda f: without(f, f"{SBD}/train.txt"), "contain no train.txt"),
         (dict, lambda f: without(f, "cls/e"), "lists e but has no e.mat"),
-        (dict, lambda f: f | {f"{SBD}/cls/d.mat": b"bad"}, "d.mat of the SBD archive is no SBD"),
+        (
+            dict,
+            lambda f: f | {f"{SBD}/cls/d.mat": b"bad"},
+            "d.mat of the SBD archive is not a mask",
+        ),
         (dict, lambda f: f | {f"{SBD}/cls/d.mat": encode_mat(21)}, "values beyond 0 to 20"),
     ],
 )
@@ -165,14 +169,14 @@ def test_places_that_cannot_be_used(tmp_path, monkeypatch):
         build_voc2012(tmp_path / "out", voc_tar=tmp_path / "missing.tar")
     (tmp_path / "out").mkdir()
     build(tmp_path, make_voc_files())  # an empty folder will do
-    with pytest.raises(DataError, match="out is already there"):
+    with pytest.raises(DataError, match="out already exists"):
         build(tmp_path, make_voc_files())
 
     def full(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(voc2012.shutil, "copyfileobj", full)
-    with pytest.raises(DataError, match=r"other: .*No space left on device.* Nothing was left"):
+    with pytest.raises(DataError, match=r"other: .*No space left on device.* No files were kept"):
         build_voc2012(tmp_path / "other", voc_tar=tmp_path / "voc.tar", verify=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "voc.tar"]
 

@@ -1,4 +1,4 @@
-"""Worker processes: they answer in order, survive signals to the group, and never outlive use."""
+"""Worker processes: order of the items, signals to the process group, and their end."""
 
 import errno
 import multiprocessing
@@ -71,17 +71,17 @@ def test_closing_ends_the_workers(receive):
 def test_an_error_of_a_worker_is_raised_here_with_where_it_was():
     with pytest.raises(ZeroDivisionError) as caught:
         list(load_in_order(partial(divmod, 1), [1, 0, 1], workers=2))
-    assert "in _serve" in caught.value.__notes__[0]
+    assert "in _run_worker" in caught.value.__notes__[0]
     assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("receive", [None, torch.neg])
-def test_a_worker_that_is_killed_is_told_in_words(receive):
+def test_a_killed_worker_is_an_error(receive):
     with pytest.raises(DataError, match=r"killed \(exit code 7\).* use fewer workers"):
         list(load_in_order(os._exit, [7, 7, 7, 7, 7], workers=1, receive=receive))
 
 
-def test_what_cannot_be_started_leaves_none_behind(monkeypatch):
+def test_a_failed_start_leaves_no_workers(monkeypatch):
     start, started = multiprocessing.Process.start, []
 
     def start_one(process):
@@ -90,7 +90,7 @@ def test_what_cannot_be_started_leaves_none_behind(monkeypatch):
         started.append(start(process))
 
     monkeypatch.setattr(multiprocessing.Process, "start", start_one)
-    with pytest.raises(DataError, match=r"process 2 of 3, .* Too many open files.*`ulimit -n`"):
+    with pytest.raises(DataError, match=r"process 2 of 3: Too many open files.*`ulimit -n`"):
         list(load_in_order(load, range(9), workers=3))
     assert multiprocessing.active_children() == []
 

@@ -26,7 +26,7 @@ def test_the_figures_are_those_that_training_counts(make_clean, check):
     count = check(root).splits["train"]
     statistics = compute_mask_statistics(open_dataset(root, "train"))
     assert [entry.pixels for entry in count.classes] == statistics.pixels
-    assert count.ignored_share == statistics.num_void / (24 * 112 * 96)
+    assert count.ignored_share == statistics.num_ignored / (24 * 112 * 96)
     assert [entry.num_images for entry in count.classes] == [24, 24, 24, 23]
     for method in ("inverse", "median_frequency"):
         weights = compute_class_weights(statistics, method)

@@ -122,7 +122,7 @@ def test_dead_links_are_skipped_with_the_reason(color_model, tmp_path, monkeypat
     report = predict(color_model, paths if given == "all" else given, "out", save=["mask"])
     assert [path.name for path in report.written] == ["a.png"]
     failed = {source.rsplit("/", 1)[-1]: message for source, message in report.failed}
-    assert "It is a link, and what it points to is gone" in failed["b.png"]
+    assert "It is a link to a file that does not exist" in failed["b.png"]
     assert ("loop.png" in failed) == (given != "all")
 
 

@@ -1,4 +1,4 @@
-"""Images in, samples out. The names are loaded when they are first used."""
+"""Datasets, samples, transforms and loaders. The names are imported when first used."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""`classes.toml`: names and colours of the classes, and the mask value of ignored pixels."""
+"""`classes.toml`: names and colours of the classes, and the ignore index."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
     """Read `names` (required), `colors` and `ignore_index` (default 255) of a `classes.toml`.
 
     Returns:
-        The classes, in VOC's palette where no colours are given, and the ignore index.
+        The classes, with VOC's palette if no colours are given, and the ignore index.
 
     Raises:
-        DataError: The file is no TOML, or a key is unknown, missing or of a wrong form.
+        DataError: The file is not TOML, or a key is unknown, missing or has an invalid value.
     """
     try:
         content = parse_toml(path.read_text(encoding="utf-8-sig"))
@@ -35,10 +35,10 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
             f"{path} needs `names`, a list of 1 to 255 different class names in the order of "
             f'their mask values, such as names = ["road", "car"]; it has {names!r}.'
         )
-    if strange := [name for name in names if not is_plain_name(name)]:
+    if invalid := [name for name in names if not is_plain_name(name)]:
         raise DataError(
-            f"The class name {strange[0]!a} in {path} holds a control character or a mark "
-            "that turns text around. Give a name of printable characters in one line."
+            f"The class name {invalid[0]!a} in {path} contains a control character or a mark that "
+            "changes the text direction. Use printable characters on one line."
         )
     if colors is not None and not (isinstance(colors, list) and all(map(_is_color, colors))):
         raise DataError(
@@ -53,14 +53,14 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
     ignore_index = content.get("ignore_index", IGNORE_INDEX)
     if type(ignore_index) is not int:
         raise DataError(
-            f"`ignore_index` in {path} must be a whole number, the mask value of the pixels to "
-            f"ignore; it is {ignore_index!r}."
+            f"`ignore_index` in {path} must be a whole number, the mask value of ignored pixels; "
+            f"it is {ignore_index!r}."
         )
     return build_classes(names, colors), ignore_index
 
 
 def format_classes(classes: Classes, ignore_index: int = IGNORE_INDEX) -> str:
-    """Return the text of a `classes.toml` that `read_classes_file` reads back."""
+    """Return the text of a `classes.toml`."""
     names = ", ".join(json.dumps(name, ensure_ascii=False) for name in classes.names)
     colors = ", ".join(str(list(color)) for color in classes.colors)
     return f"ignore_index = {ignore_index}\nnames = [{names}]\ncolors = [{colors}]\n"
@@ -75,8 +75,5 @@ def _is_list_of_names(value: Any) -> bool:
 
 
 def _is_color(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(map(_is_byte, value))
-
-
-def _is_byte(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= 255
+    channels = value if isinstance(value, list) else []
+    return len(channels) == 3 and all(type(c) is int and 0 <= c <= 255 for c in channels)

@@ -1,4 +1,4 @@
-"""One split of a data set on disk, whatever its layout."""
+"""Datasets on disk: layouts, splits, and the images and masks of one split."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, build_classes
 from atrous.data import pairs, voc
 from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.mask_values import number_classes, read_mask
-from atrous.data.sample import Sample, check_same_size, read_image
-from atrous.data.split_files import SplitFiles, check_present
+from atrous.data.sample import Sample, check_same_size, read_image, shorten
+from atrous.data.split_files import SplitFiles
 from atrous.errors import ConfigError, DataError, did_you_mean
 
 Layout = Literal["voc", "pairs"]
@@ -24,10 +24,10 @@ _LAYOUTS = (
 
 @dataclass(frozen=True)
 class SegmentationDataset:
-    """One split: where the files are and what their mask values mean.
+    """The files of one split and the meaning of their mask values.
 
     Attributes:
-        root: Folder of the data set as the user gave it.
+        root: Folder of the dataset as it was given.
         split: Name of the split, such as `train`.
         format: Layout on disk.
         classes: Names and colours in the order of the mask values.
@@ -50,10 +50,10 @@ class SegmentationDataset:
         return len(self.names)
 
     def load(self, index: int) -> Sample:
-        """Read image and mask number `index`.
+        """Read the image and the mask with this index.
 
         Raises:
-            DataError: A file cannot be used, or the two differ in size.
+            DataError: A file cannot be read, or the two differ in size.
         """
         image_path, mask_path = self.image_paths[index], self.mask_paths[index]
         image = read_image(image_path)
@@ -64,7 +64,7 @@ class SegmentationDataset:
         return Sample(image, mask, self.names[index])
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over classes, names and file sizes: cheap, and changes when files do."""
+        """Return a SHA-256 of classes, names and file sizes; file contents are not read."""
         digest = hashlib.sha256(f"{self.classes.names} {self.ignore_index}\n".encode())
         for name, image_path, mask_path in zip(
             self.names, self.image_paths, self.mask_paths, strict=True
@@ -77,26 +77,33 @@ class SegmentationDataset:
 def open_dataset(
     root: Path | str, split: str, *, format: str = "auto", ignore_index: int | None = None
 ) -> SegmentationDataset:
-    """List the files of one split and check that images and masks go together.
+    """List the files of one split and check that every image has a mask and the reverse.
 
     Args:
-        root: Folder of the data set: a VOC devkit (see `voc.find_devkit`) or paired folders.
+        root: Folder of the dataset: a VOC devkit (see `voc.find_devkit`) or paired folders.
         split: Name of the split, such as `train`.
-        format: `voc`, `pairs`, or `auto` to tell from what is there.
-        ignore_index: Mask value of ignored pixels, over the one in `classes.toml` (default 255).
+        format: `voc`, `pairs`, or `auto` to detect the layout.
+        ignore_index: Mask value of ignored pixels; overrides `classes.toml` (default 255).
 
     Raises:
-        DataError: The folder, split, an image or a mask is missing, or the layout is unknown.
+        DataError: The folder, the split, an image or a mask is missing, or the layout is unknown.
         ConfigError: `format` is unknown.
     """
     root = Path(root)
     layout, folder = find_layout(root, format)
     files = list_split_files(layout, folder, split)
-    check_present(split, (path for pair in files.values() for path in pair))
+    if gone := [path for pair in files.values() for path in pair if not path.exists()]:
+        raise DataError(
+            f"{len(gone)} files of split '{split}' are links to files that do not exist; the first "
+            f"is {gone[0]}. Restore the files, or remove the links together with their partners "
+            "and their names in split lists."
+        )
     classes, own_ignore_index = read_given_classes(root, layout, folder) or (None, IGNORE_INDEX)
     ignore_index = own_ignore_index if ignore_index is None else ignore_index
     if classes is None:
-        classes = number_classes(_list_masks(layout, folder), ignore_index)
+        all_files = _find_all_files(layout, folder).values()
+        masks = sorted({path for files in all_files for path in files.masks.values()})
+        classes = number_classes(masks, ignore_index)
     return SegmentationDataset(
         root=root,
         split=split,
@@ -110,9 +117,9 @@ def open_dataset(
 
 
 def read_given_classes(root: Path, layout: Layout, folder: Path) -> tuple[Classes, int] | None:
-    """Return the classes and ignore index that a data set states; None where only masks tell.
+    """Return the classes and ignore index that a dataset defines; None if it defines none.
 
-    They stand in a `classes.toml` in either folder; VOC's own data has VOC's classes.
+    `classes.toml` in either folder defines them; data with VOC's file names has VOC's classes.
 
     Raises:
         DataError: `classes.toml` or a split list cannot be read.
@@ -126,58 +133,83 @@ def read_given_classes(root: Path, layout: Layout, folder: Path) -> tuple[Classe
 
 
 def list_splits(root: Path | str, *, format: str = "auto") -> list[str]:
-    """Return the names of the splits of a data set, sorted.
+    """Return the names of the splits of a dataset, sorted.
 
     Raises:
-        DataError: The folder is missing or of no known layout.
+        DataError: The folder is missing or its layout is unknown.
     """
     return _list_splits(*find_layout(Path(root), format))
 
 
 def find_split_files(root: Path | str, *, format: str = "auto") -> dict[str, SplitFiles]:
-    """Return split → what lies on disk for it, with no demand that it goes together.
+    """Return the files of every split by its name, complete or not.
 
     Raises:
-        DataError: The folder is missing or of no known layout, or a split list is unreadable.
+        DataError: The folder is missing, its layout is unknown, or a split list is unreadable.
     """
     return _find_all_files(*find_layout(Path(root), format))
 
 
 def list_split_files(layout: Layout, folder: Path, split: str) -> dict[str, tuple[Path, Path]]:
-    """Return stem → (image, mask) of a split that can be used.
+    """Return stem → (image, mask) in the order of the split.
 
     Args:
-        layout, folder: From `find_layout`.
+        layout: Layout of the dataset.
+        folder: Its folder, as `find_layout` returns it.
         split: Name of the split.
 
     Raises:
-        DataError: There is no such split, it is empty, or an image or mask is missing.
+        DataError: The split does not exist or is empty, an image or mask is missing, or a stem is
+            not unique.
     """
     splits = _list_splits(layout, folder)
     if split not in splits:
         raise DataError(f"There is no split '{split}' in {folder}.{did_you_mean(split, splits)}")
-    list_files = voc.list_voc_files if layout == "voc" else pairs.list_pairs_files
-    files = list_files(folder, split)
-    if not files:
-        found = _find_all_files(layout, folder)[split]
+    files = _find_files(layout, folder, split)
+    if not files.names:
         raise DataError(
             f"The split '{split}' of {folder} is empty: no images were found for it."
-            f"{pairs.describe_overlooked(found.image_folder, found.mask_folder)}"
+            f"{pairs.describe_overlooked(files.image_folder, files.mask_folder)}"
         )
-    return files
+    if files.same_stem:
+        first, second = files.same_stem[0]
+        raise DataError(
+            f"Two files with the same stem in {first.parent}: {first.name} and {second.name}. "
+            "An image and its mask are matched by stem: rename or remove one of them."
+        )
+    split_list = voc.find_split_list(folder, split)
+    if twice := files.listed_twice:
+        raise DataError(f"{split_list} lists {len(twice)} images twice: {shorten(twice)}.")
+    incomplete = {
+        place: f"{len(missing)} of the {len(files.names)} names of split '{split}' have no {kind} "
+        f"in {place}: {shorten(missing)}. "
+        for kind, missing, place in (
+            ("image", files.without_image, files.image_folder),
+            ("mask", files.without_mask, files.mask_folder),
+        )
+        if missing
+    }
+    if incomplete:
+        listed = f" and their names in {split_list}" if layout == "voc" else ""
+        raise DataError(
+            f"{''.join(incomplete.values())}Add the missing files, or remove their partners"
+            f"{listed}. `atrous check {folder}` shows which files may belong together."
+            f"{pairs.describe_overlooked(*incomplete)}"
+        )
+    return files.pairs
 
 
 def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
-    """Return the layout of a data set, and the folder in which it begins.
+    """Return the layout of a dataset and the folder that holds it.
 
     Raises:
-        DataError: The folder is missing or of no known layout.
+        DataError: The folder is missing or its layout is unknown.
         ConfigError: `format` is unknown.
     """
     if format not in FORMATS:
         raise ConfigError(f"Unknown data format '{format}'.{did_you_mean(format, FORMATS)}")
     if not root.is_dir():
-        raise DataError(f"There is no folder {root}. Give the folder that holds the data set.")
+        raise DataError(f"There is no folder {root}. Give the folder of the dataset.")
     devkit = voc.find_devkit(root)
     if devkit is not None and format != "pairs":
         return "voc", devkit
@@ -188,7 +220,7 @@ def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
 
 
 def find_owner(folder: Path) -> Path | None:
-    """Return the folder of a dataset's images or masks that a folder is or lies in, if any."""
+    """Return the folder of a dataset's images or masks that is or contains a folder, if any."""
     for place in (folder, *folder.parents):
         if (pairs.is_part(place) or voc.is_part(place)) and pairs.list_image_files(place):
             return place
@@ -199,12 +231,9 @@ def _list_splits(layout: Layout, folder: Path) -> list[str]:
     return voc.list_voc_splits(folder) if layout == "voc" else pairs.list_pairs_splits(folder)
 
 
+def _find_files(layout: Layout, folder: Path, split: str) -> SplitFiles:
+    return (voc.find_voc_files if layout == "voc" else pairs.find_pairs_files)(folder, split)
+
+
 def _find_all_files(layout: Layout, folder: Path) -> dict[str, SplitFiles]:
-    find = voc.find_voc_files if layout == "voc" else pairs.find_pairs_files
-    return {split: find(folder, split) for split in _list_splits(layout, folder)}
-
-
-def _list_masks(layout: Layout, folder: Path) -> list[Path]:
-    """Return the masks of all splits, each once, sorted."""
-    all_files = _find_all_files(layout, folder).values()
-    return sorted({path for files in all_files for path in files.masks.values()})
+    return {split: _find_files(layout, folder, split) for split in _list_splits(layout, folder)}

@@ -1,4 +1,4 @@
-"""What a file is that no image reader can open: told by how it begins."""
+"""Kinds of files that are not readable images, detected by their first bytes."""
 
 import re
 from pathlib import Path
@@ -11,51 +11,47 @@ _TIFF_HEADER_BYTES = {b"II*\0": 8, b"MM\0*": 8, b"II+\0": 16, b"MM\0+": 16}
 _SAMPLES, _BITS, _FORMAT = 277, 258, 339
 _FORMAT_NAMES = {1: "whole numbers", 2: "signed numbers", 3: "floating point", 5: "complex numbers"}
 
-_CONVERT = "Convert it to PNG, or to JPEG if it is no mask"
+_CONVERT = "Convert it to PNG, or to JPEG if it is not a mask"
 _BINARY = "Copy it again in binary mode; in Git, mark the files as binary in .gitattributes"
 
 _KINDS = (
-    (rb"\Z", "an empty file of 0 bytes", "Copy it again from where it came"),
-    (rb"\0+\Z", "filled with zeros", "Copy it again from where it came"),
+    (rb"\Z", "an empty file of 0 bytes", "Copy it again from its source"),
+    (rb"\0+\Z", "filled with zeros", "Copy it again from its source"),
     (
         rb"version https://git-lfs",
-        "a Git LFS pointer, which stands for the image",
+        "a Git LFS pointer instead of the image",
         "Run `git lfs pull` in its repository",
     ),
     (
         rb"(?i)(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?<(!doctype html|html|head|body)",
-        "an HTML page, which servers send in place of a file that is gone or needs a login",
+        "an HTML page, which servers send if a file is missing or requires a login",
         "Download the image itself",
     ),
-    (
-        rb"\x89PNG\n\x1a?\n",
-        "a PNG that has lost its CR bytes, as in a transfer as text",
-        _BINARY,
-    ),
+    (rb"\x89PNG\n\x1a?\n", "a PNG that has lost its CR bytes in a text transfer", _BINARY),
     (
         rb"\x89PNG\r\r\n|[\x09?]PNG|\xef\xbf\xbdPNG|\xc2\x89PNG",
-        "a PNG whose bytes were changed, as in a transfer as text",
+        "a PNG whose bytes were changed in a text transfer",
         _BINARY,
     ),
-    (rb"\xef\xbf\xbd\xef\xbf\xbd", "a file whose bytes were changed as if it were text", _BINARY),
+    (rb"\xef\xbf\xbd\xef\xbf\xbd", "a file whose bytes were converted as text", _BINARY),
     (rb".{4}ftyp(heic|heix|hevc|mif1|msf1)", "a HEIC image", _CONVERT),
     (rb".{4}ftypavif", "an AVIF image", _CONVERT),
-    (rb".{4}ftyp|\x1aE\xdf\xa3", "a video", "Take single frames from it"),
+    (rb".{4}ftyp|\x1aE\xdf\xa3", "a video", "Extract single frames"),
     (rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg", "an SVG drawing", _CONVERT),
     (rb"%PDF", "a PDF document", _CONVERT),
     (rb"%!PS", "a PostScript program", _CONVERT),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf'|Rar!", "an archive", "Unpack it"),
     (rb"\x93NUMPY", "a NumPy array", _CONVERT),
     (rb"SIMPLE  =|\x89HDF|.{128}DICM", "a scientific data file", _CONVERT),
-    (rb"\s*[\x20-\x7e\s]{8,}\Z", "a text file", "Put the image in its place"),
+    (rb"\s*[\x20-\x7e\s]{8,}\Z", "a text file", "Replace it by the image"),
 )
 
 
 def describe_file(source: Path | BinaryIO) -> tuple[str, str] | None:
-    """Return what a file is that is no readable image, and what to do; None where nothing tells.
+    """Return the kind of a file that is not a readable image, and a remedy; None if unknown.
 
     Args:
-        source: Path, or a file object that can seek.
+        source: Path or seekable file object.
     """
     try:
         if isinstance(source, Path):
@@ -71,22 +67,22 @@ def _describe(file: BinaryIO) -> tuple[str, str] | None:
     head = file.read(_HEAD_BYTES)
     if head[:4] in _TIFF_HEADER_BYTES:
         return _describe_tiff(file, head)
-    for pattern, what, remedy in _KINDS:
-        if re.match(pattern, head, re.DOTALL):
-            return what, remedy
+    for start, kind, remedy in _KINDS:
+        if re.match(start, head, re.DOTALL):
+            return kind, remedy
     return None
 
 
 def _describe_tiff(file: BinaryIO, head: bytes) -> tuple[str, str] | None:
-    """Name the bands and numbers of a TIFF."""
+    """Return the bands and number format of a TIFF, and a remedy."""
     try:
         tags = TiffImagePlugin.ImageFileDirectory_v2(head[: _TIFF_HEADER_BYTES[head[:4]]])
         file.seek(tags.next)
         tags.load(file)
         num_bands, bits = tags.get(_SAMPLES, 1), tags.get(_BITS, (1,))[0]
         numbers = _FORMAT_NAMES.get(tags.get(_FORMAT, (1,))[0], "numbers of an unknown kind")
-    except Exception:  # the parser raises what it likes on damaged tags
+    except Exception:  # damaged tags raise exceptions of many kinds
         return None
     bands = "1 band" if num_bands == 1 else f"{num_bands} bands"
-    remedy = "Write the 3 bands to be shown as red, green and blue, or a single one, with 8 or 16 "
-    return f"a TIFF of {bands} of {bits}-bit {numbers}", remedy + "bits each"
+    remedy = "Write 3 bands as red, green and blue, or a single one, with 8 or 16 bits each"
+    return f"a TIFF of {bands} of {bits}-bit {numbers}", remedy

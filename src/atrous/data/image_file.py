@@ -1,4 +1,4 @@
-"""From an image file to upright pixels: everything that reads images comes through here."""
+"""Opening and decoding image files. All reading of images uses this module."""
 
 import struct
 import threading
@@ -17,10 +17,10 @@ from atrous.data.orientation import find_orientation, turn_upright
 from atrous.errors import AtrousWarning, DataError
 
 MAX_PIXELS = 500_000_000
-"""Images of more pixels are refused unless asked for: a small file can claim to be huge."""
+"""Default limit on the pixels of an image, since a small file can state a huge size."""
 
 MAX_PAGES = 10_000
-"""Further pages of a TIFF are not looked for: each takes a few bytes of a file and much time."""
+"""Limit on the pages of a TIFF that are searched for."""
 
 _ANIMATED = ("GIF", "WEBP", "PNG")
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -30,21 +30,21 @@ UNREADABLE = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError,
     struct.error, Image.DecompressionBombError,
 )  # fmt: skip
-"""What PIL raises for files that it cannot read."""
+"""Exceptions that Pillow raises for files that it cannot read."""
 
 _OPENING = threading.Lock()
 
 
 class DecodedImage(NamedTuple):
-    """An image file as it was decoded.
+    """A decoded image file.
 
     Attributes:
-        image: Upright, in the mode of the file.
-        format: Of the file, as Pillow calls it.
+        image: The upright image in the mode of the file.
+        format: Pillow's name of the file format.
         stated_hw: Height and width of the upright image at full size.
-        orientation: That the file had, 1 to 8.
-        has_more_pages: Whether the file holds more than the image that was asked for by default.
-        has_damaged_exif: Whether the orientation is 1 for want of a better one.
+        orientation: EXIF orientation of the file, 1 to 8.
+        has_more_pages: Whether the default page was read and the file has others.
+        has_damaged_exif: Whether the EXIF block is damaged; the orientation is then 1.
     """
 
     image: Image.Image
@@ -55,23 +55,23 @@ class DecodedImage(NamedTuple):
     has_damaged_exif: bool
 
     def list_warnings(self, name: Path | str) -> list[str]:
-        """Say what of the file is not used."""
+        """Return texts on the parts of the file that were not used."""
         texts = []
         if self.has_damaged_exif:
             texts.append(
-                f"The image {name} has a damaged EXIF block: it is taken as it is stored, as with "
+                f"The image {name} has a damaged EXIF block: it is read as stored, with "
                 "orientation 1."
             )
         if self.has_more_pages:
             texts.append(
                 f"The image {name} holds more than one page or frame: only the first is read. Save "
-                "the others as files of their own to use them; `atrous predict` takes each."
+                "the others as separate files to use them; `atrous predict` reads all."
             )
         return texts
 
 
 def warn(text: str) -> None:
-    """Warn of a file that is used in part."""
+    """Issue an `AtrousWarning`."""
     warnings.warn(text, AtrousWarning, stacklevel=3)
 
 
@@ -84,15 +84,15 @@ def decode_image(
     page: int | None = None,
     draft: tuple[str, int] | None = None,
 ) -> DecodedImage:
-    """Decode an image file and turn it upright: all that reads pixels comes through here.
+    """Decode an image file and apply its EXIF orientation.
 
     Args:
-        source: Path, or a file object that can seek.
-        name: What to call it in messages; by default, its path.
-        max_pixels: More are refused before they are decoded.
-        formats: The only ones that are tried, as Pillow calls them; None for all.
+        source: Path or seekable file object.
+        name: Name in messages; by default the path.
+        max_pixels: Largest number of pixels; checked before decoding.
+        formats: Pillow's names of the formats that are tried; None for all.
         page: One of `list_pages`; by default the first.
-        draft: Mode and side in pixels to which a JPEG may be reduced while it is decoded.
+        draft: Mode and side in pixels to which a JPEG may be reduced while decoding.
 
     Raises:
         DataError: The file is missing, truncated, no image, or too large.
@@ -112,13 +112,9 @@ def decode_image(
         width, height = upright.size
     elif (orientation or 1) >= 5:
         width, height = height, width
+    size_hw, is_damaged = (height, width), orientation is None
     return DecodedImage(
-        upright,
-        image.format,
-        (height, width),
-        orientation or 1,
-        has_more_pages,
-        orientation is None,
+        upright, image.format, size_hw, orientation or 1, has_more_pages, is_damaged
     )
 
 
@@ -129,23 +125,24 @@ def read_image_size(
     formats: tuple[str, ...] | None = None,
     page: int | None = None,
 ) -> tuple[int, int]:
-    """Return the height and width that an image file states, perhaps before it is turned upright.
+    """Return the height and width that an image file states, before its orientation is applied.
 
     Raises:
         DataError: The file is missing or no image.
     """
     name = name or str(source)
+    # All frames of an animation have one size, and to find a frame is to decode those before it.
     with open_image(source, name, formats) as image:
-        if image.format not in _ANIMATED:  # whose frames are all of one size
+        if image.format not in _ANIMATED:
             _seek(image, page, name)
         return image.height, image.width
 
 
 def list_pages(source: Path | BinaryIO) -> list[int]:
-    """Return the numbers of the images in a file: pages of a TIFF, frames of a GIF or WebP.
+    """Return the indices of the images in a file: pages of a TIFF, frames of a GIF, WebP or PNG.
 
-    Reduced copies and transparency masks, as in a GeoTIFF with overviews, are no pages, nor are the
-    further images of a camera's JPEG.
+    Reduced copies and transparency masks in a TIFF, such as the overviews of a GeoTIFF, are not
+    pages, nor are the further images of a camera's JPEG.
 
     Raises:
         DataError: The file is missing or no image.
@@ -157,7 +154,7 @@ def list_pages(source: Path | BinaryIO) -> list[int]:
 def open_image(
     source: Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None
 ) -> ImageFile.ImageFile:
-    """Read the header only, without Pillow's own limit, of which one half is but a warning.
+    """Read the header of an image file, without Pillow's own limit on pixels.
 
     Raises:
         DataError: The file is missing or no image.
@@ -167,7 +164,7 @@ def open_image(
         try:
             if isinstance(source, Path):
                 check_plain_file(source)
-            return _open_mended(source, formats)
+            return _open_repaired(source, formats)
         except UNREADABLE as error:
             raise describe_unreadable(name, error, source) from error
         finally:
@@ -177,36 +174,36 @@ def open_image(
 def describe_unreadable(
     path: Path | str, error: Exception, source: Path | BinaryIO | None = None
 ) -> DataError:
-    """Say what is wrong with a file that made PIL raise one of `UNREADABLE`.
+    """Return the error for a file that Pillow cannot read.
 
     Args:
-        path: What to call the file.
-        error: As PIL raised it.
-        source: The file, where `path` is not its place on disk.
+        path: Name of the file in the message.
+        error: One of `UNREADABLE`.
+        source: The file, if `path` is not its path.
     """
     if isinstance(error, FileNotFoundError):
         is_link = Path(path).is_symlink()
-        dead = " It is a link, and what it points to is gone." if is_link else ""
-        return DataError(f"There is no file {path}.{dead}")
+        dangling = " It is a link to a file that does not exist." if is_link else ""
+        return DataError(f"There is no file {path}.{dangling}")
     if isinstance(error, OSError) and error.strerror:
         return DataError(f"Cannot read {path}: {error.strerror}. Check its permissions and disk.")
     reason, remedy = str(error), "Copy or export it again"
     if isinstance(error, UnidentifiedImageError):
         kind, remedy = describe_file(source or Path(path)) or (
             "in no known image format",
-            "Export it as PNG, or as JPEG if it is no mask",
+            "Export it as PNG, or as JPEG if it is not a mask",
         )
         reason = f"it is {kind}"
     return DataError(
-        f"Cannot read {path} as an image: {reason}. {remedy}, or remove it; from a dataset, "
-        "together with its partner and its name in split lists."
+        f"Cannot read {path} as an image: {reason}. {remedy}, or remove it; in a dataset, "
+        "also remove its partner and its name in split lists."
     )
 
 
 def check_plain_file(path: Path) -> None:
-    """Raise OSError where there is something else than a file, which may keep a reader waiting."""
+    """Raise OSError if a path is not a regular file; reading a pipe could block forever."""
     if path.exists() and not path.is_file():
-        raise OSError("it is no plain file")
+        raise OSError("it is not a regular file")
 
 
 def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
@@ -214,37 +211,45 @@ def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
     if num_pixels > max_pixels:
         raise DataError(
             f"The image {name} states {image.width} × {image.height} pixels, "
-            f"{num_pixels / 1e6:,.0f} million, where at most {max_pixels / 1e6:,.0f} million are "
-            "taken. If it is what it should be, make it smaller, or raise the limit where there "
-            "is an option for it."
+            f"{num_pixels / 1e6:,.0f} million; the limit is {max_pixels / 1e6:,.0f} million. If "
+            "the size is right, make the image smaller or raise the limit where there is an option "
+            "for it."
         )
 
 
-def _open_mended(source: Path | BinaryIO, formats: tuple[str, ...] | None) -> ImageFile.ImageFile:
-    """Open an image; a PNG also where the checksum of its EXIF block is wrong."""
+def _seek(image: Image.Image, page: int | None, name: str) -> None:
+    if page:
+        try:
+            image.seek(page)
+        except UNREADABLE as error:
+            raise describe_unreadable(name, error) from error
+
+
+def _open_repaired(source: Path | BinaryIO, formats: tuple[str, ...] | None) -> ImageFile.ImageFile:
+    """Open an image, even if it is a PNG whose EXIF block has a wrong checksum."""
     try:
         image = Image.open(source, formats=formats)
-        if image.format == "EPS":  # decoding it would run Ghostscript on a program
-            raise UnidentifiedImageError("it is an EPS program")
+        if image.format == "EPS":  # decoding it runs Ghostscript
+            raise UnidentifiedImageError("it is an EPS file")
         return image
     except UnidentifiedImageError:
         content = _read_png(source)
-        mended = _spoil_wrong_exif(content)
-        if mended == content:
+        repaired = _blank_damaged_exif(content)
+        if repaired == content:
             raise
-        return Image.open(BytesIO(mended), formats=formats)
+        return Image.open(BytesIO(repaired), formats=formats)
 
 
 def _read_png(source: Path | BinaryIO) -> bytes:
-    """Return a PNG file; of any other, which may be of any length, the first bytes."""
+    """Return the content of a PNG; only the first bytes of any other file."""
     with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file:
         file.seek(0)
         head = file.read(len(_PNG))
         return head + file.read() if head == _PNG else head
 
 
-def _spoil_wrong_exif(content: bytes) -> bytes:
-    """Replace EXIF blocks of a PNG that do not fit their checksums by one that means nothing."""
+def _blank_damaged_exif(content: bytes) -> bytes:
+    """Replace the EXIF blocks of a PNG whose checksums are wrong by an invalid one."""
     place, chunks = len(_PNG), [content[: len(_PNG)]]
     while place + 12 <= len(content):
         end = place + 12 + int.from_bytes(content[place : place + 4], "big")
@@ -257,30 +262,30 @@ def _spoil_wrong_exif(content: bytes) -> bytes:
 
 
 def _load_upright(image: ImageFile.ImageFile, name: str) -> tuple[Image.Image, int | None]:
-    # Pillow itself turns a TIFF while it decodes it, and then forgets that it had to.
-    turns_itself = image.format == "TIFF"
-    orientation = find_orientation(image) if turns_itself else None
-    if turns_itself:
-        image.filename = ""  # else it is mapped into memory, with height and width exchanged
+    # Pillow applies the orientation of a TIFF while decoding and then removes the tag.
+    is_tiff = image.format == "TIFF"
+    orientation = find_orientation(image) if is_tiff else None
+    if is_tiff:
+        image.filename = ""  # prevents memory mapping, which exchanges height and width
     try:
         image.load()
     except UNREADABLE as error:
         raise describe_unreadable(name, error) from error
-    if turns_itself:
+    if is_tiff:
         return image, orientation
     orientation = find_orientation(image)
     return turn_upright(image, orientation or 1), orientation
 
 
 def _has_more_pages(image: Image.Image, source: Path | BinaryIO, name: str) -> bool:
-    if image.format == "TIFF":  # looking changes what has been read of the first page
+    if image.format == "TIFF":  # seeking changes the state of the first page
         with open_image(source, name, (image.format,)) as copy:
             pages = _iterate_pages(copy)
             next(pages)
             return next(pages, None) is not None
     try:
         return image.format in _ANIMATED and bool(getattr(image, "is_animated", False))
-    except UNREADABLE:  # of a GIF, of which what follows is damaged
+    except UNREADABLE:  # a GIF whose later frames are damaged
         return False
 
 
@@ -293,15 +298,7 @@ def _iterate_pages(image: Any) -> Iterator[int]:
             try:
                 image.seek(page)
                 is_auxiliary = image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK
-            except UNREADABLE:  # the end, or what follows is damaged
+            except UNREADABLE:  # no further page, or a damaged one
                 return
             if not is_auxiliary:
                 yield page
-
-
-def _seek(image: Image.Image, page: int | None, name: str) -> None:
-    if page:
-        try:
-            image.seek(page)
-        except UNREADABLE as error:
-            raise describe_unreadable(name, error) from error

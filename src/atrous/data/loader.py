@@ -1,8 +1,7 @@
-"""Batches from one endless stream of samples, each a pure function of its position.
+"""Batches from an endless stream of samples, each a pure function of its position.
 
-Position p of the stream is image `compute_sample_order(n, seed, p // n)[p % n]`, changed with
-`compute_seed(seed, p // n, index)`. So batch k can be made without batches 0 … k-1, and by
-any worker.
+Position p of the stream is image `compute_sample_order(n, seed, p // n)[p % n]`, transformed with
+`compute_seed(seed, p // n, index)`. Batch k needs no earlier batch and can be made by any worker.
 """
 
 from collections.abc import Callable, Generator
@@ -26,7 +25,7 @@ class Batch(NamedTuple):
 
     Attributes:
         image: uint8 (B, 3, H, W), channels last in memory.
-        mask: uint8 (B, H, W), void 255.
+        mask: uint8 (B, H, W); ignored pixels are 255.
         names: B file stems.
     """
 
@@ -37,7 +36,7 @@ class Batch(NamedTuple):
 
 @lru_cache(maxsize=2)
 def compute_sample_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the permutation of 0 … num_samples-1 in which an epoch goes through the data."""
+    """Return the order of the samples in an epoch, a permutation of 0 … num_samples-1."""
     order = np.random.default_rng((seed, epoch)).permutation(num_samples)
     order.setflags(write=False)
     return order
@@ -45,8 +44,8 @@ def compute_sample_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 
 def stream_position(position: int, num_samples: int, seed: int) -> tuple[int, int]:
     """Return (epoch, image index) of a position in the endless stream."""
-    epoch, place = divmod(position, num_samples)
-    return epoch, int(compute_sample_order(num_samples, seed, epoch)[place])
+    epoch, offset = divmod(position, num_samples)
+    return epoch, int(compute_sample_order(num_samples, seed, epoch)[offset])
 
 
 def build_train_loader(
@@ -61,28 +60,26 @@ def build_train_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> Generator[Batch]:
-    """Return batches `start_batch` … `start_batch + num_batches - 1`, every one of them full.
+    """Return batches `start_batch` … `start_batch + num_batches - 1`, each of full size.
 
-    Whoever does not take all of them closes the generator, which ends the worker processes.
-
-    Of the stream, batch k holds `batch_size * world_size` positions, of which this rank takes
-    the `rank`-th part. Starting anywhere takes the same time, and the number of workers changes
-    no batch.
+    Close the generator if not all batches are taken; this ends the worker processes. Batch k covers
+    `batch_size * world_size` positions of the stream, divided among the ranks. The time to the
+    first batch does not depend on `start_batch`, and no batch depends on the number of workers.
 
     Args:
-        dataset: Images.
-        transform: Makes all samples one size; called with `compute_seed`.
+        dataset: The split.
+        transform: Called with a sample and its seed; its results have one size.
         batch_size: Samples per batch of this process.
-        seed: Seed of the order and of the changes.
-        start_batch: Number of the first batch.
-        num_batches: How many batches.
-        workers: Processes that read ahead; with 0, batches are made when asked for.
-        rank: This process among `world_size`.
-        world_size: Processes that share each batch.
+        seed: Seed of the order and of the augmentation.
+        start_batch: Index of the first batch.
+        num_batches: Number of batches.
+        workers: Processes that load ahead; with 0, batches are loaded on demand.
+        rank: Rank of this process.
+        world_size: Number of processes that share each batch.
 
     Raises:
         ConfigError: The number of workers is negative.
-        DataError: While iterating, a file cannot be used, or a worker process was killed.
+        DataError: While iterating, a file cannot be read, or a worker process was killed.
     """
     positions = (
         range(
@@ -98,13 +95,13 @@ def build_train_loader(
 def build_eval_loader(
     dataset: SegmentationDataset, *, workers: int, rank: int = 0, world_size: int = 1
 ) -> Generator[Sample]:
-    """Return the samples in order, at their own sizes: those at rank, rank + world_size, …
+    """Return the samples in order, at their own sizes: indices rank, rank + world_size, …
 
-    Whoever does not take all of them closes the generator, which ends the worker processes.
+    Close the generator if not all samples are taken; this ends the worker processes.
 
     Raises:
         ConfigError: The number of workers is negative.
-        DataError: While iterating, a file cannot be used, or a worker process was killed.
+        DataError: While iterating, a file cannot be read, or a worker process was killed.
     """
     return load_in_order(dataset.load, range(rank, len(dataset), world_size), workers=workers)
 
@@ -122,6 +119,6 @@ def _load_batch(
 
 
 def _pin(device: int, batch: Batch) -> Batch:
-    """Copy a batch into page-locked memory, which a GPU reads while both go on computing."""
+    """Copy a batch into page-locked memory, from which transfers to the GPU are asynchronous."""
     with torch.cuda.device(device):
         return Batch(batch.image.pin_memory(), batch.mask.pin_memory(), batch.names)

@@ -1,4 +1,4 @@
-"""Which way up an image file is stored, and how it is turned upright."""
+"""EXIF orientation of images."""
 
 import struct
 
@@ -19,38 +19,34 @@ _INVERSE = {6: 8, 8: 6}
 
 
 def find_orientation(image: Image.Image) -> int | None:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none that means anything.
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or invalid, None if EXIF is damaged.
 
-    Of a TIFF it is to be called before the pixels are decoded, of all others after that: a PNG may
-    state it behind them.
-
-    Returns:
-        None where the EXIF block is damaged.
+    Call it before decoding a TIFF and after decoding other formats: a PNG may store it last.
     """
     exif = image.info.get("exif")
     try:
-        # Pillow remembers a damaged block as an empty one, or warns without naming the file.
+        # Pillow reads a damaged block as an empty one, or warns without naming the file.
         orientation = _parse(exif) if isinstance(exif, bytes) else None
         if orientation is None:
-            orientation = image.getexif().get(_TAG, 1)  # of a TIFF, of XMP, of text in a PNG
-    except Exception:  # the parser raises what it likes on damaged blocks
+            orientation = image.getexif().get(_TAG, 1)  # TIFF tags, XMP, text of a PNG
+    except Exception:  # damaged blocks raise exceptions of many kinds
         return None
     return int(orientation) if orientation in range(1, 9) else 1
 
 
 def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Return an image turned and mirrored as an EXIF orientation asks."""
+    """Return an image with an EXIF orientation applied."""
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
 def turn_back(image: Image.Image, orientation: int) -> Image.Image:
-    """Undo `turn_upright`."""
+    """Return an image with an EXIF orientation undone."""
     return turn_upright(image, _INVERSE.get(orientation, orientation))
 
 
 def _parse(exif: bytes) -> int | None:
-    """Return the orientation in an EXIF block, None without one.
+    """Return the orientation in an EXIF block; None without one.
 
     Raises:
         KeyError, struct.error: The block is damaged.

@@ -1,4 +1,4 @@
-"""Pixels as a network wants them: resized, normalised."""
+"""Resizing and normalisation of images and masks."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,15 @@ def normalize(
     mean: Sequence[float] | Tensor = IMAGENET_MEAN,
     std: Sequence[float] | Tensor = IMAGENET_STD,
 ) -> Tensor:
-    """Subtract the mean and divide by the deviation, both on a scale where white is 1.
+    """Subtract the mean and divide by the standard deviation.
+
+    Args:
+        image: Images, 0 to 255.
+        mean: Mean per channel, for images from 0 to 1.
+        std: Standard deviation per channel, for images from 0 to 1.
 
     Shapes:
-        image: uint8 (B, 3, H, W), 0-255, on any device
+        image: uint8 (B, 3, H, W)
         returns: float32 (B, 3, H, W), in the same memory format
     """
     offset = torch.as_tensor(mean, dtype=torch.float32, device=image.device).view(3, 1, 1)
@@ -29,16 +34,16 @@ def resize_image(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Resize (…, 3, H, W) images, bilinear with antialiasing."""
     if image.shape[-2:] == size_hw:
         return image
-    from torchvision.transforms.v2 import InterpolationMode, functional  # takes as long as torch
+    from torchvision.transforms.v2 import InterpolationMode, functional  # slow to import
 
     return functional.resize(image, list(size_hw), InterpolationMode.BILINEAR, antialias=True)
 
 
 def resize_mask(mask: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Resize a (H, W) mask to the nearest value.
+    """Resize a (H, W) mask with nearest neighbour interpolation.
 
-    Pixel centres are matched as they are in `resize_image`; torchvision's own resizing of masks
-    matches corners, which shifts a mask by up to half a pixel against its image.
+    Pixel centres are aligned as in `resize_image`; torchvision's default for masks shifts them by
+    up to half a pixel against the image.
     """
     if mask.shape == size_hw:
         return mask

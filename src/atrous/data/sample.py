@@ -1,6 +1,6 @@
-"""Reading an image and its mask from disk, with errors that name the file."""
+"""Reading images as RGB and masks as integers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,7 +24,7 @@ class Sample:
 
     Attributes:
         image: uint8 (3, H, W), RGB.
-        mask: uint8 (H, W), class indices; `IGNORE_INDEX` (255) where there is no class.
+        mask: uint8 (H, W), class indices; ignored pixels are `IGNORE_INDEX` (255).
         name: File stem, unique within a split.
     """
 
@@ -42,24 +42,24 @@ def read_image(
     page: int | None = None,
     warn: Callable[[str], object] = warn,
 ) -> "Tensor":
-    """Read any usual image file as RGB, turned upright as its EXIF orientation says.
+    """Read an image file as RGB and apply its EXIF orientation.
 
-    Grey and palette images become RGB, CMYK is converted, alpha is dropped, and of 16-bit
-    channels the high byte is kept. A damaged EXIF block is warned of and counts as none.
+    Grey, palette and CMYK images are converted, alpha is dropped, and 16-bit channels keep their
+    high byte. A damaged EXIF block is ignored with a warning.
 
     Args:
-        source: Path, or a file object that can seek.
-        name: What to call it in messages; by default, its path.
-        max_pixels: An image of more pixels is refused before it is decoded.
-        formats: The only ones that are tried, as Pillow calls them; None for all.
-        page: One of `list_pages`; by default the first, with a warning where there are more.
-        warn: Called with what of the file is not used; by default this is an `AtrousWarning`.
+        source: Path or seekable file object.
+        name: Name in messages; by default the path.
+        max_pixels: Largest number of pixels; checked before decoding.
+        formats: Pillow's names of the formats that are tried; None for all.
+        page: One of `list_pages`; by default the first, with a warning if there are more.
+        warn: Called with the text of each warning; by default issues an `AtrousWarning`.
 
     Shapes:
         returns: uint8 (3, H, W)
 
     Raises:
-        DataError: The file is missing, truncated, no image, too large, or of floating point.
+        DataError: The file is missing, truncated, no image, too large, or holds floats.
     """
     import torch  # here, since `atrous check` reads files without it
 
@@ -68,10 +68,10 @@ def read_image(
     for text in decoded.list_warnings(path):
         warn(text)
     image = reduce_to_8_bits(decoded.image, path)
-    # Rows of RGB triples seen as (3, H, W): the layout that uint8 resizing is fastest on.
+    # Channels last in memory, on which uint8 resizing is fastest.
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     num_rows = max(1, _STRIP_PIXELS // max(1, image.width))
-    for top in range(0, image.height, num_rows):  # as a whole there would be two more copies
+    for top in range(0, image.height, num_rows):  # strips save two copies of the whole image
         bottom = min(top + num_rows, image.height)
         strip = image.crop((0, top, image.width, bottom))
         pixels[top:bottom] = np.asarray(strip.convert("RGB"))
@@ -79,10 +79,10 @@ def read_image(
 
 
 def reduce_to_8_bits(image: Image.Image, path: Path | str) -> Image.Image:
-    """Return an image of at most 8 bits per channel: of 16 bits the high byte is kept.
+    """Return an image with 8 bits per channel; 16-bit channels keep their high byte.
 
     Raises:
-        DataError: The image is of floating point.
+        DataError: The image holds floating point numbers.
     """
     if image.mode.startswith("I"):
         grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
@@ -96,15 +96,15 @@ def reduce_to_8_bits(image: Image.Image, path: Path | str) -> Image.Image:
 
 
 def is_nearly_black(pixels: "np.ndarray | Tensor") -> bool:
-    """Tell whether uint8 pixels use the lowest 16 levels only, as 12 bits in a 16-bit file do."""
+    """Return whether all uint8 pixels are below 16, as of 12-bit data in a 16-bit file."""
     return int(pixels.max()) <= _MAX_BLACK
 
 
 def read_indices(path: Path) -> np.ndarray:
-    """Read the numbers of a mask file as they are, as a writable integer array (H, W).
+    """Read the values of a mask file, unchanged, as a writable integer array (H, W).
 
     Raises:
-        DataError: The file cannot be read, holds colours or floating point, or is a JPEG.
+        DataError: The file cannot be read, is RGB or JPEG, or holds floating point numbers.
     """
     decoded = decode_image(path)
     for text in decoded.list_warnings(path):
@@ -112,8 +112,8 @@ def read_indices(path: Path) -> np.ndarray:
     image = decoded.image
     if decoded.format in ("JPEG", "MPO"):
         raise DataError(
-            f"The mask {path} is a JPEG, which changes pixel values, so its class indices cannot "
-            "be trusted. Export the masks again as PNG."
+            f"The mask {path} is a JPEG, which changes pixel values, so its class indices are not "
+            "reliable. Export the masks again as PNG."
         )
     if image.mode == "F":
         raise DataError(describe_float_mask(path))
@@ -129,12 +129,12 @@ def read_indices(path: Path) -> np.ndarray:
 
 
 def holds_indices(image: Image.Image) -> bool:
-    """Tell whether an image has one whole number per pixel, as a mask must."""
+    """Return whether an image has one whole number per pixel."""
     return image.mode in ("P", "L", "1", "I") or image.mode.startswith("I;16")
 
 
 def describe_float_mask(path: Path) -> str:
-    """Say what is wrong with a mask of floating point numbers."""
+    """Return the error message for a mask of floating point numbers."""
     return (
         f"The mask {path} holds floating point numbers where class indices were expected. Save "
         "it as whole numbers of 8 bits, for example with NumPy's `mask.astype('uint8')`, as PNG."
@@ -144,25 +144,21 @@ def describe_float_mask(path: Path) -> str:
 def check_same_size(
     image_hw: tuple[int, int], mask_hw: tuple[int, int], image_path: Path, mask_path: Path
 ) -> None:
-    """Raise DataError unless an image and its mask are of one size."""
+    """Raise DataError unless an image and its mask have the same size."""
     if image_hw != mask_hw:
-        if image_hw == mask_hw[::-1] and _is_on_its_side(image_path):
+        if image_hw == mask_hw[::-1] and decode_image(image_path).orientation >= 5:
             raise DataError(
-                f"The image {image_path} is turned upright as its EXIF orientation says, but its "
-                f"mask {mask_path} was drawn on the image as stored. Turn both upright and drop "
-                "the EXIF orientation: `atrous check DATA --fix DIR` does."
+                f"The image {image_path} is turned upright by its EXIF orientation, but its mask "
+                f"{mask_path} was drawn on the image as stored. Turn both upright and remove the "
+                "EXIF orientation; `atrous check DATA --fix DIR` does so."
             )
         raise DataError(
             f"The image {image_path} is {image_hw[1]} × {image_hw[0]} pixels (width × height), "
             f"but its mask {mask_path} is {mask_hw[1]} × {mask_hw[0]}. Make the mask from this "
-            "very image, or resize it with nearest neighbour."
+            "image, or resize it with nearest neighbour interpolation."
         )
 
 
-def _is_on_its_side(path: Path) -> bool:
-    return decode_image(path).orientation >= 5
-
-
-def shorten(items: list[Any], most: int = 10) -> str:
-    """Return the first items separated by commas, with `…` where some are left out."""
-    return ", ".join(str(item) for item in items[:most]) + (", …" if len(items) > most else "")
+def shorten(items: Sequence[Any], max_items: int = 10) -> str:
+    """Return the first items separated by commas, with `…` if some are left out."""
+    return ", ".join(map(str, items[:max_items])) + (", …" if len(items) > max_items else "")

@@ -1,8 +1,8 @@
-"""The embedded sample set **shapes**: drawn scenes in VOC devkit layout.
+"""The sample dataset **shapes**: drawn scenes in VOC devkit layout.
 
-Seven kinds of solid things lie over each other on patterned ground, near and far. Colour only
-hints at the kind: the ground and every thing may have any colour, and a thing has a pattern of its
-own. What tells them apart is their form, so a classifier needs to see more than a pixel.
+Objects of seven classes and of all sizes overlap on a patterned background. Each class has its own
+pattern and a preferred hue, but colours overlap: the form distinguishes the classes, so a model
+needs context beyond single pixels.
 """
 
 import colorsys
@@ -26,16 +26,16 @@ SHAPES = build_classes(
 )  # fmt: skip
 
 _FREQUENCIES = (0.13, 0.15, 0.13, 0.16, 0.18, 0.18, 0.07)
-"""Share of each kind among the things; the moon is the rare one."""
+"""Probability of each class of object; `moon` is rare."""
 
 _HUES = (0.0, 0.08, 0.16, 0.32, 0.5, 0.65, 0.83)
 _HUE_SPREAD = 0.06
 
 _RADIUS_RANGE = (0.14, 0.45)
-"""Of a thing, as a share of the image's side; drawn evenly by ratio."""
+"""Radius of an object as a share of the image's side; log-uniform."""
 
-_VOID_PX = 1.5
-"""Half the width of the void border around every thing."""
+_BORDER_PX = 1.5
+"""Half the width of the border of ignored pixels around every object."""
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -83,12 +83,12 @@ _DISTANCES: tuple[Distance, ...] = (
 def write_shapes(
     folder: Path, *, num_train: int, num_val: int, size_px: int, seed: int = 0
 ) -> None:
-    """Draw the set and write it as `folder`/VOCdevkit/VOC2012, with a `classes.toml`.
+    """Draw the dataset and write it to `folder`/VOCdevkit/VOC2012, with a `classes.toml`.
 
-    The same numbers give the same files. Each image depends on the seed and its own number.
+    The same arguments give the same files. Each image depends on the seed and its index only.
 
     Raises:
-        DataError: The folder holds other data, or cannot be written.
+        DataError: The folder contains other data or cannot be written.
     """
     devkit = folder / "VOCdevkit" / "VOC2012"
     classes_path = devkit / "classes.toml"
@@ -96,13 +96,10 @@ def write_shapes(
         if devkit.exists() and not (
             classes_path.exists() and classes_path.read_text() == format_classes(SHAPES)
         ):
-            raise DataError(
-                f"{devkit} holds other data, which would be mixed up with shapes. "
-                "Give another folder."
-            )
+            raise DataError(f"{devkit} contains other data. Give another folder for shapes.")
         _write_devkit(devkit, num_train, num_val, size_px, seed)
     except OSError as error:
-        raise DataError(f"The sample set cannot be written to {folder}: {error}.") from error
+        raise DataError(f"Cannot write the sample dataset to {folder}: {error}.") from error
 
 
 def _write_devkit(devkit: Path, num_train: int, num_val: int, size_px: int, seed: int) -> None:
@@ -125,18 +122,18 @@ def draw_scene(rng: np.random.Generator, size_px: int) -> tuple[np.ndarray, np.n
     """Draw one image, uint8 (H, W, 3), and its mask, uint8 (H, W)."""
     grid = np.arange(size_px) + 0.5
     x, y = np.meshgrid(grid, grid)
-    image = _draw_ground(rng, x, y)
+    image = _draw_background(rng, x, y)
     mask = np.zeros((size_px, size_px), dtype=np.uint8)
-    least, most = _RADIUS_RANGE
-    radii = size_px * least * (most / least) ** rng.uniform(size=rng.integers(3, 6))
+    smallest, largest = _RADIUS_RANGE
+    radii = size_px * smallest * (largest / smallest) ** rng.uniform(size=rng.integers(3, 6))
     for radius in sorted(radii, reverse=True):
-        _draw_thing(rng, image, mask, x, y, radius)
+        _draw_object(rng, image, mask, x, y, radius)
     image += rng.normal(0, 0.015, image.shape)
     return (255 * np.clip(image, 0, 1)).astype(np.uint8), mask
 
 
-def _draw_ground(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return clouds of two near colours, at times with wide soft stripes."""
+def _draw_background(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return noise of two similar colours, sometimes with wide soft stripes."""
     size_px = len(x)
     hue, value = rng.uniform(), rng.uniform(0.35, 0.9)
     first = _color(hue, rng.uniform(0.1, 0.6), value)
@@ -146,7 +143,7 @@ def _draw_ground(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.n
     return _blend(first, second, weight)
 
 
-def _draw_thing(
+def _draw_object(
     rng: np.random.Generator,
     image: np.ndarray,
     mask: np.ndarray,
@@ -154,33 +151,33 @@ def _draw_thing(
     y: np.ndarray,
     radius: float,
 ) -> None:
-    """Draw one thing with its shadow over what is there, and mark it in the mask."""
+    """Draw one object and its shadow over the image, and its class into the mask."""
     size_px = len(x)
-    kind = rng.choice(len(_DISTANCES), p=_FREQUENCIES)
+    label = rng.choice(len(_DISTANCES), p=_FREQUENCIES)
     center_x, center_y = rng.uniform(0.05 * size_px, 0.95 * size_px, 2)
     angle = rng.uniform(0, 2 * math.pi)
     cos, sin = math.cos(angle) / radius, math.sin(angle) / radius
 
     def distance_px(shift: float) -> np.ndarray:
         dx, dy = x - center_x - shift, y - center_y - shift
-        return radius * _DISTANCES[kind](cos * dx + sin * dy, cos * dy - sin * dx)
+        return radius * _DISTANCES[label](cos * dx + sin * dy, cos * dy - sin * dx)
 
     shadow = np.clip(0.5 - distance_px(0.08 * radius + 1) / (0.12 * radius + 2), 0, 1)
     image *= 1 - 0.5 * shadow[..., None]
     distance = distance_px(0)
-    fill = _fill(rng, kind, x, y, distance)
+    fill = _fill(rng, label, x, y, distance)
     light = 1.05 - 0.2 * np.clip((x - center_x + y - center_y) / radius + 0.6, -1, 1)
     edge = 1 - 0.35 * np.clip(1.5 + distance / (0.05 * radius + 0.6), 0, 1)
     cover = np.clip(0.5 - distance, 0, 1)[..., None]
     image += cover * (np.clip(fill * (light * edge)[..., None], 0, 1) - image)
-    mask[distance < 0] = kind + 1
-    mask[np.abs(distance) < _VOID_PX] = IGNORE_INDEX
+    mask[distance < 0] = label + 1
+    mask[np.abs(distance) < _BORDER_PX] = IGNORE_INDEX
 
 
 def _fill(
-    rng: np.random.Generator, kind: int, x: np.ndarray, y: np.ndarray, distance: np.ndarray
+    rng: np.random.Generator, label: int, x: np.ndarray, y: np.ndarray, distance: np.ndarray
 ) -> np.ndarray:
-    """Return the colours of a thing, in the pattern of its kind."""
+    """Return the colours of an object in the pattern of its class."""
     size_px = len(x)
     spacing = rng.uniform(0.05, 0.075) * size_px
     u, v = _waves(rng, x, y, spacing)
@@ -192,8 +189,8 @@ def _fill(
         lambda: 1.5 * _wave(distance / spacing),  # outlines
         lambda: 1.5 * _wave((x + spacing * v) / spacing),  # zigzag
         lambda: 3 * _clouds(rng, size_px),  # clouds
-    )[kind]()
-    hue = _HUES[kind] + rng.normal(0, _HUE_SPREAD)
+    )[label]()
+    hue = _HUES[label] + rng.normal(0, _HUE_SPREAD)
     saturation, value = rng.uniform(0.5, 0.95), rng.uniform(0.6, 1.0)
     first = _color(hue, saturation, value)
     second = _color(hue + rng.normal(0, 0.04), saturation * rng.uniform(0.1, 0.6), value * 1.1)

@@ -1,10 +1,11 @@
-"""Pixels per class of a split, and the class weights that follow from them."""
+"""Pixel counts per class of a split, and class weights."""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Literal
 
@@ -22,30 +23,30 @@ _METHODS = ("none", "inverse", "median_frequency")
 
 @dataclass(frozen=True)
 class MaskStatistics:
-    """Counts over all masks of a split.
+    """Pixel counts over all masks of a split.
 
     Attributes:
-        pixels: Per class, its pixels.
-        pixels_where_present: Per class, all pixels that are not void of the images it occurs in.
-        num_void: Pixels without a class.
+        pixels: Number of pixels per class.
+        pixels_where_present: For each class, the labelled pixels of the images it occurs in.
+        num_ignored: Number of ignored pixels.
     """
 
     pixels: list[int]
     pixels_where_present: list[int]
-    num_void: int
+    num_ignored: int
 
 
 def compute_mask_statistics(
     dataset: SegmentationDataset, progress: Callable[[int, int], None] | None = None
 ) -> MaskStatistics:
-    """Read all masks and images of a split, so that what is wrong is found before training.
+    """Read all images and masks of a split, which finds errors before training.
 
     Args:
         dataset: The split.
-        progress: Called after each mask with how many are done and how many there are.
+        progress: Called after each mask with the numbers of masks done and in total.
 
     Raises:
-        DataError: Files cannot be used; one message for all of them, with the first files.
+        DataError: Files cannot be used; one message for all, which names the first of them.
     """
     num_classes = len(dataset.classes)
     histogram = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
@@ -53,13 +54,10 @@ def compute_mask_statistics(
     wrong: dict[str, list[int]] = {}
     unusable: dict[str, str] = {}
 
-    def count(index: int) -> np.ndarray | list[int] | str:
-        return _count(dataset, index)
-
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(os.cpu_count())
-        stack.callback(pool.shutdown, cancel_futures=True)  # an error waits for no other mask
-        for index, result in enumerate(pool.map(count, range(len(dataset)))):
+        stack.callback(pool.shutdown, cancel_futures=True)  # on an error, skip the other masks
+        for index, result in enumerate(pool.map(partial(_count, dataset), range(len(dataset)))):
             name = dataset.mask_paths[index].name
             if isinstance(result, str):
                 unusable[name] = result
@@ -75,7 +73,7 @@ def compute_mask_statistics(
     return MaskStatistics(
         pixels=histogram[:num_classes].tolist(),
         pixels_where_present=where_present.tolist(),
-        num_void=int(histogram[IGNORE_INDEX]),
+        num_ignored=int(histogram[IGNORE_INDEX]),
     )
 
 
@@ -84,11 +82,12 @@ def compute_class_weights(statistics: MaskStatistics, method: WeightMethod) -> l
 
     `inverse` is 1 / pixels, scaled so that the weights of the classes present have mean 1.
     `median_frequency` is median(frequency) / frequency, where the frequency of a class is its
-    share of the pixels of those images in which it occurs. A class that never occurs has weight
-    0 in both and no part in the mean or median.
+    share of the labelled pixels of those images in which it occurs. A class that does not occur has
+    weight 0 and is excluded from the mean and the median.
 
     Raises:
         ConfigError: The method is unknown.
+        DataError: No class occurs.
 
     Source: Eigen & Fergus 2015, arXiv:1411.4734, section 6.3.2, as used by SegNet.
     """
@@ -100,14 +99,14 @@ def compute_class_weights(statistics: MaskStatistics, method: WeightMethod) -> l
         frequencies = [float(pixels) for pixels in statistics.pixels]
     else:
         frequencies = [
-            pixels / max(around, 1)
-            for pixels, around in zip(
+            pixels / max(total, 1)
+            for pixels, total in zip(
                 statistics.pixels, statistics.pixels_where_present, strict=True
             )
         ]
     present = [frequency for frequency in frequencies if frequency > 0]
     if not present:
-        raise DataError("Class weights need masks with classes, and every pixel here is void.")
+        raise DataError("Class weights need labelled pixels, and every pixel is ignored.")
     if method == "inverse":
         scale = len(present) / sum(1 / frequency for frequency in present)
     else:
@@ -116,38 +115,38 @@ def compute_class_weights(statistics: MaskStatistics, method: WeightMethod) -> l
 
 
 def check_foreground(dataset: SegmentationDataset, statistics: MaskStatistics) -> None:
-    """Refuse training masks of 0 and 255 alone: with 255 as void, only class 0 is left.
+    """Check that the training masks are not binary masks whose foreground is the ignore index.
 
     Raises:
-        DataError: The masks are of this kind.
+        DataError: All masks contain only 0 and 255, and 255 is the ignore index.
     """
-    is_binary = statistics.pixels[0] and statistics.num_void and not any(statistics.pixels[1:])
+    is_binary = statistics.pixels[0] and statistics.num_ignored and not any(statistics.pixels[1:])
     if is_binary and dataset.ignore_index == IGNORE_INDEX:
         raise DataError(
             f"All {len(dataset)} masks of split '{dataset.split}' in "
-            f"{dataset.mask_paths[0].parent} hold 0 and 255 only, and 255 is void: only class 0 "
-            "would be left to learn. If 255 marks the foreground, write 1 instead: "
-            f"`atrous check {dataset.root} --fix DIR` does."
+            f"{dataset.mask_paths[0].parent} hold 0 and 255 only, and 255 is ignored: class 0 is "
+            "the only class to learn. If 255 marks the foreground, write 1 instead; "
+            f"`atrous check {dataset.root} --fix DIR` does so."
         )
 
 
 def check_labelled(dataset: SegmentationDataset, statistics: MaskStatistics) -> None:
-    """Refuse a split of which nothing could be learned or scored: all of its pixels are ignored.
+    """Check that a split has labelled pixels.
 
     Raises:
-        DataError: No pixel of the split has a class.
+        DataError: All pixels of the split are ignored.
     """
     if not any(statistics.pixels):
         raise DataError(
             f"Split '{dataset.split}' has no labelled pixel: all {len(dataset)} masks in "
-            f"{dataset.mask_paths[0].parent} hold nothing but ignored pixels "
-            f"({dataset.ignore_index}). Label some of its images, choose another split, or correct "
-            "the ignore index if that value is a class."
+            f"{dataset.mask_paths[0].parent} hold only ignored pixels ({dataset.ignore_index}). "
+            "Label some of its images, choose another split, or correct the ignore index if that "
+            "value is a class."
         )
 
 
 def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] | str:
-    """Return the histogram of one mask, ignored at 255; or its wrong values; or what is wrong."""
+    """Return the histogram of one mask (ignored pixels at 255), its wrong values, or an error."""
     image_path, mask_path = dataset.image_paths[index], dataset.mask_paths[index]
     try:
         indices = read_indices(mask_path)
@@ -165,22 +164,18 @@ def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] |
 def _raise_problems(
     dataset: SegmentationDataset, wrong: dict[str, list[int]], unusable: dict[str, str]
 ) -> None:
-    total = f"of the {len(dataset)} masks of split '{dataset.split}' in "
-    total += str(dataset.mask_paths[0].parent)
+    advice = f"`atrous check {dataset.root}` lists all problems."
     if wrong:
         values = sorted({value for found in wrong.values() for value in found})
         raise DataError(
-            f"{len(wrong)} {total} ({shorten(list(wrong), 5)}) have values that are no class: "
-            f"{describe_wrong_values(values, len(dataset.classes), dataset.ignore_index)} "
-            f"{_point_to_doctor(dataset)}"
+            f"{len(wrong)} of the {len(dataset)} masks of split '{dataset.split}' in "
+            f"{dataset.mask_paths[0].parent} ({shorten(list(wrong), 5)}) have values that are no "
+            "class: "
+            f"{describe_wrong_values(values, len(dataset.classes), dataset.ignore_index)} {advice}"
         )
     if unusable:
         raise DataError(
             f"{len(unusable)} of the {len(dataset)} pairs of image and mask of split "
             f"'{dataset.split}' cannot be used: {shorten(list(unusable), 5)}. "
-            f"The first: {next(iter(unusable.values()))} {_point_to_doctor(dataset)}"
+            f"The first: {next(iter(unusable.values()))} {advice}"
         )
-
-
-def _point_to_doctor(dataset: SegmentationDataset) -> str:
-    return f"`atrous check {dataset.root}` shows everything that is wrong."

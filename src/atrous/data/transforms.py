@@ -1,4 +1,4 @@
-"""From images of any size to training samples of one size."""
+"""Augmentation of training samples to one size."""
 
 import random
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ _PADDING = [round(255 * channel) for channel in IMAGENET_MEAN]
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random changes of a training sample, all of them a function of one seed.
+    """Random augmentation of a training sample, a function of one seed.
 
-    Give either `size_hw` or `crop_hw`.
+    Exactly one of `size_hw` and `crop_hw` is required.
 
     Attributes:
-        size_hw: Resize the whole image to this size, its proportions not kept.
-        crop_hw: Enlarge by a random factor and cut out a random window of this size. Where the
-            window reaches over the image, it holds the ImageNet mean colour and void.
-        scale: Least and greatest factor, drawn uniformly; only with `crop_hw`.
-        flip: Probability of a left-right flip.
-        brightness: The factor is drawn from 1 ± this; so for `contrast` and `saturation`.
+        size_hw: Size to which the whole image is resized, regardless of its aspect ratio.
+        crop_hw: Size of a random window that is cut out after scaling by a random factor. Outside
+            of the image, the window has the ImageNet mean colour and ignored pixels.
+        scale: Smallest and largest factor, drawn uniformly; only with `crop_hw`.
+        flip: Probability of a horizontal flip.
+        brightness: The factor is drawn from 1 ± `brightness`; likewise the next two.
         contrast: See `brightness`.
         saturation: See `brightness`.
-        hue: Shift around the colour circle, drawn from ± this; 0.5 is half the circle.
+        hue: The shift is drawn from ± `hue`; 0.5 is half the colour circle.
 
     Raises:
-        ConfigError: Not exactly one of the sizes is given, or a number is out of its range.
+        ConfigError: Not exactly one of the sizes is given, or a number is out of range.
     """
 
     size_hw: tuple[int, int] | None = None
@@ -47,19 +47,19 @@ class TrainTransform:
 
     def __post_init__(self) -> None:
         if (self.size_hw is None) == (self.crop_hw is None):
-            raise ConfigError("Give either a size to resize to or a crop, and not both.")
+            raise ConfigError("Give either a size to resize to or a crop, not both.")
         if min(self.size_hw or self.crop_hw or ()) < 1:
             raise ConfigError(f"A size must be at least 1 pixel: {self.size_hw or self.crop_hw}.")
         if not 0 < self.scale[0] <= self.scale[1]:
-            raise ConfigError(f"scale must be two rising factors above 0, not {self.scale}.")
-        for name, most in (
+            raise ConfigError(f"scale must be two increasing factors above 0, not {self.scale}.")
+        for name, limit in (
             ("flip", 1), ("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)
         ):  # fmt: skip
-            if not 0 <= getattr(self, name) <= most:
-                raise ConfigError(f"{name} must be 0 to {most}, not {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) <= limit:
+                raise ConfigError(f"{name} must be 0 to {limit}, not {getattr(self, name)}.")
 
     def __call__(self, sample: Sample, generator_seed: int) -> Sample:
-        """Return the changed sample; no other random state is read or touched.
+        """Return the augmented sample; no global random state is read or changed.
 
         Shapes:
             returns: image uint8 (3, *size), mask uint8 (*size)
@@ -79,15 +79,15 @@ class TrainTransform:
         return Sample(image, mask, sample.name)
 
     def is_flipped(self, generator_seed: int) -> bool:
-        """Return whether this seed flips, for a transform that only resizes and flips."""
+        """Return whether a seed flips the sample; only for transforms without crop and jitter."""
         others = (self.crop_hw, self.brightness, self.contrast, self.saturation, self.hue)
-        assert not any(others), "other changes draw before the flip does"
+        assert not any(others), "other augmentation draws random numbers before the flip"
         return random.Random(generator_seed).random() < self.flip
 
     def _crop(
         self, image: Tensor, mask: Tensor, rng: random.Random
     ) -> tuple[Tensor, Tensor, list[int]]:
-        """Cut first and enlarge only what is kept; returns the padding still to be added."""
+        """Cut before scaling; also return the padding (left, top, right, bottom) to be added."""
         assert self.crop_hw is not None
         factor = rng.uniform(*self.scale)
         (top, bottom), (above, height, below) = _cut(image.shape[1], self.crop_hw[0], factor, rng)
@@ -110,7 +110,7 @@ class TrainTransform:
 
 
 def _adjust_contrast(image: Tensor, factor: float) -> Tensor:
-    """As torchvision's, but with the mean of an integer sum: exact with any number of threads."""
+    """As in torchvision, but with an integer sum, which is exact with any number of threads."""
     grey = F.rgb_to_grayscale(image)
     mean = torch.tensor(grey.sum(dtype=torch.int64).item() / grey.numel())
     return image.mul(factor).add_(mean, alpha=1 - factor).clamp_(0, 255).to(torch.uint8)
@@ -119,12 +119,11 @@ def _adjust_contrast(image: Tensor, factor: float) -> Tensor:
 def _cut(
     length: int, target: int, factor: float, rng: random.Random
 ) -> tuple[tuple[int, int], tuple[int, int, int]]:
-    """Place a window along one side of the image.
+    """Place a window at random along one side of the image.
 
     Returns:
-        Start and end of the part of the image in the window, and how many of the `target`
-        pixels lie before, in and after it. A window that is longer than the image holds all of
-        it, at a random place.
+        Start and end of the part of the image in the window, and how many of the `target` pixels
+        lie before, in and after it. A window longer than the image contains all of it.
     """
     window = max(1, round(target / factor))
     start = rng.randint(min(0, length - window), max(0, length - window))

@@ -4,9 +4,9 @@
     VOCdevkit/VOC2012/SegmentationClass/2007_000032.png
     VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt    one stem per line
 
-A stem may have spaces, also within quotation marks, and folders: `north/street 1`. Images and masks
-may have any usual suffix, in upper case too. In lists as in `ImageSets/Main`, -1, 0 or 1 follows
-every name.
+A stem may contain spaces, with or without quotation marks, and folders: `north/street 1`. Images
+and masks may have any suffix of `IMAGE_SUFFIXES`, in upper or lower case. In lists as in
+`ImageSets/Main`, -1, 0 or 1 follows every name.
 
 Source: Everingham et al. 2015, "The PASCAL Visual Object Classes Challenge: A Retrospective".
 """
@@ -16,21 +16,20 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from atrous.data.pairs import describe_overlooked, list_image_files
-from atrous.data.sample import shorten
+from atrous.data.pairs import list_image_files
 from atrous.data.split_files import SplitFiles, normalize_name
 from atrous.errors import DataError
 
 _VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}")
 _WITH_PRESENCE = re.compile(r"(.*[^ \t])[ \t]+(?:-1|0|1)")
-"""A line of `ImageSets/Main`: a name, and whether a class is in the image."""
+"""A line of `ImageSets/Main`: a name, and whether the image contains a class."""
 
 
 def find_devkit(root: Path) -> Path | None:
-    """Return the folder with `ImageSets/Segmentation`: `root` itself or a `VOC20xx` below it.
+    """Return the folder with `ImageSets/Segmentation`, or None.
 
-    `root` may be the year's folder, `VOCdevkit`, or the folder that holds `VOCdevkit`. Where
-    there are several years, the newest is taken; name a year's folder to have another.
+    `root` is the folder of a year, `VOCdevkit`, or the folder that contains `VOCdevkit`. Of
+    several years, the newest is returned.
     """
     years = sorted([*root.glob("VOC20*"), *root.glob("VOCdevkit/VOC20*")], key=lambda p: p.name)
     for folder in (root, *reversed(years)):
@@ -40,7 +39,7 @@ def find_devkit(root: Path) -> Path | None:
 
 
 def is_part(folder: Path) -> bool:
-    """Tell whether a folder holds the images or masks of a devkit."""
+    """Return whether a folder holds the images or masks of a devkit."""
     names = ("JPEGImages", "SegmentationClass", "SegmentationObject")
     return folder.name in names and find_devkit(folder.parent) == folder.parent
 
@@ -52,7 +51,7 @@ def list_voc_splits(devkit: Path) -> list[str]:
 
 
 def find_voc_files(devkit: Path, split: str) -> SplitFiles:
-    """Find the files of the names in a split list, there or not.
+    """Return the files of the names in a split list, complete or not.
 
     Raises:
         DataError: The list cannot be read.
@@ -67,49 +66,20 @@ def find_voc_files(devkit: Path, split: str) -> SplitFiles:
         images = _find_listed(image_folder, ".jpg", names)
         masks = _find_listed(mask_folder, ".png", names)
     listed = Counter(names)
-    return SplitFiles(
-        names=list(listed),
-        images=images,
-        masks=masks,
-        image_folder=image_folder,
-        mask_folder=mask_folder,
-        listed_twice=sorted(name for name, times in listed.items() if times > 1),
-    )
+    twice = sorted(name for name, times in listed.items() if times > 1)
+    return SplitFiles(list(listed), images, masks, image_folder, mask_folder, listed_twice=twice)
 
 
 def find_split_list(devkit: Path, split: str) -> Path:
-    """Return where the names of a split are listed."""
+    """Return the path of a split list."""
     return devkit / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
-def list_voc_files(devkit: Path, split: str) -> dict[str, tuple[Path, Path]]:
-    """Return stem → (image, mask) in the order of the split list.
-
-    Raises:
-        DataError: A listed image or mask is missing, or a name is listed twice.
-    """
-    split_list = find_split_list(devkit, split)
-    files = find_voc_files(devkit, split)
-    if twice := files.listed_twice:
-        raise DataError(f"{split_list} names {len(twice)} images twice: {shorten(twice)}.")
-    for what, missing, folder, suffix in (
-        ("image", files.without_image, files.image_folder, ".jpg"),
-        ("mask", files.without_mask, files.mask_folder, ".png"),
-    ):
-        if missing:
-            raise DataError(
-                f"{len(missing)} of the {len(files.names)} names in {split_list} have no {what} in "
-                f"{folder}: {shorten(missing)}. Add the {suffix} files, or take the names off the "
-                f"list.{describe_overlooked(folder)}"
-            )
-    return files.pairs
-
-
 def has_voc_names(devkit: Path) -> bool:
-    """Tell whether most listed names are VOC's own, so that its 21 classes are meant.
+    """Return whether most listed names are VOC's own, so that VOC's 21 classes apply.
 
-    Names of 2008 and later have the year in front; those of 2007 are bare numbers, as in many
-    other data sets, so that an annotation file has to say that they are VOC's.
+    Names of 2008 and later begin with the year. Those of 2007 are bare numbers, as in many other
+    datasets, and count only if an annotation file names VOC2007.
     """
     names = [
         name for split in list_voc_splits(devkit) for name in find_voc_files(devkit, split).names
@@ -129,11 +99,11 @@ def _read_names(split_list: Path) -> list[str]:
         except UnicodeDecodeError:
             if b"\0" in content:
                 raise
-            text = content.decode("utf-8", "surrogateescape")  # as names of files come
+            text = content.decode("utf-8", "surrogateescape")  # as in file names
     except (OSError, ValueError) as error:
         raise DataError(
             f"Cannot read the split list {split_list}: {error}. Write it as text in UTF-8, one "
-            "name a line."
+            "name per line."
         ) from error
     lines = (line.strip(" \t") for line in re.split("[\r\n]", text))  # names may have other spaces
     return [_unquote(normalize_name(line)) for line in lines if line]
@@ -145,11 +115,11 @@ def _unquote(name: str) -> str:
 
 
 def _find_listed(folder: Path, usual_suffix: str, names: Collection[str]) -> dict[str, Path]:
-    """Return name → file of those that are there; of several suffixes, the layout's own."""
+    """Return the files that exist by name; of several suffixes, `usual_suffix` is preferred."""
     present: dict[str, Path] = {}
     for parent in {PurePosixPath(name).parent for name in names}:
         if parent.is_absolute() or ".." in parent.parts:
-            continue  # outside of the data
+            continue  # outside of the dataset
         inside = _enter(folder, parent)
         files = list_image_files(inside) if inside else []
         for path in sorted(files, key=lambda path: path.suffix == usual_suffix):

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 as a devkit folder: fetched, or built from archives that are already here."""
+"""PASCAL VOC 2012 as a devkit folder, downloaded or built from local archives."""
 
 import gzip
 import hashlib
@@ -32,14 +32,14 @@ def download_voc2012(root: Path) -> Path:
     """Download VOC 2012 (2 GB) with torchvision and return the devkit folder.
 
     Raises:
-        DataError: There is no network, no room, or the archive is damaged.
+        DataError: There is no network, the disk is full, or the archive is damaged.
     """
     try:
         datasets.VOCSegmentation(str(root), year="2012", image_set="train", download=True)
     except (OSError, RuntimeError, tarfile.TarError) as error:
         raise DataError(
             f"Cannot download VOC 2012 to {root}: {error}. Without a network, copy "
-            "VOCtrainval_11-May-2012.tar here by other means and give it with --voc-tar."
+            "VOCtrainval_11-May-2012.tar to this machine and give it with --voc-tar."
         ) from error
     return root / _VOC
 
@@ -49,27 +49,26 @@ def build_voc2012(
 ) -> Path:
     """Build the devkit folder `out`/VOCdevkit/VOC2012 from local archives.
 
-    With the SBD archive there is a further split `trainaug`: the images of VOC train, SBD train
-    and SBD val that are not in VOC val. Where VOC has a mask of its own, that one stays.
-    Everything is made in a temporary folder and renamed, so `out` is whole or not there.
+    The SBD archive adds the split `trainaug`: the images of VOC train, SBD train and SBD val that
+    are not in VOC val. VOC's own masks take precedence over SBD's. `out` is created atomically.
 
     Args:
         out: New folder.
         voc_tar: VOCtrainval_11-May-2012.tar.
         sbd_tar: benchmark.tgz of the Semantic Boundaries Dataset.
-        verify: Compare the archives' MD5 sums and the 10,582 images of `trainaug`; leave it
-            out for archives of your own in the same layout.
+        verify: Check the archives' MD5 sums and that `trainaug` has 10,582 images; False for other
+            archives in the same layout.
 
     Returns:
         The devkit folder.
 
     Raises:
-        DataError: `out` is in use, an archive is not the right one, or the disk is full.
+        DataError: `out` exists, an archive is missing or not the expected one, or the disk is full.
 
     Source: Hariharan et al. 2011, "Semantic Contours from Inverse Detectors", ICCV.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is already there. Name a new folder, or remove this one first.")
+        raise DataError(f"{out} already exists. Give a new folder, or remove this one first.")
     for archive, md5 in ((voc_tar, VOC_MD5), (sbd_tar, SBD_MD5)):
         if archive is not None:
             _check_archive(archive, md5 if verify else None)
@@ -92,8 +91,8 @@ def build_voc2012(
             whole.rename(out)
     except OSError as error:
         raise DataError(
-            f"Cannot write {out}: {error}. Nothing was left behind. Building takes about 6 GB of "
-            "room; free some, or name a folder on another disk."
+            f"Cannot write {out}: {error}. No files were kept. Building needs about 6 GB; free "
+            "disk space, or give a folder on another disk."
         ) from error
     return out / _VOC
 
@@ -108,14 +107,14 @@ def _check_archive(path: Path, md5: str | None) -> None:
     if found != md5:
         raise DataError(
             f"The archive {path} has the MD5 sum {found}, but {md5} was expected: it is damaged or "
-            "another file. Fetch it again; for an archive of your own, turn the check off."
+            "another file. Download it again; for other archives, use --no-verify."
         )
 
 
 def _unpack(archive: Path, folders: dict[str, Path]) -> None:
-    """Copy the files that lie directly in the given folders of an archive; what is there stays.
+    """Copy the files directly in the given folders of an archive; existing files are kept.
 
-    Only regular files by their base names are written, so no member can lead elsewhere.
+    Only regular files are written, by their base names, so no member can leave the folders.
     """
     for target in folders.values():
         target.mkdir(parents=True, exist_ok=True)
@@ -131,7 +130,7 @@ def _unpack(archive: Path, folders: dict[str, Path]) -> None:
                     shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"Cannot unpack {archive}: {error}. The archive is damaged or incomplete; fetch it "
+            f"Cannot unpack {archive}: {error}. The archive is damaged or incomplete; download it "
             "again."
         ) from error
 
@@ -165,8 +164,8 @@ def _add_sbd(devkit: Path, sbd_tar: Path, scratch: Path, verify: bool) -> None:
 def _read_names(split_list: Path) -> set[str]:
     if not split_list.is_file():
         raise DataError(
-            f"The archives hold no {split_list.name} where it was expected. Are they "
-            "VOCtrainval_11-May-2012.tar and SBD's benchmark.tgz, not given the wrong way round?"
+            f"The archives contain no {split_list.name} where it was expected. Give "
+            "VOCtrainval_11-May-2012.tar as --voc-tar and SBD's benchmark.tgz as --sbd-tar."
         )
     return set(split_list.read_text().split())
 
@@ -177,8 +176,8 @@ def _read_sbd_mask(path: Path) -> np.ndarray:
     try:
         content: dict[str, Any] = loadmat(path)
         mask = np.asarray(content["GTcls"][0]["Segmentation"][0])
-    except Exception as error:  # a damaged file makes SciPy raise almost anything
-        raise DataError(f"{path.name} of the SBD archive is no SBD mask: {error}.") from error
+    except Exception as error:  # SciPy raises exceptions of many kinds for damaged files
+        raise DataError(f"{path.name} of the SBD archive is not a mask: {error}.") from error
     if mask.ndim != 2 or mask.min() < 0 or mask.max() >= len(VOC_NAMES):
         raise DataError(f"{path.name} of the SBD archive has values beyond 0 to 20.")
     return mask.astype(np.uint8)

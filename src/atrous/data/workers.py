@@ -1,4 +1,4 @@
-"""Processes that load ahead: in order, and gone as soon as nobody takes what they load."""
+"""Worker processes that load items ahead, in order."""
 
 import atexit
 import multiprocessing
@@ -25,7 +25,7 @@ from atrous.errors import AtrousError, AtrousWarning, ConfigError, DataError
 Task = TypeVar("Task")
 Item = TypeVar("Item")
 
-_MAX_AHEAD = 2  # tasks that one worker is given before the first of them is taken
+_MAX_AHEAD = 2  # tasks per worker whose results have not been taken
 _has_warned = False
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
@@ -39,29 +39,27 @@ def load_in_order(
 ) -> Generator[Item]:
     """Return `load(task)` for each task, in order.
 
-    The workers end with the generator: when it is exhausted, closed or raises. Should the process
-    itself be killed, they end with it.
+    The worker processes end when the generator is exhausted, closed or raises, and when this
+    process is killed.
 
     Args:
-        load: Called in a worker process; can be pickled.
-        tasks: What to load.
-        workers: Processes that load ahead; with 0, `load` is called when an item is asked for.
-        receive: Called with each item in a thread of this process, one item ahead.
+        load: Called in a worker process; must be picklable.
+        tasks: Arguments of `load`.
+        workers: Processes that load ahead; with 0, `load` is called in this process on demand.
+        receive: Called with each item in a thread of this process, one item ahead; only with
+            worker processes.
 
     Raises:
         ConfigError: The number of workers is negative.
         DataError: While iterating, a worker was killed, or cannot be started for lack of memory,
             processes or open files.
-        Exception: While iterating, whatever `load` raises.
+        Exception: While iterating, any exception of `load`.
     """
     if workers < 0:
         raise ConfigError(f"The number of workers must be 0 or more, not {workers}.")
-    return _load_ahead(load, tasks, workers, receive) if workers else _load_here(load, tasks)
-
-
-def _load_here(load: Callable[[Task], Item], tasks: Iterable[Task]) -> Generator[Item]:
-    for task in tasks:
-        yield load(task)
+    if not workers:
+        return (load(task) for task in tasks)
+    return _load_ahead(load, tasks, workers, receive)
 
 
 def _load_ahead(
@@ -90,38 +88,37 @@ def _receive_ahead(items: Iterator[Any], receive: Callable[[Any], Any]) -> Itera
             coming = thread.submit(receive_next)
             yield item
     finally:
-        thread.shutdown(wait=False)  # it may wait for a worker, and ends with that
+        thread.shutdown(wait=False)  # it may wait for a worker and ends with it
 
 
 class _Workers:
-    """Processes that take tasks in turn, each over a pipe of its own.
+    """Processes that receive tasks in turn, each over its own pipe.
 
-    What is sent to the whole process group (Ctrl-C, SIGTERM of a scheduler) is for the parent to
-    answer, so these signals are blocked in a worker from its first moment, and it is stopped by
-    SIGKILL. Without a parent it reads the end of its pipe, and ends.
+    Signals to the process group (Ctrl-C, SIGTERM of a scheduler) are handled by the parent: the
+    workers block them from the start and are stopped by SIGKILL. A worker without a parent reads
+    the end of its pipe and exits.
     """
 
     def __init__(self) -> None:
         self._workers: list[tuple[BaseProcess, Connection]] = []
 
     def start(self, load: Callable[[Any], Any], num_workers: int) -> None:
-        atexit.register(self.kill)  # before multiprocessing's own, which waits for children
+        atexit.register(self.kill)  # runs before multiprocessing's own, which joins children
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             for _ in range(num_workers):
-                pipe, far_end = multiprocessing.Pipe()
+                pipe, worker_end = multiprocessing.Pipe()
                 process = multiprocessing.Process(
-                    target=_serve, args=(load, far_end, pipe), daemon=True
+                    target=_run_worker, args=(load, worker_end, pipe), daemon=True
                 )
                 process.start()
-                far_end.close()
+                worker_end.close()
                 self._workers.append((process, pipe))
         except OSError as error:
             raise DataError(
-                f"Worker process {len(self._workers) + 1} of {num_workers}, to read images, cannot "
-                f"be started: {error.strerror or error}. Use fewer workers (0 reads in the process "
-                "itself), or raise the limit: `ulimit -n` for open files, `ulimit -u` for "
-                "processes."
+                f"Cannot start worker process {len(self._workers) + 1} of {num_workers}: "
+                f"{error.strerror or error}. Use fewer workers (0 loads in the main process), or "
+                "raise the limit: `ulimit -n` for open files, `ulimit -u` for processes."
             ) from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -132,7 +129,7 @@ class _Workers:
             try:
                 pipe.send(task)
             except ConnectionError as error:
-                raise _describe_killed(process) from error
+                raise _build_killed_error(process) from error
             waiting.append((process, pipe))
             if len(waiting) > _MAX_AHEAD * len(self._workers):
                 yield _take(*waiting.popleft())
@@ -148,61 +145,61 @@ class _Workers:
 
 
 def _take(process: BaseProcess, pipe: Connection) -> Any:
-    """Return what a worker has loaded, or raise what it met."""
+    """Return the next item of a worker, or raise its exception."""
     try:
         item, error, obstacle = pipe.recv()
     except (EOFError, ConnectionError) as gone:
-        raise _describe_killed(process) from gone
-    except (OSError, RuntimeError) as failure:  # RuntimeError: torch's own of a mapping
+        raise _build_killed_error(process) from gone
+    except (OSError, RuntimeError) as failure:  # RuntimeError: torch cannot map the memory
         raise DataError(
-            f"An image that a worker process has read cannot be taken over: {failure}. Use fewer "
-            "workers or a smaller batch, or raise the limit of open files (`ulimit -n`) or memory."
+            f"Cannot receive an item from a worker process: {failure}. Use fewer workers or a "
+            "smaller batch, or raise the limit of open files (`ulimit -n`) or memory."
         ) from failure
     if error is not None:
         raise error
     if obstacle is not None:
-        _warn_of_pipes(obstacle)
+        _warn_about_pipes(obstacle)
     return item
 
 
-def _warn_of_pipes(obstacle: str) -> None:
+def _warn_about_pipes(obstacle: str) -> None:
     global _has_warned
     if not _has_warned:
         _has_warned = True
         warnings.warn(
-            "Shared memory (/dev/shm) cannot hold what the worker processes read, so it goes "
-            f"through pipes, which is slower: {obstacle}. Use fewer workers; or in a container, "
-            "give it more (docker run --shm-size=2g), and where too many files are open, raise "
+            "Shared memory (/dev/shm) cannot hold the items of the worker processes, so they are "
+            f"sent through pipes, which is slower: {obstacle}. Use fewer workers; give a container "
+            "more shared memory (docker run --shm-size=2g); or, if too many files are open, raise "
             "`ulimit -n`.",
             AtrousWarning,
             stacklevel=2,
         )
 
 
-def _describe_killed(process: BaseProcess) -> DataError:
+def _build_killed_error(process: BaseProcess) -> DataError:
     process.join(1)
     return DataError(
-        f"A process that reads images ahead was killed (exit code {process.exitcode}). Mostly "
-        "there is too little memory: use fewer workers, or give the machine or container more."
+        f"A worker process was killed (exit code {process.exitcode}), usually for lack of memory: "
+        "use fewer workers, or give the machine or container more memory."
     )
 
 
-def _serve(load: Callable[[Any], Any], pipe: Connection, far_end: Connection) -> None:
-    """Answer tasks with (item, error, why shared memory is not used) until nobody asks."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # where a worker is spawned, not forked
-    far_end.close()  # else the pipe would not end with the parent
+def _run_worker(load: Callable[[Any], Any], pipe: Connection, parent_end: Connection) -> None:
+    """Send (item, error, why shared memory is not used) for each task until the pipe ends."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # for workers that are spawned
+    parent_end.close()  # so that the pipe ends with the parent
     torch.set_num_threads(1)
     obstacle: str | None = None
     with suppress(EOFError, ConnectionError):
         while True:
             task = pipe.recv()
             try:
-                answer, obstacle = _pack(load(task), obstacle)
+                response, obstacle = _pack(load(task), obstacle)
             except Exception as error:
                 if not isinstance(error, AtrousError):
                     error.add_note(f"In a worker process: {traceback.format_exc()}")
-                answer = _pack_error(error)
-            pipe.send_bytes(answer)
+                response = _pack_error(error)
+            pipe.send_bytes(response)
 
 
 def _pack_error(error: Exception) -> bytes:
@@ -217,7 +214,7 @@ def _pack_error(error: Exception) -> bytes:
 
 
 def _pack(item: Any, obstacle: str | None) -> tuple[bytes | memoryview, str | None]:
-    """Return an answer, its tensors in shared memory if they can be, and why if they cannot."""
+    """Return a pickled response, its tensors in shared memory if possible, else the obstacle."""
     if obstacle is None:
         try:
             return ForkingPickler.dumps((item, None, None)), None

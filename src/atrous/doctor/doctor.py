@@ -230,7 +230,7 @@ def _count_split(survey: Survey, split: str) -> SplitCount:
         median = compute_class_weights(statistics, "median_frequency") or median
     return SplitCount(
         num_images=len(chosen),
-        ignored_share=statistics.num_void / max(total + statistics.num_void, 1),
+        ignored_share=statistics.num_ignored / max(total + statistics.num_ignored, 1),
         imbalance=compute_imbalance(statistics.pixels),
         classes=[
             ClassCount(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from atrous.errors import CheckpointError
-from atrous.files import compute_file_sha256, sync_folder
+from atrous.files import compute_file_sha256, sync
 from atrous.parsing import parse_json
 
 _STATE, _MANIFEST, _PREFIX = "state.pt", "manifest.json", "step-"
@@ -49,9 +49,9 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
         with open(temporary / _MANIFEST, "w", encoding="utf-8") as text:
             json.dump(manifest, text)
             _flush(text.fileno(), text.flush)
-        sync_folder(temporary)
+        sync(temporary)
         temporary.rename(target)
-        sync_folder(folder)
+        sync(folder)
     except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in RuntimeError
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(_explain_write_error(error, folder)) from error
