@@ -1,8 +1,8 @@
-"""What reading ahead and writing behind gain: `predict` with and without it, by turns.
+"""Speed of `predict` with and without parallel reading and writing, in turns.
 
     python benchmarks/predict.py RUN FOLDER [--rounds 3] [--save mask,overlay] [--json FILE]
 
-Also printed is the time of the network alone on the same images: what nothing can go below.
+Also prints the time of the network alone on the same images, which is a lower bound.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--most", type=int, default=100, help="images")
+    parser.add_argument("--max-images", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--save", default="mask,overlay")
     parser.add_argument("--precision", default="32")
@@ -32,7 +32,7 @@ def main():
     arguments = parser.parse_args()
     model = load_model(arguments.run, device=resolve_device("auto"))
     engine = TorchEngine(model, precision=arguments.precision)
-    images = list_image_files(arguments.folder)[: arguments.most]
+    images = list_image_files(arguments.folder)[: arguments.max_images]
     images = [read_image(path) for path in images]
     for image in images[:3]:
         compute_prediction(engine, image)
@@ -46,22 +46,22 @@ def main():
             save, precision = arguments.save.split(","), arguments.precision
             predict(model, images, out, save=save, precision=precision, ahead=ahead)
 
-    ways = {
+    variants = {
         "network alone": run_network,
-        "one after the other": lambda: run_predict(0),
-        "side by side": lambda: run_predict(4),
+        "sequential": lambda: run_predict(0),
+        "parallel": lambda: run_predict(4),
     }
-    seconds = {name: [] for name in ways}
+    seconds = {name: [] for name in variants}
     for _ in range(arguments.rounds):
-        for name, way in ways.items():
+        for name, variant in variants.items():
             start_s = time.perf_counter()
-            way()
+            variant()
             seconds[name].append(time.perf_counter() - start_s)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     print(f"{len(images)} images, {model.name}, {engine.device}, {arguments.save}")
     for name, median in medians.items():
         print(f"{name:22}{1000 * median / len(images):8.1f} ms/image")
-    print(f"gain {medians['one after the other'] / medians['side by side']:.2f}x")
+    print(f"speedup {medians['sequential'] / medians['parallel']:.2f}x")
     if arguments.json:
         content = {"images": len(images), "median_s": medians, "all_s": seconds}
         arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

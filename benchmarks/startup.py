@@ -1,8 +1,8 @@
-"""How long a command takes to start, and `predict` of one image beside a bare torch script.
+"""Start-up time of commands, and of `predict` on one image beside a plain torch script.
 
     python benchmarks/startup.py RUN IMAGE [--rounds 7]
 
-The bare script builds the same network, loads its weights and writes the mask; nothing else.
+The plain script builds the same network, loads its weights and writes the mask.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-BARE = """
+PLAIN = """
 import json, sys
 import numpy as np
 import torch
@@ -43,12 +43,12 @@ def main():
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         atrous = [sys.executable, "-m", "atrous"]
-        bare = ["-c", BARE, arguments.run / "best.safetensors", arguments.image]
+        plain = ["-c", PLAIN, arguments.run / "best.safetensors", arguments.image]
         predict = ["predict", arguments.run, arguments.image, "--save", "mask", "--window", "0"]
         commands = {
             "atrous --help": [*atrous, "--help"],
             "atrous models": [*atrous, "models"],
-            "bare script": [sys.executable, *bare, Path(folder, "mask.png")],
+            "plain script": [sys.executable, *plain, Path(folder, "mask.png")],
             "atrous predict": [*atrous, *predict, "--out", folder],
         }
         seconds = {name: [] for name in commands}
@@ -60,7 +60,7 @@ def main():
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     for name, median in medians.items():
         print(f"{name:16}{median:6.2f} s")
-    print(f"predict / bare  {medians['atrous predict'] / medians['bare script']:6.2f}x")
+    print(f"predict / plain {medians['atrous predict'] / medians['plain script']:6.2f}x")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One training step: torchvision's model in a plain loop beside atrous, alternating in one process.
+"""Time of a training step: torchvision's model in a plain loop and atrous, in turns.
 
 python benchmarks/training.py [--backbone resnet50] [--size 256] [--batch-size 4] [--rounds 7]
 """
@@ -25,7 +25,7 @@ NUM_CLASSES = 21
 
 
 def build_torchvision_step(name: str, batch: Batch) -> Callable[[], object]:
-    """Float32, NCHW, as torchvision's own reference script runs on a CPU."""
+    """Build a float32 step like that of torchvision's reference script."""
     model = segmentation.__dict__[name](
         weights=None, weights_backbone=None, num_classes=NUM_CLASSES, aux_loss=False
     ).train()
@@ -42,7 +42,7 @@ def build_torchvision_step(name: str, batch: Batch) -> Callable[[], object]:
 
 
 def build_atrous_step(name: str, batch: Batch, precision: str) -> Callable[[], object]:
-    # torchvision's ResNets have output stride 8, its MobileNet has 16 with rates 12, 24, 36.
+    # torchvision: output stride 8 for ResNets, 16 for MobileNet; rates 12, 24, 36 for both.
     options = {"atrous_rates": (12, 24, 36), "output_stride": 16 if "mobile" in name else 8}
     recipe = build_recipe(
         {
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", help="write the figures here")
+    parser.add_argument("--json", help="write the results to this file")
     args = parser.parse_args()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     name, size = f"deeplabv3_{args.backbone}", args.size

@@ -16,7 +16,7 @@ from atrous.cli.console import Console
 from atrous.cli.output import STDOUT, write_json
 from atrous.data.classes_file import read_classes_file
 from atrous.engines import TTA
-from atrous.engines.exported import ExportCard, ExportedEngine
+from atrous.engines.exported_engine import ExportCard, ExportedEngine
 from atrous.errors import AtrousError, CheckpointError, ConfigError, DataError, WeightsError
 from atrous.models import ModelCard, build_model, load_model, load_weights
 from atrous.models.weights import init_weights, load_card

@@ -189,8 +189,8 @@ def test_images_run_together_are_answered_as_alone(network, monkeypatch):
         assert agreement > 0.999  # where two classes are equally likely, rounding may decide
     flipped = TorchEngine(network, tta=TTA(flip=True))
     assert torch.equal(flipped.predict_masks(images)[1], flipped.predict_mask(images[1]))
-    assert (engine.count_together(64, 48), flipped.count_together(64, 48)) == (85, 1)
-    assert engine.count_together(1000, 1000) == 1
+    assert (engine.compute_batch_size(64, 48), flipped.compute_batch_size(64, 48)) == (85, 1)
+    assert engine.compute_batch_size(1000, 1000) == 1
 
 
 def test_a_image_as_it_is_read_reaches_the_network_as_channels_last(network):

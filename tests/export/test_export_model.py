@@ -14,7 +14,7 @@ from PIL import Image
 import atrous
 from atrous.data import open_dataset
 from atrous.engines import TTA, TorchEngine, open_engine
-from atrous.engines.exported import ExportCard
+from atrous.engines.exported_engine import ExportCard, list_export_files
 from atrous.engines.logits import compute_mask
 from atrous.engines.open_engine import open_export
 from atrous.errors import ConfigError, DataError, ExportError, WeightsError
@@ -59,7 +59,7 @@ def test_the_file_knows_all_that_the_weights_knew_and_nothing_of_this_machine(
     report = exported(target)
     assert open_export(report.path, trust=True).card == model.card
     source = str(Path(atrous.__file__).parent).encode()
-    for file in formats.list_files(report.path):
+    for file in list_export_files(report.path):
         assert source not in file.read_bytes()
 
 
@@ -86,7 +86,7 @@ def test_the_metadata_can_be_read_without_this_package(target, exported, model):
 def test_int8_is_small_and_near(target, exported, model):
     report = exported(target)
     assert report.gates["int8"].passed
-    num_bytes = sum(file.stat().st_size for file in formats.list_files(report.path))
+    num_bytes = sum(file.stat().st_size for file in list_export_files(report.path))
     assert num_bytes < 0.4 * 4 * sum(tensor.numel() for tensor in model.state_dict().values())
     image = (
         open_dataset(json.loads(report.record_path.read_text())["data"]["root"], "val")
@@ -157,7 +157,7 @@ def test_a_tampered_export_fails_and_names_image_and_class(tampered, data, monke
     monkeypatch.setattr(formats, "save_program", save_wrong)
     with pytest.raises(ExportError, match=r"differs most on image .+, in class '") as error:
         export_model(new_run, "pt2", data=data)
-    assert "asked for: logits within 0.001 and 99.99% of the pixels" in str(error.value)
+    assert "required: logits within 0.001 and 99.99% of the pixels" in str(error.value)
     assert [path.name for path in (new_run / "exports").iterdir()] == ["pt2.rejected.pt2"]
     with pytest.raises(ConfigError, match="has no export pt2"):
         open_engine(new_run, "pt2")
@@ -173,7 +173,7 @@ def test_a_failed_export_leaves_the_earlier_one(exported, run, data, tmp_path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(formats, "save_program", fail)
-    with pytest.raises(ExportError, match=r"No space left.*wrote there is untouched"):
+    with pytest.raises(ExportError, match=r"No space left.*earlier export there is unchanged"):
         export_model(run, "pt2", data=data)
     assert {path: path.read_bytes() for path in (run / "exports").iterdir()} == before
 

@@ -179,7 +179,7 @@ class Service:
     def _limit(self, kind: _Kind) -> int:
         if kind.confidence:
             return 1
-        together = self.engines[kind.model].count_together(*kind.size_hw)
+        together = self.engines[kind.model].compute_batch_size(*kind.size_hw)
         return min(together, self.limits.max_batch)
 
     def _run(self, kind: _Kind, images: Sequence[Tensor]) -> list[Segmentation]:
