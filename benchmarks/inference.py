@@ -38,6 +38,7 @@ from atrous.export import export_model
 from atrous.models import ModelCard, build_model, load_model, load_weights, save_weights
 from atrous.prediction.render import write_mask
 from atrous.run import RunFolder
+from atrous.timing import measure_times_s
 
 BASE = "torchvision eager"
 TARGETS = ("onnx", "openvino", "openvino-int8", "onnx-int8")
@@ -138,14 +139,9 @@ def list_engines(folder: Path, name: str) -> dict[str, Callable[[], Segment]]:
     return engines
 
 
-def measure(functions: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {label: [] for label in functions}
-    for _ in range(num_rounds + 1):  # the first round warms up
-        for label, function in functions.items():
-            start_s = time.perf_counter()
-            function()
-            seconds[label].append(time.perf_counter() - start_s)
-    return {label: times[1:] for label, times in seconds.items()}
+def measure(calls: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
+    times_s = measure_times_s(list(calls.values()), min_rounds=num_rounds, max_rounds=num_rounds)
+    return dict(zip(calls, times_s, strict=True))
 
 
 def measure_peaks() -> dict[str, float]:
@@ -170,8 +166,8 @@ def measure_peaks() -> dict[str, float]:
     }
     with torch.inference_mode():
         for precision, calls in calls_by_precision.items():
-            seconds = measure({str(number): call for number, call in enumerate(calls)}, 20)
-            peaks[precision] = 2 * side**3 / min(min(times) for times in seconds.values())
+            times_s = measure_times_s(calls, min_rounds=20, max_rounds=20)
+            peaks[precision] = 2 * side**3 / min(map(min, times_s))
     return peaks
 
 

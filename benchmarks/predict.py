@@ -9,7 +9,6 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 from atrous.data import read_image
@@ -18,6 +17,7 @@ from atrous.devices import resolve_device
 from atrous.engines import TorchEngine
 from atrous.models import load_model
 from atrous.prediction import compute_prediction, predict
+from atrous.timing import measure_times_s
 
 
 def main():
@@ -34,8 +34,6 @@ def main():
     engine = TorchEngine(model, precision=arguments.precision)
     images = list_image_files(arguments.folder)[: arguments.max_images]
     images = [read_image(path) for path in images]
-    for image in images[:3]:
-        compute_prediction(engine, image)
 
     def run_network():
         for image in images:
@@ -51,12 +49,10 @@ def main():
         "sequential": lambda: run_predict(0),
         "parallel": lambda: run_predict(4),
     }
-    seconds = {name: [] for name in variants}
-    for _ in range(arguments.rounds):
-        for name, variant in variants.items():
-            start_s = time.perf_counter()
-            variant()
-            seconds[name].append(time.perf_counter() - start_s)
+    times_s = measure_times_s(
+        list(variants.values()), min_rounds=arguments.rounds, max_rounds=arguments.rounds
+    )
+    seconds = dict(zip(variants, times_s, strict=True))
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     print(f"{len(images)} images, {model.name}, {engine.device}, {arguments.save}")
     for name, median in medians.items():

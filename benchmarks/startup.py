@@ -10,8 +10,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
+
+from atrous.timing import measure_times_s
 
 PLAIN = """
 import json, sys
@@ -51,13 +53,12 @@ def main():
             "plain script": [sys.executable, *plain, Path(folder, "mask.png")],
             "atrous predict": [*atrous, *predict, "--out", folder],
         }
-        seconds = {name: [] for name in commands}
-        for _ in range(arguments.rounds):
-            for name, command in commands.items():
-                start_s = time.perf_counter()
-                subprocess.run(command, check=True, capture_output=True)
-                seconds[name].append(time.perf_counter() - start_s)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
+        calls = [
+            partial(subprocess.run, command, check=True, capture_output=True)
+            for command in commands.values()
+        ]
+        times_s = measure_times_s(calls, min_rounds=arguments.rounds, max_rounds=arguments.rounds)
+    medians = dict(zip(commands, map(statistics.median, times_s), strict=True))
     for name, median in medians.items():
         print(f"{name:16}{median:6.2f} s")
     print(f"predict / plain {medians['atrous predict'] / medians['plain script']:6.2f}x")

@@ -9,7 +9,6 @@ import json
 import logging
 import platform
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -19,6 +18,7 @@ from torchvision.models import segmentation
 from atrous.classes import build_classes
 from atrous.data import Batch, normalize
 from atrous.recipe import build_recipe
+from atrous.timing import measure_times_s
 from atrous.training.learner import Learner
 
 NUM_CLASSES = 21
@@ -75,13 +75,9 @@ def main() -> None:
         "atrous float32": build_atrous_step(name, batch, "32"),
         "atrous bf16": build_atrous_step(name, batch, "bf16"),
     }
-    seconds: dict[str, list[float]] = {label: [] for label in steps}
-    for _ in range(args.rounds + 1):  # the first round warms up
-        for label, step in steps.items():
-            started_s = time.perf_counter()
-            step()
-            seconds[label].append(time.perf_counter() - started_s)
-    medians = {label: statistics.median(times[1:]) for label, times in seconds.items()}
+    times_s = measure_times_s(list(steps.values()), min_rounds=args.rounds, max_rounds=args.rounds)
+    seconds = dict(zip(steps, times_s, strict=True))
+    medians = {label: statistics.median(times) for label, times in seconds.items()}
     base = medians["torchvision float32"]
     print(f"{name}, batch {args.batch_size} of {size}x{size}, {torch.get_num_threads()} threads,")
     print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}")

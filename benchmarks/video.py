@@ -24,6 +24,7 @@ from atrous.engines import TorchEngine
 from atrous.models import ModelCard, build_model
 from atrous.prediction import predict
 from atrous.prediction.video import open_video
+from atrous.timing import measure_times_s
 
 
 def build_clip(path, size_px, num_frames):
@@ -52,12 +53,10 @@ def build_mobilenet(output_stride):
 def time_network(engine, size_px, num_rounds):
     """Return the median seconds from an image in memory to its mask."""
     image = torch.randint(0, 256, (size_px, size_px, 3), dtype=torch.uint8).permute(2, 0, 1)
-    seconds = []
-    for _ in range(num_rounds + 3):
-        start_s = time.perf_counter()
-        engine.predict_mask(image).cpu()
-        seconds.append(time.perf_counter() - start_s)
-    return statistics.median(seconds[3:])
+    (times_s,) = measure_times_s(
+        [lambda: engine.predict_mask(image).cpu()], min_rounds=num_rounds, max_rounds=num_rounds
+    )
+    return statistics.median(times_s)
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Exports: the same as torch at any size, what they say of themselves, what the gate refuses."""
+"""Exports: equality with torch, metadata, records and the gate."""
 
 import copy
 import json
@@ -45,7 +45,7 @@ def test_an_export_equals_torch_at_any_size(target, exported, model):
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
-def test_several_views_go_through_an_export_too(target, exported, model):
+def test_tta_of_an_export_equals_torch(target, exported, model):
     tta, image = TTA((0.75, 1.0), flip=True, window_px=48), random_image(50, 81)
     engine = open_export(exported(target).path, tta=tta, trust=True)
     expected = TorchEngine(model, tta=tta).compute_logits(image)
@@ -53,9 +53,7 @@ def test_several_views_go_through_an_export_too(target, exported, model):
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
-def test_the_file_knows_all_that_the_weights_knew_and_nothing_of_this_machine(
-    target, exported, model
-):
+def test_the_file_has_the_card_and_no_paths_of_this_machine(target, exported, model):
     report = exported(target)
     assert open_export(report.path, trust=True).card == model.card
     source = str(Path(atrous.__file__).parent).encode()
@@ -83,7 +81,7 @@ def test_the_metadata_can_be_read_without_this_package(target, exported, model):
 
 
 @pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
-def test_int8_is_small_and_near(target, exported, model):
+def test_int8_is_small_and_close(target, exported, model):
     report = exported(target)
     assert report.gates["int8"].passed
     num_bytes = sum(file.stat().st_size for file in list_export_files(report.path))
@@ -115,7 +113,7 @@ def test_the_record_holds_hashes_and_gates(exported, model, run):
     assert not [path for path in report.path.parent.iterdir() if path.name.startswith(".")]
 
 
-def test_normalisation_and_comparison_inside_at_one_size(need, data, model, new_run):
+def test_normalization_and_argmax_at_a_fixed_size(need, data, model, new_run):
     need("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     report = export_model(
@@ -141,7 +139,7 @@ def test_normalisation_and_comparison_inside_at_one_size(need, data, model, new_
 
 @pytest.fixture
 def tampered(model):
-    """The model with one layer of other weights."""
+    """The model with other weights in one layer."""
     wrong = copy.deepcopy(model)
     with torch.no_grad():
         wrong.backbone.layer2[1].conv1.weight.mul_(8)
@@ -163,7 +161,9 @@ def test_a_tampered_export_fails_and_names_image_and_class(tampered, data, monke
         open_engine(new_run, "pt2")
 
 
-def test_a_failed_export_leaves_the_earlier_one(exported, run, data, tmp_path, monkeypatch):
+def test_a_failed_export_does_not_change_the_earlier_one(
+    exported, run, data, tmp_path, monkeypatch
+):
     exported("pt2")
     run = shutil.copytree(run, tmp_path / "run")
     before = {path: path.read_bytes() for path in (run / "exports").iterdir()}
@@ -178,7 +178,7 @@ def test_a_failed_export_leaves_the_earlier_one(exported, run, data, tmp_path, m
     assert {path: path.read_bytes() for path in (run / "exports").iterdir()} == before
 
 
-def test_not_a_number_never_passes_the_gate(exported, model, data, monkeypatch):
+def test_nan_does_not_pass_the_gate(exported, model, data, monkeypatch):
     engine = open_export(exported("pt2").path, trust=True)
     run = engine.run
     monkeypatch.setattr(engine, "run", lambda array: np.nan * run(array))
@@ -190,7 +190,7 @@ def test_not_a_number_never_passes_the_gate(exported, model, data, monkeypatch):
     assert gate["32"].num_images == 2
 
 
-def test_bad_requests_write_nothing(run, data, tmp_path, monkeypatch):
+def test_invalid_options_write_nothing(run, data, tmp_path, monkeypatch):
     weights = run / "best.safetensors"
     out = tmp_path / "new" / "a.pt2"
     cases = [
@@ -223,10 +223,10 @@ def test_a_weights_file_is_exported_beside_itself(data, new_run):
 
 
 @pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
-def test_layers_that_int8_breaks_are_put_back_to_float(need, target, data, model, tmp_path):
+def test_layers_that_int8_breaks_are_reverted_to_float(need, target, data, model, tmp_path):
     need(target)
     torch.manual_seed(0)
-    # One channel a thousand times as large as the others, which share their eight bits with it.
+    # One channel is 1000 times as large as the others, whose values then need more than 8 bits.
     first, last = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 1)
     with torch.no_grad():
         first.weight[0] *= 1000

@@ -21,10 +21,6 @@ from atrous.extras import import_extra
 class OnnxEngine(ExportedEngine):
     """Runs an ONNX file in ONNX Runtime, with as many threads as torch.
 
-    Args:
-        path: The file, written by `atrous export`.
-        tta: Test-time augmentation and sliding windows.
-
     Raises:
         ConfigError: onnxruntime is not installed.
         WeightsError: The file cannot be used.

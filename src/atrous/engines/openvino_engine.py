@@ -24,11 +24,6 @@ _HINTS = {"32": "f32", "bf16": "bf16", "int8": "f32"}
 class OpenVinoEngine(ExportedEngine):
     """Runs an OpenVINO file (.xml with its .bin) on the CPU, with as many threads as torch.
 
-    Args:
-        path: The .xml file, written by `atrous export`.
-        tta: Test-time augmentation and sliding windows.
-        precision: `32`, `bf16` or `auto`, for a file that is not int8.
-
     Raises:
         ConfigError: openvino is not installed.
         WeightsError: The file cannot be used.

@@ -17,10 +17,6 @@ from atrous.engines.tta import TTA
 class Pt2Engine(ExportedEngine):
     """Runs a .pt2 program in PyTorch, without the model code of this package.
 
-    Args:
-        path: The file, written by `atrous export`.
-        tta: Test-time augmentation and sliding windows.
-
     Raises:
         WeightsError: The file cannot be used.
     """
