@@ -32,8 +32,8 @@ def main():
     arguments = parser.parse_args()
     model = load_model(arguments.run, device=resolve_device("auto"))
     engine = TorchEngine(model, precision=arguments.precision)
-    images = list_image_files(arguments.folder)[: arguments.max_images]
-    images = [read_image(path) for path in images]
+    paths = list_image_files(arguments.folder)[: arguments.max_images]
+    images = [read_image(path) for path in paths]
 
     def run_network():
         for image in images:
@@ -42,7 +42,7 @@ def main():
     def run_predict(ahead):
         with tempfile.TemporaryDirectory() as out:
             save, precision = arguments.save.split(","), arguments.precision
-            predict(model, images, out, save=save, precision=precision, ahead=ahead)
+            predict(model, paths, out, save=save, precision=precision, ahead=ahead)
 
     variants = {
         "network alone": run_network,
