@@ -1,4 +1,4 @@
-"""What the scores of `atrous evaluate --json` are worth: other means, and a trivial answer.
+"""The mIoU of `atrous evaluate --json` over some classes, beside that of a constant prediction.
 
 python benchmarks/baselines.py SCORES.json [--classes 0,8,10]
 """
@@ -19,10 +19,10 @@ def main() -> None:
     chosen_rows = [row for row in present if chosen is None or row["index"] in chosen]
     miou = sum(row["iou"] for row in chosen_rows) / len(chosen_rows)
     total = sum(row["pixels"] for row in present)
-    most = max(present, key=lambda row: row["pixels"])
-    constant_iou = most["pixels"] / total if most in chosen_rows else 0.0
+    largest = max(present, key=lambda row: row["pixels"])
+    constant_iou = largest["pixels"] / total if largest in chosen_rows else 0.0
     print(f"mIoU of the model over {len(chosen_rows)} classes: {miou:.4f}")
-    print(f"mIoU of '{most['name']}' everywhere: {constant_iou / len(chosen_rows):.4f}")
+    print(f"mIoU of '{largest['name']}' everywhere: {constant_iou / len(chosen_rows):.4f}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def build(args: argparse.Namespace, **changes: str) -> Recipe:
 def time_epochs(
     label: str, recipe: Recipe, data: Path, num_epochs: int
 ) -> tuple[float, dict[str, torch.Tensor]]:
-    """Return the median time of an epoch after the first, and the weights at the end."""
+    """Return the median time per epoch after the first, and the final weights."""
     dataset = open_dataset(data, "train")
     learner = Learner(recipe, dataset.classes, None)
     num_steps = len(dataset) // recipe.train.batch_size
@@ -84,11 +84,11 @@ def time_epochs(
 def compute_distance(
     one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], first: dict[str, torch.Tensor]
 ) -> float:
-    """Return how far two trainings ended apart, as a share of how far they went."""
+    """Return the distance between two final weights, relative to the change from the first."""
     names = [name for name in first if first[name].is_floating_point()]
-    apart = sum((one[name] - other[name]).double().square().sum() for name in names)
-    went = sum((one[name] - first[name]).double().square().sum() for name in names)
-    return float((apart / went).sqrt())
+    difference = sum((one[name] - other[name]).double().square().sum() for name in names)
+    change = sum((one[name] - first[name]).double().square().sum() for name in names)
+    return float((difference / change).sqrt())
 
 
 def main() -> None:
@@ -111,13 +111,15 @@ def main() -> None:
         cached = build(args, freeze=args.freeze, feature_cache="auto")
         classes = open_dataset(data, "train").classes
         first = Learner(frozen, classes, None).model.state_dict()
-        whole_s, _ = time_epochs("nothing frozen", build(args), data, args.epochs)
-        frozen_s, plain = time_epochs(f"{args.freeze} frozen", frozen, data, args.epochs)
-        cached_s, kept = time_epochs("… with features kept", cached, data, args.epochs)
+        unfrozen_s, _ = time_epochs("nothing frozen", build(args), data, args.epochs)
+        frozen_s, frozen_weights = time_epochs(f"{args.freeze} frozen", frozen, data, args.epochs)
+        cached_s, cached_weights = time_epochs("… with cached features", cached, data, args.epochs)
     print(
-        f"{frozen_s / cached_s:.1f} times faster than frozen, {whole_s / cached_s:.1f} than whole"
+        f"{frozen_s / cached_s:.1f} times as fast as frozen, "
+        f"{unfrozen_s / cached_s:.1f} times as fast as unfrozen"
     )
-    print(f"weights apart: {compute_distance(plain, kept, first):.2%} of the way they went")
+    distance = compute_distance(frozen_weights, cached_weights, first)
+    print(f"distance of the final weights: {distance:.2%}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""From an image to its mask: torchvision beside every engine, alternating in one process.
+"""Latency from an image to its mask: torchvision and every engine, in turns in one process.
 
-    python benchmarks/inference.py [--model NAME] [--size 513] [--rounds 15] [--json X]
+    python benchmarks/inference.py [--model NAME] [--size 513] [--rounds 15] [--json FILE]
 
 All run the same weights on the same image, batch 1, from uint8 pixels to the class of each pixel.
-Also the peak memory of each, in a process of its own; the time from an image file to a mask file;
-and each engine's share of the best matrix multiplication that was measured in its precision.
-`--video` adds frames per second over many different frames.
+Also measures the peak memory of each in a new process, the time from an image file to a mask file,
+and the share of the peak speed of matrix multiplication in the same precision. `--video` adds
+frames per second over different frames.
 """
 
 import argparse
@@ -38,6 +38,7 @@ from atrous.export import export_model
 from atrous.models import ModelCard, build_model, load_model, load_weights, save_weights
 from atrous.prediction.render import write_mask
 from atrous.run import RunFolder
+from atrous.timing import measure_times_s
 
 BASE = "torchvision eager"
 TARGETS = ("onnx", "openvino", "openvino-int8", "onnx-int8")
@@ -54,7 +55,7 @@ def build_torchvision(name: str, file: Path) -> nn.Module:
 
 
 def prepare(folder: Path, name: str, size: int) -> None:
-    """Write data, weights as both packages read them, and a run."""
+    """Write a dataset, weights for torchvision, and a run with the same weights."""
     for split, number in (("train", 8), ("val", 2)):
         for kind in ("images", "masks"):
             (folder / "data" / split / kind).mkdir(parents=True)
@@ -66,20 +67,22 @@ def prepare(folder: Path, name: str, size: int) -> None:
     (folder / "data" / "classes.toml").write_text(f"names = [{names}]\n")
     torch.manual_seed(0)
     model = build_torchvision(name, Path())
-    calm_down(model, [read_image(folder / f"data/train/images/{i}.jpg") for i in range(4)])
+    calibrate_random_weights(
+        model, [read_image(folder / f"data/train/images/{i}.jpg") for i in range(4)]
+    )
     torch.save(model.state_dict(), folder / "torchvision.pth")
     options = {"atrous_rates": (12, 24, 36), "output_stride": 16 if "mobile" in name else 8}
-    ours = build_model(name, num_classes=len(VOC_NAMES), **options)
-    load_weights(ours, folder / "torchvision.pth")
+    atrous_model = build_model(name, num_classes=len(VOC_NAMES), **options)
+    load_weights(atrous_model, folder / "torchvision.pth")
     card = ModelCard(
-        name, ours.options, build_classes(VOC_NAMES), IMAGENET_MEAN, IMAGENET_STD, None, {}
+        name, atrous_model.options, build_classes(VOC_NAMES), IMAGENET_MEAN, IMAGENET_STD, None, {}
     )
     (folder / "run").mkdir()
-    save_weights(folder / "run/best.safetensors", ours, card)
+    save_weights(folder / "run/best.safetensors", atrous_model, card)
 
 
-def calm_down(model: nn.Module, images: list[torch.Tensor]) -> None:
-    """Let random weights give values as trained ones do: norms that normalise, logits of a few."""
+def calibrate_random_weights(model: nn.Module, images: list[torch.Tensor]) -> None:
+    """Set the batch norm statistics and scale the logits, to values as in trained models."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None
@@ -104,7 +107,7 @@ def export_all(folder: Path) -> None:
 
 
 def list_engines(folder: Path, name: str) -> dict[str, Callable[[], Segment]]:
-    """Return what makes each engine, by its label."""
+    """Return functions that open the engines, by label."""
 
     def open_torchvision() -> Segment:
         model = build_torchvision(name, folder / "torchvision.pth")
@@ -136,40 +139,35 @@ def list_engines(folder: Path, name: str) -> dict[str, Callable[[], Segment]]:
     return engines
 
 
-def measure(functions: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {label: [] for label in functions}
-    for _ in range(num_rounds + 1):  # the first round warms up
-        for label, function in functions.items():
-            start_s = time.perf_counter()
-            function()
-            seconds[label].append(time.perf_counter() - start_s)
-    return {label: times[1:] for label, times in seconds.items()}
+def measure(calls: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
+    times_s = measure_times_s(list(calls.values()), min_rounds=num_rounds, max_rounds=num_rounds)
+    return dict(zip(calls, times_s, strict=True))
 
 
 def measure_peaks() -> dict[str, float]:
-    """Return the best operations per second of a matrix multiplication, by precision.
+    """Return the peak operations per second of a matrix multiplication, by precision.
 
-    In float32 and bf16 also as a convolution of 1x1, which another library computes.
+    In float32 and bf16, a 1x1 convolution is measured too: it runs in another library.
     """
     side, peaks = 2048, {}
     matrix = torch.randn(side, side)
-    halves = matrix.bfloat16()
-    bytes_ = torch.randint(-100, 100, (side, side), dtype=torch.int8)
+    matrix_bf16 = matrix.bfloat16()
+    matrix_int8 = torch.randint(-100, 100, (side, side), dtype=torch.int8)
 
     def convolve(values: torch.Tensor) -> Callable[[], object]:
         image = values.view(1, side, 64, 32).contiguous(memory_format=torch.channels_last)
         weight = values.view(side, side, 1, 1)
         return lambda: nn.functional.conv2d(image, weight)
 
-    ways: dict[str, list[Callable[[], object]]] = {
+    calls_by_precision: dict[str, list[Callable[[], object]]] = {
         "32": [lambda: matrix @ matrix, convolve(matrix)],
-        "bf16": [lambda: halves @ halves, convolve(halves)],
-        "int8": [lambda: torch._int_mm(bytes_, bytes_)],
+        "bf16": [lambda: matrix_bf16 @ matrix_bf16, convolve(matrix_bf16)],
+        "int8": [lambda: torch._int_mm(matrix_int8, matrix_int8)],
     }
     with torch.inference_mode():
-        for precision, calls in ways.items():
-            seconds = measure({str(way): call for way, call in enumerate(calls)}, 20)
-            peaks[precision] = 2 * side**3 / min(min(times) for times in seconds.values())
+        for precision, calls in calls_by_precision.items():
+            times_s = measure_times_s(calls, min_rounds=20, max_rounds=20)
+            peaks[precision] = 2 * side**3 / min(map(min, times_s))
     return peaks
 
 
@@ -182,33 +180,33 @@ def count_operations(name: str, size: int) -> int:
     return counter.get_total_flops()
 
 
-def measure_memory(folder: Path, name: str, label: str, image: Path) -> float:
-    """Return the peak memory in MB of a process that only runs this engine."""
+def measure_memory(folder: Path, name: str, label: str, image_path: Path) -> float:
+    """Return the peak memory, in MB, of a new process that runs one engine."""
     command = [sys.executable, __file__, "--model", name, "--folder", str(folder)]
-    command += ["--one", label, "--image", str(image)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    return float(ended.stdout.split()[-1]) if ended.returncode == 0 else float("nan")
+    command += ["--one", label, "--image", str(image_path)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    return float(process.stdout.split()[-1]) if process.returncode == 0 else float("nan")
 
 
-def run_one(folder: Path, name: str, label: str, image: Path) -> None:
-    segment, image = list_engines(folder, name)[label](), read_image(image)
+def run_one(folder: Path, name: str, label: str, image_path: Path) -> None:
+    segment, image = list_engines(folder, name)[label](), read_image(image_path)
     for _ in range(2):
         segment(image)
-    status = Path("/proc/self/status").read_text()  # getrusage would count the parent's as well
+    status = Path("/proc/self/status").read_text()  # getrusage includes the parent
     print(int(status.partition("VmHWM:")[2].split()[0]) / 1000)
 
 
-def segment_file_as_usual(segment_pixels: nn.Module, image: Path, target: Path) -> None:
-    """What a user of torchvision writes: read, normalise, run, argmax, save."""
-    with Image.open(image) as opened, torch.inference_mode():
+def segment_file_with_torchvision(model: nn.Module, image_path: Path, target: Path) -> None:
+    """Read, normalize, run, argmax and save, as in torchvision's documentation."""
+    with Image.open(image_path) as opened, torch.inference_mode():
         pixels = TF.normalize(TF.to_tensor(opened.convert("RGB")), IMAGENET_MEAN, IMAGENET_STD)
-        mask = segment_pixels(pixels[None])["out"].argmax(1)[0].byte().numpy()
+        mask = model(pixels[None])["out"].argmax(1)[0].byte().numpy()
     Image.fromarray(mask).save(target)
 
 
-def segment_file(segment: Segment, image: Path, target: Path) -> None:
+def segment_file(segment: Segment, image_path: Path, target: Path) -> None:
     with open(target, "wb") as file:
-        write_mask(file, segment(read_image(image)), build_classes(VOC_NAMES))
+        write_mask(file, segment(read_image(image_path)), build_classes(VOC_NAMES))
 
 
 def main() -> None:
@@ -217,11 +215,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=513)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, help="by default, those of torch")
-    parser.add_argument("--only", help="engines whose label holds one of these words: int8,bf16")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
-    parser.add_argument("--video", action="store_true", help="add frames per second")
-    parser.add_argument("--folder", type=Path, help="keep the exports here, and use them again")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--only", help="labels of engines must contain one of: int8,bf16")
+    parser.add_argument("--no-memory", action="store_true", help="skip the peak memory")
+    parser.add_argument("--video", action="store_true", help="measure frames per second")
+    parser.add_argument("--folder", type=Path, help="keep the exports here for the next call")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--image", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -248,19 +246,19 @@ def run_all(args: argparse.Namespace, folder: Path) -> dict[str, object]:
         for label, make in list_engines(folder, args.model).items()
         if label == BASE or any(word in label for word in words)
     }
-    image = folder / "data/val/images/0.jpg"
-    image = read_image(image)
+    image_path = folder / "data/val/images/0.jpg"
+    image = read_image(image_path)
     engines = {label: make() for label, make in makers.items()}
     seconds = measure(
         {label: lambda s=segment: s(image) for label, segment in engines.items()}, args.rounds
     )
     medians = {label: statistics.median(times) for label, times in seconds.items()}
-    fastest = min(medians, key=lambda label: medians[label])
+    fastest = min(medians.keys() - {BASE}, key=lambda label: medians[label])
     eager = build_torchvision(args.model, folder / "torchvision.pth")
     files = measure(
         {
-            BASE: lambda: segment_file_as_usual(eager, image, folder / "a.png"),
-            fastest: lambda: segment_file(engines[fastest], image, folder / "b.png"),
+            BASE: lambda: segment_file_with_torchvision(eager, image_path, folder / "a.png"),
+            fastest: lambda: segment_file(engines[fastest], image_path, folder / "b.png"),
         },
         args.rounds,
     )
@@ -279,7 +277,7 @@ def run_all(args: argparse.Namespace, folder: Path) -> dict[str, object]:
                 "same_pixels": float((engines[label](image) == expected).float().mean()),
                 "peak_memory_mb": None
                 if args.no_memory
-                else measure_memory(folder, args.model, label, image),
+                else measure_memory(folder, args.model, label, image_path),
             }
         )
     figures: dict[str, object] = {
@@ -300,7 +298,7 @@ def run_all(args: argparse.Namespace, folder: Path) -> dict[str, object]:
 
 
 def measure_video(engines: dict[str, Segment], size: int, num_frames: int = 60) -> dict[str, float]:
-    """Return frames per second over different frames, without reading and writing them."""
+    """Return frames per second over different frames in memory."""
     scene, _ = draw_scene(np.random.default_rng(7), 2 * size)
     frames = [
         torch.from_numpy(scene[shift : shift + size, shift : shift + size].copy()).permute(2, 0, 1)

@@ -1,17 +1,15 @@
-"""What the server leaves of the bare engine's throughput, by turns with 1, 8 and 64 clients.
+"""Throughput of the server with 1, 8 and 64 clients, relative to the engine alone, in turns.
 
     python benchmarks/serve.py RUN FOLDER [--rounds 5] [--images 100] [--clients 1,8,64]
     python benchmarks/serve.py RUN FOLDER --requests 30000 [--json FILE]
 
-The server is `atrous serve` in a process of its own, with its default limits. The bare engine is
-`predict_mask` on decoded images in this process, while the server has nothing to do. The clients
-are threads of a third process, one open connection each; they send files and read masks. So all
-that the server does beside the network (HTTP, decoding, encoding) and all that the clients do
-takes time from the same cores and is held against the server. `CPU ms` is the time on all cores
-that an image takes in the process that runs the network; it is hardly changed by other work on
-the machine.
+The server is `atrous serve` in a new process, with its default limits. The engine alone is
+`predict_mask` on decoded images in this process, while the server is idle. The clients are threads
+of a third process, with one open connection each; they send files and read masks. HTTP, decoding,
+encoding and the clients use the same cores as the network. `CPU ms` is the CPU time per image of
+the process that runs the network, which hardly depends on other load of the machine.
 
-With --requests, 8 clients send so many images, and the server's memory is noted all the while.
+With --requests, 8 clients send that many images, and the memory of the server is recorded.
 """
 
 import argparse
@@ -33,21 +31,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--most", type=int, default=20, help="different images")
+    parser.add_argument("--max-images", type=int, default=20, help="different images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=100, help="per measurement")
-    parser.add_argument("--clients", type=parse_numbers, default="1,8,64", help="at once, by turns")
-    parser.add_argument("--requests", type=int, help="measure memory instead")
+    parser.add_argument(
+        "--clients", type=parse_numbers, default="1,8,64", help="numbers of clients"
+    )
+    parser.add_argument("--requests", type=int, help="measure memory over this many requests")
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--precision", default="32")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     from atrous.cli.allocator import keep_freed_memory
-    from atrous.data.pairs import list_image_files  # not above: the clients need no torch
+    from atrous.data.pairs import list_image_files  # imported here: clients do not need torch
 
     keep_freed_memory()  # as the server does
 
-    paths = list_image_files(arguments.folder)[: arguments.most]
+    paths = list_image_files(arguments.folder)[: arguments.max_images]
     server, port = start_server(arguments)
     try:
         measure = measure_memory if arguments.requests else measure_throughput
@@ -80,44 +80,49 @@ def measure_throughput(arguments, paths, pid, port):
 
     engine = open_engine(arguments.run, arguments.engine, precision=arguments.precision)
     images = [read_image(path) for path in paths]
-    ways = ["bare", *arguments.clients]
-    throughputs = {way: [] for way in ways}
+    loads = ["engine", *arguments.clients]
+    throughputs = {load: [] for load in loads}
     latencies = {clients: [] for clients in arguments.clients}
-    cpu_s = {way: [] for way in ways}
+    cpu_s = {load: [] for load in loads}
     errors = 0
-    run_bare(engine, images, len(images))
+    run_engine(engine, images, len(images))
     send_all(paths, port, len(paths), 8)
     for _ in range(arguments.rounds):
-        for way in ways:
-            worker = os.getpid() if way == "bare" else pid
-            num_images = arguments.images if way == "bare" else max(arguments.images, 2 * way)
+        for load in loads:
+            worker = os.getpid() if load == "engine" else pid
+            num_images = arguments.images if load == "engine" else max(arguments.images, 2 * load)
             before_s = read_cpu_s(worker)
-            if way == "bare":
-                throughputs[way].append(run_bare(engine, images, num_images))
+            if load == "engine":
+                throughputs[load].append(run_engine(engine, images, num_images))
             else:
-                result = send_all(paths, port, num_images, way)
-                throughputs[way].append(result["throughput"])
-                latencies[way] += result["latencies_s"]
+                result = send_all(paths, port, num_images, load)
+                throughputs[load].append(result["throughput"])
+                latencies[load] += result["latencies_s"]
                 errors += result["errors"]
-            cpu_s[way].append((read_cpu_s(worker) - before_s) / num_images)
+            cpu_s[load].append((read_cpu_s(worker) - before_s) / num_images)
     print(f"{engine.card.name}, {engine.name} {engine.precision}, {images[0].shape[-1]} × ", end="")
     print(f"{images[0].shape[-2]} pixels, {arguments.rounds} rounds, {errors} errors")
-    print(f"{'':12}{'images/s':>12}{'of bare':>10}{'CPU ms':>10}{'p50 ms':>10}{'p99 ms':>10}")
+    print(f"{'':12}{'images/s':>12}{'of engine':>10}{'CPU ms':>10}{'p50 ms':>10}{'p99 ms':>10}")
     rows = []
-    bare = statistics.median(throughputs["bare"])
-    for way in ways:
-        row = {"clients": way, "throughput": statistics.median(throughputs[way])}
-        shares = [a / b for a, b in zip(throughputs[way], throughputs["bare"], strict=True)]
+    engine_throughput = statistics.median(throughputs["engine"])
+    for load in loads:
+        row = {"clients": load, "throughput": statistics.median(throughputs[load])}
+        shares = [a / b for a, b in zip(throughputs[load], throughputs["engine"], strict=True)]
         row["share"] = statistics.median(shares)
-        line = f"{way if way == 'bare' else f'{way} clients':12}{row['throughput']:12.2f}"
-        row["cpu_s"] = statistics.median(cpu_s[way])
+        line = f"{load if load == 'engine' else f'{load} clients':12}{row['throughput']:12.2f}"
+        row["cpu_s"] = statistics.median(cpu_s[load])
         line += f"{row['share']:10.1%}{1000 * row['cpu_s']:10.1f}"
-        if way != "bare":
-            row["p50_s"], row["p99_s"] = find_percentiles(latencies[way])
+        if load != "engine":
+            row["p50_s"], row["p99_s"] = find_percentiles(latencies[load])
             line += f"{1000 * row['p50_s']:10.0f}{1000 * row['p99_s']:10.0f}"
         rows.append(row)
         print(line)
-    return {"bare_throughput": bare, "rows": rows, "errors": errors, "all": throughputs}
+    return {
+        "engine_throughput": engine_throughput,
+        "rows": rows,
+        "errors": errors,
+        "all": throughputs,
+    }
 
 
 def measure_memory(arguments, paths, pid, port):
@@ -142,12 +147,12 @@ def measure_memory(arguments, paths, pid, port):
         end="",
     )
     print(f"{result['throughput']:.2f} images/s, p50 {p50_s:.3f} s, p99 {p99_s:.3f} s")
-    print("memory of the server in MB, tenth by tenth:", *(f"{value:.0f}" for value in tenths))
+    print("memory of the server in MB, over time:", *(f"{value:.0f}" for value in tenths))
     del result["latencies_s"]
     return {**result, "p50_s": p50_s, "p99_s": p99_s, "rss_mb": samples}
 
 
-def run_bare(engine, images, num_images):
+def run_engine(engine, images, num_images):
     start_s = time.perf_counter()
     for image in itertools.islice(itertools.cycle(images), num_images):
         engine.predict_mask(image)
@@ -167,7 +172,7 @@ def send_all(paths, port, num_requests, num_clients):
 
 
 def run_clients(sender, files, port, num_requests, num_clients):
-    numbers = iter(range(num_requests))  # next() of it is atomic
+    numbers = iter(range(num_requests))  # next() is atomic
     latencies_s, errors = [], []
     barrier = threading.Barrier(num_clients + 1)
 
@@ -178,11 +183,11 @@ def run_clients(sender, files, port, num_requests, num_clients):
         for number in numbers:
             start_s = time.perf_counter()
             connection.request("POST", "/v1/segment", files[number % len(files)])
-            answer = connection.getresponse()
-            content = answer.read()
+            response = connection.getresponse()
+            content = response.read()
             latencies_s.append(time.perf_counter() - start_s)
-            if answer.status != 200 or content[:4] != b"\x89PNG":
-                errors.append(answer.status)
+            if response.status != 200 or content[:4] != b"\x89PNG":
+                errors.append(response.status)
         connection.close()
 
     threads = [threading.Thread(target=run_client) for _ in range(num_clients)]
@@ -209,7 +214,7 @@ def find_percentiles(values):
 
 
 def read_cpu_s(pid):
-    """Time that a process has had on a core, of all its threads."""
+    """Return the CPU time of a process, over all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

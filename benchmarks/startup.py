@@ -1,8 +1,8 @@
-"""How long a command takes to start, and `predict` of one image beside a bare torch script.
+"""Start-up time of commands, and of `predict` on one image beside a plain torch script.
 
     python benchmarks/startup.py RUN IMAGE [--rounds 7]
 
-The bare script builds the same network, loads its weights and writes the mask; nothing else.
+The plain script builds the same network, loads its weights and writes the mask.
 """
 
 import argparse
@@ -10,10 +10,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-BARE = """
+from atrous.timing import measure_times_s
+
+PLAIN = """
 import json, sys
 import numpy as np
 import torch
@@ -43,24 +45,23 @@ def main():
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         atrous = [sys.executable, "-m", "atrous"]
-        bare = ["-c", BARE, arguments.run / "best.safetensors", arguments.image]
+        plain = ["-c", PLAIN, arguments.run / "best.safetensors", arguments.image]
         predict = ["predict", arguments.run, arguments.image, "--save", "mask", "--window", "0"]
         commands = {
             "atrous --help": [*atrous, "--help"],
             "atrous models": [*atrous, "models"],
-            "bare script": [sys.executable, *bare, Path(folder, "mask.png")],
+            "plain script": [sys.executable, *plain, Path(folder, "mask.png")],
             "atrous predict": [*atrous, *predict, "--out", folder],
         }
-        seconds = {name: [] for name in commands}
-        for _ in range(arguments.rounds):
-            for name, command in commands.items():
-                start_s = time.perf_counter()
-                subprocess.run(command, check=True, capture_output=True)
-                seconds[name].append(time.perf_counter() - start_s)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
+        calls = [
+            partial(subprocess.run, command, check=True, capture_output=True)
+            for command in commands.values()
+        ]
+        times_s = measure_times_s(calls, min_rounds=arguments.rounds, max_rounds=arguments.rounds)
+    medians = dict(zip(commands, map(statistics.median, times_s), strict=True))
     for name, median in medians.items():
         print(f"{name:16}{median:6.2f} s")
-    print(f"predict / bare  {medians['atrous predict'] / medians['bare script']:6.2f}x")
+    print(f"predict / plain {medians['atrous predict'] / medians['plain script']:6.2f}x")
 
 
 if __name__ == "__main__":

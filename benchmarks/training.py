@@ -1,4 +1,4 @@
-"""One training step: torchvision's model in a plain loop beside atrous, alternating in one process.
+"""Time of a training step: torchvision's model in a plain loop and atrous, in turns.
 
 python benchmarks/training.py [--backbone resnet50] [--size 256] [--batch-size 4] [--rounds 7]
 """
@@ -9,7 +9,6 @@ import json
 import logging
 import platform
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -19,13 +18,14 @@ from torchvision.models import segmentation
 from atrous.classes import build_classes
 from atrous.data import Batch, normalize
 from atrous.recipe import build_recipe
+from atrous.timing import measure_times_s
 from atrous.training.learner import Learner
 
 NUM_CLASSES = 21
 
 
 def build_torchvision_step(name: str, batch: Batch) -> Callable[[], object]:
-    """Float32, NCHW, as torchvision's own reference script runs on a CPU."""
+    """Build a float32 step like that of torchvision's reference script."""
     model = segmentation.__dict__[name](
         weights=None, weights_backbone=None, num_classes=NUM_CLASSES, aux_loss=False
     ).train()
@@ -42,7 +42,7 @@ def build_torchvision_step(name: str, batch: Batch) -> Callable[[], object]:
 
 
 def build_atrous_step(name: str, batch: Batch, precision: str) -> Callable[[], object]:
-    # torchvision's ResNets have output stride 8, its MobileNet has 16 with rates 12, 24, 36.
+    # torchvision: output stride 8 for ResNets, 16 for MobileNet; rates 12, 24, 36 for both.
     options = {"atrous_rates": (12, 24, 36), "output_stride": 16 if "mobile" in name else 8}
     recipe = build_recipe(
         {
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", help="write the figures here")
+    parser.add_argument("--json", help="write the results to this file")
     args = parser.parse_args()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     name, size = f"deeplabv3_{args.backbone}", args.size
@@ -75,13 +75,9 @@ def main() -> None:
         "atrous float32": build_atrous_step(name, batch, "32"),
         "atrous bf16": build_atrous_step(name, batch, "bf16"),
     }
-    seconds: dict[str, list[float]] = {label: [] for label in steps}
-    for _ in range(args.rounds + 1):  # the first round warms up
-        for label, step in steps.items():
-            started_s = time.perf_counter()
-            step()
-            seconds[label].append(time.perf_counter() - started_s)
-    medians = {label: statistics.median(times[1:]) for label, times in seconds.items()}
+    times_s = measure_times_s(list(steps.values()), min_rounds=args.rounds, max_rounds=args.rounds)
+    seconds = dict(zip(steps, times_s, strict=True))
+    medians = {label: statistics.median(times) for label, times in seconds.items()}
     base = medians["torchvision float32"]
     print(f"{name}, batch {args.batch_size} of {size}x{size}, {torch.get_num_threads()} threads,")
     print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}")

@@ -2,7 +2,7 @@
 
     python benchmarks/video.py [--sizes 256,513] [--frames 120] [--precision 32] [--json FILE]
 
-The clip is generated. Random weights: the time does not depend on them.
+The clip is generated, and the weights are random.
 """
 
 import argparse
@@ -24,15 +24,16 @@ from atrous.engines import TorchEngine
 from atrous.models import ModelCard, build_model
 from atrous.prediction import predict
 from atrous.prediction.video import open_video
+from atrous.timing import measure_times_s
 
 
 def build_clip(path, size_px, num_frames):
-    """A disc that wanders over a patterned ground."""
+    """Write a clip of a disc that moves over a pattern."""
     rows, columns = np.mgrid[:size_px, :size_px]
-    ground = np.stack([rows % 64 * 3, columns % 64 * 3, (rows + columns) % 128], axis=2)
+    background = np.stack([rows % 64 * 3, columns % 64 * 3, (rows + columns) % 128], axis=2)
     with open_video(path, Fraction(30)) as video:
         for index in range(num_frames):
-            pixels = ground.astype(np.uint8)
+            pixels = background.astype(np.uint8)
             middle = size_px * (index + 1) / (num_frames + 1)
             pixels[(rows - size_px / 2) ** 2 + (columns - middle) ** 2 < size_px**2 / 30] = 230
             video.write(pixels, index / 30)
@@ -50,14 +51,12 @@ def build_mobilenet(output_stride):
 
 
 def time_network(engine, size_px, num_rounds):
-    """Median seconds from an image in memory to its mask."""
+    """Return the median seconds from an image in memory to its mask."""
     image = torch.randint(0, 256, (size_px, size_px, 3), dtype=torch.uint8).permute(2, 0, 1)
-    seconds = []
-    for _ in range(num_rounds + 3):
-        start_s = time.perf_counter()
-        engine.predict_mask(image).cpu()
-        seconds.append(time.perf_counter() - start_s)
-    return statistics.median(seconds[3:])
+    (times_s,) = measure_times_s(
+        [lambda: engine.predict_mask(image).cpu()], min_rounds=num_rounds, max_rounds=num_rounds
+    )
+    return statistics.median(times_s)
 
 
 def main():

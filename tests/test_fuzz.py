@@ -17,7 +17,7 @@ from PIL import Image
 from atrous.classes import build_classes
 from atrous.data import open_dataset, read_image
 from atrous.data.classes_file import format_classes, read_classes_file
-from atrous.engines.exported import ExportCard, parse_export_card
+from atrous.engines.exported_engine import ExportCard, parse_export_card
 from atrous.errors import AtrousError
 from atrous.models import ModelCard
 from atrous.models.weights import parse_card

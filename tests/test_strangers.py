@@ -16,7 +16,7 @@ from atrous.cli.console import Console
 from atrous.cli.output import STDOUT, write_json
 from atrous.data.classes_file import read_classes_file
 from atrous.engines import TTA
-from atrous.engines.exported import ExportCard, ExportedEngine
+from atrous.engines.exported_engine import ExportCard, ExportedEngine
 from atrous.errors import AtrousError, CheckpointError, ConfigError, DataError, WeightsError
 from atrous.models import ModelCard, build_model, load_model, load_weights
 from atrous.models.weights import init_weights, load_card
@@ -214,7 +214,7 @@ def test_a_good_card_is_read_and_its_model_must_fit_the_tensors(tmp_path):
         load_model(path)
     sizes = {"backbone.conv1.weight": torch.zeros(1, 2, 3, 4)}
     save_file(sizes, path, {"atrous": json.dumps(GOOD)})
-    with pytest.raises(WeightsError, match=r"backbone\.conv1\.weight is of size \(1, 2, 3, 4\)"):
+    with pytest.raises(WeightsError, match=r"backbone\.conv1\.weight has the shape \(1, 2, 3, 4\)"):
         load_model(path)
 
 
@@ -269,5 +269,5 @@ def test_an_exported_file_must_give_the_classes_of_its_card(shape):
     model = ModelCard.from_json(json.dumps({**GOOD, "size_hw": None}))
     card = ExportCard(model, "onnx", uint8_input=True, mask_output=False, size_hw=None)
     engine = Fake(Path("a.onnx"), card, precision="32", tta=TTA())
-    with pytest.raises(WeightsError, match=r"a\.onnx gives results of the shape"):
+    with pytest.raises(WeightsError, match=r"a\.onnx returns outputs of shape"):
         engine.predict_mask(torch.zeros(3, 32, 32, dtype=torch.uint8))

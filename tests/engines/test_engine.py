@@ -1,4 +1,4 @@
-"""TTA of one image: what they must not change, and sizes."""
+"""Engines in PyTorch: test-time augmentation, sizes, precision and batches."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -30,7 +30,7 @@ def random_image(height, width):
     return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
 
 
-def test_one_view_gives_the_networks_own_logits(network):
+def test_a_single_pass_gives_the_logits_of_the_network(network):
     image = random_image(70, 91)
     pixels = ((image.float() / 255 - 0.5) / 0.2)[None]
     with torch.inference_mode():
@@ -53,7 +53,7 @@ def test_logits_have_the_images_own_size(network, size, tta, size_hw, monkeypatc
     assert logits.isfinite().all()
 
 
-def test_a_fixed_size_is_what_the_network_sees(network, monkeypatch):
+def test_images_are_resized_to_the_size_of_the_card(network, monkeypatch):
     seen = []
     forward = network.forward
     monkeypatch.setattr(network, "card", replace(network.card, size_hw=(64, 96)))
@@ -80,21 +80,21 @@ def test_windows_and_padding_do_not_change_a_pointwise_model(color_model, tta):
         assert torch.allclose(logits, expected, atol=1e-5)
 
 
-def test_flips_do_not_change_what_does_not_know_left_from_right(color_model):
+def test_flips_do_not_change_a_symmetric_model(color_model):
     image = random_image(40, 51)
     one = TorchEngine(color_model).compute_logits(image).log_softmax(0)
     both = TorchEngine(color_model, tta=TTA(flip=True)).compute_logits(image)
     assert torch.allclose(one, both, atol=1e-5)
 
 
-def test_a_flipped_view_makes_any_model_mirror_its_answer(network):
+def test_flipping_makes_the_prediction_symmetric(network):
     image = random_image(64, 64)
     engine = TorchEngine(network, tta=TTA((0.75, 1.0), flip=True))
     mirrored = engine.compute_logits(image.flip(-1)).flip(-1)
     assert torch.allclose(engine.compute_logits(image), mirrored, atol=1e-5)
 
 
-def test_several_views_average_probabilities(network):
+def test_scales_average_probabilities(network):
     image = random_image(64, 80)
     scales = (0.5, 1.0, 1.5)
     each = [
@@ -104,7 +104,7 @@ def test_several_views_average_probabilities(network):
     assert torch.allclose(logits.exp(), sum(each) / 3, atol=1e-6)
 
 
-def test_samples_are_averaged_through_every_view(network):
+def test_samples_are_averaged_in_every_pass(network):
     image = random_image(64, 80)
     pixels = ((image.float() / 255 - 0.5) / 0.2)[None]
     expected, _ = network.sample_probs(pixels, num_samples=3)
@@ -135,7 +135,7 @@ def test_windows_cover_everything_and_overlap_enough(size_px, overlap):
     assert all(0 < step <= max(1, 32 * (1 - overlap)) + 1 for step in steps)
 
 
-def test_bf16_is_near_and_comes_back_as_float32(network):
+def test_bf16_logits_are_close_and_float32(network):
     image = random_image(64, 64)
     exact, near = (
         TorchEngine(network, precision=precision).compute_logits(image)
@@ -146,7 +146,7 @@ def test_bf16_is_near_and_comes_back_as_float32(network):
     assert torch.allclose(exact, near, atol=0.1 * exact.abs().max())
 
 
-def test_what_is_not_here_is_a_clear_error(network, monkeypatch):
+def test_missing_devices_precisions_and_cards_are_errors(network, monkeypatch):
     for name in ("cuda:99", "gpu", "cpu:x", "meta:1:2"):
         with pytest.raises(ConfigError, match=f"no such device as '{name}'"):
             resolve_device(name)
@@ -169,12 +169,12 @@ def test_what_is_not_here_is_a_clear_error(network, monkeypatch):
         {"samples": 0},
     ],
 )
-def test_impossible_views_are_refused(options):
+def test_invalid_tta_is_an_error(options):
     with pytest.raises(ConfigError):
         TTA(**options)
 
 
-def test_images_run_together_are_answered_as_alone(network, monkeypatch):
+def test_a_batch_gives_the_masks_of_single_images(network, monkeypatch):
     engine = TorchEngine(network)
     images = [random_image(64, 48) // (1 + number) for number in range(3)]
     batches = []
@@ -189,11 +189,11 @@ def test_images_run_together_are_answered_as_alone(network, monkeypatch):
         assert agreement > 0.999  # where two classes are equally likely, rounding may decide
     flipped = TorchEngine(network, tta=TTA(flip=True))
     assert torch.equal(flipped.predict_masks(images)[1], flipped.predict_mask(images[1]))
-    assert (engine.count_together(64, 48), flipped.count_together(64, 48)) == (85, 1)
-    assert engine.count_together(1000, 1000) == 1
+    assert (engine.compute_batch_size(64, 48), flipped.compute_batch_size(64, 48)) == (85, 1)
+    assert engine.compute_batch_size(1000, 1000) == 1
 
 
-def test_a_image_as_it_is_read_reaches_the_network_as_channels_last(network):
+def test_the_input_of_the_network_is_channels_last(network):
     image = random_image(40, 50).permute(1, 2, 0).contiguous().permute(2, 0, 1)
     pixels = TorchEngine(network)._normalize([image])
     assert pixels.stride() == (40 * 50 * 3, 1, 50 * 3, 3)

@@ -1,4 +1,4 @@
-"""Masks made strip by strip from small logits."""
+"""Masks computed strip by strip from small logits."""
 
 import pytest
 import torch
@@ -21,6 +21,6 @@ def test_it_is_the_mask_of_the_resized_logits(small, size):
     assert torch.equal(mask[clear], compute_mask(resized)[clear])
 
 
-def test_logits_of_the_images_size_are_only_compared():
+def test_logits_at_the_size_of_the_image_are_not_resized():
     logits = torch.randn(4, 20, 30)
     assert torch.equal(compute_upsampled_mask(logits, (20, 30)), logits.argmax(0).byte())

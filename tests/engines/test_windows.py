@@ -1,4 +1,4 @@
-"""Windows over an image: they blend without seams, and a large image needs little memory."""
+"""Sliding windows: blending without seams, and memory for large images."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def random_image(height, width):
 
 
 def build_forward(*dilations):
-    """A random network that sees `sum(dilations)` pixels to each side, padded with zeros."""
+    """A random network with a receptive field of `sum(dilations)` pixels to each side."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 3, 3, padding=rate, dilation=rate) for rate in dilations]
     network = nn.Sequential(*layers)
@@ -32,7 +32,7 @@ def build_forward(*dilations):
 
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.8])
 @pytest.mark.parametrize("size_px", [64, 65, 100, 333])
-def test_weights_add_up_to_one_and_leave_the_rims_out(size_px, overlap):
+def test_weights_sum_to_one_and_are_zero_at_the_border(size_px, overlap):
     starts = compute_window_starts(size_px, 64, overlap)
     weights = compute_window_weights(starts, size_px, 64, overlap)
     total = torch.zeros(size_px)
@@ -43,7 +43,7 @@ def test_weights_add_up_to_one_and_leave_the_rims_out(size_px, overlap):
         rim_px = int(64 * overlap) // 4 - 1
         assert (weights[0][64 - rim_px :] == 0).all()
         assert (weights[-1][:rim_px] == 0).all()
-        assert weights[0][0] == weights[-1][-1] == 1, "the rim of the image must count"
+        assert weights[0][0] == weights[-1][-1] == 1, "the border of the image must count"
 
 
 @pytest.mark.parametrize("size", [(64, 64), (200, 147), (64, 301), (90, 64)])
@@ -58,10 +58,10 @@ def test_blocks_cover_each_pixel_once(size, overlap):
 
 
 @pytest.mark.parametrize("tta", [TTA(window_px=64, overlap=0.5), TTA(window_px=96)])
-def test_windows_equal_the_whole_where_they_see_enough(tta):
-    """The outermost quarter of the overlap does not count, so a view of 6 pixels is always whole.
+def test_windows_equal_the_whole_image_for_a_small_receptive_field(tta):
+    """The outermost quarter of the overlap has weight 0, so 6 pixels of context are available.
 
-    At the rim of the image, the windows are padded as the image is.
+    At the border of the image, the windows are padded like the image.
     """
     forward, image = build_forward(1, 2, 3), random_image(230, 313)
     blocks = iterate_tta_blocks(forward, image, tta, None, torch.zeros(3, dtype=torch.uint8))
@@ -69,8 +69,8 @@ def test_windows_equal_the_whole_where_they_see_enough(tta):
     assert torch.allclose(tiled, forward(image), atol=1e-5)
 
 
-def test_there_are_no_seams_where_the_network_sees_all_of_its_window():
-    """As image pooling does: what it adds differs from window to window, and must not jump."""
+def test_there_are_no_seams_with_global_pooling():
+    """The pooled value differs from window to window, but blending hides the jumps."""
     image = torch.linspace(0, 255, 400).round().byte().expand(3, 150, 400)
 
     def compute_largest_jump(overlap):
@@ -84,7 +84,7 @@ def test_there_are_no_seams_where_the_network_sees_all_of_its_window():
     assert compute_largest_jump(0.5) < 2
 
 
-def test_large_images_are_taken_in_windows_by_themselves():
+def test_large_images_use_windows_by_default():
     assert TTA().compute_window_hw(2048, 2048) == (2048, 2048)
     assert MAX_WHOLE_PX == 2048 * 2048
     assert TTA().compute_window_hw(2049, 2048) == (DEFAULT_WINDOW_PX, DEFAULT_WINDOW_PX)
@@ -93,7 +93,7 @@ def test_large_images_are_taken_in_windows_by_themselves():
     assert TTA(window_px=300).compute_window_hw(200, 400) == (200, 300)
 
 
-def test_a_model_of_fixed_size_answers_strip_by_strip_as_at_once(monkeypatch):
+def test_strips_of_a_model_of_fixed_size_equal_the_whole(monkeypatch):
     forward, image = build_forward(1, 2), random_image(211, 97)
     fill = torch.zeros(3, dtype=torch.uint8)
     for tta in (TTA(), TTA((0.5, 1.5), flip=True)):
@@ -140,7 +140,7 @@ print(read_peak_mb() - before_mb)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_image_of_20000_by_20000_needs_little_more_than_its_mask():
+def test_an_image_of_20000_by_20000_needs_little_memory_beside_its_mask():
     """Its logits for 3 classes would be 4.8 GB; the mask is 0.4 GB."""
     ended = subprocess.run(
         [sys.executable, "-c", MEMORY_PROBE], capture_output=True, text=True, check=True

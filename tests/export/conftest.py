@@ -1,4 +1,4 @@
-"""A small run with data to check on, and what it was exported to."""
+"""A small run with a dataset, and its exports."""
 
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def _build_run(folder: Path, data: Path) -> Path:
-    """A run with weights that give clear answers: one training would take too long here."""
+    """Write a run with random weights whose predictions are confident, as after training."""
     torch.manual_seed(0)
     classes = open_dataset(data, "val").classes
     model = build_model(
@@ -68,7 +68,7 @@ def run(tmp_path_factory, data) -> Path:
 
 @pytest.fixture
 def new_run(tmp_path, data) -> Path:
-    """A run of the same weights that a test may change."""
+    """A run of the same weights, which a test may change."""
     return _build_run(tmp_path / "runs" / "new", data)
 
 

@@ -1,4 +1,4 @@
-"""Exports: the same as torch at any size, what they say of themselves, what the gate refuses."""
+"""Exports: equality with torch, metadata, records and the gate."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from PIL import Image
 import atrous
 from atrous.data import open_dataset
 from atrous.engines import TTA, TorchEngine, open_engine
-from atrous.engines.exported import ExportCard
+from atrous.engines.exported_engine import ExportCard, list_export_files
 from atrous.engines.logits import compute_mask
 from atrous.engines.open_engine import open_export
 from atrous.errors import ConfigError, DataError, ExportError, WeightsError
@@ -45,7 +45,7 @@ def test_an_export_equals_torch_at_any_size(target, exported, model):
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
-def test_several_views_go_through_an_export_too(target, exported, model):
+def test_tta_of_an_export_equals_torch(target, exported, model):
     tta, image = TTA((0.75, 1.0), flip=True, window_px=48), random_image(50, 81)
     engine = open_export(exported(target).path, tta=tta, trust=True)
     expected = TorchEngine(model, tta=tta).compute_logits(image)
@@ -53,13 +53,11 @@ def test_several_views_go_through_an_export_too(target, exported, model):
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino", "pt2"])
-def test_the_file_knows_all_that_the_weights_knew_and_nothing_of_this_machine(
-    target, exported, model
-):
+def test_the_file_has_the_card_and_no_paths_of_this_machine(target, exported, model):
     report = exported(target)
     assert open_export(report.path, trust=True).card == model.card
     source = str(Path(atrous.__file__).parent).encode()
-    for file in formats.list_files(report.path):
+    for file in list_export_files(report.path):
         assert source not in file.read_bytes()
 
 
@@ -83,10 +81,10 @@ def test_the_metadata_can_be_read_without_this_package(target, exported, model):
 
 
 @pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
-def test_int8_is_small_and_near(target, exported, model):
+def test_int8_is_small_and_close(target, exported, model):
     report = exported(target)
     assert report.gates["int8"].passed
-    num_bytes = sum(file.stat().st_size for file in formats.list_files(report.path))
+    num_bytes = sum(file.stat().st_size for file in list_export_files(report.path))
     assert num_bytes < 0.4 * 4 * sum(tensor.numel() for tensor in model.state_dict().values())
     image = (
         open_dataset(json.loads(report.record_path.read_text())["data"]["root"], "val")
@@ -115,7 +113,7 @@ def test_the_record_holds_hashes_and_gates(exported, model, run):
     assert not [path for path in report.path.parent.iterdir() if path.name.startswith(".")]
 
 
-def test_normalisation_and_comparison_inside_at_one_size(need, data, model, new_run):
+def test_normalization_and_argmax_at_a_fixed_size(need, data, model, new_run):
     need("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     report = export_model(
@@ -141,7 +139,7 @@ def test_normalisation_and_comparison_inside_at_one_size(need, data, model, new_
 
 @pytest.fixture
 def tampered(model):
-    """The model with one layer of other weights."""
+    """The model with other weights in one layer."""
     wrong = copy.deepcopy(model)
     with torch.no_grad():
         wrong.backbone.layer2[1].conv1.weight.mul_(8)
@@ -157,13 +155,15 @@ def test_a_tampered_export_fails_and_names_image_and_class(tampered, data, monke
     monkeypatch.setattr(formats, "save_program", save_wrong)
     with pytest.raises(ExportError, match=r"differs most on image .+, in class '") as error:
         export_model(new_run, "pt2", data=data)
-    assert "asked for: logits within 0.001 and 99.99% of the pixels" in str(error.value)
+    assert "required: logits within 0.001 and 99.99% of the pixels" in str(error.value)
     assert [path.name for path in (new_run / "exports").iterdir()] == ["pt2.rejected.pt2"]
     with pytest.raises(ConfigError, match="has no export pt2"):
         open_engine(new_run, "pt2")
 
 
-def test_a_failed_export_leaves_the_earlier_one(exported, run, data, tmp_path, monkeypatch):
+def test_a_failed_export_does_not_change_the_earlier_one(
+    exported, run, data, tmp_path, monkeypatch
+):
     exported("pt2")
     run = shutil.copytree(run, tmp_path / "run")
     before = {path: path.read_bytes() for path in (run / "exports").iterdir()}
@@ -173,24 +173,26 @@ def test_a_failed_export_leaves_the_earlier_one(exported, run, data, tmp_path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(formats, "save_program", fail)
-    with pytest.raises(ExportError, match=r"No space left.*wrote there is untouched"):
+    with pytest.raises(ExportError, match=r"No space left.*earlier export there is unchanged"):
         export_model(run, "pt2", data=data)
     assert {path: path.read_bytes() for path in (run / "exports").iterdir()} == before
 
 
-def test_not_a_number_never_passes_the_gate(exported, model, data, monkeypatch):
+def test_nan_does_not_pass_the_gate(exported, model, data, monkeypatch):
     engine = open_export(exported("pt2").path, trust=True)
     run = engine.run
-    monkeypatch.setattr(engine, "run", lambda array: np.nan * run(array))
+    factors = iter([np.nan, np.nan])  # for both precisions of the first image
+    monkeypatch.setattr(engine, "run", lambda array: next(factors, 1) * run(array))
     dataset = open_dataset(data, "val")
     gate = run_gate(TorchEngine(model), {"32": engine, "int8": engine}, dataset, num_images=2)
     assert not gate["32"].passed
     assert not gate["int8"].passed
+    assert np.isnan([gate["32"].max_logit_difference, gate["int8"].max_logit_difference]).all()
     assert json.dumps(gate["32"].to_json(), allow_nan=False)
     assert gate["32"].num_images == 2
 
 
-def test_bad_requests_write_nothing(run, data, tmp_path, monkeypatch):
+def test_invalid_options_write_nothing(run, data, tmp_path, monkeypatch):
     weights = run / "best.safetensors"
     out = tmp_path / "new" / "a.pt2"
     cases = [
@@ -223,10 +225,10 @@ def test_a_weights_file_is_exported_beside_itself(data, new_run):
 
 
 @pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
-def test_layers_that_int8_breaks_are_put_back_to_float(need, target, data, model, tmp_path):
+def test_layers_that_int8_breaks_are_reverted_to_float(need, target, data, model, tmp_path):
     need(target)
     torch.manual_seed(0)
-    # One channel a thousand times as large as the others, which share their eight bits with it.
+    # One channel is 1000 times as large as the others, whose values then need more than 8 bits.
     first, last = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 1)
     with torch.no_grad():
         first.weight[0] *= 1000

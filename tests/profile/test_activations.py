@@ -1,4 +1,4 @@
-"""Memory of activations, held against sums by hand."""
+"""Memory of activations, compared with sums by hand."""
 
 from torch import nn
 
@@ -19,9 +19,9 @@ def test_saved_activations_by_hand():
     saved = compute_saved_bytes(copy_to_meta(build_stub()), (40, 50), batch_size=2)
     pixels = 2 * 40 * 50
     assert saved["backbone.0"] == 3 * pixels * FLOAT
-    # In place, so the result of the convolution is saved by the activation and not a second time.
+    # The activation is in place and saves the output of the convolution only once.
     assert saved["backbone.1"] == 8 * pixels * FLOAT
-    # The head saves only what is saved already.
+    # The head saves only tensors that are already saved.
     assert saved.get("head", 0) == 0
     # Cross entropy: log-probabilities, the mask in int64, and one number.
     assert saved[LOSS] == 5 * pixels * FLOAT + 8 * pixels + FLOAT
@@ -29,6 +29,6 @@ def test_saved_activations_by_hand():
 
 def test_inference_peak_by_hand():
     pixels = 40 * 50
-    # The image, the features and the logits; resizing to the same size makes no copy less.
+    # The image, the features and the logits, with or without a copy by the resizing.
     peak = compute_inference_peak(copy_to_meta(build_stub()), (40, 50))
     assert (3 + 8 + 5) * pixels * FLOAT <= peak <= (3 + 8 + 5 + 5) * pixels * FLOAT

@@ -10,7 +10,7 @@ from atrous.profile.cost import count_parameters, measure_costs
 from atrous.timing import measure_times_s
 
 
-def test_the_auxiliary_head_costs_nothing_in_use():
+def test_the_auxiliary_head_is_not_counted():
     plain, auxiliary = (
         build_model("deeplabv3_resnet18", num_classes=3, auxiliary=auxiliary)
         for auxiliary in (False, True)
@@ -50,12 +50,12 @@ def test_a_measured_cost_is_plausible():
         low, high = one.latency_range_ms
         assert low <= one.latency_ms <= high
         assert one.size_hw == (96, 128)
-        # At least the weights, and no more than weights and features can fill.
+        # At least the weights, at most weights and features.
         assert 4e-6 * one.num_parameters < one.memory_mb < 4e-6 * one.num_parameters + 400
         assert "128×96 px, scale 0.75, 1, no flip" in one.describe_conditions()
 
 
-def test_every_view_costs(monkeypatch):
+def test_flops_include_all_passes(monkeypatch):
     monkeypatch.setattr(cost, "_measure_memory_mb", lambda engine, image: None)
     model = build("deeplabv3_mobilenet_v3_large", dropout=0.5)
 

@@ -1,4 +1,4 @@
-"""The whole profile: sums, published operations, and warnings where they belong."""
+"""Profiles: sums, published FLOPs and warnings."""
 
 import json
 
@@ -24,7 +24,7 @@ def find_warnings(model, side_px):
     return compute_warnings(describe_atrous_convs(trace_calls(model, (side_px, side_px))))
 
 
-# Deeper backbones of the same build have nothing new.
+# Deeper backbones have the same structure.
 NAMES = [name for name in model_names() if not name.endswith(("resnet34", "resnet50", "resnet101"))]
 
 
@@ -42,7 +42,7 @@ def test_the_parts_of_every_model_are_the_whole(name):
 @pytest.mark.parametrize(
     "name", ["deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large"]
 )
-def test_operations_are_those_that_torchvision_publishes(name):
+def test_traced_flops_equal_those_published_by_torchvision(name):
     """Its figure counts a multiply-add as one, at 520x520, with the auxiliary head."""
     published = get_model_weights(name)["COCO_WITH_VOC_LABELS_V1"].meta["_ops"]
     output_stride = 16 if "mobilenet" in name else 8
@@ -53,7 +53,7 @@ def test_operations_are_those_that_torchvision_publishes(name):
     assert flops / 2e9 == pytest.approx(published, rel=1e-3)
 
 
-def test_the_reports_own_setting_is_warned_of():
+def test_the_settings_of_the_report_give_a_warning():
     warnings, notes = find_warnings(build_on_meta("deeplabv3_report"), 256)
     assert len(warnings) == 1
     assert "head.aspp.3: rate 16 on a 16×16 map: only its centre tap" in warnings[0]
@@ -63,18 +63,18 @@ def test_the_reports_own_setting_is_warned_of():
     assert ["rate 16 " in text or "rate 24 " in text for text in warnings] == [True, True]
 
 
-def test_no_warning_where_the_taps_fall_on_the_map():
+def test_no_warning_if_the_taps_are_inside_the_map():
     # 257 px give a map of 17 cells: the first size at which rate 16 is more than its centre.
     assert find_warnings(build_on_meta("deeplabv3_report"), 257)[0] == []
     assert find_warnings(build_on_meta("deeplabv3_resnet50"), 513)[0] == []
     assert find_warnings(build_on_meta("deeplabv3_resnet50"), 769) == ([], [])
-    # A finer map helps only with the same rates: those that follow the stride reach as far as ever.
+    # A finer map helps only with the same rates; default rates scale with the output stride.
     for rates, is_fine in (((8, 12, 16), True), (None, False)):
         finer = build_on_meta("deeplabv3_report", output_stride=8, atrous_rates=rates)
         assert (find_warnings(finer, 256)[0] == []) == is_fine
 
 
-def test_one_axis_alone_is_warned_of_too():
+def test_idle_taps_along_one_axis_give_a_warning():
     calls = trace_calls(build_on_meta("deeplabv3_report"), (256, 512))
     warnings, _ = compute_warnings(describe_atrous_convs(calls))
     assert len(warnings) == 1
@@ -106,6 +106,6 @@ def test_a_profile_has_all_its_keys_in_json():
     assert 0 < values["inference_mb"] < values["saved_mb"]
 
 
-def test_images_that_are_too_small_are_refused():
+def test_images_that_are_too_small_are_an_error():
     with pytest.raises(ConfigError, match="at least 32 px"):
         profile_model(build_on_meta("deeplabv3_resnet18"), size_hw=(16, 256))

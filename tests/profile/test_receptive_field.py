@@ -1,4 +1,4 @@
-"""Measured receptive fields: gradients of networks whose fields are known."""
+"""Measured receptive fields of networks whose fields are known."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ def build_stub(backbone):
     return Segmenter(backbone, nn.Identity(), None, name="stub", options=options)
 
 
-def test_the_measured_square_holds_its_share():
+def test_the_square_contains_its_share():
     energy = torch.zeros(31, 31)
     energy[10:15, 12:19] = 1
     assert compute_extent(energy, 1.0) == 7
@@ -31,12 +31,12 @@ def test_measured_fields_of_a_linear_network_are_those_of_its_kernels():
     assert measured == {"backbone.0": 3, "backbone": 7}
 
 
-def test_new_weights_are_measured_with_open_branches_and_stay_as_they_are():
+def test_residual_branches_of_random_weights_are_measured_and_do_not_change():
     torch.manual_seed(0)
     model = build_model("deeplabv3_resnet18")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     measured = measure_receptive_fields(model, (96, 96), ["backbone.layer1", "backbone.layer4"])
-    # Through the shortcuts alone the stem's 11 px would be all there is.
+    # The shortcuts alone would give the 11 px of the stem.
     assert 11 < measured["backbone.layer1"] <= 43
     assert measured["backbone.layer1"] < measured["backbone.layer4"]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

@@ -1,4 +1,4 @@
-"""Counts of taps, against convolutions of ones."""
+"""Valid taps, compared with convolutions of ones."""
 
 from collections import Counter
 
@@ -25,7 +25,7 @@ def count_by_convolution(map_hw, rate, kernel_size=3, stride=1, padding=None):
     st.sampled_from([2, 3, 5]),
     st.integers(1, 3),
 )
-def test_the_mean_is_that_of_a_convolution_of_ones(map_hw, rate, kernel_size, stride):
+def test_the_mean_equals_a_convolution_of_ones(map_hw, rate, kernel_size, stride):
     padding = rate * (kernel_size - 1)  # never smaller than the kernel
     valid = compute_valid_taps(
         map_hw,
@@ -73,10 +73,10 @@ def count_used(size, **options):
     return len(set().union(*list_taps(size, **options)))
 
 
-def test_used_taps_are_those_that_ever_fall_on_the_map():
+def test_used_taps_are_inside_the_map_for_some_position():
     assert count_used(16, rate=16) == 1
     assert count_used(16, rate=15) == 3
     assert count_used(4, rate=3, kernel_size=5) == 3
-    # With a stride only some positions are visited: the last tap of the last one is outside.
+    # With a stride, the last tap of the last position is outside.
     assert [len(taps) for taps in list_taps(4, rate=3, stride=2)] == [2, 1]
     assert count_used(4, rate=3, stride=2) == 2

@@ -1,62 +1,58 @@
 """`atrous export`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress
-from rich.table import Table
 
 from atrous.cli.console import Console
-from atrous.cli.inspect import parse_size
+from atrous.cli.options import Data, DataFormat, IgnoreIndex, parse_size
+from atrous.cli.output import build_table, show_progress
+
+if TYPE_CHECKING:
+    from atrous.export import ExportReport
 
 Target = Literal["onnx", "onnx-int8", "openvino", "openvino-int8", "pt2"]
 
 
 def run_export(
-    run: Annotated[Path, typer.Argument(help="Run folder, or a weights file.")],
+    run: Annotated[Path, typer.Argument(help="Run folder or weights file.")],
     *,
-    to: Annotated[Target, typer.Option(help="What to write; pt2 is torch.export.")],
+    to: Annotated[Target, typer.Option(help="Export target; pt2 is torch.export.")],
     out: Annotated[
-        Path | None, typer.Option(help="File to write; by default, in the run's folder exports.")
+        Path | None, typer.Option(help="Output file; by default, in the run's exports folder.")
     ] = None,
     uint8: Annotated[
-        bool, typer.Option("--uint8", help="Normalisation inside: takes uint8 (batch, H, W, 3).")
+        bool, typer.Option("--uint8", help="Include normalization: takes uint8 (batch, H, W, 3).")
     ] = False,
     argmax: Annotated[
-        bool, typer.Option("--argmax", help="Comparison inside: gives uint8 (batch, H, W).")
+        bool, typer.Option("--argmax", help="Include argmax: returns uint8 (batch, H, W).")
     ] = False,
     size: Annotated[
         str | None,
-        typer.Option(help="Only this size: 513, or HEIGHTxWIDTH. Else any."),
+        typer.Option(help="Fixed image size: 513, or HEIGHTxWIDTH. By default, any size."),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Data to check and calibrate on; by default, the run's.")
-    ] = None,
+    data: Data = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to check on. By default, the run's; else val.")
+        str | None,
+        typer.Option(help="Split to compare on; by default, the run's validation split."),
     ] = None,
     gate_images: Annotated[
-        int | None, typer.Option(help="Check on so many images of the split; by default, all.")
+        int | None, typer.Option(help="Number of images to compare on; by default, all.")
     ] = None,
     calibration_images: Annotated[
-        int, typer.Option(help="Training images that int8 takes its ranges from.")
+        int, typer.Option(help="Number of training images to calibrate int8 on.")
     ] = 100,
-    ignore_index: Annotated[int | None, typer.Option(help="Mask value of no class.")] = None,
-    data_format: Annotated[str, typer.Option("--format", help="auto, voc or pairs.")] = "auto",
+    ignore_index: IgnoreIndex = None,
+    data_format: DataFormat = "auto",
 ) -> None:
-    """Write a model for another runtime, and check it against the original on real images."""
+    """Export a model to another runtime, and compare it with the original on real images."""
     size_hw = None if size is None else parse_size(size)
 
     from atrous.export import export_model
 
-    with Progress(transient=True, console=Console(stderr=True)) as progress:
-        task = progress.add_task("tracing", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total or None)
-
+    with show_progress("exporting") as progress:
         report = export_model(
             run,
             to,
@@ -70,14 +66,18 @@ def run_export(
             size_hw=size_hw,
             num_gate_images=gate_images,
             num_calibration_images=calibration_images,
-            progress=show,
+            progress=progress,
         )
+    _print_report(report)
+
+
+def _print_report(report: "ExportReport") -> None:
+    from atrous.engines.exported_engine import list_export_files
+
     console = Console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("precision")
-    headings = ("largest logit difference", "pixels that agree", "mIoU", "of the original", "gate")
-    for heading in headings:
-        table.add_column(heading, justify="right")
+    table = build_table(
+        "precision", "max logit difference", "pixel agreement", "mIoU", "original mIoU", "gate"
+    )
     for gate in report.gates.values():
         difference = gate.max_logit_difference
         table.add_row(
@@ -90,8 +90,6 @@ def run_export(
         )
     console.print(table, highlight=False)
     if report.restored:
-        console.print("The most sensitive layers were put back to float.", highlight=False)
-    megabytes = report.path.stat().st_size / 1e6
-    if report.path.suffix == ".xml":
-        megabytes += report.path.with_suffix(".bin").stat().st_size / 1e6
-    console.print(f"{escape(str(report.path))} ({megabytes:.1f} MB)", highlight=False)
+        console.print("The most sensitive layers were reverted to float.", highlight=False)
+    num_bytes = sum(file.stat().st_size for file in list_export_files(report.path))
+    console.print(f"{escape(str(report.path))} ({num_bytes / 1e6:.1f} MB)", highlight=False)

@@ -1,6 +1,5 @@
 """`atrous inspect`."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atrous.cli.inspect_tables import print_profile
+from atrous.cli.options import parse_size
 from atrous.cli.output import STDOUT, write_json
 from atrous.errors import ConfigError, did_you_mean
 from atrous.recipe import apply_overrides
@@ -61,21 +61,6 @@ def run_inspect(
         print_profile(profile)
     if json_path is not None:
         write_json(profile.to_json(), json_path)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Parse an image size in pixels: one side, or height and width.
-
-    Raises:
-        ConfigError: The text is neither.
-    """
-    found = re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6}))?", text.strip(), flags=re.ASCII)
-    if found is None:
-        raise ConfigError(
-            f"--size takes pixels, such as 256, or HEIGHTxWIDTH, such as 256x512; got '{text}'."
-        )
-    height = int(found[1])
-    return height, int(found[2] or height)
 
 
 def parse_options(overrides: Sequence[str]) -> dict[str, Any]:

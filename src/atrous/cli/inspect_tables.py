@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from atrous.cli.console import Console
+from atrous.cli.output import build_table
 
 if TYPE_CHECKING:
     from atrous.profile import AtrousConv, ModelPart, ModelProfile
@@ -36,7 +37,7 @@ def print_profile(profile: "ModelProfile") -> None:
 
 
 def _build_parts_table(parts: "Sequence[ModelPart]") -> Table:
-    table = _build_table("part", "map", "parameters", "GFLOPs", "saved MB", "field")
+    table = build_table("part", "map", "parameters", "GFLOPs", "saved MB", "field")
     for part in parts:
         table.add_row(
             "head (other)" if part.name == "head" else escape(part.name),
@@ -52,7 +53,7 @@ def _build_parts_table(parts: "Sequence[ModelPart]") -> Table:
 def _build_convs_table(convs: "Sequence[AtrousConv]") -> Table:
     from atrous.profile.atrous_convs import group_convs, name_group
 
-    table = _build_table("atrous convolution", "rate", "map", "valid taps", "share", "idle weights")
+    table = build_table("atrous convolution", "rate", "map", "valid taps", "share", "idle weights")
     for group in group_convs(convs):
         conv = group[0]
         table.add_row(
@@ -63,14 +64,6 @@ def _build_convs_table(convs: "Sequence[AtrousConv]") -> Table:
             f"{conv.share:.0%}",
             f"{sum(member.idle_parameters for member in group):,}",
         )
-    return table
-
-
-def _build_table(first: str, *headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, overflow="fold")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 

@@ -20,7 +20,7 @@ STDOUT = Path("-")
 def build_table(first: str, *headings: str) -> Table:
     """Build a table without lines: the first column left-aligned, the others right-aligned."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
+    table.add_column(first, overflow="fold")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
     return table

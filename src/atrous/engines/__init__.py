@@ -1,4 +1,4 @@
-"""What runs a network on images: PyTorch and exported files, with test-time augmentation."""
+"""Engines run a network on images: PyTorch or an exported file, with test-time augmentation."""
 
 from atrous.engines.engine import Engine
 from atrous.engines.open_engine import open_engine

@@ -1,4 +1,4 @@
-"""What all engines share: from an image to its logits and its mask."""
+"""The interface of all engines: from an image to its logits and its mask."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,16 @@ from atrous.models import ModelCard
 
 
 class Engine(ABC):
-    """What segments an image, in PyTorch or another runtime.
+    """Segments images with a network, in PyTorch or another runtime.
 
-    A subclass runs the network on one image in `_forward`; test-time augmentation, sliding
-    windows and masks are made of it here.
+    A subclass runs the network on one image in `_forward`. This class adds test-time
+    augmentation, sliding windows and masks.
 
     Attributes:
-        card: What is known of classes and images.
-        name: What runs the network, such as `torch` or `openvino-int8`.
-        precision: What it computes in: `32`, `bf16` or `int8`.
-        device: Where its results lie.
+        card: Classes, normalization, input size and temperature of the model.
+        name: Name of the engine, such as `torch` or `openvino-int8`.
+        precision: `32`, `bf16` or `int8`.
+        device: Device of the results.
         tta: Test-time augmentation and sliding windows.
     """
 
@@ -51,27 +51,30 @@ class Engine(ABC):
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by so that probabilities can be trusted."""
+        """Divisor of the logits that calibrates the probabilities."""
         return self.card.temperature
 
     def require_logits(self) -> None:
-        """Raise a ConfigError if the engine gives masks only."""
+        """Raise a ConfigError if the engine returns masks only."""
         return
 
     @abstractmethod
     def iterate_weights(self) -> Iterator[bytes | memoryview]:
-        """Yield all bytes that stand for the network, part after part."""
+        """Yield the bytes of the network, from which its hash is computed."""
 
     @torch.inference_mode()
     def iterate_blocks(self, image: Tensor) -> Iterator[Block]:
-        """Give logits at the image's own size, part after part, each pixel once.
+        """Yield logits at the image's own size, block by block, each pixel once.
 
-        Memory for a large image is that of its windows, not of all its logits.
+        With sliding windows, the logits of the whole image are never in memory at once.
 
         Shapes:
             image: uint8 (3, H, W), any size
-            returns: blocks of float32 logits, on the engine's device; of several tta, the
-                logarithm of their mean probabilities
+            returns: blocks of float32 logits on the engine's device; under test-time
+                augmentation, the logarithm of the mean probabilities
+
+        Raises:
+            ConfigError: The engine returns masks only.
         """
         self.require_logits()
         yield from self._iterate_blocks(image)
@@ -83,12 +86,15 @@ class Engine(ABC):
         Shapes:
             image: uint8 (3, H, W), any size
             returns: float32 (classes, H, W), on the engine's device
+
+        Raises:
+            ConfigError: The engine returns masks only.
         """
         return assemble_blocks(self.iterate_blocks(image), (image.shape[-2], image.shape[-1]))
 
     @torch.inference_mode()
     def predict_mask(self, image: Tensor) -> Tensor:
-        """Return the likeliest class of each pixel.
+        """Return the most likely class of each pixel.
 
         Shapes:
             image: uint8 (3, H, W), any size
@@ -98,7 +104,7 @@ class Engine(ABC):
             WeightsError: The logits are not finite.
         """
         height, width = image.shape[-2:]
-        if self._takes_whole(height, width):
+        if self.device.type == "cpu" and self._is_single_pass(height, width):
             small = self._forward_small(image.to(self.device))
             check_finite(small)
             return compute_upsampled_mask(small, (height, width))
@@ -109,35 +115,19 @@ class Engine(ABC):
             mask[rows, columns] = indices.to(torch.uint8)
         return mask
 
-    def count_together(self, height: int, width: int) -> int:
-        """Return how many images of a size are best run at once."""
+    def compute_batch_size(self, height: int, width: int) -> int:
+        """Return the most efficient batch size for images of a size."""
         return 1
 
     def predict_masks(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Return the likeliest class of each pixel of images of one size.
-
-        Shapes:
-            images: uint8 (3, H, W) each
-            returns: uint8 (H, W) each, on the engine's device
-
-        Raises:
-            WeightsError: The logits are not finite.
-        """
+        """Return the masks of images of one size; see `predict_mask`."""
         return [self.predict_mask(image) for image in images]
 
     def _iterate_blocks(self, image: Tensor) -> Iterator[Block]:
-        image = image
         return iterate_tta_blocks(self._forward, image, self.tta, self.card.size_hw, self._fill)
 
-    def _takes_whole(self, height: int, width: int) -> bool:
-        """Say whether `_sees_once`, on a CPU.
-
-        The mask can then be made of the small logits, strip by strip in the cache.
-        """
-        return self.device.type == "cpu" and self._sees_once(height, width)
-
-    def _sees_once(self, height: int, width: int) -> bool:
-        """Say whether the network sees the image once and as it is."""
+    def _is_single_pass(self, height: int, width: int) -> bool:
+        """Return whether the network runs once, on the image at its own size."""
         return (
             (self.tta.scales, self.tta.flip, self.tta.samples) == ((1.0,), False, 1)
             and self.tta.compute_window_hw(height, width) == (height, width)
@@ -150,5 +140,5 @@ class Engine(ABC):
         """Map a uint8 image (3, H, W) to float32 logits (classes, H, W)."""
 
     def _forward_small(self, image: Tensor) -> Tensor:
-        """Map a uint8 image (3, H, W) to float32 logits as the head gives them, or larger."""
+        """Map an image like `_forward`, to logits before their last upsampling if possible."""
         return self._forward(image)

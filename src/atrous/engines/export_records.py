@@ -1,4 +1,4 @@
-"""What a run remembers of its exports: where they are, what they were made of, their gates."""
+"""Records of the exports of a run: their files, weights and gate results."""
 
 import hashlib
 import json
@@ -21,21 +21,21 @@ SPEED_FILE = "speed.json"
 
 @dataclass(frozen=True)
 class ExportRecord:
-    """One exported file, and what its gate found.
+    """An exported file and its gate results.
 
     Attributes:
-        name: The target, and the size if it takes only one: `openvino-int8-513x513`.
-        target: What it was exported to.
-        files: The file to open first, then those that belong to it; relative to the record's
-            folder where they lie in it.
-        sha256: Of each file.
-        weights_sha256: Of the weights it was made of, see `compute_weights_hash`.
-        size_hw: The only size it takes; None for any.
-        uint8_input: Whether normalisation is inside.
-        mask_output: Whether the comparison of the classes is inside.
-        gates: What the gate found, by precision; `passed` says how it ended.
-        data: Which images the gate saw: root, split, fingerprint, num_images.
-        versions: Of the packages that made it.
+        name: Export target, followed by the size if it is fixed: `openvino-int8-513x513`.
+        target: Export target, such as `openvino-int8`.
+        files: The file to open, followed by the others; relative to the folder of the record if
+            they are inside.
+        sha256: Hash of each file.
+        weights_sha256: Hash of the exported weights, see `compute_weights_hash`.
+        size_hw: Height and width of the images; None for any size.
+        uint8_input: Whether the file normalizes images.
+        mask_output: Whether the file returns class indices instead of logits.
+        gates: `GateResult` values by precision.
+        data: Images of the gate: root, split, fingerprint, num_images.
+        versions: Versions of the packages that wrote the file.
     """
 
     name: Annotated[str, AfterValidator(check_name)]
@@ -53,7 +53,7 @@ class ExportRecord:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     def passed(self, precision: str) -> bool:
-        """Say whether the gate of a precision was passed."""
+        """Return whether the file passed the gate in a precision."""
         return bool(self.gates.get(precision, {}).get("passed"))
 
 
@@ -61,14 +61,14 @@ def save_record(path: Path, record: ExportRecord) -> None:
     """Write a record as JSON.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     text = json.dumps(asdict(record), indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def load_records(run: RunFolder) -> dict[str, ExportRecord]:
-    """Return the records of a run by name; what is no record is left out."""
+    """Return the records of a run by name, without invalid ones."""
     records = {}
     for path in sorted(run.exports.glob("*.json")):
         if path.name == SPEED_FILE:
@@ -81,35 +81,35 @@ def load_records(run: RunFolder) -> dict[str, ExportRecord]:
 
 
 def find_files(run: RunFolder, record: ExportRecord) -> list[Path]:
-    """Return the files of a record, checked to be those that passed the gate.
+    """Return the files of a record after checking their hashes.
 
     Raises:
-        WeightsError: One is missing or is another than it was.
+        WeightsError: A file is missing or has changed.
     """
     paths = [run.exports / name for name in record.files]
     for path, sha256 in zip(paths, record.sha256, strict=True):
         if not path.is_file():
             raise WeightsError(
-                f"The export {record.name} of {run.path} has lost its file {path}. Export it again."
+                f"The file {path} of the export {record.name} is missing. Export it again."
             )
         if compute_file_sha256(path) != sha256:
             raise WeightsError(
-                f"{path} is not the file that passed the gate of {record.name}: it was changed, "
-                "damaged or replaced since. Export it again."
+                f"{path} is not the file that passed the gate of {record.name}: it was changed or "
+                "damaged since. Export it again."
             )
     return paths
 
 
 def name_export(target: str, size_hw: Sequence[int] | None) -> str:
-    """Return what an export is called, as an engine and in file names."""
+    """Return the name of an export, for its engine and files."""
     return f"{target}-{size_hw[0]}x{size_hw[1]}" if size_hw else target
 
 
 def compute_weights_hash(path: Path) -> str:
-    """Return the SHA-256 of the tensors in a safetensors file; a new temperature changes nothing.
+    """Return the SHA-256 of the tensors in a safetensors file, without its metadata.
 
     Raises:
-        WeightsError: It cannot be read.
+        WeightsError: The file cannot be read.
     """
     try:
         with open(path, "rb") as file:

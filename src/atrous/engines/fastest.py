@@ -1,4 +1,4 @@
-"""Which engine is fastest on this machine: measured once, remembered in the run folder."""
+"""Chooses the fastest engine on this machine, by a measurement that the run folder keeps."""
 
 import json
 import os
@@ -36,18 +36,17 @@ class _Entry(TypedDict):
 
 
 def choose_fastest(run: RunFolder, openers: Openers) -> Engine:
-    """Open the engine that was fastest on this machine; measure those not measured yet.
+    """Open the fastest engine on this machine.
 
-    All are measured by turns on the same image, the median of five rounds after one to warm up;
-    `exports/speed.json` remembers them with the machine. One that cannot be opened is left out.
-    Where the folder cannot be written, the choice is made all the same and forgotten.
+    Engines that have not been measured are measured in turns on the same image. The median times
+    are kept in `exports/speed.json` with a description of the machine, if the folder is writable.
 
     Args:
         run: The run folder.
-        openers: What makes each engine, by a label that changes when the engine does.
+        openers: Functions that open the engines, by a label that changes with the engine.
 
     Raises:
-        AtrousError: None can be opened; that of the first.
+        AtrousError: No engine can be opened; the error is that of the first.
     """
     if len(openers) == 1:
         return next(iter(openers.values()))()
@@ -65,23 +64,21 @@ def choose_fastest(run: RunFolder, openers: Openers) -> Engine:
 
 
 def measure_engines(openers: Openers) -> dict[str, float | None]:
-    """Return the median seconds of each engine for one mask; None where it cannot be opened."""
-    engines: dict[str, Engine | None] = {}
+    """Return the median seconds per mask of each engine; None if it cannot be opened."""
+    engines: dict[str, Engine] = {}
     for label, opener in openers.items():
-        engines[label] = None
         with suppress(AtrousError):
             engines[label] = opener()
-    opened = {label: engine for label, engine in engines.items() if engine is not None}
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, *IMAGE_HW), generator=generator, dtype=torch.uint8)
-    calls = [partial(engine.predict_mask, image) for engine in opened.values()]
+    calls = [partial(engine.predict_mask, image) for engine in engines.values()]
     times_s = measure_times_s(calls, min_rounds=NUM_ROUNDS, max_rounds=NUM_ROUNDS)
-    medians_s = dict(zip(opened, map(statistics.median, times_s), strict=True))
-    return {label: round(medians_s[label], 6) if label in opened else None for label in engines}
+    medians_s = [round(statistics.median(times), 6) for times in times_s]
+    return {**dict.fromkeys(openers), **dict(zip(engines, medians_s, strict=True))}
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what the speed of an engine depends on: processor, threads, versions."""
+    """Return the properties that the speed of engines depends on: processor, threads, versions."""
     versions = {}
     for package in ("torch", "onnxruntime", "openvino"):
         with suppress(PackageNotFoundError):

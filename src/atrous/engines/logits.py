@@ -1,4 +1,4 @@
-"""From logits to classes and confidence, without writing all planes at full size."""
+"""Masks and confidence from logits, without writing upsampled logits to memory."""
 
 import torch
 from torch import Tensor
@@ -6,11 +6,11 @@ from torch import Tensor
 from atrous.errors import WeightsError
 
 _STRIP_ROWS = 8
-"""Rows made at once: 21 planes of 8 rows of 513 float32 are 345 kB, which a core's cache holds."""
+"""Rows upsampled at once: 21 × 8 × 513 float32 are 345 kB, which fits a core's cache."""
 
 
 def compute_mask(logits: Tensor) -> Tensor:
-    """Return the likeliest class of each pixel; of equals, the first.
+    """Return the most likely class of each pixel; of equal logits, the first.
 
     Shapes:
         logits: float (classes, H, W)
@@ -20,13 +20,13 @@ def compute_mask(logits: Tensor) -> Tensor:
 
 
 def compute_upsampled_mask(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Resize logits as `models.layers.upsample` does and return the likeliest class of each pixel.
+    """Upsample logits as `models.layers.upsample` does and return the most likely classes.
 
-    Rows are resized, compared and forgotten strip by strip, so that the resized logits never leave
-    the cache. Up to rounding the result is `compute_mask` of the resized logits.
+    Rows are upsampled and compared strip by strip, within the cache. Up to rounding the result is
+    `compute_mask` of the upsampled logits.
 
     Args:
-        logits: As the head gives them. Rows and columns beyond the image are left out.
+        logits: Output of the head. Rows and columns beyond the image are cropped.
         size_hw: Height and width of the image.
 
     Shapes:
@@ -38,7 +38,7 @@ def compute_upsampled_mask(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
     if logits.shape[-2:] == (height, width):
         return compute_mask(logits)
     left, right, share = _find_neighbours(logits.shape[2], width)
-    planes = logits.permute(1, 0, 2)  # rows first: a strip of them is then one piece of memory
+    planes = logits.permute(1, 0, 2)  # rows first: each strip is contiguous
     planes = planes[..., left].lerp(planes[..., right], share)
     above, below, share = _find_neighbours(logits.shape[1], height)
     mask = torch.empty(size_hw, dtype=torch.uint8)
@@ -50,9 +50,9 @@ def compute_upsampled_mask(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 
 def _find_neighbours(from_px: int, to_px: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two places that each of a resized side lies between, and the second's share.
+    """Return the two source positions of each target position, and the weight of the second.
 
-    Pixel centres are matched, as `align_corners=False` does.
+    Pixel centres are aligned as with `align_corners=False`.
     """
     places = (torch.arange(to_px) + 0.5) * (from_px / to_px) - 0.5
     places = places.clamp(0, from_px - 1)
@@ -61,20 +61,16 @@ def _find_neighbours(from_px: int, to_px: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def check_finite(logits: Tensor) -> None:
-    """Refuse logits, or the largest of each pixel, that are not finite.
-
-    Raises:
-        WeightsError: They are not.
-    """
+    """Raise a WeightsError if logits, or the largest logit of each pixel, are not finite."""
     if not bool(logits.isfinite().all()):
         raise WeightsError(
-            "The model's logits are not finite, so there is no likeliest class. Its weights "
+            "The model's logits are not finite, so no class can be predicted. Its weights "
             "are damaged or its training diverged; use other weights, or --precision 32."
         )
 
 
 def compute_confidence(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the probability of the likeliest class of each pixel.
+    """Return the probability of the most likely class of each pixel.
 
     Shapes:
         logits: float (classes, H, W)

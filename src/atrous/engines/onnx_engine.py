@@ -6,27 +6,20 @@ from typing import Any
 
 import torch
 
-from atrous.engines.exported import (
+from atrous.engines.exported_engine import (
     INPUT_NAME,
     METADATA_KEY,
     Array,
     ExportedEngine,
+    build_unreadable_error,
     parse_export_card,
-    unreadable_export,
 )
 from atrous.engines.tta import TTA
 from atrous.extras import import_extra
 
-FLOAT = 1
-"""`onnx.TensorProto.FLOAT`."""
-
 
 class OnnxEngine(ExportedEngine):
-    """An ONNX file on ONNX Runtime, with as many threads as torch.
-
-    Args:
-        path: The file, written by `atrous export`.
-        tta: Test-time augmentation and sliding windows.
+    """Runs an ONNX file in ONNX Runtime, with as many threads as torch.
 
     Raises:
         ConfigError: onnxruntime is not installed.
@@ -36,16 +29,14 @@ class OnnxEngine(ExportedEngine):
     def __init__(self, path: Path, *, tta: TTA = TTA()) -> None:
         self._session = _open_session(path, path)
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        card = parse_export_card(path, text)
-        precision = "int8" if card.target.endswith("int8") else "32"
-        super().__init__(path, card, precision=precision, tta=tta)
+        super().__init__(path, parse_export_card(path, text), tta=tta)
 
     def run(self, array: Array) -> Array:
-        """Run the file as it is: logits or masks, with the batch."""
+        """Run the file on an input batch and return its output batch."""
         return self._session.run(None, {INPUT_NAME: array})[0]
 
     def run_small(self, array: Array) -> Array:
-        """Run the file up to its last resizing, where there is one: small logits."""
+        """Run the file up to its last upsampling, if it can be cut there."""
         return self._small_session.run(None, {INPUT_NAME: array})[0]
 
     @cached_property
@@ -54,17 +45,17 @@ class OnnxEngine(ExportedEngine):
             return self._session
         model = import_extra("onnx", "export").load(str(self.path))
         resizes = [node for node in model.graph.node if node.op_type == "Resize"]
-        made_last = model.graph.node[-1].output
-        if not resizes or list(resizes[-1].output) != list(made_last):
+        if not resizes or list(resizes[-1].output) != list(model.graph.node[-1].output):
             return self._session
         return _open_session(self.path, _cut(model, resizes[-1].input[0]))
 
 
 def _cut(model: Any, output: str) -> bytes:
-    """Return the network that ends at an intermediate result."""
+    """Return the serialized network with an intermediate result as its output."""
     onnx = import_extra("onnx", "export")
     del model.graph.output[:]
-    model.graph.output.append(onnx.helper.make_tensor_value_info(output, FLOAT, None))
+    info = onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
+    model.graph.output.append(info)
     return model.SerializeToString()
 
 
@@ -79,5 +70,5 @@ def _open_session(path: Path, source: Path | bytes) -> Any:
             options,
             providers=["CPUExecutionProvider"],
         )
-    except Exception as error:  # its errors share no class
-        raise unreadable_export(path, error) from error
+    except Exception as error:  # the runtime's errors have no common class
+        raise build_unreadable_error(path, error) from error

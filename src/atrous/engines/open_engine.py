@@ -1,11 +1,13 @@
-"""From a name such as `openvino` or `auto` to the engine that runs a model."""
+"""Opens the engine of a name, such as `openvino` or `auto`."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from atrous.devices import Precision, resolve_device
+import torch
+
+from atrous.devices import Precision, resolve_device, resolve_precision
 from atrous.engines.engine import Engine
 from atrous.engines.export_records import (
     ExportRecord,
@@ -13,7 +15,7 @@ from atrous.engines.export_records import (
     find_files,
     load_records,
 )
-from atrous.engines.exported import ExportedEngine
+from atrous.engines.exported_engine import ExportedEngine
 from atrous.engines.fastest import choose_fastest
 from atrous.engines.torch_engine import TorchEngine
 from atrous.engines.tta import TTA
@@ -23,7 +25,7 @@ from atrous.models.weights import find_weights, load_card
 from atrous.run import RunFolder
 
 TARGETS = ("onnx", "onnx-int8", "openvino", "openvino-int8", "pt2")
-"""What a model can be exported to, and so the engines beside `torch` and `auto`."""
+"""Export targets, which are also names of engines, beside `torch` and `auto`."""
 
 _SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".pt2": "pt2"}
 
@@ -37,7 +39,7 @@ def open_engine(
     precision: Precision = "32",
     trust: bool = False,
 ) -> Engine:
-    """Make what runs a model.
+    """Open an engine.
 
         from atrous.engines import open_engine
 
@@ -47,25 +49,24 @@ def open_engine(
     Args:
         run_or_model: Run folder, weights file, exported file (.onnx, .xml or .pt2) or model.
         engine: `torch`; an export of the run that passed its gate, such as `openvino-int8`; or
-            `auto` for the fastest of all these on this machine, measured once and remembered in
-            the run folder.
+            `auto` for the fastest of them on this machine, see `choose_fastest`.
         tta: Test-time augmentation and sliding windows.
-        device: For torch; exports run on the CPU. On a GPU, `auto` is torch.
-        precision: For torch and `openvino`; `auto` chooses among all that passed their gate.
-        trust: Whether a .pt2 file may be opened, which can run any code when it is read. `auto`
-            never chooses one.
+        device: Device of torch; exports run on the CPU. On a GPU, `auto` is torch.
+        precision: Precision of torch and `openvino`.
+        trust: Whether a .pt2 file may be opened: reading it can run any code. `auto` never
+            chooses one.
 
     Raises:
-        ConfigError: There is no such engine or export, a package is missing, or a .pt2 file is
+        ConfigError: The engine or export does not exist, a package is missing, or a .pt2 file is
             not trusted.
         WeightsError: The weights or the exported file cannot be used.
     """
     if isinstance(run_or_model, Segmenter):
-        _refuse_other_engines(engine, "A model in memory")
+        _require_default(engine, "A model in memory")
         return TorchEngine(run_or_model, tta=tta, precision=precision)
     path = Path(run_or_model)
     if path.suffix in _SUFFIXES:
-        _refuse_other_engines(engine, f"The exported file {path}", "auto")
+        _require_default(engine, f"The exported file {path}", "auto")
         return open_export(path, tta=tta, precision=precision, trust=trust)
     open_torch = partial(_open_torch, path, tta=tta, device=device, precision=precision)
     if engine == "torch":
@@ -78,9 +79,10 @@ def open_engine(
     if torch_device.type != "cpu":
         return open_torch()
     candidates: dict[str, Callable[[], Engine]] = {f"torch {precision}": open_torch}
-    weights_sha256 = compute_weights_hash(find_weights(path))
+    weights = find_weights(path)
+    weights_sha256 = compute_weights_hash(weights)
     for record in records.values():
-        if _gives_the_same(record, weights_sha256, tta, run):
+        if _is_equivalent(record, weights, weights_sha256, tta):
             for gated in filter(record.passed, record.gates):
                 label = f"{record.name} {gated} {record.sha256[0][:16]}"
                 candidates[label] = partial(_open_record, run, record, tta, gated)
@@ -88,19 +90,15 @@ def open_engine(
 
 
 def open_export(
-    path: Path,
-    *,
-    tta: TTA = TTA(),
-    precision: Precision = "32",
-    trust: bool = False,
+    path: Path, *, tta: TTA = TTA(), precision: Precision = "32", trust: bool = False
 ) -> ExportedEngine:
     """Open an exported file.
 
     Args:
         path: A .onnx, .xml or .pt2 file.
         tta: Test-time augmentation and sliding windows.
-        precision: For OpenVINO files that are not int8.
-        trust: Whether a .pt2 file may be opened, which can run any code when it is read.
+        precision: Precision of an OpenVINO file that is not int8.
+        trust: Whether a .pt2 file may be opened: reading it can run any code.
 
     Raises:
         ConfigError: A package is missing, or a .pt2 file is not trusted.
@@ -109,7 +107,9 @@ def open_export(
     kind = _SUFFIXES.get(path.suffix)
     if kind is None:
         known = ", ".join(_SUFFIXES)
-        raise WeightsError(f"{path} is no exported file: those end in {known}. Export it again.")
+        raise WeightsError(
+            f"{path} is not an exported file, which ends in {known}. Export it again."
+        )
     if kind == "onnx":
         from atrous.engines.onnx_engine import OnnxEngine
 
@@ -120,9 +120,9 @@ def open_export(
         return OpenVinoEngine(path, tta=tta, precision=precision)
     if not trust:
         raise ConfigError(
-            f"{path} is a program of torch.export, which can run any code when it is read. If it "
-            "comes from you or from somebody you trust, add --trust (in Python, trust=True); "
-            "otherwise use --engine torch, or an export to onnx or openvino."
+            f"{path} is a program of torch.export: reading it can run any code. If you trust its "
+            "source, add --trust (in Python, trust=True); otherwise use --engine torch, or an "
+            "export to onnx or openvino."
         )
     from atrous.engines.pt2_engine import Pt2Engine
 
@@ -138,26 +138,26 @@ def _open_record(
     run: RunFolder, record: ExportRecord, tta: TTA, precision: str, trust: bool = False
 ) -> ExportedEngine:
     file = find_files(run, record)[0]
-    if "int8" not in record.target and record.target == "openvino":
-        engine = open_export(file, tta=tta, precision=precision)  # type: ignore[arg-type]
-        _check_gate(run, record, engine.precision)
-    else:
-        if precision == "bf16":
-            raise ConfigError(
-                f"The export {record.name} cannot compute in bf16: of the exports only openvino "
-                "can. Use --precision 32, or another engine."
-            )
-        _check_gate(run, record, "int8" if "int8" in record.target else "32")
-        engine = open_export(file, tta=tta, trust=trust)
-    engine.card = replace(engine.card, temperature=_read_temperature(run, engine))
+    if record.target != "openvino" and precision == "bf16":
+        raise ConfigError(
+            f"The export {record.name} cannot compute in bf16; only exports to openvino can. "
+            "Use --precision 32, or another engine."
+        )
+    gated = "int8" if "int8" in record.target else "32"
+    if record.target == "openvino":
+        gated = resolve_precision(precision, torch.device("cpu"))
+    if not record.passed(gated):
+        passed = ", ".join(filter(record.passed, record.gates)) or "none"
+        raise ConfigError(
+            f"The export {record.name} of {run.path} has not passed its gate in precision "
+            f"{gated} (passed: {passed}). Use another precision or engine, or export it again."
+        )
+    engine = open_export(file, tta=tta, precision=precision, trust=trust)  # type: ignore[arg-type]
+    card = load_card(find_weights(run.path))
+    if card is not None:  # its temperature may have been fitted after the export
+        engine.card = replace(engine.card, temperature=card.temperature)
     engine.name = record.name
     return engine
-
-
-def _read_temperature(run: RunFolder, engine: ExportedEngine) -> float:
-    """Return that of the run, which may have been fitted after the export."""
-    card = load_card(find_weights(run.path))
-    return engine.card.temperature if card is None else card.temperature
 
 
 def _find_record(path: Path, records: dict[str, ExportRecord], engine: str) -> ExportRecord:
@@ -165,8 +165,8 @@ def _find_record(path: Path, records: dict[str, ExportRecord], engine: str) -> E
         record = records[engine]
         if record.weights_sha256 != compute_weights_hash(find_weights(path)):
             raise ConfigError(
-                f"The export {engine} of {path} was made of other weights than the run has now. "
-                f"Make it again: atrous export {path} --to {record.target}"
+                f"The export {engine} was made of other weights than {path} has now. Export it "
+                f"again: atrous export {path} --to {record.target}"
             )
         return record
     if engine in TARGETS:
@@ -177,31 +177,22 @@ def _find_record(path: Path, records: dict[str, ExportRecord], engine: str) -> E
     raise ConfigError(f"There is no engine '{engine}'.{did_you_mean(engine, known)}")
 
 
-def _check_gate(run: RunFolder, record: ExportRecord, precision: str) -> None:
-    if not record.passed(precision):
-        passed = ", ".join(filter(record.passed, record.gates)) or "none"
-        raise ConfigError(
-            f"The export {record.name} of {run.path} has not passed its gate in precision "
-            f"{precision} (passed: {passed}). Use another precision or engine, or export it again."
-        )
-
-
-def _gives_the_same(record: ExportRecord, weights_sha256: str, tta: TTA, run: RunFolder) -> bool:
-    """Say whether an export may stand in for the run's own weights."""
+def _is_equivalent(record: ExportRecord, weights: Path, weights_sha256: str, tta: TTA) -> bool:
+    """Return whether an export gives the predictions of the weights under `tta`."""
     if record.weights_sha256 != weights_sha256 or record.mask_output or record.target == "pt2":
         return False
     if tta.samples > 1:  # exports have no dropout
         return False
     if record.size_hw is None:
         return True
-    card = load_card(find_weights(run.path))
-    seen_hw = card and card.size_hw and tta.compute_window_hw(*card.size_hw)
-    return tta.scales == (1.0,) and record.size_hw == seen_hw
+    card = load_card(weights)
+    input_hw = card and card.size_hw and tta.compute_window_hw(*card.size_hw)
+    return tta.scales == (1.0,) and record.size_hw == input_hw
 
 
-def _refuse_other_engines(engine: str, what: str, *also: str) -> None:
+def _require_default(engine: str, subject: str, *also: str) -> None:
     if engine not in ("torch", *also):
         raise ConfigError(
-            f"{what} brings its own engine, so '{engine}' cannot be chosen for it. Give a run "
+            f"{subject} has one engine only, so '{engine}' cannot be chosen for it. Give a run "
             "folder to choose among its exports."
         )

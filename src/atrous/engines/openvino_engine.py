@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from atrous.devices import Precision, resolve_precision
-from atrous.engines.exported import (
+from atrous.devices import Precision
+from atrous.engines.exported_engine import (
     METADATA_KEY,
     Array,
     ExportedEngine,
+    build_unreadable_error,
     parse_export_card,
-    unreadable_export,
 )
 from atrous.engines.tta import TTA
 from atrous.extras import import_extra
@@ -22,46 +22,27 @@ _HINTS = {"32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVinoEngine(ExportedEngine):
-    """An OpenVINO file (.xml with its .bin) on the CPU, with as many threads as torch.
-
-    Args:
-        path: The .xml file, written by `atrous export`.
-        tta: Test-time augmentation and sliding windows.
-        precision: `32`, `bf16` or `auto`, for a file that is not int8.
+    """Runs an OpenVINO file (.xml with its .bin) on the CPU, with as many threads as torch.
 
     Raises:
         ConfigError: openvino is not installed.
         WeightsError: The file cannot be used.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        tta: TTA = TTA(),
-        precision: Precision = "32",
-    ) -> None:
+    def __init__(self, path: Path, *, tta: TTA = TTA(), precision: Precision = "32") -> None:
         self._openvino = import_extra("openvino", "export")
         self._core = self._openvino.Core()
         self._model = _read(self._core, path)
         has_card = self._model.has_rt_info([METADATA_KEY, "card"])
         text = self._model.get_rt_info([METADATA_KEY, "card"]).value if has_card else None
-        card = parse_export_card(path, text)
-        super().__init__(
-            path,
-            card,
-            precision="int8"
-            if card.target.endswith("int8")
-            else resolve_precision(precision, torch.device("cpu")),
-            tta=tta,
-        )
+        super().__init__(path, parse_export_card(path, text), precision=precision, tta=tta)
 
     def run(self, array: Array) -> Array:
-        """Run the file as it is: logits or masks, with the batch."""
+        """Run the file on an input batch and return its output batch."""
         return self._infer(self._request, array)
 
     def run_small(self, array: Array) -> Array:
-        """Run the file up to its last resizing, where there is one: small logits."""
+        """Run the file up to its last upsampling, if it can be cut there."""
         return self._infer(self._small_request, array)
 
     @cached_property
@@ -88,14 +69,14 @@ class OpenVinoEngine(ExportedEngine):
 
     @staticmethod
     def _infer(request: Any, array: Array) -> Array:
-        # The request's own memory is used again for the next image, so the result is copied.
+        # Copied because the request reuses its output memory for the next image.
         return np.array(request.infer([array], share_inputs=True)[0])
 
 
 def _read(core: Any, path: Path) -> Any:
     if not path.is_file():
-        raise unreadable_export(path, FileNotFoundError("there is no such file"))
+        raise build_unreadable_error(path, FileNotFoundError("the file does not exist"))
     try:
         return core.read_model(str(path))
     except RuntimeError as error:
-        raise unreadable_export(path, error) from error
+        raise build_unreadable_error(path, error) from error

@@ -4,22 +4,18 @@ from pathlib import Path
 
 import torch
 
-from atrous.engines.exported import (
+from atrous.engines.exported_engine import (
     METADATA_KEY,
     Array,
     ExportedEngine,
+    build_unreadable_error,
     parse_export_card,
-    unreadable_export,
 )
 from atrous.engines.tta import TTA
 
 
 class Pt2Engine(ExportedEngine):
-    """A .pt2 program on PyTorch alone, without this package's model code.
-
-    Args:
-        path: The file, written by `atrous export`.
-        tta: Test-time augmentation and sliding windows.
+    """Runs a .pt2 program in PyTorch, without the model code of this package.
 
     Raises:
         WeightsError: The file cannot be used.
@@ -30,13 +26,11 @@ class Pt2Engine(ExportedEngine):
         try:
             program = torch.export.load(path, extra_files=extra)
         except Exception as error:  # zip, JSON, key and runtime errors alike
-            raise unreadable_export(path, error) from error
-        super().__init__(
-            path, parse_export_card(path, extra[METADATA_KEY]), precision="32", tta=tta
-        )
+            raise build_unreadable_error(path, error) from error
+        super().__init__(path, parse_export_card(path, extra[METADATA_KEY]), tta=tta)
         self._module = program.module()
 
     @torch.inference_mode()
     def run(self, array: Array) -> Array:
-        """Run the file as it is: logits or masks, with the batch."""
+        """Run the file on an input batch and return its output batch."""
         return self._module(torch.from_numpy(array)).numpy()

@@ -1,4 +1,4 @@
-"""Overlapping windows over an image, whose answers are blended into one without seams."""
+"""Overlapping sliding windows over an image, blended without seams."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +12,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 class Block(NamedTuple):
-    """A part of an image with its final logits.
-
-    Attributes:
-        rows: Where it lies from top to bottom.
-        columns: Where it lies from left to right.
-        logits: float32 (classes, rows, columns).
-    """
+    """A rectangle of an image with its final logits, float32 (classes, rows, columns)."""
 
     rows: slice
     columns: slice
@@ -28,20 +22,20 @@ class Block(NamedTuple):
 def blend_windows(
     forward: Forward, image: Tensor, window_hw: tuple[int, int], overlap: float
 ) -> Iterator[Block]:
-    """Slide a window over an image and give its logits, block after block, as they are final.
+    """Slide a window over an image and yield its logits, block by block, as they become final.
 
-    Where windows overlap, each counts less towards its rim, and its outermost quarter of the
-    overlap, where the network saw least around the pixel, does not count. No more is held than a
-    window and what two rows of windows share.
+    Where windows overlap, their logits are averaged with weights that fall towards the border of
+    the window. The outermost quarter of the overlap, which has the least context, has weight 0.
+    Memory holds one window and the overlap of two rows of windows.
 
     Args:
         forward: The network.
         image: uint8 (3, H, W), at least as large as the window.
-        window_hw: Height and width of the window.
-        overlap: Least share of a window that its neighbour covers too, 0 to below 1.
+        window_hw: Height and width of the window, in pixels.
+        overlap: Minimum overlap of neighbouring windows as a share of their side, in [0, 1).
 
     Returns:
-        Blocks that cover the image, each pixel once, row of blocks after row of blocks.
+        Blocks that cover the image row by row, each pixel once.
     """
     if image.shape[-2:] == window_hw:
         yield Block(slice(0, window_hw[0]), slice(0, window_hw[1]), forward(image))
@@ -77,7 +71,7 @@ def blend_windows(
 
 
 def assemble_blocks(blocks: Iterable[Block], size_hw: tuple[int, int]) -> Tensor:
-    """Return the logits (classes, H, W) that blocks are the parts of."""
+    """Join blocks into logits (classes, H, W)."""
     whole: Tensor | None = None
     for rows, columns, logits in blocks:
         if logits.shape[-2:] == size_hw:
@@ -90,7 +84,7 @@ def assemble_blocks(blocks: Iterable[Block], size_hw: tuple[int, int]) -> Tensor
 
 
 def compute_window_starts(size_px: int, window_px: int, overlap: float) -> list[int]:
-    """Return where windows begin along one side: evenly spaced, from edge to edge."""
+    """Return the first positions of windows along one side: evenly spaced, from edge to edge."""
     room_px = size_px - window_px
     if room_px <= 0:
         return [0]
@@ -101,17 +95,17 @@ def compute_window_starts(size_px: int, window_px: int, overlap: float) -> list[
 def compute_window_weights(
     starts: list[int], size_px: int, window_px: int, overlap: float
 ) -> list[Tensor]:
-    """Return how much each window counts at each of its pixels along one side.
+    """Return the weights of each window along one side.
 
     Shapes:
-        returns: one float32 (window_px,) per window; at each pixel of the image those of all
-            windows add up to 1
+        returns: one float32 (window_px,) per window; the weights of all windows at a pixel of the
+            image sum to 1
     """
     shared_px = window_px - _compute_stride_px(window_px, overlap)
     depth_px = torch.arange(window_px) + 0.5
     rise = ((depth_px - shared_px / 4) / max(shared_px / 2, 1e-9)).clamp(0, 1)
     profiles = [torch.minimum(rise, rise.flip(0)) for _ in starts]
-    profiles[0], profiles[-1] = rise.flip(0), rise  # the rim of the image has no neighbour
+    profiles[0], profiles[-1] = rise.flip(0), rise  # no neighbour at the border
     if len(starts) == 1:
         profiles = [torch.ones(window_px)]
     total = torch.zeros(size_px)

@@ -1,6 +1,6 @@
-"""Trained models as files for other runtimes, each checked against its original."""
+"""Export of trained models to other runtimes, with a check against the original."""
 
 from atrous.export.export_model import ExportReport, export_model
-from atrous.export.parity import GateResult, run_gate
+from atrous.export.gate import GateResult, run_gate
 
 __all__ = ["ExportReport", "GateResult", "export_model", "run_gate"]

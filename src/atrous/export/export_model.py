@@ -1,8 +1,8 @@
-"""From a run to an exported file that has proved to be the same."""
+"""Export of a trained model to a file of another runtime, which must pass the gate."""
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -20,30 +20,27 @@ from atrous.engines.export_records import (
     name_export,
     save_record,
 )
-from atrous.engines.exported import ExportCard, ExportedEngine
+from atrous.engines.exported_engine import ExportCard, ExportedEngine, list_export_files
 from atrous.engines.open_engine import open_export
 from atrous.errors import ExportError
 from atrous.evaluation.evaluate import open_run_data
-from atrous.evaluation.evaluator import check_classes
+from atrous.evaluation.evaluator import Progress, check_classes
 from atrous.export import formats
-from atrous.export.parity import MAX_MIOU_DROP, GateResult, run_gate
-from atrous.export.program import build_program
-from atrous.export.quantize import CalibrationImages, quantize_model
-from atrous.export.request import (
+from atrous.export.gate import MAX_MIOU_DROP, GateResult, run_gate
+from atrous.export.options import (
     PACKAGES,
     check_target,
     choose_paths,
     choose_tta,
     find_train_split,
 )
+from atrous.export.program import build_program
+from atrous.export.quantize import CalibrationImages, quantize_model
 from atrous.files import compute_file_sha256
 from atrous.models import Segmenter, load_model
 from atrous.models.weights import find_weights
 
 NUM_CALIBRATION_IMAGES = 100
-
-Report = Callable[[str, int, int], object]
-"""Called with what is being done, and the number of images done and of all."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +49,10 @@ class ExportReport:
 
     Attributes:
         path: The file.
-        record_path: What is remembered of it.
-        record: The same, as written there.
-        gates: What the gate found, by precision.
-        restored: Whether layers were put back to float to pass (INT8 only).
+        record_path: File of the record.
+        record: The record.
+        gates: Results of the gate, by precision.
+        restored: Whether layers were reverted to float to pass (INT8 only).
     """
 
     path: Path
@@ -63,27 +60,6 @@ class ExportReport:
     record: ExportRecord
     gates: dict[str, GateResult]
     restored: bool
-
-
-@dataclass(frozen=True)
-class _Job:
-    """All that one export needs, checked before anything is written."""
-
-    source: Path
-    out: Path
-    record_path: Path
-    model: Segmenter
-    card: ExportCard
-    tta: TTA
-    gate_data: SegmentationDataset
-    num_gate_images: int | None
-    calibration: CalibrationImages | None
-    progress: Report | None
-
-    @property
-    def kind(self) -> str:
-        """Return `onnx`, `openvino` or `pt2`."""
-        return self.card.target.partition("-")[0]
 
 
 def export_model(
@@ -100,15 +76,14 @@ def export_model(
     size_hw: tuple[int, int] | None = None,
     num_gate_images: int | None = None,
     num_calibration_images: int = NUM_CALIBRATION_IMAGES,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> ExportReport:
-    """Write a trained model as a file of another runtime, and check it against the original.
+    """Export a trained model to another runtime, and compare the file with the original.
 
-    The file is compared with the original on images of the validation split; see `run_gate` for
-    the tolerances. One beyond them is kept as `NAME.rejected.SUFFIX`, an earlier export stays, and
-    the error names the image and class that differ most. INT8 is calibrated on training images;
-    if it does not pass, the layers that cost most accuracy are put back to float and it is tried
-    once more.
+    The comparison runs on images of the validation split; see `run_gate` for the tolerances. A
+    file that fails is kept as `NAME.rejected.SUFFIX`, and an earlier export is not changed. INT8 is
+    calibrated on training images; if it fails, the export is repeated once with the most sensitive
+    layers in float.
 
         from atrous import export_model
 
@@ -116,26 +91,26 @@ def export_model(
         print(report.path, report.gates["int8"].miou_exported)
 
     Args:
-        run_or_file: Run folder, of which the best weights are taken, or a weights file.
+        run_or_file: Run folder, for its best weights, or a weights file.
         to: `onnx`, `onnx-int8`, `openvino`, `openvino-int8` or `pt2` (torch.export).
         out: File to write; by default in the run's `exports` folder, or beside the weights file.
-        data: Folder of the data set; unset, that of the run.
-        split: Split of the gate; unset, the run's validation split, else `val`.
-        format: `voc`, `pairs`, or `auto` to look.
-        ignore_index: Mask value of no class; unset, what the run or the data says.
-        uint8_input: Put normalisation inside: the file takes uint8 (batch, H, W, 3).
-        mask_output: Put the comparison of the classes inside: it gives uint8 (batch, H, W).
-        size_hw: The only height and width to take; None takes any from 32 up.
+        data: Dataset folder; by default, that of the run.
+        split: Split of the gate; by default, the run's validation split, else `val`.
+        format: Dataset format: `voc`, `pairs` or `auto`.
+        ignore_index: Mask value of ignored pixels; by default, that of the run or dataset.
+        uint8_input: Include normalization: the file takes uint8 (batch, H, W, 3).
+        mask_output: Include argmax: the file returns uint8 (batch, H, W).
+        size_hw: Fixed height and width in pixels; None for any size from 32 up.
         num_gate_images: Images of the split to compare on; None for all.
-        num_calibration_images: Training images that INT8 takes its ranges from.
-        progress: Called after each image.
+        num_calibration_images: Maximum number of training images to calibrate INT8 on.
+        progress: Called as `progress(done, total)` after each compared image.
 
     Raises:
-        ConfigError: An option cannot be used, a package is missing, or there is no data to check
-            on. Nothing is written then.
-        DataError: The data cannot be used, or is of other classes.
+        ConfigError: An option is invalid, a package is missing, or no dataset is given. Nothing
+            is written.
+        DataError: The dataset cannot be read, or has other classes.
         WeightsError: The weights cannot be used.
-        ExportError: The model cannot be exported, or the export did not pass its gate.
+        ExportError: The model cannot be exported, or the file does not pass the gate.
     """
     check_target(to, size_hw, num_gate_images, num_calibration_images)
     source = Path(run_or_file)
@@ -149,135 +124,150 @@ def export_model(
         train_data = open_run_data(source, data, find_train_split(source), format, ignore_index)
         calibration = CalibrationImages(train_data, card, num_calibration_images)
     path, record_path = choose_paths(source, to, out, size_hw)
-    tta = choose_tta(card)
-    job = _Job(
-        source, path, record_path, model, card, tta, gate_data, num_gate_images, calibration,
-        progress,
+    export = _Export(
+        source, path, record_path, model, card, choose_tta(card), gate_data, num_gate_images,
+        calibration, progress,
     )  # fmt: skip
-    with _write_aside(job) as folder:
-        return _run(job, folder)
+    with _open_temporary_folder(path, record_path) as folder:
+        return export.run(folder / path.name)
 
 
-def _run(job: _Job, folder: Path) -> ExportReport:
-    program = build_program(job.model, job.card)
-    candidate = folder / job.out.name
-    _write(job, program, candidate)
-    gates = _gate(job, candidate)
-    restored = False
-    if "int8" in gates and not gates["int8"].passed:
-        restored = True
-        _write(job, program, candidate, max_miou_drop=MAX_MIOU_DROP["int8"])
-        gates = _gate(job, candidate)
-    record = _build_record(job, candidate, gates)
-    if not next(iter(gates.values())).passed:
-        rejected = job.out.with_suffix(f".rejected{job.out.suffix}")
-        message = _explain_failure(job, rejected, gates, restored)
-        _move(candidate, rejected)
-        raise ExportError(message)
-    _move(candidate, job.out)
-    save_record(job.record_path, record)
-    return ExportReport(job.out, job.record_path, record, gates, restored)
+@dataclass(frozen=True)
+class _Export:
+    """One export with valid options."""
 
+    source: Path
+    out: Path
+    record_path: Path
+    model: Segmenter
+    card: ExportCard
+    tta: TTA
+    gate_data: SegmentationDataset
+    num_gate_images: int | None
+    calibration: CalibrationImages | None
+    progress: Progress | None
 
-def _write(
-    job: _Job, program: ExportedProgram, path: Path, *, max_miou_drop: float | None = None
-) -> None:
-    if job.kind == "pt2":
-        formats.save_program(program, job.card, path)
-        return
-    onnx_model = formats.build_onnx(program, job.card)
-    network: Any = onnx_model if job.kind == "onnx" else formats.build_openvino(onnx_model)
-    if job.calibration is not None:
-        if job.progress is not None:
-            job.progress("calibrating", 0, 0)
-        network = quantize_model(network, job.calibration, max_miou_drop=max_miou_drop)
-    if job.kind == "onnx":
-        formats.add_onnx_card(network, job.card)
-        formats.save_onnx(network, path)
-    else:
-        formats.save_openvino(network, job.card, path)
+    @property
+    def runtime(self) -> str:
+        """Return `onnx`, `openvino` or `pt2`."""
+        return self.card.target.partition("-")[0]
 
+    def run(self, candidate: Path) -> ExportReport:
+        """Write the file to a temporary path, check it, and move it to its place.
 
-def _gate(job: _Job, path: Path) -> dict[str, GateResult]:
-    original = TorchEngine(job.model, tta=job.tta)
-    engine = open_export(path, tta=job.tta, trust=True)
-    engines: dict[str, ExportedEngine] = {engine.precision: engine}
-    if job.card.target == "openvino" and resolve_precision("auto", engine.device) == "bf16":
-        engines["bf16"] = open_export(path, tta=job.tta, precision="bf16")
-    report = job.progress
-    return run_gate(
-        original,
-        engines,
-        job.gate_data,
-        num_images=job.num_gate_images,
-        progress=None if report is None else lambda done, total: report("checking", done, total),
-    )
+        Raises:
+            ExportError: The file does not pass the gate.
+        """
+        program = build_program(self.model, self.card)
+        self._write(program, candidate)
+        gates = self._check(candidate)
+        restored = "int8" in gates and not gates["int8"].passed
+        if restored:
+            self._write(program, candidate, max_miou_drop=MAX_MIOU_DROP["int8"])
+            gates = self._check(candidate)
+        record = self._build_record(candidate, gates)
+        result = next(iter(gates.values()))
+        if not result.passed:
+            rejected = self.out.with_suffix(f".rejected{self.out.suffix}")
+            _move(candidate, rejected)
+            raise ExportError(self._explain_failure(rejected, result, restored))
+        _move(candidate, self.out)
+        save_record(self.record_path, record)
+        return ExportReport(self.out, self.record_path, record, gates, restored)
 
+    def _write(
+        self, program: ExportedProgram, path: Path, *, max_miou_drop: float | None = None
+    ) -> None:
+        if self.runtime == "pt2":
+            formats.save_program(program, self.card, path)
+            return
+        onnx_model = formats.build_onnx(program, self.card)
+        network: Any = onnx_model if self.runtime == "onnx" else formats.build_openvino(onnx_model)
+        if self.calibration is not None:
+            network = quantize_model(network, self.calibration, max_miou_drop=max_miou_drop)
+        if self.runtime == "onnx":
+            formats.add_onnx_card(network, self.card)
+            formats.save_onnx(network, path)
+        else:
+            formats.save_openvino(network, self.card, path)
 
-def _explain_failure(
-    job: _Job, rejected: Path, gates: dict[str, GateResult], restored: bool
-) -> str:
-    result = next(iter(gates.values()))
-    tried = " with the most sensitive layers put back to float" if restored else ""
-    return (
-        f"The export to {job.card.target}{tried} is not the same as its original: on "
-        f"{result.num_images} images of '{job.gate_data.split}' {result.describe()}; asked for: "
-        f"{result.tolerance}. It differs most on image {result.worst_image}, in class "
-        f"'{result.worst_class}'. The file is kept as {rejected} for a look, and no engine "
-        "uses it. Export to another target, or, for int8, calibrate on more images."
-    )
+    def _check(self, path: Path) -> dict[str, GateResult]:
+        engine = open_export(path, tta=self.tta, trust=True)
+        engines: dict[str, ExportedEngine] = {engine.precision: engine}
+        if self.card.target == "openvino" and resolve_precision("auto", engine.device) == "bf16":
+            engines["bf16"] = open_export(path, tta=self.tta, precision="bf16")
+        return run_gate(
+            TorchEngine(self.model, tta=self.tta),
+            engines,
+            self.gate_data,
+            num_images=self.num_gate_images,
+            progress=self.progress,
+        )
 
+    def _explain_failure(self, rejected: Path, result: GateResult, restored: bool) -> str:
+        restoring = " with the most sensitive layers in float" if restored else ""
+        return (
+            f"The export to {self.card.target}{restoring} differs from its original: on "
+            f"{result.num_images} images of '{self.gate_data.split}' {result.describe()}; "
+            f"required: {result.tolerance}. It differs most on image {result.worst_image}, in "
+            f"class '{result.worst_class}'. The file is kept as {rejected}, and no engine uses it. "
+            "Export to another target, or, for int8, calibrate on more images."
+        )
 
-def _build_record(job: _Job, path: Path, gates: dict[str, GateResult]) -> ExportRecord:
-    files = formats.list_files(path)
-    folder = job.record_path.parent
-    targets = [job.out.with_suffix(file.suffix) for file in files]
-    versions = {}
-    for package in ("atrous", "torch", *PACKAGES[job.kind], "nncf"):
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    if job.calibration is None:
-        versions.pop("nncf", None)
-    return ExportRecord(
-        name=name_export(job.card.target, job.card.size_hw),
-        target=job.card.target,
-        files=tuple(
-            target.name if target.parent == folder else str(target.resolve()) for target in targets
-        ),
-        sha256=tuple(map(compute_file_sha256, files)),
-        weights_sha256=compute_weights_hash(find_weights(job.source)),
-        size_hw=job.card.size_hw,
-        uint8_input=job.card.uint8_input,
-        mask_output=job.card.mask_output,
-        gates={precision: result.to_json() for precision, result in gates.items()},
-        data={
-            "root": str(job.gate_data.root),
-            "split": job.gate_data.split,
-            "fingerprint": job.gate_data.fingerprint(),
-            "num_images": next(iter(gates.values())).num_images,
-        },
-        versions=versions,
-    )
+    def _build_record(self, path: Path, gates: dict[str, GateResult]) -> ExportRecord:
+        files = list_export_files(path)
+        folder = self.record_path.parent
+        targets = [self.out.with_suffix(file.suffix) for file in files]
+        packages = ["atrous", "torch", *PACKAGES[self.runtime]]
+        versions = {}
+        for package in packages if self.calibration is None else [*packages, "nncf"]:
+            with suppress(PackageNotFoundError):
+                versions[package] = version(package)
+        return ExportRecord(
+            name=name_export(self.card.target, self.card.size_hw),
+            target=self.card.target,
+            files=tuple(
+                target.name if target.parent == folder else str(target.resolve())
+                for target in targets
+            ),
+            sha256=tuple(map(compute_file_sha256, files)),
+            weights_sha256=compute_weights_hash(find_weights(self.source)),
+            size_hw=self.card.size_hw,
+            uint8_input=self.card.uint8_input,
+            mask_output=self.card.mask_output,
+            gates={precision: result.to_json() for precision, result in gates.items()},
+            data={
+                "root": str(self.gate_data.root),
+                "split": self.gate_data.split,
+                "fingerprint": self.gate_data.fingerprint(),
+                "num_images": next(iter(gates.values())).num_images,
+            },
+            versions=versions,
+        )
 
 
 @contextmanager
-def _write_aside(job: _Job) -> Iterator[Path]:
-    """Give a folder beside the target, so that moving a whole file from it is one step."""
-    folder = job.out.parent / f".{job.out.stem}.{os.getpid()}.tmp"
+def _open_temporary_folder(path: Path, record_path: Path) -> Iterator[Path]:
+    """Make a folder beside a file, from which a finished file is moved in one step.
+
+    Raises:
+        ExportError: A file cannot be written.
+    """
+    folder = path.parent / f".{path.stem}.{os.getpid()}.tmp"
     try:
-        job.record_path.parent.mkdir(parents=True, exist_ok=True)
+        record_path.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True)
         yield folder
     except OSError as error:
         raise ExportError(
-            f"Cannot write the export to {job.out}: {error.strerror or error}. What an earlier "
-            "export wrote there is untouched. Free space, or choose another file with --out."
+            f"The export cannot be written to {path}: {error.strerror or error}. An earlier export "
+            "there is unchanged. Free space, or choose another file with --out."
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _move(path: Path, target: Path) -> None:
-    # The file that is opened first goes last; until then, the hashes in the record tell.
-    for file in reversed(formats.list_files(path)):
+    # The file to open is moved last; until then, the hashes in the record do not match.
+    for file in reversed(list_export_files(path)):
         os.replace(file, target.with_suffix(file.suffix))

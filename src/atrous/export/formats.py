@@ -1,4 +1,4 @@
-"""Programs written as files of other runtimes, with all that the model knows of itself."""
+"""Files of other runtimes: translation of programs, and saving with the card as metadata."""
 
 import io
 import logging
@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from atrous.engines.exported import INPUT_NAME, METADATA_KEY, ExportCard
+from atrous.engines.exported_engine import INPUT_NAME, METADATA_KEY, ExportCard
 from atrous.extras import import_extra
 from atrous.files import write_atomically
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 
 OPSET = 20
-"""Version of the ONNX operators; read by ONNX Runtime from 1.17 on."""
+"""Version of the ONNX operators, which ONNX Runtime supports since 1.17."""
 
 
 def build_onnx(program: ExportedProgram, card: ExportCard) -> Any:
     """Translate a program to an `onnx.ModelProto` with the card in its metadata."""
     output_name = "mask" if card.mask_output else "logits"
-    with quiet():
+    with silence():
         translated = torch.onnx.export(
             program,
             dynamo=True,
@@ -35,7 +35,7 @@ def build_onnx(program: ExportedProgram, card: ExportCard) -> Any:
         )
     assert translated is not None
     model = translated.model_proto
-    # Where each node came from is a stack trace with the paths of this machine.
+    # The metadata of nodes holds stack traces with the paths of this machine.
     graph = model.graph
     for message in (*graph.node, *graph.input, *graph.output, *graph.value_info):
         del message.metadata_props[:]
@@ -46,7 +46,7 @@ def build_onnx(program: ExportedProgram, card: ExportCard) -> Any:
 
 
 def add_onnx_card(model: Any, card: ExportCard) -> None:
-    """Put the card into the metadata of an `onnx.ModelProto`, in place of what was there."""
+    """Replace the metadata of an `onnx.ModelProto` by the card."""
     del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=card.to_json())
 
@@ -57,14 +57,14 @@ def save_onnx(model: Any, path: Path) -> None:
 
 
 def build_openvino(onnx_model: Any) -> Any:
-    """Translate an `onnx.ModelProto` to an `openvino.Model`; results keep their names."""
+    """Translate an `onnx.ModelProto` to an `openvino.Model` with the same output names."""
     import_extra("openvino.frontend.onnx", "export")
     openvino = import_extra("openvino", "export")
     return openvino.Core().read_model(onnx_model.SerializeToString())
 
 
 def save_openvino(model: Any, card: ExportCard, path: Path) -> None:
-    """Write an `openvino.Model` with its card: the .xml, and the .bin beside it."""
+    """Write an `openvino.Model` with its card: an .xml file and a .bin file."""
     openvino = import_extra("openvino", "export")
     model.set_rt_info(card.to_json(), [METADATA_KEY, "card"])
     openvino.save_model(model, str(path), compress_to_fp16=False)
@@ -75,19 +75,14 @@ def save_program(program: ExportedProgram, card: ExportCard, path: Path) -> None
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
-                node.meta.pop("stack_trace", None)  # it has the paths of this machine
-    with quiet():
+                node.meta.pop("stack_trace", None)  # holds the paths of this machine
+    with silence():
         torch.export.save(program, path, extra_files={METADATA_KEY: card.to_json()})
 
 
-def list_files(path: Path) -> list[Path]:
-    """Return an exported file and the one that belongs to it, if its kind has one."""
-    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-
-
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what exporters say of their own innards away from the user."""
+def silence() -> Iterator[None]:
+    """Suppress the warnings, logs and standard output of exporters."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

@@ -1,19 +1,19 @@
-"""A network as a program of torch.export, with what stands before and behind it."""
+"""A network as a program of torch.export, with optional normalization and argmax."""
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from atrous.engines.exported import INPUT_NAME, ExportCard
+from atrous.engines.exported_engine import INPUT_NAME, ExportCard
 from atrous.errors import ExportError
 from atrous.models import Segmenter
 
 
 class ExportNetwork(nn.Module):
-    """A network, with normalisation before and comparison of the classes behind it if asked for.
+    """A network with normalization before and argmax behind it, if the card says so.
 
     Shapes:
-        image: float32 (batch, 3, H, W), normalised; or uint8 (batch, H, W, 3) with `uint8_input`
+        image: normalized float32 (batch, 3, H, W); or uint8 (batch, H, W, 3) with `uint8_input`
         returns: float32 logits (batch, classes, H, W); or uint8 (batch, H, W) with `mask_output`
     """
 
@@ -37,11 +37,11 @@ class ExportNetwork(nn.Module):
 
 
 def build_program(model: Segmenter, card: ExportCard) -> ExportedProgram:
-    """Trace a model: for any batch, height and width from 32 up, or for one image of one size.
+    """Trace a model for any batch size and images from 32 px up, or for one image of fixed size.
 
     Args:
-        model: In evaluation mode, on the CPU.
-        card: Says what the program takes and gives.
+        model: A model in evaluation mode, on the CPU.
+        card: Input and output of the program.
 
     Raises:
         ExportError: The model cannot be traced.

@@ -1,4 +1,4 @@
-"""INT8: ranges from training images, and layers that cost too much accuracy put back."""
+"""INT8 quantization with NNCF, calibrated on training images."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,25 +12,23 @@ from torch.nn import functional as F
 from atrous.classes import IGNORE_INDEX
 from atrous.data import SegmentationDataset, normalize, resize_image
 from atrous.data.pixels import resize_mask
-from atrous.engines.exported import INPUT_NAME, Array, ExportCard
+from atrous.engines.exported_engine import INPUT_NAME, Array, ExportCard
 from atrous.engines.tta import MIN_PX
 from atrous.errors import AtrousError, ExportError
 from atrous.evaluation import Counts
 from atrous.evaluation.counts import compute_tp_fp_fn
 from atrous.evaluation.metrics import compute_miou
-from atrous.export.formats import quiet
+from atrous.export.formats import silence
 from atrous.extras import import_extra
-
-Infer = Callable[[Array], Array]
 
 
 class CalibrationImages:
-    """Training images as the network sees them, spread evenly over the split, read when needed.
+    """Training images at the input of the network, spread evenly over the split.
 
     Args:
         dataset: Training split.
-        card: Says how images are sized and normalised.
-        num_images: How many, or all if there are fewer.
+        card: Size and normalization of the images.
+        num_images: Maximum number of images.
     """
 
     def __init__(self, dataset: SegmentationDataset, card: ExportCard, num_images: int) -> None:
@@ -40,25 +38,23 @@ class CalibrationImages:
         self.indices = [round(i * len(dataset) / num_images) for i in range(num_images)]
 
     def load(self, index: int) -> tuple[Array, Tensor]:
-        """Return the network's input, and the mask (H, W) that belongs to it."""
+        """Load the input batch of one image, and its mask (H, W)."""
         sample = self.dataset.load(index)
         image, mask = sample.image, sample.mask
         model = self.card.model
         if model.size_hw is not None:
             image = resize_image(image, model.size_hw)
             mask = resize_mask(mask, model.size_hw)
-        height, width = self.card.size_hw or (
-            max(image.shape[-2], MIN_PX),
-            max(image.shape[-1], MIN_PX),
-        )
+        padded_hw = (max(image.shape[-2], MIN_PX), max(image.shape[-1], MIN_PX))
+        height, width = self.card.size_hw or padded_hw
         image, mask = image[:, :height, :width], mask[:height, :width]
         right, below = width - image.shape[-1], height - image.shape[-2]
         mask = F.pad(mask, (0, right, 0, below), value=IGNORE_INDEX)
         if self.card.uint8_input:
             fill = (torch.tensor(model.mean) * 255).round().to(torch.uint8)
-            whole = fill[:, None, None].repeat(1, height, width)
-            whole[:, : image.shape[-2], : image.shape[-1]] = image
-            return whole.permute(1, 2, 0)[None].contiguous().numpy(), mask
+            padded = fill[:, None, None].repeat(1, height, width)
+            padded[:, : image.shape[-2], : image.shape[-1]] = image
+            return padded.permute(1, 2, 0)[None].contiguous().numpy(), mask
         pixels = normalize(image[None], model.mean, model.std)
         return F.pad(pixels, (0, right, 0, below)).contiguous().numpy(), mask
 
@@ -66,27 +62,27 @@ class CalibrationImages:
 def quantize_model(
     model: Any, images: CalibrationImages, *, max_miou_drop: float | None = None
 ) -> Any:
-    """Quantise a network to INT8.
+    """Quantize a network to INT8.
 
     Args:
-        model: `onnx.ModelProto` or `openvino.Model`; stays as it is.
-        images: Give the range of each layer's values.
-        max_miou_drop: If given, the layers whose quantisation costs most are put back to float
-            until the mIoU on these images drops by no more than this.
+        model: `onnx.ModelProto` or `openvino.Model`; it is not changed.
+        images: Calibration images, from which the ranges of the activations are computed.
+        max_miou_drop: If given, the layers that cost most accuracy are reverted to float until
+            the mIoU on these images drops by at most this.
 
     Raises:
         ConfigError: nncf is not installed.
-        ExportError: nncf cannot quantise this network.
+        ExportError: nncf cannot quantize this network.
     """
     nncf = import_extra("nncf", "export")
     try:
-        with quiet():
+        with silence():
             return _quantize(nncf, model, images, max_miou_drop)
     except AtrousError:
         raise
-    except Exception as error:  # nncf has no error of its own for what it does not know
+    except Exception as error:  # nncf has no error class for unsupported networks
         raise ExportError(
-            f"nncf {nncf.__version__} cannot quantise this network ({type(error).__name__}: "
+            f"nncf {nncf.__version__} cannot quantize this network ({type(error).__name__}: "
             f"{error}). Export to openvino-int8 instead of onnx-int8, or without --size."
         ) from error
 
@@ -114,19 +110,19 @@ def _quantize(nncf: Any, model: Any, images: CalibrationImages, max_miou_drop: f
 
 
 def _score(images: CalibrationImages, model: Any, indices: Iterable[int]) -> tuple[float, None]:
-    """Return the mIoU of a network on some images, in the form that nncf asks for."""
-    infer = _open(model)
+    """Return the mIoU of a network on some images, as nncf expects it."""
+    infer = _build_infer(model)
     counts = Counts(len(images.dataset.classes))
     for index in indices:
         array, mask = images.load(index)
         output = infer(array)[0]
-        found = output if images.card.mask_output else output.argmax(axis=0)
-        counts.update(torch.from_numpy(found.astype(np.uint8)), mask)
-    # NaN where no pixel is labelled, which nothing would compare with.
+        prediction = output if images.card.mask_output else output.argmax(axis=0)
+        counts.update(torch.from_numpy(prediction.astype(np.uint8)), mask)
+    # Without labelled pixels the mIoU is NaN, which cannot be compared.
     return float(np.nan_to_num(compute_miou(compute_tp_fp_fn(counts.confusion)))), None
 
 
-def _open(model: Any) -> Infer:
+def _build_infer(model: Any) -> Callable[[Array], Array]:
     if hasattr(model, "SerializeToString"):
         runtime = import_extra("onnxruntime", "export")
         session = runtime.InferenceSession(

@@ -19,10 +19,10 @@ _Deviation = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 def check_name(name: str) -> str:
-    """Return a name that is fit for a terminal.
+    """Return a name after checking that it is one line of printable characters.
 
     Raises:
-        ValueError: It is empty, or has control characters.
+        ValueError: The name is empty or has control characters.
     """
     if not name or not is_plain_name(name):
         raise ValueError("a name must be printable characters in one line")
@@ -30,11 +30,13 @@ def check_name(name: str) -> str:
 
 
 def _check_option(value: Any) -> Any:
-    """Refuse what no option of a model can be, before anything large is built of it."""
+    """Check the type and size of an option, before a model is built with it."""
     parts = value if isinstance(value, list) else [value]
     is_plain = all(part is None or isinstance(part, bool | int | float | str) for part in parts)
     if not is_plain or len(parts) > 64:
-        raise ValueError("an option is a number, a text, true, false or null, or a few of these")
+        raise ValueError(
+            "an option is a number, text, boolean or null, or a list of up to 64 of them"
+        )
     if any(isinstance(part, int | float) and not abs(part) <= 2**16 for part in parts):
         raise ValueError("an option must be a number up to 65536")
     return value
@@ -57,7 +59,7 @@ def _check_classes(classes: Classes) -> Classes:
 class ModelCard:
     """Everything needed to build a model, preprocess images and name the classes.
 
-    What the annotations ask for beside the types holds of a card that was read from a file.
+    `from_json` checks the constraints in the annotations; the constructor does not.
 
     Attributes:
         name: Name of the variant.
@@ -65,7 +67,7 @@ class ModelCard:
         classes: Names and colours of the classes.
         mean: Mean of each channel, for the normalization of images in 0-1.
         std: Standard deviation of each channel.
-        size_hw: Height and width that images are resized to; None: they are not resized.
+        size_hw: Height and width that images are resized to; None to keep their size.
         training: Origin of the weights, such as step and score.
         temperature: Divisor of the logits that calibrates the probabilities; 1 unless
             `atrous calibrate` fitted another.
@@ -91,16 +93,16 @@ class ModelCard:
         """Parse a card from JSON.
 
         Raises:
-            ValueError: The text is not a card; the message names the keys that are wrong.
+            ValueError: The text is not a valid card; the message names the invalid keys.
         """
         return read_strictly(TypeAdapter(ModelCard), parse_json(text))
 
 
 def read_strictly(kind: TypeAdapter[Read], values: Any) -> Read:
-    """Return an object of a class from plain values, where no type stands in for another.
+    """Build an object from JSON values, without type conversions.
 
     Raises:
-        ValueError: The values do not fit; the message names the keys.
+        ValueError: The values are invalid; the message names the keys.
     """
     try:
         return kind.validate_json(json.dumps(values), strict=True)

@@ -106,7 +106,7 @@ def init_he(module: nn.Module) -> None:
 
 
 class _SkipDraws(TorchFunctionMode):
-    """Leaves out normal draws: on the meta device the first one imports torch's compiler (1 s)."""
+    """Skips `normal_`, which imports torch's compiler (1 s) on the meta device."""
 
     def __torch_function__(
         self,
@@ -123,7 +123,7 @@ class _SkipDraws(TorchFunctionMode):
 
 @contextmanager
 def on_meta_device() -> Iterator[None]:
-    """Build modules without weights: their shapes and names, no memory, no random numbers."""
+    """Build modules on the meta device, without memory and random numbers."""
     with torch.device("meta"), _SkipDraws():
         yield
 

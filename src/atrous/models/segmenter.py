@@ -141,11 +141,7 @@ class Segmenter(nn.Module):
         return mean, squares.mean(1) / num_samples
 
     def require_dropout(self) -> None:
-        """Check that the model has dropout.
-
-        Raises:
-            ConfigError: It does not.
-        """
+        """Raise a ConfigError if the model has no dropout."""
         if not any(self._iterate_dropouts()):
             raise ConfigError(
                 f"{self.name} has no dropout, so all samples would be equal. Train "

@@ -74,8 +74,8 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
         for key, tensor in model.state_dict().items():
             if key in tensors and tensors[key].shape != tensor.shape:
                 sizes = f"{tuple(tensors[key].shape)}, not {tuple(tensor.shape)}"
-                raise ValueError(f"{key} is of size {sizes}, as its card says")
-        # Copied out of the mapped file; `to_empty` would import torch's compiler.
+                raise ValueError(f"{key} has the shape {sizes} as in its card")
+        # Copied because the file is memory-mapped; `to_empty` would import torch's compiler.
         tensors = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
         model.load_state_dict(tensors, assign=True)
     except (AtrousError, RuntimeError, ValueError, TypeError) as error:
@@ -99,28 +99,28 @@ def load_card(path: Path) -> ModelCard | None:
 
 
 def parse_card(path: Path, text: str) -> ModelCard:
-    """Read the card of a file, and check that there can be such a model.
+    """Parse and check the card of a file.
 
     Raises:
-        WeightsError: It cannot be used; the message names the file and the keys.
+        WeightsError: The card is invalid; the message names the file and the keys.
     """
     try:
         card = ModelCard.from_json(text)
         check_model(card)
     except (ValueError, ConfigError) as error:
         raise WeightsError(
-            f"{path} says things of its model that cannot be used: {str(error).rstrip('.')}. "
-            "Fetch the file again, or use another weights file."
+            f"The model card of {path} is invalid: {str(error).rstrip('.')}. Download the file "
+            "again, or use another weights file."
         ) from error
     return card
 
 
 def check_model(card: ModelCard) -> None:
-    """Check that a card is that of a model that can be built, for its classes and channels.
+    """Check that a card describes an existing model, with consistent classes and channels.
 
     Raises:
-        ConfigError: There is no such model or option.
-        ValueError: Two numbers of the card contradict each other.
+        ConfigError: The model or an option does not exist.
+        ValueError: Two values of the card contradict each other.
     """
     options = complete_options(card.name, find_variant(card.name).options, card.options)
     num_classes, in_channels = options["num_classes"], options["in_channels"]
@@ -232,7 +232,7 @@ def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
             f"{' and '.join(_WITHOUT_IMAGENET)}."
         )
     try:
-        # The cache may hold a file from elsewhere: its hash is not checked again.
+        # weights_only: the hash of a cached file is not checked again.
         return published.get_state_dict(progress=True, check_hash=True, weights_only=True)
     # A corrupt download raises RuntimeError, a missing network URLError, which is an OSError.
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _import_later(builder: str, *first: Any) -> Callable[..., "nn.Module"]:
-    """Return what imports a builder, `module:name`, when called: the table needs no torch."""
+    """Return a function that imports a builder, `module:name`, when called: no torch until then."""
     return lambda *args, **options: resolve_name(f"atrous.models.{builder}")(
         *first, *args, **options
     )
@@ -160,7 +160,7 @@ NUM_PARAMETERS = {
     "segnet": 29_455_125,
     "bayesian_segnet": 29_455_125,
 }
-"""Parameters of each variant with 21 classes, written down so that `atrous models` builds none."""
+"""Parameters of each variant with 21 classes, so that `atrous models` needs no torch."""
 
 
 def model_names() -> list[str]:

@@ -28,14 +28,14 @@ class Cost:
 
     Attributes:
         num_parameters: Parameters without the auxiliary head, which is only used in training.
-        gflops: FLOPs of convolutions and matrix products over all tta, in 10⁹; a multiply-add
-            is two.
+        gflops: FLOPs of convolutions and matrix products over all passes of test-time
+            augmentation, in 10⁹; a multiply-add is two.
         latency_ms: Median time from the uint8 image to its mask.
         latency_range_ms: First and third quartile of the times.
         memory_mb: Peak memory of weights, features and workspace, in 10⁶ bytes; None if it cannot
             be measured on this machine.
         size_hw: Height and width of the image, in pixels.
-        tta: Scales, flip, sliding window and samples of the prediction.
+        tta: Test-time augmentation and sliding windows.
         precision: `32` or `bf16`.
         device: Name of the device.
     """
@@ -74,7 +74,7 @@ def measure_costs(
     Args:
         models: Models with cards, on one device; they are set to evaluation mode.
         size_hw: Height and width of the image; a model with a fixed input size resizes it.
-        tta: Scales, flip, sliding window and samples of the prediction.
+        tta: Test-time augmentation and sliding windows.
         precision: `32`, `bf16` or `auto`.
         budget_s: Seconds for the latency of each model, after which no further round starts.
 
@@ -167,11 +167,11 @@ def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | No
         "shape": list(image.shape),
         "num_threads": torch.get_num_threads(),
     }
-    child = run_child("atrous.profile.cost:_answer", request)
+    child = run_child("atrous.profile.cost:_print_memory", request)
     return float(child.stdout) / 1e6 if child.returncode == 0 else None
 
 
-def _answer() -> None:
+def _print_memory() -> None:
     """Read a request from stdin, run it, and print the growth of the resident memory in bytes."""
     request = parse_json(sys.stdin.read())
     torch.set_num_threads(request["num_threads"])

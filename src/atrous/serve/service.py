@@ -123,7 +123,7 @@ class Service:
     def _compute_max_batch(self, key: BatchKey) -> int:
         if key.confidence:
             return 1
-        together = self.engines[key.model].count_together(*key.size_hw)
+        together = self.engines[key.model].compute_batch_size(*key.size_hw)
         return min(together, self.limits.max_batch)
 
     def _run(self, key: BatchKey, images: Sequence[Tensor]) -> list[Prediction]:

@@ -1,4 +1,4 @@
-"""From the name of an engine to the engine, and which of them is chosen."""
+"""Opening engines by name, and the choice of the fastest."""
 
 import json
 import shutil
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.slow  # exports
 
 @pytest.fixture
 def copied_run(exported, run, tmp_path):
-    """A run of one's own with one export."""
+    """A copy of the run with one export."""
     exported("pt2")
     return copy_run(run, tmp_path / "run", "pt2")
 
 
 def copy_run(run, target, *names):
-    """Copy a run with some of its exports: what else other tests exported stays behind."""
+    """Copy a run with some of its exports."""
     shutil.copytree(run, target, ignore=shutil.ignore_patterns("exports"))
     (target / "exports").mkdir()
     for name in names:
@@ -55,7 +55,7 @@ def test_predict_and_evaluate_take_an_engine(exported, run, data, tmp_path):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Stand in for the measurement: which labels were measured, and how fast they seem."""
+    """Replace the measurement; returns the measured labels."""
     calls = []
 
     def measure(openers):
@@ -66,7 +66,9 @@ def measured(monkeypatch):
     return calls
 
 
-def test_auto_takes_the_fastest_that_passed_and_remembers(need, exported, run, measured, tmp_path):
+def test_auto_takes_the_fastest_passed_export_and_keeps_the_times(
+    need, exported, run, measured, tmp_path
+):
     need("onnx")
     exported("onnx")
     exported("pt2")
@@ -81,7 +83,7 @@ def test_auto_takes_the_fastest_that_passed_and_remembers(need, exported, run, m
     assert entry["seconds"]["torch 32"] == 1.0
 
 
-def test_another_machine_measures_anew(need, exported, run, measured, tmp_path, monkeypatch):
+def test_another_machine_measures_again(need, exported, run, measured, tmp_path, monkeypatch):
     need("onnx")
     exported("onnx")
     run = copy_run(run, tmp_path / "run", "onnx")
@@ -92,7 +94,9 @@ def test_another_machine_measures_anew(need, exported, run, measured, tmp_path, 
     assert len(json.loads((run / "exports" / "speed.json").read_text())) == 2
 
 
-def test_auto_without_exports_is_torch_and_other_weights_are_not_mixed_up(copied_run, new_run):
+def test_auto_without_exports_is_torch_and_exports_of_other_weights_are_refused(
+    copied_run, new_run
+):
     assert open_engine(new_run, "auto", device="cpu").name == "torch"
     assert not (new_run / "exports").exists()
     model = load_model(copied_run)
@@ -109,7 +113,7 @@ def test_auto_without_exports_is_torch_and_other_weights_are_not_mixed_up(copied
     assert open_engine(copied_run, "auto", device="cpu").name == "torch"
 
 
-def test_engines_are_measured_by_turns_and_those_that_cannot_open_left_out(model):
+def test_engines_that_cannot_be_opened_are_not_measured(model):
     def broken():
         raise WeightsError("damaged")
 
@@ -121,13 +125,13 @@ def test_engines_are_measured_by_turns_and_those_that_cannot_open_left_out(model
     assert seconds["broken"] is None
 
 
-def test_what_cannot_be_opened_is_a_clear_error(copied_run, model):
+def test_engines_that_cannot_be_opened_are_errors(copied_run, model):
     file = copied_run / "exports" / "pt2.pt2"
     cases = [
         ((copied_run, "openvinoo"), ConfigError, "Did you mean 'openvino'"),
         ((copied_run, "openvino"), ConfigError, r"atrous export .* --to openvino"),
         ((copied_run / "best.safetensors", "onnx"), ConfigError, "has no export onnx"),
-        ((model, "onnx"), ConfigError, "own engine"),
+        ((model, "onnx"), ConfigError, "one engine only"),
         ((file, "torch"), ConfigError, "--trust"),
         ((copied_run, "pt2"), ConfigError, "--trust"),
     ]
@@ -148,11 +152,11 @@ def test_what_cannot_be_opened_is_a_clear_error(copied_run, model):
     with pytest.raises(WeightsError, match="cannot be read as an exported model"):
         open_export(file.with_name("none.pt2"), trust=True)
     file.unlink()
-    with pytest.raises(WeightsError, match="lost its file"):
+    with pytest.raises(WeightsError, match="is missing"):
         open_engine(copied_run, "pt2", trust=True)
 
 
-def test_predict_evaluate_and_serve_hand_trust_on(copied_run, data, tmp_path):
+def test_predict_evaluate_and_serve_pass_trust_on(copied_run, data, tmp_path):
     from atrous.serve import build_service
 
     image = tmp_path / "a.png"
@@ -168,7 +172,7 @@ def test_predict_evaluate_and_serve_hand_trust_on(copied_run, data, tmp_path):
         call(engine="pt2", trust=True)
 
 
-def test_no_record_of_a_stranger_opens_a_program_that_is_not_trusted(copied_run, monkeypatch):
+def test_no_record_opens_a_program_without_trust(copied_run, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the file was read")
 
@@ -210,7 +214,7 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
             open_export(tmp_path / name)
 
 
-def test_bf16_of_openvino_passes_a_gate_of_its_own(exported, run):
+def test_bf16_of_openvino_has_its_own_gate(exported, run):
     report = exported("openvino")
     if "bf16" not in report.gates:
         pytest.skip("this processor does not compute in bf16")
@@ -219,7 +223,7 @@ def test_bf16_of_openvino_passes_a_gate_of_its_own(exported, run):
     assert engine.precision == "bf16"
 
 
-def test_a_file_for_one_size_needs_views_of_that_size(data, new_run):
+def test_a_file_of_fixed_size_needs_windows_of_that_size(data, new_run):
     export_model(new_run, "pt2", data=data, size_hw=(64, 64))
     image = torch.zeros(3, 80, 70, dtype=torch.uint8)
     engine = open_engine(new_run, "pt2-64x64", trust=True, tta=TTA(window_px=64))

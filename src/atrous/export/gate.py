@@ -1,8 +1,8 @@
-"""The gate: an exported file beside its original on real images."""
+"""The gate: compares an exported file with its original on real images."""
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,36 +10,35 @@ import torch
 
 from atrous.data import Sample, SegmentationDataset
 from atrous.engines import TorchEngine
-from atrous.engines.exported import ExportedEngine
+from atrous.engines.exported_engine import ExportedEngine
 from atrous.engines.logits import compute_mask
 from atrous.errors import DataError
 from atrous.evaluation import Counts, compute_scores
+from atrous.evaluation.evaluator import Progress
 
 MAX_LOGIT_DIFFERENCE = 1e-3
 MIN_AGREEMENT = 0.9999
 MAX_MIOU_DROP = {"bf16": 0.002, "int8": 0.005}
 
-Progress = Callable[[int, int], object]
-
 
 @dataclass(frozen=True)
 class GateResult:
-    """What the gate found for one precision.
+    """The result of the gate for one precision.
 
     Attributes:
         precision: `32`, `bf16` or `int8`.
-        passed: Whether it is within the tolerance.
-        tolerance: What was asked for, in words.
-        max_logit_difference: Largest difference of a logit; None of a file that gives masks.
-        max_relative_difference: The same, as a share of the original's largest logit.
+        passed: Whether the differences are within the tolerance.
+        tolerance: The tolerance in words.
+        max_logit_difference: Largest difference of a logit; None for a file that returns masks.
+        max_relative_difference: The same as a share of the original's largest logit.
         pixel_agreement: Share of the pixels with the same class.
-        miou_original: mIoU of the original on the images of the gate.
-        miou_exported: That of the exported file.
-        num_images: How many images those were.
-        worst_image: The image on which most pixels of one class differ; with none, the logits.
-        worst_class: That class, as the original predicts it.
-        seconds_original: Mean time of the original for an image.
-        seconds_exported: That of the exported file. Both as measured in passing.
+        miou_original: mIoU of the original.
+        miou_exported: mIoU of the exported file.
+        num_images: Number of images compared.
+        worst_image: Image on which most pixels of one class differ, or else the logits.
+        worst_class: That class, as predicted by the original.
+        seconds_original: Mean time of the original per image, measured during the comparison.
+        seconds_exported: Mean time of the exported file per image.
     """
 
     precision: str
@@ -57,14 +56,14 @@ class GateResult:
     seconds_exported: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON file."""
+        """Return the result as values that JSON can hold."""
         return {
             key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in asdict(self).items()
         }
 
     def describe(self) -> str:
-        """Return what was found, as one clause."""
+        """Describe the differences in one clause."""
         logits = ""
         if self.max_logit_difference is not None:
             logits = (
@@ -73,12 +72,12 @@ class GateResult:
             )
         return (
             f"{logits}{self.pixel_agreement:.4%} of the pixels agree, and mIoU is "
-            f"{self.miou_exported:.4f} where the original has {self.miou_original:.4f}"
+            f"{self.miou_exported:.4f}, that of the original {self.miou_original:.4f}"
         )
 
 
 class _Comparison:
-    """Adds up what one engine does beside the original."""
+    """Accumulates the differences of one engine from the original."""
 
     def __init__(self, engine: ExportedEngine, num_classes: int) -> None:
         self.engine = engine
@@ -92,21 +91,20 @@ class _Comparison:
         start_s = time.perf_counter()
         differences = torch.zeros(len(logits))
         if self.engine.export.mask_output:
-            found = self.engine.predict_mask(sample.image)
+            mask = self.engine.predict_mask(sample.image)
         else:
-            ours = self.engine.compute_logits(sample.image)
-            found = compute_mask(ours)
-            differences = (ours - logits).abs().amax(dim=(1, 2))
-            difference = float(differences.max())
-            # A NaN would get lost in max(): nothing compares with it.
-            known = self.largest_difference
-            self.largest_difference = difference if not difference <= known else known
+            exported = self.engine.compute_logits(sample.image)
+            mask = compute_mask(exported)
+            differences = (exported - logits).abs().amax(dim=(1, 2))
+            # torch.maximum keeps NaN, unlike max().
+            known = torch.tensor(self.largest_difference)
+            self.largest_difference = float(torch.maximum(known, differences.max()))
         self.seconds += time.perf_counter() - start_s
         expected = compute_mask(logits)
-        differs = found != expected
+        differs = mask != expected
         self.num_equal += differs.numel() - int(differs.sum())
         self.num_pixels += differs.numel()
-        self.counts.update(found, sample.mask)
+        self.counts.update(mask, sample.mask)
         by_class = torch.bincount(expected[differs].long(), minlength=len(logits)).tolist()
         for index, one in enumerate(zip(by_class, differences.tolist(), strict=True)):
             self.worst = max(self.worst, (*one, index, sample.name))
@@ -122,23 +120,24 @@ def run_gate(
 ) -> dict[str, GateResult]:
     """Compare exported files with their original on real images.
 
-    Tolerances: in full precision logits within 1e-3 and 99.99 % of the pixels; in bf16 a mIoU
-    lower by at most 0.2 points, in int8 by at most 0.5.
+    Tolerances: in float32, logits within 1e-3 and 99.99 % of the pixels; in bf16, a mIoU lower by
+    at most 0.2 points; in int8, by at most 0.5 points.
 
     Args:
-        original: In full precision, with the test-time augmentation of the others.
+        original: The original in float32, with the test-time augmentation of the others.
         exported: The engines to check, by precision.
         dataset: Split to compare on.
-        num_images: How many of its images, spread evenly; None for all.
-        progress: Called after each image with the number of images done and of all.
+        num_images: Number of images, spread evenly over the split; None for all.
+        progress: Called as `progress(done, total)` after each image.
 
     Returns:
         The results by precision.
 
     Raises:
-        DataError: A file cannot be used, or no mask has a labelled pixel.
+        DataError: A file cannot be read, or no mask has a labelled pixel.
     """
-    indices = spread_indices(len(dataset), num_images)
+    num_images = len(dataset) if num_images is None else min(num_images, len(dataset))
+    indices = [index * len(dataset) // num_images for index in range(num_images)]
     num_classes = len(dataset.classes)
     comparisons = {name: _Comparison(engine, num_classes) for name, engine in exported.items()}
     counts, largest, seconds = Counts(num_classes), 0.0, 0.0
@@ -152,23 +151,17 @@ def run_gate(
         for comparison in comparisons.values():
             comparison.update(sample, logits)
         if progress is not None:
-            progress(num_done, len(indices))
+            progress(num_done, num_images)
     if not counts.confusion.any():
         raise DataError(
-            f"The gate cannot be run on split '{dataset.split}' of {dataset.root}: no mask of its "
-            f"{len(indices)} images has a labelled pixel. Give another split or more images."
+            f"The gate cannot use split '{dataset.split}' of {dataset.root}: no mask of its "
+            f"{num_images} images has a labelled pixel. Give another split or more images."
         )
     miou = compute_scores(counts, dataset.classes).miou
     return {
-        name: _judge(name, comparison, dataset, miou, largest, seconds / len(indices))
+        name: _judge(name, comparison, dataset, miou, largest, seconds / num_images)
         for name, comparison in comparisons.items()
     }
-
-
-def spread_indices(num_all: int, num_wanted: int | None) -> list[int]:
-    """Return positions spread evenly over a split; all of them where fewer are not asked for."""
-    num_chosen = num_all if num_wanted is None else min(num_wanted, num_all)
-    return [index * num_all // num_chosen for index in range(num_chosen)]
 
 
 def _judge(
