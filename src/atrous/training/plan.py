@@ -1,4 +1,4 @@
-"""What is derived from recipe and data once, when a run first starts, and then stays."""
+"""The plan of a run: numbers derived once, when it starts, from the recipe and the data."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from atrous.recipe import Recipe
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds per optimizer step and per validated image, as measured on this machine."""
+    """Measured seconds per optimizer step and per validated image."""
 
     step_s: float
     image_s: float
@@ -28,14 +28,15 @@ class Plan:
     """The fixed numbers of a run.
 
     Attributes:
-        train_fingerprint, val_fingerprint: What the data was, checked by every later session.
-        num_train, num_val: Images in the two splits.
-        class_pixels: Training pixels per class.
+        train_fingerprint, val_fingerprint: Hashes of the splits, checked when a run resumes.
+        num_train, num_val: Number of images of the splits.
+        class_pixels: Number of training pixels per class.
         class_weights: Factor per class in the loss, or None.
-        speed: Measured only where the recipe counts in clock time.
+        steps_per_epoch: Optimizer steps per epoch.
+        speed: Measured only if the recipe has a duration in clock time.
         total_steps, warmup_steps, validate_steps, step_at: The recipe's durations in steps.
         frozen_sha256: SHA-256 of the frozen weights and statistics, or None.
-        batch_size: Images per batch, as given or as found by `--batch-size auto`.
+        batch_size: Images per batch, given or found by `--batch-size auto`.
     """
 
     train_fingerprint: str
@@ -60,10 +61,10 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a plan that `save` wrote.
+        """Read a plan written by `save`.
 
         Raises:
-            CheckpointError: The file is damaged, or of another version.
+            CheckpointError: The file is damaged, or was written by another version.
         """
         try:
             values = parse_json(path.read_text(encoding="utf-8"))
@@ -71,15 +72,15 @@ class Plan:
             return cls(speed=speed and Speed(**speed), **values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError(
-                f"The plan of the run, {path}, cannot be read ({error}). Bring it back as it was, "
-                "or start again in a new run folder."
+                f"The plan of the run, {path}, cannot be read ({error}). Restore it, or start "
+                "again in a new run folder."
             ) from None
 
     def check_data(self, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
-        """Refuse to go on with other images than the run began with.
+        """Check that the dataset is the one the run started with.
 
         Raises:
-            DataError: The file names or sizes of a split have changed.
+            DataError: The file names, file sizes or classes of a split have changed.
         """
         for dataset, fingerprint, num_images in (
             (train_set, self.train_fingerprint, self.num_train),
@@ -87,9 +88,9 @@ class Plan:
         ):
             if dataset.fingerprint() != fingerprint:
                 raise DataError(
-                    f"The split '{dataset.split}' of {dataset.root} is not what this run began "
-                    f"with: it had {num_images} images and has {len(dataset)}, or files of other "
-                    "names or sizes, or other classes. Bring the data back as it was, or start a "
+                    f"The split '{dataset.split}' of {dataset.root} is not the one this run "
+                    f"started with: it had {num_images} images and has {len(dataset)}, or file "
+                    "names, file sizes or classes differ. Restore the data, or start again in a "
                     "new run folder."
                 )
 
@@ -101,12 +102,18 @@ def compute_plan(
     statistics: MaskStatistics,
     measure_speed: Callable[[list[float] | None], Speed],
 ) -> Plan:
-    """Turn durations into steps and pixel counts into class weights.
+    """Convert durations to steps, and compute the class weights.
 
-    Clock time of the whole run covers steps and validations at the measured speed.
+    The clock time of the whole run includes validations.
 
     Args:
-        measure_speed: Called with the class weights, and only if a duration is in clock time.
+        recipe: The recipe.
+        train_set, val_set: The splits.
+        statistics: Pixel counts of the training masks.
+        measure_speed: Called with the class weights if a duration is in clock time.
+
+    Raises:
+        ConfigError: The duration of the run is 0.
     """
     settings = recipe.train
     class_weights = compute_class_weights(statistics, recipe.loss.class_weights)
@@ -126,7 +133,7 @@ def compute_plan(
         whole_step_s = speed.step_s + speed.image_s * len(val_set) / validate_steps
     total_steps = to_steps(settings.duration, whole_step_s)
     if total_steps < 1:
-        raise ConfigError(f"--for {settings.duration} is no step at all; give more.")
+        raise ConfigError(f"--for {settings.duration} is less than one step; give more.")
     return Plan(
         train_fingerprint=train_set.fingerprint(),
         val_fingerprint=val_set.fingerprint(),

@@ -20,11 +20,9 @@ _STEPS_S, _IMAGES_S = 12.0, 4.0
 def measure_speed(
     learner: Learner, recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset
 ) -> Speed:
-    """Time steps and validated images for some seconds; this changes the learner."""
-    return Speed(
-        step_s=_measure_step_s(learner, recipe, train_set),
-        image_s=_measure_image_s(learner, recipe, val_set),
-    )
+    """Time training steps and validated images for some seconds; this changes the learner."""
+    step_s = _measure_step_s(learner, recipe, train_set)
+    return Speed(step_s, _measure_image_s(learner, recipe, val_set))
 
 
 def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
@@ -50,12 +48,11 @@ def _time_steps(learner: Learner, batches: Iterator[Batch | FeatureBatch]) -> fl
 
 
 def _measure_image_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
-    started_s = time.perf_counter()
-    times_s: list[float] = []
+    times_s = [time.perf_counter()]
 
     def progress(done: int, total: int) -> None:
         times_s.append(time.perf_counter())
-        if len(times_s) > 1 and times_s[-1] - times_s[0] > _IMAGES_S:
+        if done > 1 and times_s[-1] - times_s[1] > _IMAGES_S:
             raise _EnoughError
 
     with suppress(_EnoughError):
@@ -67,8 +64,8 @@ def _measure_image_s(learner: Learner, recipe: Recipe, dataset: SegmentationData
             criterion=learner.criterion,
             progress=progress,
         )
-    if len(times_s) == 1:
-        return times_s[0] - started_s
+    if len(times_s) > 2:
+        del times_s[0]  # the first image includes the start
     return (times_s[-1] - times_s[0]) / (len(times_s) - 1)
 
 
