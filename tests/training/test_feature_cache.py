@@ -12,12 +12,11 @@ from torch import nn
 from atrous.data import normalize, open_dataset
 from atrous.errors import ConfigError
 from atrous.models import save_weights
-from atrous.run import RunFolder
 from atrous.training import features, speed, train
 from atrous.training.batches import load_batches
 from atrous.training.features import FeatureCache, find_obstacle
 from atrous.training.learner import Learner
-from atrous.training.verify import compare_runs, verify_resume
+from atrous.training.verify import verify_resume
 
 pytestmark = pytest.mark.slow  # trains
 
@@ -57,11 +56,6 @@ def finished(tmp_path_factory, make_frozen):
     recipe = make_frozen(loss__dice=0.5)
     train(recipe, folder)
     return folder, recipe
-
-
-def differences(one, other) -> list[str]:
-    checks = compare_runs(RunFolder(one), RunFolder(other))
-    return [f"{check.name}: {check.difference}" for check in checks if check.difference]
 
 
 def listen(kind, heard):
@@ -151,7 +145,7 @@ def round_output(backbone) -> None:
     backbone.register_forward_hook(lambda *args: [each.bfloat16().float() for each in args[2]])
 
 
-def test_sessions_of_any_length_give_the_same_run(finished, tmp_path):
+def test_sessions_of_any_length_give_the_same_run(finished, tmp_path, differences):
     folder, recipe = finished
     heard = []
     for session in range(10):
@@ -180,7 +174,7 @@ def test_killed_at_random_moments_with_features_on_disk(make_frozen, tmp_path):
     assert len(files_of(tmp_path / "interrupted/features")) == 11
 
 
-def test_an_interrupted_build_continues(finished, tmp_path):
+def test_an_interrupted_build_continues(finished, tmp_path, differences):
     folder, recipe = finished
 
     def stop_while_computing(record):

@@ -26,18 +26,13 @@ from atrous.run import RunFolder, load_log
 from atrous.training import checkpoint, train
 from atrous.training.batches import load_batches
 from atrous.training.learner import Learner
-from atrous.training.verify import compare_runs, verify_resume
+from atrous.training.verify import verify_resume
 
 pytestmark = pytest.mark.slow  # trains
 
 
 def steps_of(run, kind="train") -> list[int]:
     return [record["step"] for record in load_log(RunFolder(run).log) if record["kind"] == kind]
-
-
-def differences(one, other) -> list[str]:
-    checks = compare_runs(RunFolder(one), RunFolder(other))
-    return [f"{check.name}: {check.difference}" for check in checks if check.difference]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +65,7 @@ def test_a_run_folder_contains_the_documented_files(finished):
     )
 
 
-def test_sessions_of_any_length_and_workers_give_the_same_run(finished, tmp_path):
+def test_sessions_of_any_length_and_workers_give_the_same_run(finished, tmp_path, differences):
     folder, recipe = finished
     for number in range(20):
         settings = recipe.train.model_copy(update={"workers": number % 2, "save_every": "1it"})
@@ -88,7 +83,7 @@ def test_sessions_of_any_length_and_workers_give_the_same_run(finished, tmp_path
     ]  # fmt: skip
 
 
-def test_a_damaged_checkpoint_costs_only_time(finished, tmp_path):
+def test_a_damaged_checkpoint_costs_only_time(finished, tmp_path, differences):
     folder, recipe = finished
     warnings = []
     train(recipe, tmp_path / "run", stop_after="5it")
@@ -146,7 +141,9 @@ def test_a_finished_run_started_again_changes_nothing(finished):
 
 
 @pytest.mark.parametrize("step", [3, 8])
-def test_stopping_in_a_validation_leaves_it_to_the_next_session(finished, tmp_path, step):
+def test_stopping_in_a_validation_leaves_it_to_the_next_session(
+    finished, tmp_path, step, differences
+):
     folder, recipe = finished
     last = []
 

@@ -11,13 +11,8 @@ def load_batches(
 ) -> Generator[Batch]:
     """Return the batches of `num_steps` optimizer steps, `train.accumulate` per step.
 
-    A consumer that may stop early closes the generator, which ends the worker processes.
-
-    Args:
-        recipe: Transforms, batch size, accumulation and seed.
-        dataset: The training images.
-        first_step: Number of finished steps, which are skipped at no cost.
-        num_steps: Number of steps.
+    The `first_step` steps before are skipped at no cost. A consumer that may stop early closes the
+    generator, which ends the worker processes.
     """
     settings = recipe.train
     return build_train_loader(

@@ -20,7 +20,7 @@ _STATE, _MANIFEST, _PREFIX = "state.pt", "manifest.json", "step-"
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: int) -> Path:
-    """Write a checkpoint `folder/step-…`, then remove all but the newest `keep`.
+    """Write a checkpoint `folder/step-…`, remove all but the newest `keep`, and return its path.
 
     The state is written to a hidden folder, fsynced and renamed, so that a folder named `step-…`
     is always complete. Checkpoints are never overwritten: a second one of the same step, after its
@@ -31,9 +31,6 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
         step: Number of finished steps.
         state: Tensors, numbers, strings, lists and dicts.
         keep: Number of checkpoints to keep.
-
-    Returns:
-        The path of the checkpoint.
 
     Raises:
         CheckpointError: It cannot be written; earlier checkpoints are unchanged.

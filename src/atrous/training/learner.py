@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -11,9 +11,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from atrous.classes import Classes
-from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Batch, normalize
+from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Batch, SegmentationDataset, normalize
 from atrous.devices import resolve_device, resolve_precision
 from atrous.errors import TrainingError
+from atrous.evaluation import validate_model
+from atrous.evaluation.evaluator import Validation
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.cut import Cut
 from atrous.models.weights import init_model_options, init_weights
@@ -152,6 +154,19 @@ class Learner:
             frozen = self.frozen.names if self.frozen is not None else ()
             _update_average(self.average, self.model, decay, frozen)
         return total, grad_norm.item()
+
+    def validate(
+        self, dataset: SegmentationDataset, progress: Callable[[int, int], None]
+    ) -> Validation:
+        """Score a split with `validated_model`."""
+        return validate_model(
+            self.validated_model,
+            dataset,
+            precision=self.settings.precision,
+            workers=self.settings.workers,
+            criterion=self.criterion,
+            progress=progress,
+        )
 
     def compute_features(self, image: Tensor) -> list[Tensor]:
         """Compute the inputs of the trained part, in evaluation mode and training precision.

@@ -55,11 +55,7 @@ def _is_session(line: bytes) -> bool:
 
 
 def build_tensorboard_listener(folder: Path, step: int) -> Listener:
-    """Return a listener that writes all logged numbers for TensorBoard.
-
-    Args:
-        folder: Folder of the event files.
-        step: Number of finished steps; earlier events of later steps are dropped.
+    """Return a listener that writes the log for TensorBoard; events after `step` are dropped.
 
     Raises:
         ConfigError: TensorBoard is not installed.

@@ -17,7 +17,6 @@ import torch
 from atrous.data import Batch
 from atrous.durations import parse_duration
 from atrous.errors import TrainingError
-from atrous.evaluation import validate_model
 from atrous.evaluation.metrics import compute_scores
 from atrous.models import save_weights
 from atrous.training.batches import load_batches
@@ -31,16 +30,7 @@ from atrous.training.stopping import StopRequest
 
 
 class TrainingLoop:
-    """One session of a run.
-
-    Args:
-        state: The state to train from; steps change it.
-        stop: Ends the session early.
-        listener: Called with each log record, and with progress and warnings.
-
-    Raises:
-        ConfigError: The recipe asks for TensorBoard, which is not installed.
-    """
+    """One session of a run, which changes its state."""
 
     def __init__(self, state: TrainingState, stop: StopRequest, listener: Listener) -> None:
         self.state, self.stop, self.listener = state, stop, listener
@@ -139,14 +129,7 @@ class TrainingLoop:
                 raise _StoppedError
 
         try:
-            validation = validate_model(
-                state.learner.validated_model,
-                state.val_set,
-                precision=state.recipe.train.precision,
-                workers=state.recipe.train.workers,
-                criterion=state.learner.criterion,
-                progress=progress,
-            )
+            validation = state.learner.validate(state.val_set, progress)
         except _StoppedError:
             return False
         scores = compute_scores(validation.counts, state.val_set.classes)

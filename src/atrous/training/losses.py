@@ -1,6 +1,7 @@
 """Segmentation losses; ignored pixels have no effect."""
 
 from collections.abc import Sequence
+from functools import partial
 from operator import mul, truediv
 from typing import NamedTuple
 
@@ -164,20 +165,15 @@ class SegmentationLoss(nn.Module):
         return loss
 
     def _compute_sum(self, logits: Tensor, mask: Tensor, share: Share) -> Tensor:
-        terms = []
-        if self.cross_entropy:
-            factor = share.weighted * self.cross_entropy
-            terms.append(factor * self._compute_cross_entropy(logits, mask))
-        if self.focal:
-            focal = compute_focal_loss(
-                logits, mask, gamma=self.focal_gamma, weight=self.class_weights
-            )
-            terms.append(share.labelled * self.focal * focal)
-        if self.dice:
-            terms.append(share.labelled * self.dice * compute_dice_loss(logits, mask))
-        if self.lovasz:
-            terms.append(share.labelled * self.lovasz * compute_lovasz_loss(logits, mask))
-        return torch.stack(terms).sum()
+        focal = partial(compute_focal_loss, gamma=self.focal_gamma, weight=self.class_weights)
+        terms = (
+            (share.weighted, self.cross_entropy, self._compute_cross_entropy),
+            (share.labelled, self.focal, focal),
+            (share.labelled, self.dice, compute_dice_loss),
+            (share.labelled, self.lovasz, compute_lovasz_loss),
+        )
+        used = [part * weight * compute(logits, mask) for part, weight, compute in terms if weight]
+        return torch.stack(used).sum()
 
     def _compute_cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
         valid = mask != IGNORE_INDEX

@@ -1,26 +1,25 @@
 """The plan of a run: numbers derived once, when it starts, from the recipe and the data."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from atrous.data import SegmentationDataset
-from atrous.data.statistics import MaskStatistics, compute_class_weights
+from atrous.data import (
+    SegmentationDataset,
+    check_foreground,
+    check_labelled,
+    compute_mask_statistics,
+)
+from atrous.data.statistics import compute_class_weights
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError, DataError
 from atrous.files import write_atomically
 from atrous.parsing import parse_json
 from atrous.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Measured seconds per optimizer step and per validated image."""
-
-    step_s: float
-    image_s: float
+from atrous.training.learner import Learner
+from atrous.training.log import Listener
+from atrous.training.speed import Speed, measure_speed
 
 
 @dataclass(frozen=True)
@@ -96,32 +95,34 @@ class Plan:
 
 
 def compute_plan(
-    recipe: Recipe,
-    train_set: SegmentationDataset,
-    val_set: SegmentationDataset,
-    statistics: MaskStatistics,
-    measure_speed: Callable[[list[float] | None], Speed],
+    recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset, listener: Listener
 ) -> Plan:
-    """Convert durations to steps, and compute the class weights.
+    """Read all masks, compute the class weights, and convert durations to steps.
 
-    The clock time of the whole run includes validations.
-
-    Args:
-        recipe: The recipe.
-        train_set, val_set: The splits.
-        statistics: Pixel counts of the training masks.
-        measure_speed: Called with the class weights if a duration is in clock time.
+    Speed is measured if a duration is in clock time, which includes validations.
 
     Raises:
         ConfigError: The duration of the run is 0.
+        DataError: A file cannot be used, or a split has no labelled pixels.
     """
+
+    def progress(done: int, total: int) -> None:
+        listener({"kind": "checking", "done": done, "total": total})
+
+    statistics = compute_mask_statistics(train_set, progress)
+    check_foreground(train_set, statistics)
+    check_labelled(train_set, statistics)
+    check_labelled(val_set, compute_mask_statistics(val_set, progress))
     settings = recipe.train
     class_weights = compute_class_weights(statistics, recipe.loss.class_weights)
     if class_weights is not None:
         class_weights = [weight**recipe.loss.class_weight_power for weight in class_weights]
     texts = (settings.duration, settings.warmup, settings.validate_every, *settings.step_at)
-    needs_speed = any(parse_duration(text).unit == "s" for text in texts)
-    speed = measure_speed(class_weights) if needs_speed else None
+    speed: Speed | None = None
+    if any(parse_duration(text).unit == "s" for text in texts):
+        listener({"kind": "measuring"})
+        learner = Learner(recipe, train_set.classes, class_weights)
+        speed = measure_speed(learner, recipe, train_set, val_set)
     steps_per_epoch = len(train_set) / (settings.batch_size * settings.accumulate)
 
     def to_steps(text: str, step_s: float | None = speed.step_s if speed else None) -> int:

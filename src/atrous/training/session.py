@@ -8,13 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from atrous.data import (
-    SegmentationDataset,
-    check_foreground,
-    check_labelled,
-    compute_mask_statistics,
-    open_dataset,
-)
+from atrous.data import SegmentationDataset, open_dataset
 from atrous.devices import resolve_device, resolve_precision
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError
@@ -30,8 +24,7 @@ from atrous.training.features import FeatureCache, find_obstacle, format_bytes
 from atrous.training.learner import Learner, build_segmenter
 from atrous.training.log import Listener
 from atrous.training.loop import TrainingLoop
-from atrous.training.plan import Plan, Speed, compute_plan
-from atrous.training.speed import measure_speed
+from atrous.training.plan import Plan, compute_plan
 from atrous.training.state import TrainingState
 from atrous.training.stopping import StopRequest
 
@@ -151,7 +144,7 @@ def _run_session(
 ) -> TrainingResult:
     is_new, has_checkpoint = not run.plan.exists(), bool(list_checkpoints(run.checkpoints))
     if is_new:
-        plan = _make_plan(recipe, train_set, val_set, listener)
+        plan = compute_plan(recipe, train_set, val_set, listener)
     else:
         plan = Plan.load(run.plan)
         plan.check_data(train_set, val_set)
@@ -251,25 +244,6 @@ def _find_batch_size(recipe: Recipe, train_set: SegmentationDataset, listener: L
     message = f"Batch size {batch_size}, peak memory {format_bytes(peak_bytes)}."
     listener({"kind": "note", "message": message})
     return _set_train(recipe, batch_size=batch_size)
-
-
-def _make_plan(
-    recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset, listener: Listener
-) -> Plan:
-    def progress(done: int, total: int) -> None:
-        listener({"kind": "checking", "done": done, "total": total})
-
-    statistics = compute_mask_statistics(train_set, progress)
-    check_foreground(train_set, statistics)
-    check_labelled(train_set, statistics)
-    check_labelled(val_set, compute_mask_statistics(val_set, progress))
-
-    def measure(class_weights: list[float] | None) -> Speed:
-        listener({"kind": "measuring"})
-        learner = Learner(recipe, train_set.classes, class_weights)
-        return measure_speed(learner, recipe, train_set, val_set)
-
-    return compute_plan(recipe, train_set, val_set, statistics, measure)
 
 
 @contextmanager

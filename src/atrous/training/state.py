@@ -71,11 +71,7 @@ class TrainingState:
         return path
 
     def save(self) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            CheckpointError: It cannot be written.
-        """
+        """Write a checkpoint."""
         values = {name: getattr(self, name) for name in _SAVED}
         save_checkpoint(
             self.run.checkpoints,

@@ -17,10 +17,6 @@ class StopRequest:
 
     Args:
         after: Session budget in clock time, steps or epochs; None for no limit.
-
-    Attributes:
-        reason: `stop-after`, `SIGINT` or `SIGTERM` once a stop is requested, else None.
-        is_signalled: Whether a signal arrived.
     """
 
     def __init__(self, after: Duration | None) -> None:
