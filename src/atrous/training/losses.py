@@ -1,6 +1,6 @@
 """Segmentation losses; ignored pixels have no effect."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import mul, truediv
 from typing import NamedTuple
@@ -166,12 +166,12 @@ class SegmentationLoss(nn.Module):
 
     def _compute_sum(self, logits: Tensor, mask: Tensor, share: Share) -> Tensor:
         focal = partial(compute_focal_loss, gamma=self.focal_gamma, weight=self.class_weights)
-        terms = (
+        terms: list[tuple[float, float, Callable[[Tensor, Tensor], Tensor]]] = [
             (share.weighted, self.cross_entropy, self._compute_cross_entropy),
             (share.labelled, self.focal, focal),
             (share.labelled, self.dice, compute_dice_loss),
             (share.labelled, self.lovasz, compute_lovasz_loss),
-        )
+        ]
         used = [part * weight * compute(logits, mask) for part, weight, compute in terms if weight]
         return torch.stack(used).sum()
 
