@@ -127,7 +127,7 @@ def test_a_signal_ends_the_session_cleanly(make_recipe, tmp_path, number):
     os.kill(process.pid, number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "Start the same command again to go on" in " ".join(output.split())
+    assert "start the same command again to resume" in " ".join(output.split())
     newest = checkpoint.list_checkpoints(run / "checkpoints")[-1]
     assert newest.name == f"step-{steps_of(run)[-1]:08d}"
 
