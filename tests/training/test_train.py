@@ -208,7 +208,7 @@ def test_one_image_per_batch_trains(make_recipe, tmp_path):
     )
     assert result.reason == "finished"
     assert "table 9" in warnings[0]
-    assert "Accumulating does not help" in warnings[0]
+    assert "accumulating batches does not help" in warnings[0]
 
 
 def test_frozen_norm_stays_as_it_was_and_needs_no_warning(make_recipe, shapes, tmp_path):
@@ -326,7 +326,7 @@ def test_masks_with_wrong_values_are_found_before_training(shapes, make_recipe, 
     shutil.copytree(shapes, broken)
     mask = next((broken / "VOCdevkit/VOC2012/SegmentationClass").glob("*.png"))
     Image.new("L", (64, 64), 77).save(mask)
-    with pytest.raises(DataError, match=rf"77[\s\S]*{mask.name}"):
+    with pytest.raises(DataError, match=rf"(?s)(?=.*77)(?=.*{mask.name})"):
         train(make_recipe(data__root=str(broken)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

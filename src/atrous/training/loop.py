@@ -178,7 +178,7 @@ class TrainingLoop:
     def _warn_of_small_batch_norm(self) -> None:
         if self.state.learner.has_small_batch_norm:
             message = (
-                f"Batch norm is trained on batches of {self.state.recipe.train.batch_size} images. "
+                f"Batch norm is trained at batch size {self.state.recipe.train.batch_size}. "
                 "Below 8, its statistics are noisy (arXiv:1706.05587, table 9: batch size 4 loses "
                 "12.8 points of mIoU against 16), and accumulating batches does not help. Use a "
                 "larger --batch-size at a smaller crop, --set model.freeze_norm=true with "
