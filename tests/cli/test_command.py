@@ -33,10 +33,10 @@ def workplace(tmp_path_factory):
     return folder
 
 
-def test_train_goes_on_when_started_again(workplace, atrous):
+def test_train_resumes_when_started_again(workplace, atrous):
     code, output = atrous("train", workplace / "data", *TINY, "--out", workplace / "run")
     assert code == 0
-    assert "Going on from step 2." in output
+    assert "Resuming from step 2." in output
     assert "Finished: 2 steps" in output
 
 

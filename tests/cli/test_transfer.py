@@ -1,4 +1,4 @@
-"""Transfer as a person asks for it, and what is printed."""
+"""Transfer from the command line, and what it prints."""
 
 import pytest
 
@@ -12,7 +12,7 @@ TINY = [
 ]  # fmt: skip
 
 
-def test_freezing_and_features_are_said(atrous, tmp_path):
+def test_freezing_and_features_are_printed(atrous, tmp_path):
     write_shapes(tmp_path / "data", num_train=4, num_val=1, size_px=64)
     first = ["train", tmp_path / "data", *TINY]
     assert atrous(*first, "--out", tmp_path / "run")[0] == 0

@@ -329,7 +329,7 @@ def write_bands(path):
 @pytest.mark.parametrize(
     ("write", "detail"),
     [
-        (lambda path: (path.unlink(), os.mkfifo(path)), "no plain file"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "not a regular file"),
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "Git LFS"),
         (lambda path: path.write_text("\n<!DOCTYPE html><p>Sign in</p>"), "an HTML page"),
         (lambda path: path.write_bytes(b""), "an empty file"),

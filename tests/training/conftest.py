@@ -4,6 +4,8 @@ import pytest
 
 from atrous.data.shapes import write_shapes
 from atrous.recipe import Recipe, build_recipe
+from atrous.run import RunFolder
+from atrous.training.verify import compare_runs
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,12 @@ def make_recipe(shapes):
         return build_recipe(values)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def differences():
+    def compare(one, other) -> list[str]:
+        checks = compare_runs(RunFolder(one), RunFolder(other))
+        return [f"{check.name}: {check.difference}" for check in checks if check.difference]
+
+    return compare

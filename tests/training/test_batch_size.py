@@ -1,4 +1,4 @@
-"""`--batch-size auto`: bounded by memory, and the same for every session of a run."""
+"""`--batch-size auto`: limited by memory, and the same for every session of a run."""
 
 import json
 

@@ -33,12 +33,12 @@ def test_the_newest_are_kept_and_come_back_equal(tmp_path):
     assert compute_state_sha256(state) == compute_state_sha256(make_state(11))
 
 
-def test_nothing_saved_yet_is_no_error(tmp_path):
+def test_no_checkpoint_yet_is_no_error(tmp_path):
     assert load_newest_checkpoint(tmp_path / "none", warn=pytest.fail) is None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped bit", "no state", "no manifest"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, damage):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(tmp_path, damage):
     save_checkpoint(tmp_path, 1, make_state(1), keep=2)
     newest = save_checkpoint(tmp_path, 2, make_state(2), keep=2)
     state = newest / "state.pt"
@@ -77,7 +77,7 @@ def test_a_second_state_of_a_step_does_not_touch_the_first(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == [second.name, "step-00000006"]
 
 
-def test_a_half_written_one_is_swept_away(tmp_path):
+def test_an_incomplete_checkpoint_is_removed(tmp_path):
     save_checkpoint(tmp_path, 1, make_state(1), keep=2)
     torn = tmp_path / ".writing-00000002"
     torn.mkdir()
@@ -86,7 +86,7 @@ def test_a_half_written_one_is_swept_away(tmp_path):
     assert not torn.exists()
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint_good(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_checkpoint_intact(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, 1, make_state(1), keep=1)
 
     def fill_the_disk(state, file):
@@ -95,9 +95,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.torch, "save", fill_the_disk)
-        with pytest.raises(
-            CheckpointError, match=r"the disk is full\. step-00000001 is still good"
-        ):
+        with pytest.raises(CheckpointError, match=r"the disk is full\. step-00000001 is intact"):
             save_checkpoint(tmp_path, 2, make_state(2), keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert load(tmp_path)[1]["step"] == 1

@@ -1,4 +1,4 @@
-"""Features on disk: the same training as without, whatever interrupts the building."""
+"""Cached features: the same training as without a cache, also if interrupted."""
 
 import shutil
 import signal
@@ -12,12 +12,11 @@ from torch import nn
 from atrous.data import normalize, open_dataset
 from atrous.errors import ConfigError
 from atrous.models import save_weights
-from atrous.run import RunFolder
 from atrous.training import features, speed, train
 from atrous.training.batches import load_batches
 from atrous.training.features import FeatureCache, find_obstacle
 from atrous.training.learner import Learner
-from atrous.training.verify import compare_runs, verify_resume
+from atrous.training.verify import verify_resume
 
 pytestmark = pytest.mark.slow  # trains
 
@@ -52,16 +51,11 @@ def make_frozen(make_recipe, initial):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, make_frozen):
-    """A run that nothing interrupted, with its recipe."""
+    """An uninterrupted run, with its recipe."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     recipe = make_frozen(loss__dice=0.5)
     train(recipe, folder)
     return folder, recipe
-
-
-def differences(one, other) -> list[str]:
-    comparisons = compare_runs(RunFolder(one), RunFolder(other))
-    return [f"{row.name}: {row.difference}" for row in comparisons if row.difference]
 
 
 def listen(kind, heard):
@@ -151,7 +145,7 @@ def round_output(backbone) -> None:
     backbone.register_forward_hook(lambda *args: [each.bfloat16().float() for each in args[2]])
 
 
-def test_sessions_of_any_length_give_the_same_run(finished, tmp_path):
+def test_sessions_of_any_length_give_the_same_run(finished, tmp_path, differences):
     folder, recipe = finished
     heard = []
     for session in range(10):
@@ -176,11 +170,11 @@ def test_sessions_of_any_length_give_the_same_run(finished, tmp_path):
 def test_killed_at_random_moments_with_features_on_disk(make_frozen, tmp_path):
     recipe = make_frozen(train__duration="16it", train__validate_every="9it")
     result = verify_resume(recipe, tmp_path, num_kills=2)
-    assert [row.name for row in result.comparisons if row.difference] == []
+    assert [check.name for check in result.checks if check.difference] == []
     assert len(files_of(tmp_path / "interrupted/features")) == 11
 
 
-def test_a_building_that_was_stopped_goes_on(finished, tmp_path):
+def test_an_interrupted_build_continues(finished, tmp_path, differences):
     folder, recipe = finished
 
     def stop_while_computing(record):
@@ -234,7 +228,7 @@ def test_a_mask_of_the_same_size_but_other_content_is_noticed(make_frozen, tmp_p
     assert build_cache(recipe, dataset, tmp_path, learner).path != cache.path
 
 
-def test_too_little_disk_is_refused_beforehand(make_frozen, tmp_path, monkeypatch):
+def test_too_little_disk_space_is_an_error_at_the_start(make_frozen, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
     monkeypatch.setattr(features.shutil, "disk_usage", lambda folder: usage)
     message = r"10 images and their mirror images need \S+ .B in \S+features, where 100 kB are"
@@ -243,7 +237,7 @@ def test_too_little_disk_is_refused_beforehand(make_frozen, tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_in_words(make_frozen, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_an_error(make_frozen, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     recipe = make_frozen(train__feature_cache_dir=str(tmp_path / "file/features"))
     with pytest.raises(ConfigError, match=r"cannot be written to .*--feature-cache off"):
@@ -258,7 +252,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_in_words(make_frozen, tmp_p
     assert files_of(tmp_path / "other/features") == {}
 
 
-def test_why_nothing_is_kept_is_said(make_frozen, make_recipe, tmp_path):
+def test_the_reason_for_no_cache_is_printed(make_frozen, make_recipe, tmp_path):
     heard = []
     recipe = make_recipe(model__freeze="backbone", train__duration="1it")
     train(recipe, tmp_path / "run", listener=listen("note", heard))

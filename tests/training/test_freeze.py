@@ -1,4 +1,4 @@
-"""What is frozen stays bit for bit, and a run that breaks this fails."""
+"""The frozen part stays bit for bit, and a run that changes it fails."""
 
 import json
 
@@ -85,24 +85,24 @@ def test_a_frozen_part_that_changes_fails_the_run(make_recipe, tmp_path, monkeyp
         assert train(recipe, tmp_path / "run").reason == "finished"
 
 
-def test_statistics_that_move_are_noticed(make_recipe, tmp_path, monkeypatch):
+def test_changed_statistics_are_detected(make_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(FrozenPart, "set_eval", lambda self: None)
     with pytest.raises(TrainingError, match="frozen part changed between step 0 and 3: backbone"):
         train(make_recipe(model__freeze="backbone", **FEW_SAVES), tmp_path / "run")
     assert not (tmp_path / "run/best.safetensors").exists()
 
 
-def test_a_later_session_holds_it_against_the_first(make_recipe, tmp_path):
+def test_a_resumed_session_compares_with_the_plan(make_recipe, tmp_path):
     recipe = make_recipe(model__freeze="backbone")
     train(recipe, tmp_path / "run", stop_after="2it")
     plan = json.loads((tmp_path / "run/plan.json").read_text())
     plan["frozen_sha256"] = "0" * 64
     (tmp_path / "run/plan.json").write_text(json.dumps(plan))
-    with pytest.raises(TrainingError, match=r"step-00000002 is not what the run began with"):
+    with pytest.raises(TrainingError, match=r"step-00000002 is not the one the run started with"):
         train(recipe, tmp_path / "run")
 
 
-def test_a_freeze_of_everything_is_refused():
+def test_freezing_everything_is_rejected():
     with pytest.raises(
         ConfigError, match=r"model\.freeze = 'all': input should be 'none', 'backbone' or"
     ):
@@ -118,7 +118,7 @@ def test_a_freeze_of_everything_is_refused():
         FrozenPart(bare, "backbone")
 
 
-def test_what_is_frozen_at_random_is_told(make_recipe, tmp_path):
+def test_a_random_frozen_part_is_a_warning(make_recipe, tmp_path):
     def warnings_of(recipe, run) -> list[str]:
         heard = []
         train(recipe, run, listener=lambda r: heard.append(r) if r["kind"] == "warning" else None)

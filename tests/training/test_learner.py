@@ -1,4 +1,4 @@
-"""One step of training computes in the precision that was asked for."""
+"""A training step computes in the precision of the recipe."""
 
 import pytest
 import torch

@@ -28,14 +28,12 @@ def build_loss(term: str, **options) -> SegmentationLoss:
 
 
 def certain_logits(mask: torch.Tensor, num_classes: int) -> torch.Tensor:
-    return (
-        50
-        * F.one_hot(mask.masked_fill(mask == IGNORE_INDEX, 0), num_classes).movedim(-1, 1).float()
-    )
+    indices = mask.masked_fill(mask == IGNORE_INDEX, 0)
+    return 50 * F.one_hot(indices, num_classes).movedim(-1, 1).float()
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_void_pixels_never_count(term):
+def test_ignored_pixels_have_no_effect(term):
     logits, mask = make_batch()
     loss = build_loss(term)
     changed = logits.clone()
@@ -56,7 +54,7 @@ def test_perfect_is_zero_and_wrong_is_not(term):
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_a_batch_of_only_void_costs_nothing_and_harms_nothing(term):
+def test_a_batch_of_ignored_pixels_has_zero_loss_and_finite_gradients(term):
     logits, mask = make_batch()
     logits.requires_grad_()
     loss = build_loss(term)(logits, torch.full_like(mask, IGNORE_INDEX))
@@ -133,9 +131,7 @@ def test_dice_of_certain_predictions_is_one_minus_f1():
 @pytest.mark.parametrize("weights", [None, [1.0, 5.0, 0.0, 0.2]])
 def test_the_losses_of_parts_add_up_to_that_of_the_whole(weights):
     logits, mask = (torch.cat(pair) for pair in zip(make_batch(0), make_batch(1), strict=True))
-    mask[0, 2:] = (
-        IGNORE_INDEX  # the parts have unequal numbers of labelled pixels, the last has none
-    )
+    mask[0, 2:] = IGNORE_INDEX  # parts have unequal numbers of labelled pixels, the last has none
     mask[-1] = IGNORE_INDEX
     criterion = SegmentationLoss(
         cross_entropy=0.7, focal=1.3, label_smoothing=0.1, auxiliary=0.4, class_weights=weights
@@ -145,17 +141,17 @@ def test_the_losses_of_parts_add_up_to_that_of_the_whole(weights):
     parts = [part.clone().requires_grad_() for part in logits.split(1)]
     masks = mask.split(1)
     shares = criterion.compute_shares([part.to(torch.uint8) for part in masks])
-    for part, truth, share in zip(parts, masks, shares, strict=True):
-        criterion(part, truth, part * 2, share).backward()
+    for part, target, share in zip(parts, masks, shares, strict=True):
+        criterion(part, target, part * 2, share).backward()
     assert whole.grad[0].any()
     torch.testing.assert_close(torch.cat([part.grad for part in parts]), whole.grad)
 
 
 def test_a_batch_alone_is_the_whole_and_ignored_pixels_alone_count_nothing():
-    void = torch.full((1, 4, 4), IGNORE_INDEX, dtype=torch.uint8)
+    ignored = torch.full((1, 4, 4), IGNORE_INDEX, dtype=torch.uint8)
     criterion = SegmentationLoss()
-    assert criterion.compute_shares([void]) == [(1.0, 1.0)]
-    assert criterion.compute_shares([void, void]) == [(0.0, 0.0)] * 2
+    assert criterion.compute_shares([ignored]) == [(1.0, 1.0)]
+    assert criterion.compute_shares([ignored, ignored]) == [(0.0, 0.0)] * 2
 
 
 def test_terms_add_up_and_the_auxiliary_logits_count_by_their_weight():

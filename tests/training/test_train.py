@@ -1,4 +1,4 @@
-"""The training loop from outside: what is in the run folder afterwards."""
+"""Training from outside: what the run folder contains afterwards."""
 
 import errno
 import json
@@ -26,7 +26,7 @@ from atrous.run import RunFolder, load_log
 from atrous.training import checkpoint, train
 from atrous.training.batches import load_batches
 from atrous.training.learner import Learner
-from atrous.training.verify import compare_runs, verify_resume
+from atrous.training.verify import verify_resume
 
 pytestmark = pytest.mark.slow  # trains
 
@@ -35,14 +35,9 @@ def steps_of(run, kind="train") -> list[int]:
     return [record["step"] for record in load_log(RunFolder(run).log) if record["kind"] == kind]
 
 
-def differences(one, other) -> list[str]:
-    comparisons = compare_runs(RunFolder(one), RunFolder(other))
-    return [f"{row.name}: {row.difference}" for row in comparisons if row.difference]
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, make_recipe):
-    """A run that nothing interrupted, with its recipe."""
+    """An uninterrupted run, with its recipe."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     recipe = make_recipe(
         loss__dice=0.5,
@@ -54,7 +49,7 @@ def finished(tmp_path_factory, make_recipe):
     return folder, recipe
 
 
-def test_a_run_folder_holds_all_that_the_design_names(finished):
+def test_a_run_folder_contains_the_documented_files(finished):
     folder, _ = finished
     names = {path.name for path in folder.iterdir()}
     assert {"recipe.toml", "plan.json", "log.jsonl", "checkpoints", "best.safetensors",
@@ -70,7 +65,7 @@ def test_a_run_folder_holds_all_that_the_design_names(finished):
     )
 
 
-def test_sessions_of_any_length_and_workers_give_the_same_run(finished, tmp_path):
+def test_sessions_of_any_length_and_workers_give_the_same_run(finished, tmp_path, differences):
     folder, recipe = finished
     for number in range(20):
         settings = recipe.train.model_copy(update={"workers": number % 2, "save_every": "1it"})
@@ -88,7 +83,7 @@ def test_sessions_of_any_length_and_workers_give_the_same_run(finished, tmp_path
     ]  # fmt: skip
 
 
-def test_a_damaged_checkpoint_costs_only_time(finished, tmp_path):
+def test_a_damaged_checkpoint_costs_only_time(finished, tmp_path, differences):
     folder, recipe = finished
     warnings = []
     train(recipe, tmp_path / "run", stop_after="5it")
@@ -107,11 +102,11 @@ def test_killed_at_random_moments_and_with_other_workers(make_recipe, tmp_path):
     recipe = make_recipe(train__duration="26it", train__validate_every="9it", loss__dice=0.5)
     result = verify_resume(recipe, tmp_path, num_kills=2)
     assert len(result.kills) == 2
-    assert result.kills[1].resumed_from > 0, "the second session had nothing to go on from"
-    assert [row.name for row in result.comparisons if row.difference] == []
+    assert result.kills[1].resumed_from > 0, "the second session resumed no checkpoint"
+    assert [check.name for check in result.checks if check.difference] == []
 
 
-def test_verify_refuses_what_would_prove_nothing(make_recipe, tmp_path):
+def test_verify_rejects_runs_too_short_and_folders_in_use(make_recipe, tmp_path):
     with pytest.raises(ConfigError, match="too few for 3 kills"):
         verify_resume(make_recipe(train__duration="5it"), tmp_path, num_kills=3)
     with pytest.raises(ConfigError, match="already holds such runs"):
@@ -132,7 +127,7 @@ def test_a_signal_ends_the_session_cleanly(make_recipe, tmp_path, number):
     os.kill(process.pid, number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "Start the same command again to go on" in " ".join(output.split())
+    assert "start the same command again to resume" in " ".join(output.split())
     newest = checkpoint.list_checkpoints(run / "checkpoints")[-1]
     assert newest.name == f"step-{steps_of(run)[-1]:08d}"
 
@@ -146,7 +141,9 @@ def test_a_finished_run_started_again_changes_nothing(finished):
 
 
 @pytest.mark.parametrize("step", [3, 8])
-def test_stopping_in_a_validation_leaves_it_to_the_next_session(finished, tmp_path, step):
+def test_stopping_in_a_validation_leaves_it_to_the_next_session(
+    finished, tmp_path, step, differences
+):
     folder, recipe = finished
     last = []
 
@@ -211,7 +208,7 @@ def test_one_image_per_batch_trains(make_recipe, tmp_path):
     )
     assert result.reason == "finished"
     assert "table 9" in warnings[0]
-    assert "Accumulating does not help" in warnings[0]
+    assert "accumulating batches does not help" in warnings[0]
 
 
 def test_frozen_norm_stays_as_it_was_and_needs_no_warning(make_recipe, shapes, tmp_path):
@@ -235,7 +232,7 @@ def test_clock_time_becomes_steps_once_and_for_all(make_recipe, tmp_path):
     assert train(recipe, tmp_path / "run", stop_after="1it").total_steps == first.total_steps
 
 
-def test_a_loss_that_is_not_finite_stops_and_tells_the_images(make_recipe, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_and_names_the_images(make_recipe, tmp_path, monkeypatch):
     original = Learner._accumulate
 
     def poisoned(self, *arguments):
@@ -265,7 +262,7 @@ def test_a_full_disk_stops_with_the_previous_checkpoint_good(make_recipe, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.torch, "save", save_until_full)
-        with pytest.raises(CheckpointError, match=r"disk is full.*step-00000002 is still good"):
+        with pytest.raises(CheckpointError, match=r"disk is full.*step-00000002 is intact"):
             train(recipe, tmp_path / "run")
     assert train(recipe, tmp_path / "run").reason == "finished"
     assert steps_of(tmp_path / "run") == list(range(1, 9))
@@ -283,7 +280,7 @@ def test_a_full_disk_stops_with_the_previous_checkpoint_good(make_recipe, tmp_pa
         ({"train__device": "cuda:99"}, ConfigError, "no such device"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_written(
+def test_an_invalid_recipe_is_rejected_before_anything_is_written(
     make_recipe, tmp_path, changes, error, message
 ):
     with pytest.raises(error, match=message):
@@ -305,9 +302,7 @@ def test_a_split_without_a_labelled_pixel_is_refused_before_the_first_step(
 
 
 @pytest.mark.parametrize("kind", ["train", "validating", "computing_features"])
-def test_what_a_listener_raises_comes_out_as_it_is_and_leaves_no_process(
-    make_recipe, tmp_path, kind
-):
+def test_an_exception_of_a_listener_is_passed_on_and_leaves_no_process(make_recipe, tmp_path, kind):
     raised = OSError(errno.ENOSPC, "of the listener")
 
     def listen(record):
@@ -331,7 +326,7 @@ def test_masks_with_wrong_values_are_found_before_training(shapes, make_recipe, 
     shutil.copytree(shapes, broken)
     mask = next((broken / "VOCdevkit/VOC2012/SegmentationClass").glob("*.png"))
     Image.new("L", (64, 64), 77).save(mask)
-    with pytest.raises(DataError, match=rf"77[\s\S]*{mask.name}"):
+    with pytest.raises(DataError, match=rf"(?s)(?=.*77)(?=.*{mask.name})"):
         train(make_recipe(data__root=str(broken)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -339,7 +334,7 @@ def test_masks_with_wrong_values_are_found_before_training(shapes, make_recipe, 
 def test_a_changed_recipe_or_other_data_is_refused(finished, tmp_path, shapes):
     folder, recipe = finished
     changed = recipe.train.model_copy(update={"lr": 1.0, "workers": 5})
-    with pytest.raises(ConfigError, match=r"changed: train\.lr: 0\.0005 → 1\.0\. Going on"):
+    with pytest.raises(ConfigError, match=r"changed: train\.lr: 0\.0005 → 1\.0\. Resuming"):
         train(recipe.model_copy(update={"train": changed}), folder)
     write_shapes(tmp_path / "other", num_train=11, num_val=2, size_px=64)
     other = recipe.data.model_copy(update={"root": str(tmp_path / "other")})
@@ -364,7 +359,7 @@ def test_two_trainings_do_not_share_a_folder(finished):
     assert train(recipe, folder).reason == "finished"
 
 
-def test_weights_that_cannot_be_written_are_an_error_in_words(make_recipe, tmp_path, monkeypatch):
+def test_weights_that_cannot_be_written_are_an_error(make_recipe, tmp_path, monkeypatch):
     def fail(path, model, card):
         raise OSError(28, "No space left on device", str(path))
 
@@ -378,7 +373,7 @@ def test_weights_that_cannot_be_written_are_an_error_in_words(make_recipe, tmp_p
 
 def test_weights_of_another_class_count_start_a_new_classifier(finished, make_recipe, tmp_path):
     folder, _ = finished
-    told = []
+    events = []
     write = tmp_path / "pairs"
     for split in ("train", "val"):
         for kind, mode in (("images", "RGB"), ("masks", "L")):
@@ -390,8 +385,8 @@ def test_weights_of_another_class_count_start_a_new_classifier(finished, make_re
     recipe = make_recipe(
         data__root=str(write), model__init=str(folder), train__duration="1it", train__ema=0.0
     )
-    train(recipe, tmp_path / "run", listener=lambda r: told.append(r) if "loaded" in r else None)
-    assert "head.classifier.weight" in told[0]["loaded"].missing
+    train(recipe, tmp_path / "run", listener=lambda r: events.append(r) if "loaded" in r else None)
+    assert "head.classifier.weight" in events[0]["loaded"].missing
     assert load_model(tmp_path / "run").num_classes == 2
 
 

@@ -1,4 +1,4 @@
-"""The training batches of a recipe, from any step on."""
+"""The training batches of a recipe, starting at any step."""
 
 from collections.abc import Generator
 
@@ -9,15 +9,10 @@ from atrous.recipe import DataRecipe, Recipe
 def load_batches(
     recipe: Recipe, dataset: SegmentationDataset, *, first_step: int, num_steps: int
 ) -> Generator[Batch]:
-    """Return the batches of `num_steps` optimizer steps, `train.accumulate` for each.
+    """Return the batches of `num_steps` optimizer steps, `train.accumulate` per step.
 
-    Whoever does not take all of them closes the generator, which ends the worker processes.
-
-    Args:
-        recipe: Transforms, batch size, accumulation and seed.
-        dataset: The training images.
-        first_step: Number of finished steps; starting later takes no longer.
-        num_steps: Number of steps.
+    The `first_step` steps before are skipped at no cost. A consumer that may stop early closes the
+    generator, which ends the worker processes.
     """
     settings = recipe.train
     return build_train_loader(
@@ -32,7 +27,7 @@ def load_batches(
 
 
 def build_transform(data: DataRecipe) -> TrainTransform:
-    """Build the transform of the training images."""
+    """Build the transform of training samples."""
     return TrainTransform(
         size_hw=data.size_hw,
         crop_hw=None if data.crop is None else (data.crop, data.crop),

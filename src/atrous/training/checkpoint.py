@@ -1,4 +1,4 @@
-"""Training states on disk: atomic, checksummed, rotated."""
+"""Checkpoints: atomic, with checksums, rotated."""
 
 import errno
 import hashlib
@@ -8,7 +8,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -20,20 +20,20 @@ _STATE, _MANIFEST, _PREFIX = "state.pt", "manifest.json", "step-"
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: int) -> Path:
-    """Write a training state as `folder/step-…`, then remove all but the newest `keep`.
+    """Write a checkpoint `folder/step-…`, remove all but the newest `keep`, and return its path.
 
-    The state is written to a hidden folder, fsynced and renamed, so that a folder named
-    `step-…` is whole whenever the machine stops. None is ever written over: a second state of the
-    same step, its validation done since, is `step-…b`.
+    The state is written to a hidden folder, fsynced and renamed, so that a folder named `step-…`
+    is always complete. Checkpoints are never overwritten: a second one of the same step, after its
+    validation, is `step-…b`.
 
     Args:
-        folder: Holds the checkpoints of one run.
-        step: Steps finished in this state.
-        state: Tensors, plain numbers, texts, lists and dicts.
-        keep: How many checkpoints stay.
+        folder: Folder of the checkpoints of one run.
+        step: Number of finished steps.
+        state: Tensors, numbers, strings, lists and dicts.
+        keep: Number of checkpoints to keep.
 
     Raises:
-        CheckpointError: The disk is full or refuses; earlier checkpoints are untouched.
+        CheckpointError: It cannot be written; earlier checkpoints are unchanged.
     """
     target = folder / f"{_PREFIX}{step:08d}"
     if target.exists():
@@ -44,11 +44,11 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
         temporary.mkdir(parents=True)
         with open(temporary / _STATE, "wb") as file:
             torch.save(dict(state), file)
-            _flush(file.fileno(), file.flush)
+            _flush(file)
         manifest = {"step": step, "sha256": compute_file_sha256(temporary / _STATE)}
         with open(temporary / _MANIFEST, "w", encoding="utf-8") as text:
             json.dump(manifest, text)
-            _flush(text.fileno(), text.flush)
+            _flush(text)
         sync(temporary)
         temporary.rename(target)
         sync(folder)
@@ -63,13 +63,13 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
 def load_newest_checkpoint(
     folder: Path, *, warn: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest whole checkpoint and its state, or None where there is none yet.
+    """Return the path and state of the newest intact checkpoint, or None without checkpoints.
 
-    A torn or altered checkpoint is named through `warn`, set aside as `damaged-step-…`, and
-    the one before it is used.
+    A damaged checkpoint is reported through `warn`, renamed to `damaged-step-…`, and the previous
+    one is used.
 
     Raises:
-        CheckpointError: There are checkpoints, and all of them are damaged.
+        CheckpointError: All checkpoints are damaged.
     """
     for leftover in folder.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -83,30 +83,30 @@ def load_newest_checkpoint(
                 shutil.rmtree(aside, ignore_errors=True)
                 other.rename(aside)
                 warn(
-                    f"The checkpoint {other} is damaged ({message}). It is set aside as "
-                    f"{aside.name}; {path.name}, the whole one before it, is used."
+                    f"The checkpoint {other} is damaged ({message}) and was renamed to "
+                    f"{aside.name}. The previous checkpoint, {path.name}, is used."
                 )
             return path, _load_state(path / _STATE)
         damaged[path] = reason
     if paths:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in damaged.items())
         raise CheckpointError(
-            f"None of the {len(paths)} checkpoints in {folder} is whole, so there is nothing to go "
-            f"on from ({reasons}). Restore one from a copy, or start again in a new run folder."
+            f"None of the {len(paths)} checkpoints in {folder} is intact, so the run cannot resume "
+            f"({reasons}). Restore one from a copy, or start again in a new run folder."
         )
     return None
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoint folders of a run, oldest first."""
+    """Return the checkpoints of a run, oldest first."""
     return sorted(folder.glob(f"{_PREFIX}*"))
 
 
 def compute_state_sha256(state: Any) -> str:
-    """Return one SHA-256 over nested dicts and lists of tensors and plain values.
+    """Return the SHA-256 of nested dicts and lists of tensors and plain values.
 
-    Equal exactly if every tensor is equal bit for bit (and in type and shape), and every other
-    value too.
+    Two states have the same hash exactly if all tensors are equal in type, shape and every bit,
+    and all other values are equal.
     """
     digest = hashlib.sha256()
 
@@ -135,26 +135,26 @@ def _load_state(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"The training state {path} is whole, but cannot be read: it was not written by atrous "
-            f"({' '.join(str(error).split())[:200]}). Start again in a new run folder."
+            f"The training state {path} is intact, but cannot be read: it was not written by "
+            f"atrous ({' '.join(str(error).split())[:200]}). Start again in a new run folder."
         ) from error
 
 
 def _find_damage(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint, or None if it is as it was written."""
+    """Return how a checkpoint is damaged, or None."""
     try:
         manifest = parse_json((path / _MANIFEST).read_text(encoding="utf-8"))
-        whole = compute_file_sha256(path / _STATE) == manifest["sha256"]
+        is_intact = compute_file_sha256(path / _STATE) == manifest["sha256"]
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (ValueError, KeyError, TypeError):
         return f"{_MANIFEST} cannot be read"
-    return None if whole else "its checksum does not fit its content"
+    return None if is_intact else "its checksum does not match its content"
 
 
-def _flush(descriptor: int, flush: Callable[[], None]) -> None:
-    flush()
-    os.fsync(descriptor)
+def _flush(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _explain_write_error(error: BaseException, folder: Path) -> str:
@@ -162,8 +162,8 @@ def _explain_write_error(error: BaseException, folder: Path) -> str:
     full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
     reason = "the disk is full" if full or "enough disk" in str(error) else str(error)
     kept = list_checkpoints(folder)
-    previous = f"{kept[-1].name} is still good" if kept else "there is no earlier one"
+    previous = f"{kept[-1].name} is intact" if kept else "There is no earlier checkpoint"
     return (
-        f"The training state could not be saved in {folder}: {reason}. {previous}; make room and "
-        "start the same command again to go on from there."
+        f"The checkpoint could not be saved in {folder}: {reason}. {previous}; free some space "
+        "and start the same command again to resume."
     )

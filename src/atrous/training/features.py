@@ -48,7 +48,7 @@ def uses_feature_cache(recipe: Recipe) -> bool:
 
 
 def find_obstacle(data: DataRecipe) -> str | None:
-    """Return why the frozen part gets different images in every epoch, or None."""
+    """Return why the inputs of the frozen part differ between epochs, or None if they do not."""
     if data.size_hw is None:
         return f"data.crop = {data.crop} scales and crops at random; --size {data.crop} would not"
     colors = ("brightness", "contrast", "saturation", "hue")

@@ -1,8 +1,8 @@
-"""One network with all that changes while it learns, and one step of learning."""
+"""The network in training, with its optimizer and moving average, and one training step."""
 
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -11,9 +11,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from atrous.classes import Classes
-from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Batch, normalize
+from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Batch, SegmentationDataset, normalize
 from atrous.devices import resolve_device, resolve_precision
 from atrous.errors import TrainingError
+from atrous.evaluation import validate_model
+from atrous.evaluation.evaluator import Validation
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.cut import Cut
 from atrous.models.weights import init_model_options, init_weights
@@ -26,7 +28,7 @@ from atrous.training.schedules import compute_ema_decay
 
 
 class NonFiniteLossError(TrainingError):
-    """The loss or its gradient became NaN or infinite; `names` are the batch's file stems."""
+    """The loss or its gradient is NaN or infinite; `names` are the file stems of the batch."""
 
     def __init__(self, loss: float, grad_norm: float, names: list[str]) -> None:
         super().__init__(f"loss {loss}, gradient norm {grad_norm}")
@@ -37,15 +39,15 @@ class Learner:
     """Network, optimizer and moving average; all randomness derives from (seed, step).
 
     Args:
-        recipe: What to build.
-        classes: Of the data; their number is the number of outputs.
+        recipe: The recipe.
+        classes: Classes of the dataset.
         class_weights: Factor per class in the loss, or None.
-        load_init: Whether to start from the recipe's initial weights; needless where a
-            checkpoint is loaded next.
+        load_init: Whether to load the recipe's initial weights; unnecessary before a checkpoint
+            is loaded.
 
     Attributes:
-        frozen: The part that stays as it is, or None.
-        cut: Where the network is cut if the features of that part are computed once; else None.
+        frozen: The frozen part, or None.
+        cut: The cut after the frozen part if its features are cached, or None.
     """
 
     def __init__(
@@ -68,9 +70,8 @@ class Learner:
             precision="bf16-mixed" if precision == "bf16" else "32-true",
         )
         self.settings = settings
-        self.memory_format = (
-            torch.channels_last if settings.channels_last else torch.contiguous_format
-        )
+        channels_last, contiguous = torch.channels_last, torch.contiguous_format
+        self.memory_format = channels_last if settings.channels_last else contiguous
         torch.manual_seed(settings.seed)
         self.model = build_segmenter(recipe, classes)
         self.loaded = init_weights(self.model, recipe.model.init if load_init else "none")
@@ -96,12 +97,12 @@ class Learner:
 
     @property
     def validated_model(self) -> Segmenter:
-        """The weights that are validated and kept: the moving average if there is one."""
+        """The model to validate and save: the moving average if there is one."""
         return self.model if self.average is None else self.average
 
     @property
     def has_small_batch_norm(self) -> bool:
-        """Whether batch norm learns its statistics from fewer than 8 images."""
+        """Whether batch norm is trained on batches of fewer than 8 images."""
         learns = any(norm.weight.requires_grad for norm in _batch_norms(self.model))
         return learns and self.settings.batch_size < 8
 
@@ -110,16 +111,16 @@ class Learner:
     ) -> tuple[float, float]:
         """Do one optimizer step over `accumulate` batches and return loss and gradient norm.
 
-        The batches count by their labelled pixels, so that the loss is that of one large batch.
+        Batches are weighted by their labelled pixels, so that the loss is that of one large batch.
 
         Args:
-            batches: Where the next batches come from.
-            step: Steps finished before this one.
+            batches: Source of the next batches.
+            step: Number of steps finished before this one.
             lr: Learning rate of this step.
 
         Raises:
-            NonFiniteLossError: The weights are as they were before the step; batch-norm
-                statistics have seen the batch.
+            NonFiniteLossError: The loss or its gradient is not finite. The weights are unchanged,
+                but batch-norm statistics include the batch.
         """
         self.model.train()
         if self.freeze_norm:
@@ -150,16 +151,29 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             decay = compute_ema_decay(step, self.settings.ema)
-            still = self.frozen.names if self.frozen is not None else ()
-            _move_average(self.average, self.model, decay, except_for=still)
+            frozen = self.frozen.names if self.frozen is not None else ()
+            _update_average(self.average, self.model, decay, frozen)
         return total, grad_norm.item()
 
+    def validate(
+        self, dataset: SegmentationDataset, progress: Callable[[int, int], None]
+    ) -> Validation:
+        """Score a split with `validated_model`."""
+        return validate_model(
+            self.validated_model,
+            dataset,
+            precision=self.settings.precision,
+            workers=self.settings.workers,
+            criterion=self.criterion,
+            progress=progress,
+        )
+
     def compute_features(self, image: Tensor) -> list[Tensor]:
-        """Compute what the trained part reads, in evaluation mode and the precision of training.
+        """Compute the inputs of the trained part, in evaluation mode and training precision.
 
         Shapes:
             image: uint8 (batch, 3, H, W)
-            returns: one float (batch, channels, height, width) per map
+            returns: one float (batch, channels, height, width) per feature map
         """
         assert self.cut is not None
         self.model.eval()
@@ -170,38 +184,34 @@ class Learner:
         torch.manual_seed(seed)
         mask = batch.mask.to(self.fabric.device, non_blocking=True).long()
         if isinstance(batch, FeatureBatch):
-            logits, auxiliary_logits = self._compute_cut_logits(batch.features, mask), None
+            assert self.cut is not None
+            features = [self._move(feature) for feature in batch.features]
+            with self.fabric.autocast():
+                logits, auxiliary_logits = self.cut.compute_logits(features, mask), None
         else:
             image = self._prepare(batch.image)
-            with self.fabric.autocast():  # Fabric itself does this for `forward` alone
+            with self.fabric.autocast():  # Fabric itself does this only for `forward`
                 logits, auxiliary_logits = self._wrapped.compute_training_logits(image)
         loss = self.criterion(logits, mask, auxiliary_logits, share)
         self.fabric.backward(loss)
         return loss.item()
 
-    def _compute_cut_logits(self, features: list[Tensor], mask: Tensor) -> Tensor:
-        assert self.cut is not None
-        device = self.fabric.device
-        moved = [
-            feature.to(device, non_blocking=True).contiguous(memory_format=self.memory_format)
-            for feature in features
-        ]
-        with self.fabric.autocast():
-            return self.cut.compute_logits(moved, mask)
-
     def _prepare(self, image: Tensor) -> Tensor:
         moved = image.to(self.fabric.device, non_blocking=True)
-        normalised = normalize(moved, self.card.mean, self.card.std)
-        return normalised.contiguous(memory_format=self.memory_format)
+        return self._move(normalize(moved, self.card.mean, self.card.std))
+
+    def _move(self, tensor: Tensor) -> Tensor:
+        moved = tensor.to(self.fabric.device, non_blocking=True)
+        return moved.contiguous(memory_format=self.memory_format)
 
     @property
     def card(self) -> ModelCard:
-        """What the weights files of this network say besides the weights."""
+        """Metadata of the weights files of this model."""
         assert self.model.card is not None
         return self.model.card
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that `load_state_dict` needs to go on exactly."""
+        """Return everything that `load_state_dict` needs to resume exactly."""
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -209,7 +219,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state that `state_dict` returned."""
+        """Load a state returned by `state_dict`."""
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -217,7 +227,7 @@ class Learner:
 
 
 def build_segmenter(recipe: Recipe, classes: Classes) -> Segmenter:
-    """Build the network of a recipe, with the card that its weights files will carry."""
+    """Build the model of a recipe, with the card of its weights files."""
     name, options = recipe.model.name, recipe.model.build_options()
     implied = init_model_options(name, recipe.model.init, output_stride=recipe.model.output_stride)
     model = build_model(name, num_classes=len(classes), **{**implied, **options})
@@ -234,7 +244,7 @@ def build_segmenter(recipe: Recipe, classes: Classes) -> Segmenter:
 
 
 def build_optimizer(model: nn.Module, settings: TrainRecipe) -> torch.optim.Optimizer:
-    """Build the optimizer; norms and biases are not decayed."""
+    """Build the optimizer; norms and biases have no weight decay."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -254,11 +264,11 @@ def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def _move_average(
-    average: nn.Module, model: nn.Module, decay: float, *, except_for: Collection[str]
+def _update_average(
+    average: nn.Module, model: nn.Module, decay: float, frozen: Collection[str]
 ) -> None:
     current, averaged = model.state_dict(), average.state_dict()
-    for name in current.keys() - set(except_for):
+    for name in current.keys() - set(frozen):
         value = averaged[name]
         if value.is_floating_point():
             value.lerp_(current[name], 1 - decay)

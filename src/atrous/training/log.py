@@ -1,25 +1,30 @@
-"""The log of a run: JSON lines, exact across interruptions."""
+"""The log of a run: JSON lines, exact across interruptions, and its copy for TensorBoard."""
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from atrous.extras import import_extra
 from atrous.run import parse_record
+
+Listener = Callable[[dict[str, Any]], None]
+"""Called with events, each with a `kind`: log records, progress, notes and warnings."""
 
 
 class RunLog:
-    """Appends records to `log.jsonl`, each step in it once however often the run was killed.
+    """Appends records to `log.jsonl`, exactly once per step even if the run is killed.
 
     Args:
-        path: The log; made if it is not there.
-        num_bytes: Length of the log when the state that training goes on from was saved. What
-            was logged after it is done again, so those lines are dropped; only the lines of
-            sessions stay.
+        path: The log file, created if missing.
+        num_bytes: Length of the log in bytes when the restored state was saved. Later records are
+            dropped, because their steps are redone. Session records are kept even if their steps
+            are redone.
     """
 
     def __init__(self, path: Path, *, num_bytes: int = 0) -> None:
-        self._file = open(path, "a+b")  # noqa: SIM115 (closed by close)
+        self._file = open(path, "a+b")  # noqa: SIM115 (closed by __exit__)
         self._file.seek(num_bytes)
         sessions = [line for line in self._file.read().splitlines() if _is_session(line)]
         self._file.truncate(num_bytes)
@@ -33,7 +38,7 @@ class RunLog:
         self._file.flush()
 
     def sync(self) -> int:
-        """Put the log on disk for certain and return its length in bytes."""
+        """Flush the log to disk and return its length in bytes."""
         os.fsync(self._file.fileno())
         return self._file.tell()
 
@@ -47,3 +52,25 @@ class RunLog:
 def _is_session(line: bytes) -> bool:
     record = parse_record(line)
     return record is not None and record["kind"] == "session"
+
+
+def build_tensorboard_listener(folder: Path, step: int) -> Listener:
+    """Return a listener that writes the log for TensorBoard; events after `step` are dropped.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
+    import_extra("tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def listen(event: dict[str, Any]) -> None:
+        if event["kind"] in ("train", "val"):
+            for name, value in event.items():
+                if name not in ("kind", "step") and value is not None:
+                    writer.add_scalar(f"{event['kind']}/{name}", value, event["step"])
+        elif event["kind"] == "session" and event["event"] == "end":
+            writer.close()
+
+    return listen

@@ -1,120 +1,98 @@
-"""The training loop: validate, save, step, and stop anywhere."""
+"""The training loop: validate, save a checkpoint, do a step."""
 
 import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from atrous.data import Batch, SegmentationDataset
+from atrous.data import Batch
 from atrous.durations import parse_duration
 from atrous.errors import TrainingError
-from atrous.evaluation import validate_model
 from atrous.evaluation.metrics import compute_scores
 from atrous.models import save_weights
-from atrous.models.fitting import group_names
-from atrous.recipe import Recipe
-from atrous.run import RunFolder
 from atrous.training.batches import load_batches
-from atrous.training.checkpoint import load_newest_checkpoint, save_checkpoint
+from atrous.training.checkpoint import save_checkpoint
 from atrous.training.features import FeatureBatch, FeatureCache
-from atrous.training.learner import Learner, NonFiniteLossError
-from atrous.training.log import RunLog
-from atrous.training.plan import Plan
+from atrous.training.learner import NonFiniteLossError
+from atrous.training.log import Listener, RunLog, build_tensorboard_listener
 from atrous.training.schedules import compute_lr
+from atrous.training.state import TrainingState
 from atrous.training.stopping import StopRequest
-from atrous.training.tensorboard import build_tensorboard_listener
-
-Batches = Iterator[Batch | FeatureBatch]
-
-Listener = Callable[[dict[str, Any]], None]
-"""Hears each record of the log as it is written, and what else a person would want to see."""
 
 
 class TrainingLoop:
-    """One session of one run."""
+    """One session of a run, which changes its state."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        run: RunFolder,
-        plan: Plan,
-        learner: Learner,
-        train_set: SegmentationDataset,
-        val_set: SegmentationDataset,
-        stop: StopRequest,
-        listener: Listener,
-    ) -> None:
-        self.recipe, self.run, self.plan = recipe, run, plan
-        self.stop, self.listener = stop, listener
-        self.learner, self.train_set, self.val_set = learner, train_set, val_set
-        self.save_every = parse_duration(recipe.train.save_every)
-        self.step = 0
-        self.validated_step = 0
-        self.best_miou: float | None = None
-        self.log_bytes = 0
-        self._restore()
+    def __init__(self, state: TrainingState, stop: StopRequest, listener: Listener) -> None:
+        self.state, self.stop, self.listener = state, stop, listener
+        self.save_every = parse_duration(state.recipe.train.save_every)
         self.listeners = [listener]
-        if recipe.train.tensorboard:
-            self.listeners.append(build_tensorboard_listener(run.path / "tensorboard", self.step))
-        self.first_step = self.step
-        self.saved = (self.step, self.validated_step)
+        if state.recipe.train.tensorboard:
+            folder = state.run.path / "tensorboard"
+            self.listeners.append(build_tensorboard_listener(folder, state.step))
+        self.first_step = state.step
+        self.saved = (state.step, state.validated_step)
         self.saved_s = time.monotonic()
 
     def run_session(self, features: FeatureCache | None = None) -> str:
-        """Train until the run, the budget or the patience of a person ends; return which.
+        """Train until the run finishes, the session budget is spent or a stop signal arrives.
 
         Args:
-            features: What takes the place of the images, if it is kept.
+            features: Cached features to train on instead of images.
+
+        Returns:
+            `finished`, `stop-after`, `SIGINT` or `SIGTERM`.
         """
+        state = self.state
         batches: Generator[Batch] | Generator[FeatureBatch]
-        num_steps = self.plan.total_steps - self.step
+        first_step, num_steps = state.step, state.plan.total_steps - state.step
         if features is None:
             batches = load_batches(
-                self.recipe, self.train_set, first_step=self.step, num_steps=num_steps
+                state.recipe, state.train_set, first_step=first_step, num_steps=num_steps
             )
         else:
-            batches = features.load_batches(first_step=self.step, num_steps=num_steps)
-        with closing(batches), RunLog(self.run.log, num_bytes=self.log_bytes) as self.log:
-            self._record("session", event="start", step=self.step, **_describe_machine())
-            self._warn_of_batch_norm()
+            batches = features.load_batches(first_step=first_step, num_steps=num_steps)
+        with closing(batches), RunLog(state.run.log, num_bytes=state.log_bytes) as self.log:
+            self._record("session", event="start", step=state.step, **_describe_machine())
+            self._warn_of_small_batch_norm()
             try:
                 reason = self._run_steps(batches)
             except BaseException as error:
                 with suppress(Exception):  # a full disk must not hide the error itself
                     reason = type(error).__name__
-                    self._record("session", event="end", step=self.step, reason=reason)
+                    self._record("session", event="end", step=state.step, reason=reason)
                 raise
             if reason == "finished":
-                card = replace(self.learner.card, training={"step": self.step})
-                save_weights(self.run.last, self.learner.validated_model, card)
-            self._record("session", event="end", step=self.step, reason=reason)
+                self._save_weights(state.run.last, {"step": state.step})
+            self._record("session", event="end", step=state.step, reason=reason)
         return reason
 
-    def _run_steps(self, batches: Batches) -> str:
-        """Validate, save and step until the run or the session is over; return why."""
+    def _run_steps(self, batches: Iterator[Batch | FeatureBatch]) -> str:
+        state = self.state
         while True:
             validated = self._is_validation_due() and self._validate()
-            finished = self.step == self.plan.total_steps and not self._is_validation_due()
-            num_steps = self.step - self.first_step
-            stopping = finished or self.stop.is_due(num_steps, self.plan.steps_per_epoch)
+            finished = state.step == state.plan.total_steps and not self._is_validation_due()
+            num_steps = state.step - self.first_step
+            stopping = finished or self.stop.is_due(num_steps, state.plan.steps_per_epoch)
             if validated or stopping or self._is_saving_due():
                 self._save()
             if stopping:
                 return "finished" if finished else self.stop.reason or ""
             self._step(batches)
 
-    def _step(self, batches: Batches) -> None:
-        settings, plan = self.recipe.train, self.plan
+    def _step(self, batches: Iterator[Batch | FeatureBatch]) -> None:
+        state, settings, plan = self.state, self.state.recipe.train, self.state.plan
         lr = compute_lr(
-            self.step,
+            state.step,
             peak_lr=settings.lr,
             total_steps=plan.total_steps,
             schedule=settings.schedule,
@@ -123,29 +101,27 @@ class TrainingLoop:
         )
         started_s = time.perf_counter()
         try:
-            loss, grad_norm = self.learner.update(batches, step=self.step, lr=lr)
+            loss, grad_norm = state.learner.update(batches, step=state.step, lr=lr)
         except NonFiniteLossError as error:
             raise self._explain_non_finite(error) from None
-        self.step += 1
+        state.step += 1
         step_s = round(time.perf_counter() - started_s, 4)
-        epoch = self.step / plan.steps_per_epoch
-        self._record(
-            "train",
-            step=self.step,
-            epoch=round(epoch, 4),
-            loss=loss,
-            lr=lr,
-            grad_norm=grad_norm,
-            step_s=step_s,
-        )
+        numbers = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "step_s": step_s}
+        self._record("train", **self._position(), **numbers)
+
+    def _position(self) -> dict[str, float]:
+        step = self.state.step
+        return {"step": step, "epoch": round(step / self.state.plan.steps_per_epoch, 4)}
 
     def _is_validation_due(self) -> bool:
-        due = self.step % self.plan.validate_steps == 0 or self.step == self.plan.total_steps
-        return due and self.validated_step < self.step
+        state, plan = self.state, self.state.plan
+        due = state.step % plan.validate_steps == 0 or state.step == plan.total_steps
+        return due and state.validated_step < state.step
 
     def _validate(self) -> bool:
-        """Score the validation split; on a signal give up, and do it in the next session."""
-        self._check_frozen()
+        """Score the validation split; return False if a signal interrupts the validation."""
+        state = self.state
+        state.check_frozen()
 
         def progress(done: int, total: int) -> None:
             self.listener({"kind": "validating", "done": done, "total": total})
@@ -153,99 +129,45 @@ class TrainingLoop:
                 raise _StoppedError
 
         try:
-            validation = validate_model(
-                self.learner.validated_model,
-                self.val_set,
-                precision=self.recipe.train.precision,
-                workers=self.recipe.train.workers,
-                criterion=self.learner.criterion,
-                progress=progress,
-            )
+            validation = state.learner.validate(state.val_set, progress)
         except _StoppedError:
             return False
-        scores = compute_scores(validation.counts, self.val_set.classes)
+        scores = compute_scores(validation.counts, state.val_set.classes)
         miou = scores.miou
-        self.validated_step = self.step
-        if self.best_miou is None or miou > self.best_miou:
-            self.best_miou = miou
-            training = {"step": self.step, "miou": miou, "split": self.val_set.split}
-            card = replace(self.learner.card, training=training)
-            save_weights(self.run.best, self.learner.validated_model, card)
-        epoch = round(self.step / self.plan.steps_per_epoch, 4)
+        state.validated_step = state.step
+        if state.best_miou is None or miou > state.best_miou:
+            state.best_miou = miou
+            training = {"step": state.step, "miou": miou, "split": state.val_set.split}
+            self._save_weights(state.run.best, training)
         self._record(
             "val",
-            step=self.step,
-            epoch=epoch,
+            **self._position(),
             loss=validation.loss,
             miou=miou,
             pixel_accuracy=scores.pixel_accuracy,
-            best_miou=self.best_miou,
+            best_miou=state.best_miou,
             val_s=round(validation.seconds, 2),
         )
         return True
 
+    def _save_weights(self, path: Path, training: dict[str, Any]) -> None:
+        learner = self.state.learner
+        save_weights(path, learner.validated_model, replace(learner.card, training=training))
+
     def _is_saving_due(self) -> bool:
         if self.save_every.unit == "s":
             return time.monotonic() - self.saved_s >= self.save_every.amount
-        every = self.save_every.compute_steps(
-            steps_per_epoch=self.plan.steps_per_epoch, step_s=None
-        )
-        return self.step - self.saved[0] >= every
+        steps_per_epoch = self.state.plan.steps_per_epoch
+        every = self.save_every.compute_steps(steps_per_epoch=steps_per_epoch, step_s=None)
+        return self.state.step - self.saved[0] >= every
 
     def _save(self) -> None:
-        self._check_frozen()
-        if self.saved == (self.step, self.validated_step):
-            return
-        state = {
-            "learner": self.learner.state_dict(),
-            "step": self.step,
-            "validated_step": self.validated_step,
-            "best_miou": self.best_miou,
-            "log_bytes": self.log.sync(),
-        }
-        keep = self.recipe.train.keep_checkpoints
-        save_checkpoint(self.run.checkpoints, self.step, state, keep=keep)
-        self.saved, self.saved_s = (self.step, self.validated_step), time.monotonic()
-
-    def _restore(self) -> None:
-        newest = load_newest_checkpoint(self.run.checkpoints, warn=self._warn)
-        if newest is None:
-            self._seal_frozen(f"The frozen part of the initial weights, {self.recipe.model.init},")
-            return
-        path, state = newest
-        self.learner.load_state_dict(state["learner"])
-        self.step, self.validated_step = state["step"], state["validated_step"]
-        self.best_miou, self.log_bytes = state["best_miou"], state["log_bytes"]
-        self._seal_frozen(f"The frozen part in {path}")
-        self.listener({"kind": "resumed", "step": self.step, "checkpoint": str(path)})
-
-    def _seal_frozen(self, what: str) -> None:
-        """Refuse to go on with another frozen part than the run began with."""
-        frozen, self.checked_step = self.learner.frozen, self.step
-        if frozen is None or frozen.seal(self.learner.model) == self.plan.frozen_sha256:
-            return
-        raise TrainingError(
-            f"{what} is not what the run began with: {self.run.plan} has the SHA-256 "
-            f"{self.plan.frozen_sha256}. Bring back the weights, plan.json and the checkpoints as "
-            "they were, or start again in a new run folder."
-        )
-
-    def _check_frozen(self) -> None:
-        """Refuse to score or save weights of which the frozen part has changed."""
-        frozen = self.learner.frozen
-        if frozen is None or self.checked_step == self.step:
-            return
-        models = (self.learner.model, self.learner.validated_model)
-        changed = [name for model in dict.fromkeys(models) for name in frozen.find_changes(model)]
-        if changed:
-            raise TrainingError(
-                f"The frozen part changed between step {self.checked_step} and {self.step}: "
-                f"{', '.join(group_names(dict.fromkeys(changed)))} no longer have the SHA-256 that "
-                "they began with. Nothing of this was saved, and the checkpoints before it are "
-                "good. If you changed the training code, keep it from writing to frozen weights "
-                "and batch-norm statistics; if not, this is a bug of atrous or failing memory."
-            )
-        self.checked_step = self.step
+        state = self.state
+        state.check_frozen()
+        if self.saved != (state.step, state.validated_step):
+            state.log_bytes = self.log.sync()
+            state.save()
+            self.saved, self.saved_s = (state.step, state.validated_step), time.monotonic()
 
     def _record(self, kind: str, **values: Any) -> None:
         record = {"kind": kind, **values}
@@ -253,32 +175,30 @@ class TrainingLoop:
         for listener in self.listeners:
             listener(record)
 
-    def _warn(self, message: str) -> None:
-        self.listener({"kind": "warning", "message": message})
-
-    def _warn_of_batch_norm(self) -> None:
-        if self.learner.has_small_batch_norm:
-            self._warn(
-                f"Batch norm learns from {self.recipe.train.batch_size} images at a time; below "
-                "8 its statistics are noise (arXiv:1706.05587, table 9: batch 4 costs 12.8 points "
-                "of mIoU against 16). Accumulating does not help it. What does: a larger "
-                "--batch-size at a smaller crop, --set model.freeze_norm=true with pretrained "
-                "weights, or --set model.norm=group (and SyncBN over several devices, where a run "
-                "had them)."
+    def _warn_of_small_batch_norm(self) -> None:
+        if self.state.learner.has_small_batch_norm:
+            message = (
+                f"Batch norm is trained at batch size {self.state.recipe.train.batch_size}. "
+                "Below 8, its statistics are noisy (arXiv:1706.05587, table 9: batch size 4 loses "
+                "12.8 points of mIoU against 16), and accumulating batches does not help. Use a "
+                "larger --batch-size at a smaller crop, --set model.freeze_norm=true with "
+                "pretrained weights, or --set model.norm=group."
             )
+            self.listener({"kind": "warning", "message": message})
 
     def _explain_non_finite(self, error: NonFiniteLossError) -> TrainingError:
-        folder = self.run.path / "failed"
+        state, folder = self.state, self.state.run.path / "failed"
         shutil.rmtree(folder, ignore_errors=True)
-        path = save_checkpoint(folder, self.step, {"learner": self.learner.state_dict()}, keep=1)
-        files = dict(zip(self.train_set.names, map(str, self.train_set.image_paths), strict=True))
+        path = save_checkpoint(folder, state.step, {"learner": state.learner.state_dict()}, keep=1)
+        train_set = state.train_set
+        files = dict(zip(train_set.names, map(str, train_set.image_paths), strict=True))
         images = [files[name] for name in error.names]
-        batch = {"step": self.step, "images": images, "what": str(error)}
+        batch = {"step": state.step, "images": images, "what": str(error)}
         (path / "batch.json").write_text(json.dumps(batch, indent=2), encoding="utf-8")
         return TrainingError(
-            f"Training stopped before step {self.step + 1}, because the loss is not finite "
-            f"({error}). The batch's file names and the weights before the step are in {path}. "
-            "Look at those images and their masks first; then try a smaller --lr, "
+            f"Training stopped before step {state.step + 1}, because the loss is not finite "
+            f"({error}). The file names of the batch and the weights before the step are in "
+            f"{path}. Check these images and their masks first; then try a smaller --lr, "
             "--set train.clip_norm=1, a longer --set train.warmup=…, or "
             "--set train.precision=32, in a new run folder."
         )

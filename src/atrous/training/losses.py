@@ -1,6 +1,7 @@
-"""Losses over logits and masks; void pixels never count."""
+"""Segmentation losses; ignored pixels have no effect."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import mul, truediv
 from typing import NamedTuple
 
@@ -14,11 +15,11 @@ from atrous.classes import IGNORE_INDEX
 def compute_focal_loss(
     logits: Tensor, mask: Tensor, *, gamma: float = 2.0, weight: Tensor | None = None
 ) -> Tensor:
-    """Cross entropy with easy pixels scaled down by (1 - p)^gamma, mean over valid pixels.
+    """Focal loss: cross entropy scaled by (1 - p)^gamma, mean over labelled pixels.
 
     Shapes:
         logits: float (batch, num_classes, H, W)
-        mask: int64 (batch, H, W), void = 255
+        mask: int64 (batch, H, W), ignored pixels 255
 
     Source: Lin et al. 2017, arXiv:1708.02002, equation 4.
     """
@@ -32,23 +33,24 @@ def compute_focal_loss(
 
 
 def compute_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """One minus the soft Dice score over the batch, mean over the classes present in it.
+    """Soft Dice loss over the batch, mean over the classes present in it.
 
     Shapes as in `compute_focal_loss`.
 
     Source: Milletari et al. 2016, arXiv:1606.04797 (squared denominator).
     """
     num_classes = logits.shape[1]
-    probs = logits.softmax(dim=1).movedim(1, -1)[mask != IGNORE_INDEX]
-    truth = F.one_hot(mask[mask != IGNORE_INDEX], num_classes).to(probs.dtype)
-    overlap = (probs * truth).sum(0)
-    score = 2 * overlap / (probs.square().sum(0) + truth.sum(0)).clamp(min=1e-6)
-    present = truth.sum(0) > 0
+    valid = mask != IGNORE_INDEX
+    probs = logits.softmax(dim=1).movedim(1, -1)[valid]
+    target = F.one_hot(mask[valid], num_classes).to(probs.dtype)
+    overlap = (probs * target).sum(0)
+    score = 2 * overlap / (probs.square().sum(0) + target.sum(0)).clamp(min=1e-6)
+    present = target.sum(0) > 0
     return (1 - score[present]).sum() / present.sum().clamp(min=1)
 
 
 def compute_lovasz_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Lovász-Softmax: a convex surrogate of 1 - IoU, mean over the classes present in the batch.
+    """Lovász-Softmax loss, a surrogate of 1 - IoU, mean over the classes present in the batch.
 
     Shapes as in `compute_focal_loss`.
 
@@ -64,23 +66,23 @@ def compute_lovasz_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _lovasz_one_class(probs: Tensor, is_class: Tensor) -> Tensor:
-    truth = is_class.to(probs.dtype)
-    errors, order = (truth - probs).abs().sort(descending=True, stable=True)
-    truth = truth[order]
-    total = truth.sum()
-    intersection = total - truth.cumsum(0)
-    union = total + (1 - truth).cumsum(0)
+    target = is_class.to(probs.dtype)
+    errors, order = (target - probs).abs().sort(descending=True, stable=True)
+    target = target[order]
+    total = target.sum()
+    intersection = total - target.cumsum(0)
+    union = total + (1 - target).cumsum(0)
     jaccard = 1 - intersection / union
     gradient = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
     return torch.dot(errors, gradient.detach())
 
 
 class Share(NamedTuple):
-    """What one batch counts in the larger batch that it is a part of.
+    """Fraction of a batch in a larger batch that is computed in parts.
 
     Attributes:
-        weighted: Its part of the class weights of all labelled pixels: that of cross entropy.
-        labelled: Its part of the labelled pixels: that of the other terms.
+        weighted: Fraction of the class weights of the labelled pixels, for cross entropy.
+        labelled: Fraction of the labelled pixels, for the other terms.
     """
 
     weighted: float = 1.0
@@ -88,18 +90,18 @@ class Share(NamedTuple):
 
 
 class SegmentationLoss(nn.Module):
-    """The weighted sum of the chosen terms, for the main and the auxiliary logits.
+    """Weighted sum of loss terms over the main and the auxiliary logits.
 
     Args:
-        cross_entropy, focal, dice, lovasz: Weight of each term; 0 leaves it out.
+        cross_entropy, focal, dice, lovasz: Weight of each term; 0 disables it.
         focal_gamma: Exponent of the focal term.
-        auxiliary: Weight of the same sum over the auxiliary logits.
-        label_smoothing: Share of the target that cross entropy spreads over all classes.
-        class_weights: One factor per class, for cross entropy and focal.
+        auxiliary: Weight of the loss of the auxiliary logits.
+        label_smoothing: Label smoothing of cross entropy.
+        class_weights: Factor per class, for cross entropy and focal.
 
     Shapes:
         logits, auxiliary_logits: float (batch, num_classes, H, W)
-        mask: int64 (batch, H, W), void = 255
+        mask: int64 (batch, H, W), ignored pixels 255
         returns: float ()
     """
 
@@ -125,21 +127,18 @@ class SegmentationLoss(nn.Module):
         self.register_buffer("class_weights", weights)
 
     def compute_shares(self, masks: Sequence[Tensor]) -> list[Share]:
-        """Return what each of several batches counts in the one that they make together.
+        """Return the share of each batch in the batch that they form together.
 
         Shapes:
-            masks: uint8 (batch, H, W) each, void = 255
+            masks: uint8 (batch, H, W) each, ignored pixels 255
         """
         if len(masks) == 1:
             return [Share()]
+        uniform = [1.0] * IGNORE_INDEX
+        weights = uniform if self.class_weights is None else self.class_weights.tolist()
         sums = []
         for mask in masks:
-            pixels = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX + 1)[
-                :IGNORE_INDEX
-            ].tolist()
-            weights = (
-                [1.0] * IGNORE_INDEX if self.class_weights is None else self.class_weights.tolist()
-            )
+            pixels = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX)[:IGNORE_INDEX].tolist()
             sums.append((sum(map(mul, pixels, weights)), sum(pixels)))
         totals = [sum(column) or 1.0 for column in zip(*sums, strict=True)]
         return [Share(*map(truediv, each, totals)) for each in sums]
@@ -151,14 +150,14 @@ class SegmentationLoss(nn.Module):
         auxiliary_logits: Tensor | None = None,
         share: Share = Share(),
     ) -> Tensor:
-        """Compute the loss in float32, whatever the precision of the logits.
+        """Compute the loss in float32.
 
         Args:
-            logits: Of the classifier.
-            mask: The ground truth.
-            auxiliary_logits: Of the auxiliary head, if there is one.
-            share: What this batch counts in a larger one; the losses of its parts add up to that
-                of the whole, exactly so for cross entropy and focal.
+            logits: Logits of the head.
+            mask: Ground truth.
+            auxiliary_logits: Logits of the auxiliary head, if there is one.
+            share: Share of this batch in a larger one. The losses of all parts add up to the loss
+                of the whole, exactly for cross entropy and focal.
         """
         loss = self._compute_sum(logits.float(), mask, share)
         if auxiliary_logits is not None:
@@ -166,29 +165,24 @@ class SegmentationLoss(nn.Module):
         return loss
 
     def _compute_sum(self, logits: Tensor, mask: Tensor, share: Share) -> Tensor:
-        terms = []
-        if self.cross_entropy:
-            factor = share.weighted * self.cross_entropy
-            terms.append(factor * self._compute_cross_entropy(logits, mask))
-        if self.focal:
-            focal = compute_focal_loss(
-                logits, mask, gamma=self.focal_gamma, weight=self.class_weights
-            )
-            terms.append(share.labelled * self.focal * focal)
-        if self.dice:
-            terms.append(share.labelled * self.dice * compute_dice_loss(logits, mask))
-        if self.lovasz:
-            terms.append(share.labelled * self.lovasz * compute_lovasz_loss(logits, mask))
-        return torch.stack(terms).sum()
+        focal = partial(compute_focal_loss, gamma=self.focal_gamma, weight=self.class_weights)
+        terms: list[tuple[float, float, Callable[[Tensor, Tensor], Tensor]]] = [
+            (share.weighted, self.cross_entropy, self._compute_cross_entropy),
+            (share.labelled, self.focal, focal),
+            (share.labelled, self.dice, compute_dice_loss),
+            (share.labelled, self.lovasz, compute_lovasz_loss),
+        ]
+        used = [part * weight * compute(logits, mask) for part, weight, compute in terms if weight]
+        return torch.stack(used).sum()
 
     def _compute_cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
-        counting = mask != IGNORE_INDEX
+        valid = mask != IGNORE_INDEX
         if self.class_weights is not None:
-            counting &= self.class_weights[mask.masked_fill(~counting, 0)] > 0
-        if not counting.any():
-            return logits.sum() * 0  # torch's mean over no pixel is NaN
+            valid &= self.class_weights[mask.masked_fill(~valid, 0)] > 0
+        if not valid.any():
+            return logits.sum() * 0  # the mean over no pixels is NaN in torch
         if torch.are_deterministic_algorithms_enabled():
-            # Over maps, CUDA has no deterministic kernel; over a list of pixels it has.
+            # CUDA has a deterministic kernel for a list of pixels, but not for maps.
             logits, mask = logits.movedim(1, -1).flatten(0, -2), mask.flatten()
         return F.cross_entropy(
             logits,

@@ -1,26 +1,25 @@
-"""What is derived from recipe and data once, when a run first starts, and then stays."""
+"""The plan of a run: numbers derived once, when it starts, from the recipe and the data."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from atrous.data import SegmentationDataset
-from atrous.data.statistics import MaskStatistics, compute_class_weights
+from atrous.data import (
+    SegmentationDataset,
+    check_foreground,
+    check_labelled,
+    compute_mask_statistics,
+)
+from atrous.data.statistics import compute_class_weights
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError, DataError
 from atrous.files import write_atomically
 from atrous.parsing import parse_json
 from atrous.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds per optimizer step and per validated image, as measured on this machine."""
-
-    step_s: float
-    image_s: float
+from atrous.training.learner import Learner
+from atrous.training.log import Listener
+from atrous.training.speed import Speed, measure_speed
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,15 @@ class Plan:
     """The fixed numbers of a run.
 
     Attributes:
-        train_fingerprint, val_fingerprint: What the data was, checked by every later session.
-        num_train, num_val: Images in the two splits.
-        class_pixels: Training pixels per class.
+        train_fingerprint, val_fingerprint: Hashes of the splits, checked when a run resumes.
+        num_train, num_val: Number of images of the splits.
+        class_pixels: Number of training pixels per class.
         class_weights: Factor per class in the loss, or None.
-        speed: Measured only where the recipe counts in clock time.
+        steps_per_epoch: Optimizer steps per epoch.
+        speed: Measured only if the recipe has a duration in clock time.
         total_steps, warmup_steps, validate_steps, step_at: The recipe's durations in steps.
         frozen_sha256: SHA-256 of the frozen weights and statistics, or None.
-        batch_size: Images per batch, as given or as found by `--batch-size auto`.
+        batch_size: Images per batch, given or found by `--batch-size auto`.
     """
 
     train_fingerprint: str
@@ -60,10 +60,10 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a plan that `save` wrote.
+        """Read a plan written by `save`.
 
         Raises:
-            CheckpointError: The file is damaged, or of another version.
+            CheckpointError: The file is damaged, or was written by another version.
         """
         try:
             values = parse_json(path.read_text(encoding="utf-8"))
@@ -71,15 +71,15 @@ class Plan:
             return cls(speed=speed and Speed(**speed), **values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError(
-                f"The plan of the run, {path}, cannot be read ({error}). Bring it back as it was, "
-                "or start again in a new run folder."
+                f"The plan of the run, {path}, cannot be read ({error}). Restore it, or start "
+                "again in a new run folder."
             ) from None
 
     def check_data(self, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
-        """Refuse to go on with other images than the run began with.
+        """Check that the dataset is the one the run started with.
 
         Raises:
-            DataError: The file names or sizes of a split have changed.
+            DataError: The file names, file sizes or classes of a split have changed.
         """
         for dataset, fingerprint, num_images in (
             (train_set, self.train_fingerprint, self.num_train),
@@ -87,34 +87,42 @@ class Plan:
         ):
             if dataset.fingerprint() != fingerprint:
                 raise DataError(
-                    f"The split '{dataset.split}' of {dataset.root} is not what this run began "
-                    f"with: it had {num_images} images and has {len(dataset)}, or files of other "
-                    "names or sizes, or other classes. Bring the data back as it was, or start a "
+                    f"The split '{dataset.split}' of {dataset.root} is not the one this run "
+                    f"started with: it had {num_images} images and has {len(dataset)}, or file "
+                    "names, file sizes or classes differ. Restore the data, or start again in a "
                     "new run folder."
                 )
 
 
 def compute_plan(
-    recipe: Recipe,
-    train_set: SegmentationDataset,
-    val_set: SegmentationDataset,
-    statistics: MaskStatistics,
-    measure_speed: Callable[[list[float] | None], Speed],
+    recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset, listener: Listener
 ) -> Plan:
-    """Turn durations into steps and pixel counts into class weights.
+    """Read all masks, compute the class weights, and convert durations to steps.
 
-    Clock time of the whole run covers steps and validations at the measured speed.
+    Speed is measured if a duration is in clock time, which includes validations.
 
-    Args:
-        measure_speed: Called with the class weights, and only if a duration is in clock time.
+    Raises:
+        ConfigError: The duration of the run is 0.
+        DataError: A file cannot be used, or a split has no labelled pixels.
     """
+
+    def progress(done: int, total: int) -> None:
+        listener({"kind": "checking", "done": done, "total": total})
+
+    statistics = compute_mask_statistics(train_set, progress)
+    check_foreground(train_set, statistics)
+    check_labelled(train_set, statistics)
+    check_labelled(val_set, compute_mask_statistics(val_set, progress))
     settings = recipe.train
     class_weights = compute_class_weights(statistics, recipe.loss.class_weights)
     if class_weights is not None:
         class_weights = [weight**recipe.loss.class_weight_power for weight in class_weights]
     texts = (settings.duration, settings.warmup, settings.validate_every, *settings.step_at)
-    needs_speed = any(parse_duration(text).unit == "s" for text in texts)
-    speed = measure_speed(class_weights) if needs_speed else None
+    speed: Speed | None = None
+    if any(parse_duration(text).unit == "s" for text in texts):
+        listener({"kind": "measuring"})
+        learner = Learner(recipe, train_set.classes, class_weights)
+        speed = measure_speed(learner, recipe, train_set, val_set)
     steps_per_epoch = len(train_set) / (settings.batch_size * settings.accumulate)
 
     def to_steps(text: str, step_s: float | None = speed.step_s if speed else None) -> int:
@@ -126,7 +134,7 @@ def compute_plan(
         whole_step_s = speed.step_s + speed.image_s * len(val_set) / validate_steps
     total_steps = to_steps(settings.duration, whole_step_s)
     if total_steps < 1:
-        raise ConfigError(f"--for {settings.duration} is no step at all; give more.")
+        raise ConfigError(f"--for {settings.duration} is less than one step; give more.")
     return Plan(
         train_fingerprint=train_set.fingerprint(),
         val_fingerprint=val_set.fingerprint(),

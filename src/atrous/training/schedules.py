@@ -14,16 +14,16 @@ def compute_lr(
     step_at: Sequence[int] = (),
     power: float = 0.9,
 ) -> float:
-    """Return the learning rate of one optimizer step.
+    """Return the learning rate of an optimizer step.
 
     Args:
         step: Number of steps finished before this one, 0 for the first.
-        peak_lr: The rate after the warm-up.
-        total_steps: Steps of the whole run.
+        peak_lr: Learning rate after the warm-up.
+        total_steps: Number of steps of the run.
         schedule: `poly` (1 - t)^power to 0 (arXiv:1706.05587, section 4.1), `cosine` to 0,
             `step` ÷10 at each of `step_at`, or `constant`.
-        warmup_steps: Steps of linear growth before the schedule begins.
-        step_at: Steps from which on the rate is a tenth of what it was.
+        warmup_steps: Steps of linear increase before the schedule.
+        step_at: Steps at which the learning rate is divided by 10.
         power: Exponent of `poly`.
     """
     if step < warmup_steps:
@@ -42,5 +42,5 @@ def compute_lr(
 
 
 def compute_ema_decay(step: int, decay: float) -> float:
-    """Return the decay of the weights' moving average, smaller at first so that it warms up."""
+    """Return the decay of the moving average of the weights, which increases up to `decay`."""
     return min(decay, (1 + step) / (10 + step))

@@ -1,4 +1,4 @@
-"""One session of a run: what has to be right before it, the loop, what is drawn after it."""
+"""One session of a run: checks before it, the training loop, and figures after it."""
 
 import errno
 import fcntl
@@ -8,13 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from atrous.data import (
-    SegmentationDataset,
-    check_foreground,
-    check_labelled,
-    compute_mask_statistics,
-    open_dataset,
-)
+from atrous.data import SegmentationDataset, open_dataset
 from atrous.devices import resolve_device, resolve_precision
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError
@@ -26,28 +20,25 @@ from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_reci
 from atrous.run import RunFolder
 from atrous.training.batch_size import find_batch_size
 from atrous.training.checkpoint import list_checkpoints
-from atrous.training.features import (
-    FeatureCache,
-    find_obstacle,
-    format_bytes,
-)
+from atrous.training.features import FeatureCache, find_obstacle, format_bytes
 from atrous.training.learner import Learner, build_segmenter
-from atrous.training.loop import Listener, TrainingLoop
-from atrous.training.plan import Plan, Speed, compute_plan
-from atrous.training.speed import measure_speed
+from atrous.training.log import Listener
+from atrous.training.loop import TrainingLoop
+from atrous.training.plan import Plan, compute_plan
+from atrous.training.state import TrainingState
 from atrous.training.stopping import StopRequest
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a session ended.
+    """Result of a session.
 
     Attributes:
         run: The run folder.
-        step, total_steps: Steps finished, and steps of the whole run.
-        reason: `finished`, `stop-after`, `SIGINT` or `SIGTERM`.
-        best_miou: Of the best validation so far, None before the first.
-        frozen_sha256: Of the part that was to stay as it is, and did; None if nothing was.
+        step, total_steps: Number of finished steps, and of all steps of the run.
+        reason: Why the session ended: `finished`, `stop-after`, `SIGINT` or `SIGTERM`.
+        best_miou: mIoU of the best validation so far, None before the first.
+        frozen_sha256: SHA-256 of the frozen part, which was verified; None without one.
     """
 
     run: Path
@@ -66,25 +57,25 @@ def train(
     auto_batch_size: bool = False,
     listener: Listener | None = None,
 ) -> TrainingResult:
-    """Train by a recipe into a run folder, or go on with the run that is in it.
+    """Train by a recipe into a run folder, or resume the run in that folder.
 
-    A run that was stopped or killed goes on from its last checkpoint and ends with the same
-    weights, losses and scores as if it had never been interrupted, bit for bit on a CPU.
+    An interrupted run resumes from its last checkpoint and ends with the same weights, losses and
+    scores as an uninterrupted one, bit for bit on a CPU.
 
     Args:
         recipe: A `Recipe`, or the path of a TOML file.
-        out: The run folder; made if it is not there.
-        stop_after: Budget of this session, such as `3h50m`; the run goes on next time.
+        out: The run folder, created if missing.
+        stop_after: Budget of this session, such as `3h50m`; the next session continues.
         auto_batch_size: Replace the recipe's batch size by the largest power of two that fits in
-            memory. The run keeps it: a resumed run uses the same.
-        listener: Called with every record of the log, and with progress and warnings.
+            memory. Resumed runs keep it.
+        listener: Called with each log record, and with progress, notes and warnings.
 
     Raises:
-        ConfigError: The recipe cannot be used, or is not the one that the run began with.
-        DataError: The images cannot be used, or are not those that the run began with.
-        CheckpointError: No checkpoint of the run is whole, or one cannot be saved.
-        TrainingError: The loss is no longer a finite number, or a frozen part has changed.
-        Exception: Whatever the listener raises, as it is.
+        ConfigError: The recipe is invalid, or differs from the one the run started with.
+        DataError: The dataset is invalid, or differs from the one the run started with.
+        CheckpointError: All checkpoints are damaged, or one cannot be saved.
+        TrainingError: The loss is not finite, or a frozen part has changed.
+        Exception: Exceptions of the listener are passed on unchanged.
 
     Example:
         >>> from atrous import train
@@ -94,27 +85,21 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
     budget = None if stop_after is None else parse_duration(stop_after)
     run = RunFolder(Path(out))
-    listener = _set_apart(listener) if listener else lambda record: None
+    listener = _wrap_errors(listener) if listener else lambda event: None
     if not is_utf8(run.path):
         raise ConfigError(
-            f"The name of the run folder, {str(run.path)!r}, is no UTF-8. Choose another."
+            f"The name of the run folder, {str(run.path)!r}, is not valid UTF-8. Choose another."
         )
     if not recipe.data.root:
         raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
-    if auto_batch_size and run.recipe.exists():
-        recipe = _set_train(recipe, batch_size=load_recipe(run.recipe).train.batch_size)
-    recipe = _settle_recipe(recipe, run)
+    recipe = _resolve_recipe(recipe, run, auto_batch_size)
+    data = recipe.data
     train_set, val_set = (
-        open_dataset(
-            recipe.data.root,
-            split,
-            format=recipe.data.format,
-            ignore_index=recipe.data.ignore_index,
-        )
-        for split in (recipe.data.train_split, recipe.data.val_split)
+        open_dataset(data.root, split, format=data.format, ignore_index=data.ignore_index)
+        for split in (data.train_split, data.val_split)
     )
     with on_meta_device():
-        build_segmenter(recipe, train_set.classes)  # refuses options before anything is written
+        build_segmenter(recipe, train_set.classes)  # checks options before anything is written
     if auto_batch_size and not run.recipe.exists():
         recipe = _find_batch_size(recipe, train_set, listener)
     try:
@@ -124,25 +109,25 @@ def train(
         raise error.raised from None
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise  # nothing is wrong with the run folder
+            raise  # not a fault of the run folder
         raise CheckpointError(
-            f"The run folder {run.path} cannot be written: {error}. What was saved before is still "
-            "good: mend the cause, and start the same command again to go on from there."
+            f"The run folder {run.path} cannot be written: {error}. Earlier checkpoints are "
+            "intact: fix the cause and start the same command again to resume."
         ) from error
 
 
 class ListenerError(Exception):
-    """Carries what a listener raised past those who would take it for their own failure."""
+    """Carries an exception of the listener through code that handles its own exceptions."""
 
     def __init__(self, raised: Exception) -> None:
         super().__init__()
         self.raised = raised
 
 
-def _set_apart(listener: Listener) -> Listener:
-    def listen(record: dict[str, Any]) -> None:
+def _wrap_errors(listener: Listener) -> Listener:
+    def listen(event: dict[str, Any]) -> None:
         try:
-            listener(record)
+            listener(event)
         except Exception as error:
             raise ListenerError(error) from error
 
@@ -157,24 +142,25 @@ def _run_session(
     stop: StopRequest,
     listener: Listener,
 ) -> TrainingResult:
-    begins = not run.plan.exists()
-    if begins:
-        plan = _make_plan(recipe, train_set, val_set, listener)
+    is_new, has_checkpoint = not run.plan.exists(), bool(list_checkpoints(run.checkpoints))
+    if is_new:
+        plan = compute_plan(recipe, train_set, val_set, listener)
     else:
         plan = Plan.load(run.plan)
         plan.check_data(train_set, val_set)
-    goes_on = bool(list_checkpoints(run.checkpoints))
-    learner = Learner(recipe, train_set.classes, plan.class_weights, load_init=not goes_on)
-    if begins and learner.frozen is not None:
+    learner = Learner(recipe, train_set.classes, plan.class_weights, load_init=not has_checkpoint)
+    if is_new and learner.frozen is not None:
         plan = replace(plan, frozen_sha256=learner.frozen.seal(learner.model))
     listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
-    if not goes_on:
-        _warn_of_new_frozen(learner, listener)
-    loop = TrainingLoop(recipe, run, plan, learner, train_set, val_set, stop, listener)
-    features = None
-    if loop.step < plan.total_steps:
-        features = _plan_features(recipe, run, learner, train_set, listener)
-    if begins:
+    if not has_checkpoint:
+        _warn_of_random_frozen(learner, listener)
+    state = TrainingState(recipe, run, plan, learner, train_set, val_set)
+    checkpoint = state.restore(warn=lambda text: listener({"kind": "warning", "message": text}))
+    if checkpoint is not None:
+        listener({"kind": "resumed", "step": state.step, "checkpoint": str(checkpoint)})
+    loop = TrainingLoop(state, stop, listener)
+    features = _plan_features(state, listener)
+    if is_new:
         write_atomically(run.recipe, lambda file: file.write(format_recipe(recipe).encode()))
         plan.save(run.plan)
     if features is not None:
@@ -182,72 +168,66 @@ def _run_session(
     reason = loop.run_session(features)
     save_loss_curves(run.path)
     return TrainingResult(
-        run.path, loop.step, plan.total_steps, reason, loop.best_miou, plan.frozen_sha256
+        run.path, state.step, plan.total_steps, reason, state.best_miou, plan.frozen_sha256
     )
 
 
-def _warn_of_new_frozen(learner: Learner, listener: Listener) -> None:
-    if learner.frozen is None:
-        return
-    new = set(learner.frozen.names if learner.loaded is None else learner.loaded.missing)
-    if never := [name for name in learner.frozen.names if name in new]:
+def _warn_of_random_frozen(learner: Learner, listener: Listener) -> None:
+    frozen = learner.frozen.names if learner.frozen else []
+    random = set(frozen if learner.loaded is None else learner.loaded.missing)
+    if names := [name for name in frozen if name in random]:
         message = "The frozen part has random weights, which training does not change: "
-        message += f"{', '.join(group_names(never))}. Load weights with --init, or freeze less."
+        message += f"{', '.join(group_names(names))}. Load weights with --init, or freeze less."
         listener({"kind": "warning", "message": message})
 
 
-def _plan_features(
-    recipe: Recipe,
-    run: RunFolder,
-    learner: Learner,
-    dataset: SegmentationDataset,
-    listener: Listener,
-) -> FeatureCache | None:
-    """Return where the features are or will be kept, once it is known that the disk has room."""
-    if learner.cut is None or learner.frozen is None:
-        obstacle = find_obstacle(recipe.data)
-        if learner.frozen is not None and recipe.train.feature_cache == "auto" and obstacle:
-            message = f"The frozen part is computed for every batch: {obstacle}, and its features "
-            message += "could be computed once."
+def _plan_features(state: TrainingState, listener: Listener) -> FeatureCache | None:
+    """Return the feature cache of a run that has one and is not finished; check the disk space."""
+    recipe, learner = state.recipe, state.learner
+    if state.step == state.plan.total_steps or learner.frozen is None:
+        return None
+    if learner.cut is None:
+        if recipe.train.feature_cache == "auto" and (obstacle := find_obstacle(recipe.data)):
+            message = f"The frozen part is computed for every batch, because {obstacle}."
             listener({"kind": "note", "message": message})
         return None
-    folder = Path(recipe.train.feature_cache_dir or run.features)
-    frozen_sha256 = learner.frozen.sha256
-    assert frozen_sha256 is not None
+    assert learner.frozen.sha256 is not None
     features = FeatureCache(
         recipe,
-        folder,
-        dataset,
+        Path(recipe.train.feature_cache_dir or state.run.features),
+        state.train_set,
         cut=learner.cut,
         compute=learner.compute_features,
-        frozen_sha256=frozen_sha256,
+        frozen_sha256=learner.frozen.sha256,
     )
     features.check_disk_space()
     return features
 
 
 def _build_features(features: FeatureCache, stop: StopRequest, listener: Listener) -> None:
-    """Compute missing features; if a stop is requested meanwhile, the loop ends at once too."""
     listener({"kind": "features", "cache": features})
 
     def progress(done: int, total: int) -> None:
         listener({"kind": "computing_features", "done": done, "total": total})
 
+    # If it stops early, the loop ends at once too.
     features.build(should_stop=lambda: stop.is_due(0, 1.0), progress=progress)
 
 
-def _settle_recipe(recipe: Recipe, run: RunFolder) -> Recipe:
-    """Replace `auto` by what it means here, or hold the recipe against the run's own."""
+def _resolve_recipe(recipe: Recipe, run: RunFolder, auto_batch_size: bool) -> Recipe:
+    """Replace `auto` by concrete values, and check that a started run has the same recipe."""
     device = resolve_device(recipe.train.device)
-    begun = load_recipe(run.recipe) if run.recipe.exists() else None
+    started = load_recipe(run.recipe) if run.recipe.exists() else None
+    if auto_batch_size and started:
+        recipe = _set_train(recipe, batch_size=started.train.batch_size)
     if recipe.train.precision == "auto":
-        precision = begun.train.precision if begun else resolve_precision("auto", device)
+        precision = started.train.precision if started else resolve_precision("auto", device)
         recipe = _set_train(recipe, precision=precision)
-    if begun and (changed := compute_changed_keys(begun, recipe)):
+    if started and (changed := compute_changed_keys(started, recipe)):
         raise ConfigError(
-            f"The run in {run.path} began with another recipe; changed: {'; '.join(changed)}. "
-            "Going on would mix two experiments: start the same command as before, or give "
-            "another --out."
+            f"The run in {run.path} was started with another recipe; changed: "
+            f"{'; '.join(changed)}. Resuming would mix two experiments: start the same command as "
+            "before, or give another --out."
         )
     return recipe
 
@@ -266,30 +246,11 @@ def _find_batch_size(recipe: Recipe, train_set: SegmentationDataset, listener: L
     return _set_train(recipe, batch_size=batch_size)
 
 
-def _make_plan(
-    recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset, listener: Listener
-) -> Plan:
-    def on_progress(num_done: int, total: int) -> None:
-        listener({"kind": "checking", "done": num_done, "total": total})
-
-    statistics = compute_mask_statistics(train_set, on_progress)
-    check_foreground(train_set, statistics)
-    check_labelled(train_set, statistics)
-    check_labelled(val_set, compute_mask_statistics(val_set, on_progress))
-
-    def measure(class_weights: list[float] | None) -> Speed:
-        listener({"kind": "measuring"})
-        learner = Learner(recipe, train_set.classes, class_weights)
-        return measure_speed(learner, recipe, train_set, val_set)
-
-    return compute_plan(recipe, train_set, val_set, statistics, measure)
-
-
 @contextmanager
 def _lock(run: RunFolder) -> Iterator[None]:
-    """Keep a second training out of the folder; the lock goes with the process, however it ends.
+    """Lock the run folder against other trainings; the lock ends with the process.
 
-    A record lock, because readers of images that outlive a killed parent must not inherit it.
+    This is a record lock, which worker processes that outlive a killed parent do not inherit.
     """
     path = run.path / ".lock"
     run.path.mkdir(parents=True, exist_ok=True)
@@ -301,12 +262,12 @@ def _lock(run: RunFolder) -> Iterator[None]:
                 f"Another training is writing to {run.path}. Wait for it, stop it, or give "
                 "another --out."
             ) from None
-        for leftover in run.path.glob(".*.tmp"):  # half-written when a session was killed
+        for leftover in run.path.glob(".*.tmp"):  # incomplete files of a killed session
             leftover.unlink()
         try:
             yield
         finally:
-            if not run.recipe.exists():  # nothing came of it: leave nothing behind
+            if not run.recipe.exists():  # the run did not start: remove the folder
                 path.unlink(missing_ok=True)
                 with suppress(OSError):
                     run.path.rmdir()

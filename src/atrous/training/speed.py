@@ -4,27 +4,32 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 
 from atrous.data import Batch, SegmentationDataset
-from atrous.evaluation import validate_model
 from atrous.recipe import Recipe
 from atrous.training.batches import load_batches
 from atrous.training.features import FeatureBatch, make_random_batch
 from atrous.training.learner import Learner
-from atrous.training.plan import Speed
 
 _WARMUP_STEPS, _MAX_STEPS = 2, 40
 _STEPS_S, _IMAGES_S = 12.0, 4.0
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Measured seconds per optimizer step and per validated image."""
+
+    step_s: float
+    image_s: float
+
+
 def measure_speed(
     learner: Learner, recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset
 ) -> Speed:
-    """Time steps and validated images for some seconds; this changes the learner."""
-    return Speed(
-        step_s=_measure_step_s(learner, recipe, train_set),
-        image_s=_measure_image_s(learner, recipe, val_set),
-    )
+    """Time training steps and validated images for some seconds; this changes the learner."""
+    step_s = _measure_step_s(learner, recipe, train_set)
+    return Speed(step_s, _measure_image_s(learner, val_set))
 
 
 def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
@@ -49,26 +54,18 @@ def _time_steps(learner: Learner, batches: Iterator[Batch | FeatureBatch]) -> fl
     return elapsed_s / num_steps
 
 
-def _measure_image_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
-    started_s = time.perf_counter()
-    times_s: list[float] = []
+def _measure_image_s(learner: Learner, dataset: SegmentationDataset) -> float:
+    times_s = [time.perf_counter()]
 
     def progress(done: int, total: int) -> None:
         times_s.append(time.perf_counter())
-        if len(times_s) > 1 and times_s[-1] - times_s[0] > _IMAGES_S:
+        if done > 1 and times_s[-1] - times_s[1] > _IMAGES_S:
             raise _EnoughError
 
     with suppress(_EnoughError):
-        validate_model(
-            learner.validated_model,
-            dataset,
-            precision=recipe.train.precision,
-            workers=recipe.train.workers,
-            criterion=learner.criterion,
-            progress=progress,
-        )
-    if len(times_s) == 1:
-        return times_s[0] - started_s
+        learner.validate(dataset, progress)
+    if len(times_s) > 2:
+        del times_s[0]  # the first image includes the start
     return (times_s[-1] - times_s[0]) / (len(times_s) - 1)
 
 

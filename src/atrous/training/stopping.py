@@ -1,4 +1,4 @@
-"""When a session ends before the run does: signals and the session's own budget."""
+"""Early end of a session: stop signals and the session budget."""
 
 import signal
 import threading
@@ -10,13 +10,13 @@ from atrous.durations import Duration
 
 
 class StopRequest:
-    """Tells whether this session is to end, and why.
+    """Whether this session ends before the run does, and why.
 
-    While it is entered, the first Ctrl-C or SIGTERM asks for a clean end, and a second Ctrl-C
-    interrupts at once. Clock time counts from when it is made.
+    As a context manager, it handles signals: the first Ctrl-C or SIGTERM requests a clean end, a
+    second Ctrl-C interrupts at once. Clock time counts from the construction.
 
     Args:
-        after: The session's budget in clock time, steps or epochs; None for no limit.
+        after: Session budget in clock time, steps or epochs; None for no limit.
     """
 
     def __init__(self, after: Duration | None) -> None:

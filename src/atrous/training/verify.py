@@ -1,4 +1,4 @@
-"""Proof that a recipe resumes exactly on this machine: kill it, go on, compare everything."""
+"""Verify that a recipe resumes exactly on this machine: kill, resume, compare."""
 
 import json
 import random
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,16 @@ from atrous.errors import ConfigError, TrainingError
 from atrous.files import compute_file_sha256, write_atomically
 from atrous.recipe import Recipe, format_recipe
 from atrous.run import RunFolder, load_log
-from atrous.training.checkpoint import (
-    compute_state_sha256,
-    load_newest_checkpoint,
-)
+from atrous.training.checkpoint import compute_state_sha256, load_newest_checkpoint
+from atrous.training.log import Listener
 
 VOLATILE = frozenset({"step_s", "val_s"})
-"""Logged times, which are no part of what a run computes."""
+"""Logged durations, which differ between equal runs."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One thing that both runs must agree on; `difference` is empty if they do."""
+class ResumeCheck:
+    """One item compared between the two runs; `difference` is empty if they are equal."""
 
     name: str
     uninterrupted: str
@@ -38,24 +36,23 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Kill:
-    """One `kill -9`: the step its session went on from, and the last step that it logged."""
+    """One `kill -9`: the step its session started from, and its last logged step."""
 
     resumed_from: int
     killed_after: int
-    workers: int
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What came out of the two runs: where the second was killed, and what was compared."""
+    """Result of `verify_resume`."""
 
     kills: list[Kill]
-    comparisons: list[Comparison]
+    checks: list[ResumeCheck]
 
     @property
     def is_exact(self) -> bool:
-        """Whether nothing differs."""
-        return not any(comparison.difference for comparison in self.comparisons)
+        """Whether the two runs are equal."""
+        return not any(check.difference for check in self.checks)
 
 
 def verify_resume(
@@ -64,24 +61,24 @@ def verify_resume(
     *,
     num_kills: int = 3,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda message: None,
+    listener: Listener = lambda event: None,
 ) -> Verification:
-    """Train a recipe twice, once killed again and again, and compare what is left.
+    """Train a recipe twice, the second time with kills, and compare the two runs.
 
-    Each kill is a `kill -9` of the process, some random steps and part of a step after the session
-    went on; each session has another number of workers. The second run saves its state more often
-    (which changes no number), so that its sessions have something to go on from.
+    Each session of the second run is killed with `kill -9` after a random number of steps, in the
+    middle of a step, and the next one has another number of workers. The second run saves more
+    checkpoints, which changes no number.
 
     Args:
-        recipe: What to train; a short duration will do.
-        folder: Where the two run folders are made.
-        num_kills: How often the second run is killed; it takes at least 4 steps per kill.
-        seed: Of the moments.
-        tell: Called with a line on what is being done.
+        recipe: What to train; a short duration is enough.
+        folder: Folder in which the two run folders are created.
+        num_kills: Number of kills of the second run; each needs at least 4 steps.
+        seed: Seed of the moments of the kills.
+        listener: Called with an event of kind `note` and its `message` at each stage.
 
     Raises:
         ConfigError: The folder is in use, or the run is too short for so many kills.
-        TrainingError: A run failed by itself; the message holds what it printed.
+        TrainingError: A run failed; the message contains its output.
     """
     whole, broken = RunFolder(folder / "uninterrupted"), RunFolder(folder / "interrupted")
     if whole.path.exists() or broken.path.exists():
@@ -89,13 +86,17 @@ def verify_resume(
     folder.mkdir(parents=True, exist_ok=True)
     recipe_path = folder / "recipe.toml"
     write_atomically(recipe_path, lambda file: file.write(format_recipe(recipe).encode()))
-    tell("training without interruption")
+
+    def note(message: str) -> None:
+        listener({"kind": "note", "message": message})
+
+    note("Training without interruption …")
     _finish(recipe_path, whole, workers=recipe.train.workers)
-    steps = [record for record in load_log(whole.log) if record["kind"] == "train"]
+    steps = _load_records(whole, "train")
     every = len(steps) // (num_kills + 1)
     if every < 4:
         raise ConfigError(f"{len(steps)} steps are too few for {num_kills} kills; give more.")
-    # Both run by the same plan, also where clock time was turned into steps.
+    # Both runs share one plan, also if its steps were derived from clock time.
     broken.path.mkdir()
     for path in (whole.recipe, whole.plan):
         shutil.copy(path, broken.path)
@@ -107,35 +108,34 @@ def verify_resume(
             resumed_from = _wait_for_steps(process, broken, number, rng.randint(every // 2, every))
             time.sleep(rng.uniform(0, step_s))
         if process.returncode != -signal.SIGKILL:
-            raise TrainingError("A session ended by itself before it could be killed.")
-        kills.append(Kill(resumed_from, _find_last_step(broken), number % 3))
-        tell(f"killed: went on from step {resumed_from}, logged step {kills[-1].killed_after}")
-    tell("training to the end")
+            raise TrainingError("A session ended before it could be killed.")
+        last_step = max(record["step"] for record in _load_records(broken, "train"))
+        kills.append(Kill(resumed_from, last_step))
+        note(f"Killed: resumed from step {resumed_from}, logged step {last_step}.")
+    note("Training to the end …")
     _finish(recipe_path, broken, workers=recipe.train.workers)
     return Verification(kills, compare_runs(whole, broken))
 
 
-def compare_runs(one: RunFolder, other: RunFolder) -> list[Comparison]:
-    """Compare final training states, weights files and logs of two runs, times left out."""
+def compare_runs(one: RunFolder, other: RunFolder) -> list[ResumeCheck]:
+    """Compare final training states, weights files and logs of two runs, except durations."""
     states = [_load_final_state(run) for run in (one, other)]
-    comparisons = [
-        _compare(name, *(compute_state_sha256(state["learner"][name]) for state in states))
+    values = {
+        name: [compute_state_sha256(state["learner"][name]) for state in states]
         for name in states[0]["learner"]
-    ]
+    }
     for key in ("step", "best_miou"):
-        comparisons.append(_compare(key, *(str(state[key]) for state in states)))
+        values[key] = [str(state[key]) for state in states]
     for name in ("best.safetensors", "last.safetensors"):
-        comparisons.append(
-            _compare(name, *(compute_file_sha256(run.path / name) for run in (one, other)))
-        )
-    return [*comparisons, _compare_logs(one, other)]
+        values[name] = [compute_file_sha256(run.path / name) for run in (one, other)]
+    checks = [
+        ResumeCheck(name, first, second, "" if first == second else "differs")
+        for name, (first, second) in values.items()
+    ]
+    return [*checks, _compare_logs(one, other)]
 
 
-def _compare(name: str, one: str, other: str) -> Comparison:
-    return Comparison(name, one, other, "" if one == other else "differs")
-
-
-def _compare_logs(one: RunFolder, other: RunFolder) -> Comparison:
+def _compare_logs(one: RunFolder, other: RunFolder) -> ResumeCheck:
     logs = [
         [
             json.dumps({key: value for key, value in record.items() if key not in VOLATILE})
@@ -149,13 +149,17 @@ def _compare_logs(one: RunFolder, other: RunFolder) -> Comparison:
         pairs = zip(*logs, strict=False)
         place = next((a for a, b in pairs if a != b), "one log is longer")
         difference = f"first difference at {place}"
-    return Comparison("log", f"{len(logs[0])} lines", f"{len(logs[1])} lines", difference)
+    return ResumeCheck("log", f"{len(logs[0])} lines", f"{len(logs[1])} lines", difference)
 
 
 def _load_final_state(run: RunFolder) -> dict[str, Any]:
     newest = load_newest_checkpoint(run.checkpoints, warn=lambda message: None)
     assert newest is not None, "a finished run has a checkpoint"
     return newest[1]
+
+
+def _load_records(run: RunFolder, kind: str) -> list[dict[str, Any]]:
+    return [record for record in load_log(run.log) if record["kind"] == kind]
 
 
 @contextmanager
@@ -180,28 +184,24 @@ def _finish(recipe_path: Path, run: RunFolder, *, workers: int) -> None:
     with _start(recipe_path, run, workers=workers) as process:
         output, _ = process.communicate()
     if process.returncode != 0:
-        raise TrainingError(f"The run failed by itself: {output.strip()[-2000:]}")
+        raise TrainingError(f"The run failed: {output.strip()[-2000:]}")
 
 
 def _wait_for_steps(
     process: "subprocess.Popen[str]", run: RunFolder, num_sessions: int, num_steps: int
 ) -> int:
-    """Wait until the session after `num_sessions` has logged so many steps; return its first."""
+    """Wait until the session after `num_sessions` logs `num_steps` steps; return its first step."""
     while process.poll() is None:
         log = load_log(run.log) if run.log.exists() else []
         starts = [
-            (place, record["step"])
+            place
             for place, record in enumerate(log)
             if record["kind"] == "session" and record["event"] == "start"
         ]
         if len(starts) > num_sessions:
-            place, step = starts[-1]
-            if sum(record["kind"] == "train" for record in log[place:]) >= num_steps:
-                return step
+            start, *records = log[starts[-1] :]
+            if sum(record["kind"] == "train" for record in records) >= num_steps:
+                return int(start["step"])
         time.sleep(0.02)
     output, _ = process.communicate()
-    raise TrainingError(f"The run ended by itself: {output.strip()[-2000:]}")
-
-
-def _find_last_step(run: RunFolder) -> int:
-    return max(record["step"] for record in load_log(run.log) if record["kind"] == "train")
+    raise TrainingError(f"The run ended before it could be killed: {output.strip()[-2000:]}")
