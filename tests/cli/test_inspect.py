@@ -70,7 +70,7 @@ def test_a_weights_file_and_its_run_folder(inspect, weights, tmp_path):
         (["deeplabv3_report", "--size", "16"], "at least 32 px"),
         (["deeplabv3_report", "--set", "output_stride"], "option=value"),
         (["deeplabv3_report", "--set", "outputstride=8"], "Did you mean 'output_stride'"),
-        (["deeplabv3_report", "--set", "atrous_rates=8,12"], "atrous_rates"),
+        (["deeplabv3_report", "--set", "atrous_rates=8,x"], "atrous_rates"),
         (["{weights}", "--num-classes", "4"], "keep its weights"),
         (["{weights}", "--plot", "{tmp}/taps.gif"], ".svg"),
         (["{weights}", "--json", "{weights}/x.json"], "cannot be written"),
