@@ -48,12 +48,20 @@ BACKBONES: dict[str, Component] = {
     "mobilenet_v3_large": Component(
         _import_later("mobilenet:MobileNetV3Large"), ("output_stride",)
     ),
+    **{
+        f"efficientnet_lite{number}": Component(
+            _import_later("efficientnet_lite:EfficientNetLite", number), ("output_stride",)
+        )
+        for number in (0, 1, 2)
+    },
     "xception65": Component(_import_later("xception:Xception65"), ("output_stride",)),
     "vgg16_bn": Component(_import_later("vgg:VGG16"), ("dropout",)),
     "unet": Component(_import_later("unet:UNetEncoder"), ()),
 }
-# Backbones of every atrous system. Torchvision has no weights for Xception.
-ATROUS_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large")
+# Backbones of every atrous system: all with published weights that can be loaded.
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+EFFICIENTNETS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+ATROUS_BACKBONES = (*RESNETS, "mobilenet_v3_large", *EFFICIENTNETS)
 
 DEEPLABV3 = Component(
     _import_later("deeplabv3:build_deeplabv3_head"),
@@ -76,7 +84,7 @@ REPORT = Component(
 FCN = Component(_import_later("fcn:FCNHead"), (), "arXiv:1411.4038")
 PSPNET = Component(_import_later("pspnet:PSPNetHead"), (), "arXiv:1612.01105")
 UNET = Component(_import_later("unet:UNetHead"), ("dropout",), "arXiv:1505.04597")
-UNET_RESNET = Component(_import_later("unet:UNetResNetHead"), (), "arXiv:1505.04597")
+UNET_BACKBONE = Component(_import_later("unet:UNetBackboneHead"), (), "arXiv:1505.04597")
 SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.00561")
 BAYESIAN_SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.02680")
 
@@ -113,53 +121,42 @@ def _on_atrous_backbones(system: str, head: Component) -> dict[str, Variant]:
 
 
 VARIANTS: dict[str, Variant] = {
-    **_on_atrous_backbones("deeplabv3", DEEPLABV3_RESNET),
-    "deeplabv3_mobilenet_v3_large": Variant(DEEPLABV3, "mobilenet_v3_large"),
+    **_on_atrous_backbones("deeplabv3", DEEPLABV3),
+    **{f"deeplabv3_{resnet}": Variant(DEEPLABV3_RESNET, resnet) for resnet in RESNETS},
     **_on_atrous_backbones("deeplabv3plus", DEEPLABV3PLUS),
     "deeplabv3plus_xception65": Variant(DEEPLABV3PLUS, "xception65"),
     "deeplabv3_report": Variant(REPORT, "resnet50", rates=(8, 12, 16)),
     **_on_atrous_backbones("pspnet", PSPNET),
     **_on_atrous_backbones("fcn", FCN),
     "unet": Variant(UNET, "unet", auxiliary=False),
-    "unet_resnet34": Variant(
-        UNET_RESNET,
-        "resnet34",
-        fixed={"output_stride": 32, "multi_grid": (1, 1, 1)},
-        auxiliary=False,
-    ),
+    **{
+        f"unet_{backbone}": Variant(
+            UNET_BACKBONE,
+            backbone,
+            fixed={"output_stride": 32, "multi_grid": (1, 1, 1)},
+            auxiliary=False,
+        )
+        for backbone in ("resnet34", *EFFICIENTNETS)
+    },
     "segnet": Variant(SEGNET, "vgg16_bn", fixed={"dropout": 0.0}, auxiliary=False),
     "bayesian_segnet": Variant(BAYESIAN_SEGNET, "vgg16_bn", auxiliary=False),
 }
 
 
-NUM_PARAMETERS = {
-    "deeplabv3_resnet18": 15_904_085,
-    "deeplabv3_resnet34": 26_012_245,
-    "deeplabv3_resnet50": 39_638_869,
-    "deeplabv3_resnet101": 58_630_997,
-    "deeplabv3_mobilenet_v3_large": 11_025_477,
-    "deeplabv3plus_resnet18": 16_608_181,
-    "deeplabv3plus_resnet34": 26_716_341,
-    "deeplabv3plus_resnet50": 40_352_181,
-    "deeplabv3plus_resnet101": 59_344_309,
-    "deeplabv3plus_mobilenet_v3_large": 11_727_653,
-    "deeplabv3plus_xception65": 54_711_461,
-    "deeplabv3_report": 39_703_423,
-    "pspnet_resnet18": 12_622_293,
-    "pspnet_resnet34": 22_730_453,
-    "pspnet_resnet50": 46_592_597,
-    "pspnet_resnet101": 65_584_725,
-    "pspnet_mobilenet_v3_large": 8_048_213,
-    "fcn_resnet18": 11_769_301,
-    "fcn_resnet34": 21_877_461,
-    "fcn_resnet50": 32_957_013,
-    "fcn_resnet101": 51_949_141,
-    "fcn_mobilenet_v3_large": 5_051_093,
-    "unet": 31_038_933,
-    "unet_resnet34": 24_439_269,
-    "segnet": 29_455_125,
-    "bayesian_segnet": 29_455_125,
-}
+NUM_PARAMETERS = dict(
+    zip(
+        VARIANTS,
+        (
+            15_904_085, 26_012_245, 39_638_869, 58_630_997, 11_025_477, 6_261_013, 7_025_685,
+            7_897_685, 16_608_181, 26_716_341, 40_352_181, 59_344_309, 11_727_653, 6_963_189,
+            7_727_861, 8_599_861, 54_711_461, 39_703_423, 12_622_293, 22_730_453, 46_592_597,
+            65_584_725, 8_048_213, 3_524_549, 4_289_221, 5_042_173, 11_769_301, 21_877_461,
+            32_957_013, 51_949_141, 5_051_093, 3_191_109, 3_955_781, 4_638_781, 31_038_933,
+            24_439_269, 5_201_061, 5_965_733, 6_701_541, 29_455_125, 29_455_125,
+        ),
+        strict=True,
+    )
+)  # fmt: skip
 """Parameters of each variant with 21 classes, written down so that `atrous models` builds none."""
 
 

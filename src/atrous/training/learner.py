@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from atrous.classes import Classes
-from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Batch, normalize
+from atrous.data import Batch, normalize
 from atrous.devices import resolve_device, resolve_precision
 from atrous.errors import TrainingError
 from atrous.models import ModelCard, Segmenter, build_model
@@ -225,8 +225,8 @@ def build_segmenter(recipe: Recipe, classes: Classes) -> Segmenter:
         name=model.name,
         options=model.options,
         classes=classes,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=model.backbone.mean,
+        std=model.backbone.std,
         size_hw=recipe.data.size_hw,
         training={},
     )
