@@ -106,6 +106,13 @@ class DataRecipe(_Section):
         """Height and width that every image is resized to, or None."""
         return None if self.size is None else (self.size, self.size)
 
+    @property
+    def train_hw(self) -> tuple[int, int]:
+        """Height and width of the training images: `size`, else `crop`."""
+        side = self.size or self.crop
+        assert side is not None
+        return side, side
+
 
 class LossRecipe(_Section):
     """Weights of the terms that are added up to the loss; 0 leaves a term out.

@@ -16,6 +16,7 @@ from atrous.devices import resolve_device, resolve_precision
 from atrous.errors import TrainingError
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.cut import Cut
+from atrous.models.untrained_taps import zero_untrained_taps
 from atrous.models.weights import init_model_options, init_weights
 from atrous.recipe import Recipe, TrainRecipe
 from atrous.seeds import compute_seed
@@ -45,6 +46,8 @@ class Learner:
 
     Attributes:
         frozen: The part that stays as it is, or None.
+        untrained_taps: New atrous convolutions with taps that training never reaches; these taps
+            start at zero.
         cut: Where the network is cut if the features of that part are computed once; else None.
     """
 
@@ -74,6 +77,8 @@ class Learner:
         torch.manual_seed(settings.seed)
         self.model = build_segmenter(recipe, classes)
         self.loaded = init_weights(self.model, recipe.model.init if load_init else "none")
+        keep = set(self.loaded.loaded) if self.loaded else set()
+        self.untrained_taps = zero_untrained_taps(self.model, recipe.data.train_hw, keep=keep)
         self.freeze_norm = recipe.model.freeze_norm
         if self.freeze_norm:
             for norm in _batch_norms(self.model):
