@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import warnings
 from itertools import islice
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from atrous.classes import IGNORE_INDEX, build_classes
 from atrous.data import open_dataset
 from atrous.engines import TTA, TorchEngine
-from atrous.errors import AtrousError, DataError, WeightsError
+from atrous.errors import AtrousError, AtrousWarning, ConfigError, DataError, WeightsError
 from atrous.evaluation import (
     Counts,
     calibrate,
@@ -23,6 +24,7 @@ from atrous.evaluation import (
     validate_model,
 )
 from atrous.models import ModelCard, build_model, load_model, save_weights
+from atrous.recipe import build_recipe, format_recipe
 
 CLASSES_TOML = 'names = ["red", "green", "blue"]\nignore_index = 9\n'
 
@@ -259,3 +261,24 @@ def test_real_masks_are_scored_at_their_own_resolution(real_data, tmp_path):
         tp_fp_fn = counts.update(result.prediction, result.mask)
         num_labelled = int((dataset.load(index).mask != IGNORE_INDEX).sum())
         assert tp_fp_fn[:, [0, 2]].sum() == num_labelled
+
+
+def test_random_taps_that_training_never_reached_are_warned_of_and_can_be_zeroed(
+    tmp_path, colored_data
+):
+    torch.manual_seed(0)
+    model = build_model("deeplabv3plus_resnet18", num_classes=3, atrous_rates=(1, 2, 9))
+    classes = build_classes(["red", "green", "blue"])
+    card = ModelCard(
+        model.name, model.options, classes, (0.5,) * 3, (0.5,) * 3, size_hw=None, training={}
+    )
+    save_weights(tmp_path / "best.safetensors", model, card)
+    values = {"data": {"root": str(colored_data), "crop": 96}, "model": {"name": model.name}}
+    (tmp_path / "recipe.toml").write_text(format_recipe(build_recipe(values)))
+    with pytest.warns(AtrousWarning, match=r"96×96 never reached all taps at rate 9.*--window 96"):
+        evaluate(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(tmp_path, zero_untrained_taps=True)
+    with pytest.raises(ConfigError, match="is not a run folder"):
+        evaluate(tmp_path / "best.safetensors", colored_data, zero_untrained_taps=True)

@@ -5,6 +5,7 @@ import torch
 
 from atrous.models import build_model
 from atrous.models.aspp import ASPP
+from atrous.models.efficientnet_lite import EfficientNetLite
 from atrous.models.mobilenet import MobileNetV3Large
 from atrous.models.resnet import ResNet
 from atrous.models.xception import Xception65
@@ -14,6 +15,8 @@ from atrous.models.zoo import set_output_stride
 def build_backbone(depth, output_stride, multi_grid=(1, 1, 1)):
     if depth == "mobilenet":
         return MobileNetV3Large(output_stride=output_stride)
+    if depth == "efficientnet":
+        return EfficientNetLite(1, output_stride=output_stride)
     if depth == "xception":
         return Xception65(output_stride=output_stride)
     return ResNet(depth, output_stride=output_stride, multi_grid=multi_grid)
@@ -29,6 +32,8 @@ def build_backbone(depth, output_stride, multi_grid=(1, 1, 1)):
         (50, 16, (1, 1, 1)),
         (50, 32, (1, 1, 1)),
         ("mobilenet", 16, (1, 1, 1)),
+        ("efficientnet", 16, (1, 1, 1)),
+        ("efficientnet", 32, (1, 1, 1)),
         ("xception", 32, (1, 1, 1)),
     ],
 )

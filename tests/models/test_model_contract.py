@@ -15,6 +15,8 @@ SYSTEMS = {
     "cascade": ("deeplabv3_resnet18", {"cascade_blocks": 6, "multi_grid": (1, 2, 1)}),
     "deeplabv3plus": ("deeplabv3plus_resnet18", {}),
     "separable": ("deeplabv3plus_mobilenet_v3_large", {"separable": True}),
+    "efficientnet": ("deeplabv3plus_efficientnet_lite0", {"separable": True}),
+    "unet_efficientnet": ("unet_efficientnet_lite0", {}),
     "xception": ("deeplabv3plus_xception65", {"separable": True}),
     "report": ("deeplabv3_report", {}),
     "pspnet": ("pspnet_resnet18", {}),

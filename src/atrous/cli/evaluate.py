@@ -61,6 +61,12 @@ def run_evaluate(
     boundary: Annotated[
         bool, typer.Option("--boundary", help="Also score edges, and objects by size.")
     ] = False,
+    zero_untrained_taps: Annotated[
+        bool,
+        typer.Option(
+            "--zero-untrained-taps", help="Zero the weights that training crops never reached."
+        ),
+    ] = False,
     workers: Workers = 1,
 ) -> None:
     """Score a model on a split: mIoU, accuracy, precision, recall and F1 of each class."""
@@ -83,6 +89,7 @@ def run_evaluate(
             engine=engine,
             workers=workers,
             boundary=boundary,
+            zero_untrained_taps=zero_untrained_taps,
             progress=progress,
         )
     print_scores(report)

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib.metadata import version
@@ -12,8 +13,8 @@ import numpy as np
 
 from atrous.data import SegmentationDataset, open_dataset
 from atrous.devices import Precision, resolve_device
-from atrous.engines import TTA, Engine, open_engine
-from atrous.errors import AtrousError, ConfigError
+from atrous.engines import TTA, Engine, TorchEngine, open_engine
+from atrous.errors import AtrousError, AtrousWarning, ConfigError
 from atrous.evaluation.boundary import BoundaryCounts, BoundaryScores
 from atrous.evaluation.confidence import ConfidenceCounts, ConfidenceScores
 from atrous.evaluation.conventions import Convention, compute_conventions
@@ -23,7 +24,8 @@ from atrous.evaluation.image_counts import ImageCounts, format_image_counts
 from atrous.evaluation.metrics import Scores, compute_scores
 from atrous.evaluation.objects import ObjectCounts, ObjectScore
 from atrous.files import write_atomically
-from atrous.models import Segmenter, load_model
+from atrous.models import Segmenter, load_model, untrained_taps
+from atrous.models.untrained_taps import list_untrained_taps
 from atrous.models.zoo import set_output_stride
 from atrous.recipe import load_recipe
 from atrous.run import RunFolder
@@ -114,6 +116,7 @@ def evaluate(
     trust: bool = False,
     workers: int = 0,
     boundary: bool = False,
+    zero_untrained_taps: bool = False,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Score a trained model on a split, at the masks' own resolution.
@@ -142,6 +145,8 @@ def evaluate(
         trust: Whether a .pt2 export may be opened, which can run any code when it is read.
         workers: Number of processes that read images.
         boundary: Also score edges, and objects by size; this takes more time per image.
+        zero_untrained_taps: Set weights to zero that the run's training images never reached (see
+            `models.untrained_taps`); runs made by this version have them at zero.
         progress: Called after each image with the number of images done and the total.
 
     Raises:
@@ -151,6 +156,8 @@ def evaluate(
     """
     path = Path(run_or_file)
     source: Path | Segmenter = path
+    if zero_untrained_taps and engine != "torch":
+        raise ConfigError("--zero-untrained-taps changes weights: use it with --engine torch.")
     if output_stride is not None:
         if engine != "torch":
             raise ConfigError(
@@ -159,6 +166,8 @@ def evaluate(
             )
         source = set_output_stride(load_model(path, device=resolve_device(device)), output_stride)
     opened = open_engine(source, engine, tta=tta, device=device, precision=precision, trust=trust)
+    if isinstance(opened, TorchEngine):
+        _handle_untrained_taps(opened.model, path, zero=zero_untrained_taps)
     dataset = open_run_data(path, data, split, format, ignore_index)
     accumulator = _Accumulator(len(dataset.classes), opened.card.temperature, boundary)
     start_s = time.perf_counter()
@@ -170,6 +179,33 @@ def evaluate(
     if path.is_dir():
         _save(report, RunFolder(path).evaluation)
     return report
+
+
+def _handle_untrained_taps(model: Segmenter, path: Path, *, zero: bool) -> None:
+    """Zero the taps that the training of a run never reached, or warn if they are random."""
+    recipe_path = RunFolder(path).recipe
+    if not recipe_path.is_file():
+        if zero:
+            raise ConfigError(
+                f"--zero-untrained-taps needs the size of the training images, but {path} is not a "
+                "run folder. Give the run folder."
+            )
+        return
+    recipe = load_recipe(recipe_path)
+    size_hw = recipe.data.train_hw
+    live = [taps for taps in list_untrained_taps(model, size_hw) if not taps.are_zero]
+    if zero:
+        untrained_taps.zero_untrained_taps(model, size_hw)
+    elif live and recipe.model.init in ("none", "imagenet"):
+        rates = ", ".join(str(rate) for rate in sorted({taps.rate for taps in live}))
+        warnings.warn(
+            f"Training on images of {size_hw[0]}×{size_hw[1]} never reached all taps at rate "
+            f"{rates}: they keep random weights, which add noise on larger images. Add "
+            "--zero-untrained-taps, or evaluate in windows of the training size, such as "
+            f"--window {min(size_hw)} (docs/atrous-rates.md).",
+            AtrousWarning,
+            stacklevel=2,
+        )
 
 
 class _Accumulator:

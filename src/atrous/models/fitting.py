@@ -11,8 +11,8 @@ from atrous.models.segmenter import Segmenter
 
 # Prefixes of torchvision's segmentation models, and ours.
 _PART_NAMES = {"classifier.": "head.", "aux_classifier.": "auxiliary_head."}
-# Prefixes of the classifiers of torchvision's and timm's classification models.
-_CLASSIFIERS = ("fc.", "classifier.", "head.")
+# Prefixes of the classifiers of classification models: torchvision's, timm's, EfficientNet-Lite's.
+_CLASSIFIERS = ("fc.", "classifier.", "head.", "_conv_head.", "_bn1.", "_fc.")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""U-Net as in the paper, and with a ResNet as encoder."""
+"""U-Net as in the paper, and with another backbone as encoder."""
 
 from collections.abc import Sequence
 
@@ -86,14 +86,14 @@ class UNetHead(Head):
         return self.classifier(decoded)
 
 
-class UNetResNetHead(Head):
-    """The expanding path on a ResNet, as in segmentation-models-pytorch.
+class UNetBackboneHead(Head):
+    """The expanding path on any backbone, as in segmentation-models-pytorch.
 
     Five times: nearest-neighbour upsampling, concatenation with the encoder's map (except for the
     last time), two 3x3 convolutions. The classifier is a 3x3 convolution.
 
     Args:
-        backbone: A ResNet of output stride 32.
+        backbone: A backbone with maps at strides 2, 4, 8, 16 and 32.
         num_classes: Channels of the logits.
         norm: "batch" or "group".
 

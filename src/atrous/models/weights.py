@@ -17,6 +17,7 @@ from atrous.models.card import ModelCard
 from atrous.models.fitting import LoadedWeights, fit_tensors
 from atrous.models.layers import on_meta_device
 from atrous.models.segmenter import Segmenter
+from atrous.models.wheels import has_wheel, load_wheel
 from atrous.models.zoo import build_model, find_variant, scale_rates
 
 METADATA_KEY = "atrous"
@@ -190,10 +191,11 @@ def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
 
     Args:
         model: The model.
-        init: "none"; "imagenet" (torchvision's backbone); "coco" (torchvision's DeepLabv3 or FCN,
-            21 classes of VOC); or the path of a file or run folder. If the number of classes
-            differs, the model keeps its random classifier. If the number of image channels
-            differs, the first convolution is adapted (`fitting.adapt_channels`).
+        init: "none"; "imagenet" (the backbone, of torchvision or of an installed package); "coco"
+            (torchvision's DeepLabv3 or FCN, 21 classes of VOC); or the path of a file or run
+            folder. If the number of classes differs, the model keeps its random classifier. If the
+            number of image channels differs, the first convolution is adapted
+            (`fitting.adapt_channels`).
 
     Returns:
         The loaded, unexpected and missing state-dict keys; None for "none".
@@ -205,7 +207,7 @@ def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
     if init == "none":
         return None
     if init in ("imagenet", "coco"):
-        tensors, source = _fetch_published(model.name, init), f"torchvision's {init} weights"
+        tensors, source = _fetch_published(model.name, init), f"the published {init} weights"
     else:
         path = find_weights(Path(init))
         tensors, source = _read_tensors(path), str(path)
@@ -216,6 +218,8 @@ def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
     backbone = find_variant(name).backbone
+    if init == "imagenet" and has_wheel(backbone):
+        return load_wheel(backbone)
     if init == "imagenet" and backbone not in _WITHOUT_IMAGENET:
         published = get_model_weights(backbone)["IMAGENET1K_V1"]
     elif init == "imagenet":

@@ -48,12 +48,20 @@ BACKBONES: dict[str, Component] = {
     "mobilenet_v3_large": Component(
         _import_later("mobilenet:MobileNetV3Large"), ("output_stride",)
     ),
+    **{
+        f"efficientnet_lite{number}": Component(
+            _import_later("efficientnet_lite:EfficientNetLite", number), ("output_stride",)
+        )
+        for number in (0, 1, 2)
+    },
     "xception65": Component(_import_later("xception:Xception65"), ("output_stride",)),
     "vgg16_bn": Component(_import_later("vgg:VGG16"), ("dropout",)),
     "unet": Component(_import_later("unet:UNetEncoder"), ()),
 }
-# Backbones of every atrous system. Torchvision has no weights for Xception.
-ATROUS_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large")
+# Backbones of every atrous system: all with published weights that can be loaded.
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+EFFICIENTNETS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+ATROUS_BACKBONES = (*RESNETS, "mobilenet_v3_large", *EFFICIENTNETS)
 
 DEEPLABV3 = Component(
     _import_later("deeplabv3:build_deeplabv3_head"),
@@ -76,7 +84,7 @@ REPORT = Component(
 FCN = Component(_import_later("fcn:FCNHead"), (), "arXiv:1411.4038")
 PSPNET = Component(_import_later("pspnet:PSPNetHead"), (), "arXiv:1612.01105")
 UNET = Component(_import_later("unet:UNetHead"), ("dropout",), "arXiv:1505.04597")
-UNET_RESNET = Component(_import_later("unet:UNetResNetHead"), (), "arXiv:1505.04597")
+UNET_BACKBONE = Component(_import_later("unet:UNetBackboneHead"), (), "arXiv:1505.04597")
 SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.00561")
 BAYESIAN_SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.02680")
 
@@ -113,20 +121,23 @@ def _on_atrous_backbones(system: str, head: Component) -> dict[str, Variant]:
 
 
 VARIANTS: dict[str, Variant] = {
-    **_on_atrous_backbones("deeplabv3", DEEPLABV3_RESNET),
-    "deeplabv3_mobilenet_v3_large": Variant(DEEPLABV3, "mobilenet_v3_large"),
+    **_on_atrous_backbones("deeplabv3", DEEPLABV3),
+    **{f"deeplabv3_{resnet}": Variant(DEEPLABV3_RESNET, resnet) for resnet in RESNETS},
     **_on_atrous_backbones("deeplabv3plus", DEEPLABV3PLUS),
     "deeplabv3plus_xception65": Variant(DEEPLABV3PLUS, "xception65"),
     "deeplabv3_report": Variant(REPORT, "resnet50", rates=(8, 12, 16)),
     **_on_atrous_backbones("pspnet", PSPNET),
     **_on_atrous_backbones("fcn", FCN),
     "unet": Variant(UNET, "unet", auxiliary=False),
-    "unet_resnet34": Variant(
-        UNET_RESNET,
-        "resnet34",
-        fixed={"output_stride": 32, "multi_grid": (1, 1, 1)},
-        auxiliary=False,
-    ),
+    **{
+        f"unet_{backbone}": Variant(
+            UNET_BACKBONE,
+            backbone,
+            fixed={"output_stride": 32, "multi_grid": (1, 1, 1)},
+            auxiliary=False,
+        )
+        for backbone in ("resnet34", *EFFICIENTNETS)
+    },
     "segnet": Variant(SEGNET, "vgg16_bn", fixed={"dropout": 0.0}, auxiliary=False),
     "bayesian_segnet": Variant(BAYESIAN_SEGNET, "vgg16_bn", auxiliary=False),
 }
@@ -138,11 +149,17 @@ NUM_PARAMETERS = {
     "deeplabv3_resnet50": 39_638_869,
     "deeplabv3_resnet101": 58_630_997,
     "deeplabv3_mobilenet_v3_large": 11_025_477,
+    "deeplabv3_efficientnet_lite0": 6_261_013,
+    "deeplabv3_efficientnet_lite1": 7_025_685,
+    "deeplabv3_efficientnet_lite2": 7_897_685,
     "deeplabv3plus_resnet18": 16_608_181,
     "deeplabv3plus_resnet34": 26_716_341,
     "deeplabv3plus_resnet50": 40_352_181,
     "deeplabv3plus_resnet101": 59_344_309,
     "deeplabv3plus_mobilenet_v3_large": 11_727_653,
+    "deeplabv3plus_efficientnet_lite0": 6_963_189,
+    "deeplabv3plus_efficientnet_lite1": 7_727_861,
+    "deeplabv3plus_efficientnet_lite2": 8_599_861,
     "deeplabv3plus_xception65": 54_711_461,
     "deeplabv3_report": 39_703_423,
     "pspnet_resnet18": 12_622_293,
@@ -150,13 +167,22 @@ NUM_PARAMETERS = {
     "pspnet_resnet50": 46_592_597,
     "pspnet_resnet101": 65_584_725,
     "pspnet_mobilenet_v3_large": 8_048_213,
+    "pspnet_efficientnet_lite0": 3_524_549,
+    "pspnet_efficientnet_lite1": 4_289_221,
+    "pspnet_efficientnet_lite2": 5_042_173,
     "fcn_resnet18": 11_769_301,
     "fcn_resnet34": 21_877_461,
     "fcn_resnet50": 32_957_013,
     "fcn_resnet101": 51_949_141,
     "fcn_mobilenet_v3_large": 5_051_093,
+    "fcn_efficientnet_lite0": 3_191_109,
+    "fcn_efficientnet_lite1": 3_955_781,
+    "fcn_efficientnet_lite2": 4_638_781,
     "unet": 31_038_933,
     "unet_resnet34": 24_439_269,
+    "unet_efficientnet_lite0": 5_201_061,
+    "unet_efficientnet_lite1": 5_965_733,
+    "unet_efficientnet_lite2": 6_701_541,
     "segnet": 29_455_125,
     "bayesian_segnet": 29_455_125,
 }

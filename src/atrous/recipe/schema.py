@@ -107,6 +107,13 @@ class DataRecipe(_Section):
         """Height and width to which every image is resized, or None."""
         return None if self.size is None else (self.size, self.size)
 
+    @property
+    def train_hw(self) -> tuple[int, int]:
+        """Height and width of the training images: `size`, else `crop`."""
+        side = self.size or self.crop
+        assert side is not None
+        return side, side
+
 
 class LossRecipe(_Section):
     """The loss: a sum of terms, each with its weight; 0 leaves a term out.

@@ -11,13 +11,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from atrous.classes import Classes
-from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Batch, SegmentationDataset, normalize
+from atrous.data import Batch, SegmentationDataset, normalize
 from atrous.devices import resolve_device, resolve_precision
 from atrous.errors import TrainingError
 from atrous.evaluation import validate_model
 from atrous.evaluation.evaluator import Validation
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.cut import Cut
+from atrous.models.untrained_taps import zero_untrained_taps
 from atrous.models.weights import init_model_options, init_weights
 from atrous.recipe import Recipe, TrainRecipe
 from atrous.seeds import compute_seed
@@ -47,6 +48,8 @@ class Learner:
 
     Attributes:
         frozen: The frozen part, or None.
+        untrained_taps: New atrous convolutions with taps that training never reaches; these taps
+            start at zero.
         cut: The cut after the frozen part if its features are cached, or None.
     """
 
@@ -75,6 +78,8 @@ class Learner:
         torch.manual_seed(settings.seed)
         self.model = build_segmenter(recipe, classes)
         self.loaded = init_weights(self.model, recipe.model.init if load_init else "none")
+        keep = set(self.loaded.loaded) if self.loaded else set()
+        self.untrained_taps = zero_untrained_taps(self.model, recipe.data.train_hw, keep=keep)
         self.freeze_norm = recipe.model.freeze_norm
         if self.freeze_norm:
             for norm in _batch_norms(self.model):
@@ -235,8 +240,8 @@ def build_segmenter(recipe: Recipe, classes: Classes) -> Segmenter:
         name=model.name,
         options=model.options,
         classes=classes,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=model.backbone.mean,
+        std=model.backbone.std,
         size_hw=recipe.data.size_hw,
         training={},
     )

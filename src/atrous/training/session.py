@@ -16,6 +16,7 @@ from atrous.figures.curves import save_loss_curves
 from atrous.files import is_utf8, write_atomically
 from atrous.models.fitting import group_names
 from atrous.models.layers import on_meta_device
+from atrous.models.untrained_taps import compute_map_hw
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
 from atrous.training.batch_size import find_batch_size
@@ -154,6 +155,7 @@ def _run_session(
     listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
     if not has_checkpoint:
         _warn_of_random_frozen(learner, listener)
+        _note_untrained_taps(learner, recipe, listener)
     state = TrainingState(recipe, run, plan, learner, train_set, val_set)
     checkpoint = state.restore(warn=lambda text: listener({"kind": "warning", "message": text}))
     if checkpoint is not None:
@@ -179,6 +181,18 @@ def _warn_of_random_frozen(learner: Learner, listener: Listener) -> None:
         message = "The frozen part has random weights, which training does not change: "
         message += f"{', '.join(group_names(names))}. Load weights with --init, or freeze less."
         listener({"kind": "warning", "message": message})
+
+
+def _note_untrained_taps(learner: Learner, recipe: Recipe, listener: Listener) -> None:
+    rates = sorted({taps.rate for taps in learner.untrained_taps})
+    if not rates:
+        return
+    height, width = recipe.data.train_hw
+    cells = compute_map_hw(learner.model, (height, width))
+    message = f"On training images of {height}×{width} the feature map has {cells[0]}×{cells[1]} "
+    message += f"cells: taps at rate {', '.join(map(str, rates))} reach beyond it, get no gradient "
+    message += f"and start at zero. Rates below {min(cells)} are trained; see docs/atrous-rates.md."
+    listener({"kind": "note", "message": message})
 
 
 def _plan_features(state: TrainingState, listener: Listener) -> FeatureCache | None:
