@@ -21,7 +21,7 @@ demo: setup
 		--out $(DEMO)/predictions
 	$(BIN)/python docs/draw_demo.py $(DEMO)/run $(DEMO)/demo.png
 	@echo
-	@echo "Look at:  $(DEMO)/demo.png           unseen pictures, the truth and the model's answer"
+	@echo "Look at:  $(DEMO)/demo.png           unseen images, the truth and the model's answer"
 	@echo "          $(DEMO)/predictions/       masks, and overlays with a legend"
 	@echo "          $(DEMO)/run/curves.png     loss and mIoU while training"
 	@echo "          $(DEMO)/scores.json        every score"
