@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from atrous.errors import ConfigError, did_you_mean
 from atrous.model_options import complete_options, document_options
+from atrous.models.num_parameters import NUM_PARAMETERS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -141,52 +142,6 @@ VARIANTS: dict[str, Variant] = {
     "segnet": Variant(SEGNET, "vgg16_bn", fixed={"dropout": 0.0}, auxiliary=False),
     "bayesian_segnet": Variant(BAYESIAN_SEGNET, "vgg16_bn", auxiliary=False),
 }
-
-
-NUM_PARAMETERS = {
-    "deeplabv3_resnet18": 15_904_085,
-    "deeplabv3_resnet34": 26_012_245,
-    "deeplabv3_resnet50": 39_638_869,
-    "deeplabv3_resnet101": 58_630_997,
-    "deeplabv3_mobilenet_v3_large": 11_025_477,
-    "deeplabv3_efficientnet_lite0": 6_261_013,
-    "deeplabv3_efficientnet_lite1": 7_025_685,
-    "deeplabv3_efficientnet_lite2": 7_897_685,
-    "deeplabv3plus_resnet18": 16_608_181,
-    "deeplabv3plus_resnet34": 26_716_341,
-    "deeplabv3plus_resnet50": 40_352_181,
-    "deeplabv3plus_resnet101": 59_344_309,
-    "deeplabv3plus_mobilenet_v3_large": 11_727_653,
-    "deeplabv3plus_efficientnet_lite0": 6_963_189,
-    "deeplabv3plus_efficientnet_lite1": 7_727_861,
-    "deeplabv3plus_efficientnet_lite2": 8_599_861,
-    "deeplabv3plus_xception65": 54_711_461,
-    "deeplabv3_report": 39_703_423,
-    "pspnet_resnet18": 12_622_293,
-    "pspnet_resnet34": 22_730_453,
-    "pspnet_resnet50": 46_592_597,
-    "pspnet_resnet101": 65_584_725,
-    "pspnet_mobilenet_v3_large": 8_048_213,
-    "pspnet_efficientnet_lite0": 3_524_549,
-    "pspnet_efficientnet_lite1": 4_289_221,
-    "pspnet_efficientnet_lite2": 5_042_173,
-    "fcn_resnet18": 11_769_301,
-    "fcn_resnet34": 21_877_461,
-    "fcn_resnet50": 32_957_013,
-    "fcn_resnet101": 51_949_141,
-    "fcn_mobilenet_v3_large": 5_051_093,
-    "fcn_efficientnet_lite0": 3_191_109,
-    "fcn_efficientnet_lite1": 3_955_781,
-    "fcn_efficientnet_lite2": 4_638_781,
-    "unet": 31_038_933,
-    "unet_resnet34": 24_439_269,
-    "unet_efficientnet_lite0": 5_201_061,
-    "unet_efficientnet_lite1": 5_965_733,
-    "unet_efficientnet_lite2": 6_701_541,
-    "segnet": 29_455_125,
-    "bayesian_segnet": 29_455_125,
-}
-"""Parameters of each variant with 21 classes, so that `atrous models` needs no torch."""
 
 
 def model_names() -> list[str]:
