@@ -8,12 +8,23 @@ import typer
 from rich.markup import escape
 
 from atrous.cli.console import Console
-from atrous.cli.options import Data, DataFormat, Device, IgnoreIndex, Precision, Workers
+from atrous.cli.options import (
+    Data,
+    DataFormat,
+    Device,
+    EngineName,
+    Flip,
+    IgnoreIndex,
+    Precision,
+    Samples,
+    Scales,
+    Trust,
+    Workers,
+    parse_tta,
+)
 from atrous.cli.output import build_table, show_progress, write_json
-from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from atrous.engines import TTA
     from atrous.evaluation import Convention, EvaluationReport
     from atrous.evaluation.boundary import BoundaryScores
     from atrous.evaluation.objects import ObjectScore
@@ -32,29 +43,18 @@ def run_evaluate(
     output_stride: Annotated[
         int | None, typer.Option(help="Output stride, if not that of training: 8, 16 or 32.")
     ] = None,
-    scales: Annotated[
-        str, typer.Option(help="Scales of test-time augmentation: 0.75,1,1.25")
-    ] = "1",
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Also average over horizontally flipped images.")
-    ] = False,
+    scales: Scales = "1",
+    flip: Flip = False,
     window: Annotated[
         int | None, typer.Option(help="Side of a square sliding window, in pixels.")
     ] = None,
-    samples: Annotated[
-        int, typer.Option(help="Number of predictions with dropout to average (Bayesian SegNet).")
-    ] = 1,
+    samples: Samples = 1,
     ignore_index: IgnoreIndex = None,
     data_format: DataFormat = "auto",
     device: Device = "auto",
     precision: Precision = "32",
-    engine: Annotated[
-        str,
-        typer.Option(help="Engine: torch, an export such as openvino-int8, or auto (fastest)."),
-    ] = "torch",
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")
-    ] = False,
+    engine: EngineName = "torch",
+    trust: Trust = False,
     conventions: Annotated[
         bool, typer.Option("--conventions", help="Also show scores by other conventions.")
     ] = False,
@@ -100,21 +100,6 @@ def run_evaluate(
         print_conventions(report.compute_conventions())
     if json_path is not None:
         write_json(report.to_json(), json_path)
-
-
-def parse_tta(
-    scales: str, flip: bool, window: int | None, samples: int, overlap: float = 0.25
-) -> "TTA":
-    """Parse the options of test-time augmentation and sliding windows."""
-    from atrous.engines import TTA
-
-    try:
-        factors = tuple(float(scale) for scale in scales.split(","))
-    except ValueError:
-        raise ConfigError(
-            f"--scales takes numbers separated by commas, such as 0.75,1,1.25, not '{scales}'."
-        ) from None
-    return TTA(scales=factors, flip=flip, window_px=window, overlap=overlap, samples=samples)
 
 
 def print_scores(report: "EvaluationReport") -> None:

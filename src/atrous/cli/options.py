@@ -1,20 +1,34 @@
 """Options that several commands share."""
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from atrous.errors import ConfigError
 
+if TYPE_CHECKING:
+    from atrous.engines import TTA
+
 Data = Annotated[str | None, typer.Option(help="Dataset folder; by default, that of the run.")]
 DataFormat = Annotated[str, typer.Option("--format", help="Dataset format: auto, voc or pairs.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
+EngineName = Annotated[
+    str, typer.Option(help="Engine: torch, an export such as openvino-int8, or auto (fastest).")
+]
+Flip = Annotated[
+    bool, typer.Option("--flip", help="Also average over horizontally flipped images.")
+]
 IgnoreIndex = Annotated[int | None, typer.Option(help="Mask value of ignored pixels.")]
 Precision = Annotated[
     Literal["32", "bf16", "auto"],
     typer.Option(help="Precision; auto is bf16 where the device supports it."),
 ]
+Samples = Annotated[
+    int, typer.Option(help="Number of predictions with dropout to average (Bayesian SegNet).")
+]
+Scales = Annotated[str, typer.Option(help="Scales of test-time augmentation: 0.75,1,1.25")]
+Trust = Annotated[bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")]
 Workers = Annotated[int, typer.Option(help="Number of processes that read images.")]
 
 
@@ -31,3 +45,18 @@ def parse_size(text: str) -> tuple[int, int]:
         )
     height = int(found[1])
     return height, int(found[2] or height)
+
+
+def parse_tta(
+    scales: str, flip: bool, window: int | None, samples: int, overlap: float = 0.25
+) -> "TTA":
+    """Parse the options of test-time augmentation and sliding windows."""
+    from atrous.engines import TTA
+
+    try:
+        factors = tuple(float(scale) for scale in scales.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--scales takes numbers separated by commas, such as 0.75,1,1.25, not '{scales}'."
+        ) from None
+    return TTA(scales=factors, flip=flip, window_px=window, overlap=overlap, samples=samples)

@@ -9,8 +9,16 @@ from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from atrous.cli.console import Console
-from atrous.cli.evaluate import parse_tta
-from atrous.cli.options import Device, Precision
+from atrous.cli.options import (
+    Device,
+    EngineName,
+    Flip,
+    Precision,
+    Samples,
+    Scales,
+    Trust,
+    parse_tta,
+)
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,8 +48,8 @@ def run_predict(
     min_confidence: Annotated[
         float, typer.Option(help="Ignore (255) pixels whose likeliest class is less probable.")
     ] = 0.0,
-    scales: Annotated[str, typer.Option(help="Image scales to average over: 0.75,1,1.25")] = "1",
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    scales: Scales = "1",
+    flip: Flip = False,
     window: Annotated[
         int | None,
         typer.Option(
@@ -52,9 +60,7 @@ def run_predict(
     overlap: Annotated[
         float, typer.Option(help="Overlap of neighbouring windows, as a share of a window.")
     ] = 0.25,
-    samples: Annotated[
-        int, typer.Option(help="Number of dropout samples to average (Bayesian SegNet).")
-    ] = 1,
+    samples: Samples = 1,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Skip images whose outputs exist and are up to date."),
@@ -70,12 +76,8 @@ def run_predict(
     ] = 500,
     device: Device = "auto",
     precision: Precision = "32",
-    engine: Annotated[
-        str, typer.Option(help="torch, an export such as openvino-int8, or auto for the fastest.")
-    ] = "torch",
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")
-    ] = False,
+    engine: EngineName = "torch",
+    trust: Trust = False,
 ) -> None:
     """Segment images and videos: NAME.png holds class indices, NAME_overlay.jpg the overlay.
 

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from atrous.cli.console import Console
-from atrous.cli.options import Device, Precision
+from atrous.cli.options import Device, EngineName, Precision, Trust
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,14 +37,8 @@ def run_serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 selects a free one.")] = 8000,
-    engine: Annotated[
-        str,
-        typer.Option(help="torch, an export such as openvino-int8, or auto for the fastest."),
-    ] = "torch",
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Open .pt2 exports, which can execute arbitrary code."),
-    ] = False,
+    engine: EngineName = "torch",
+    trust: Trust = False,
     device: Device = "auto",
     precision: Precision = "32",
     window: Annotated[

@@ -24,8 +24,8 @@ from atrous.evaluation.image_counts import ImageCounts, format_image_counts
 from atrous.evaluation.metrics import Scores, compute_scores
 from atrous.evaluation.objects import ObjectCounts, ObjectScore
 from atrous.files import write_atomically
-from atrous.models import Segmenter, load_model, untrained_taps
-from atrous.models.untrained_taps import list_untrained_taps
+from atrous.models import Segmenter, load_model
+from atrous.models.untrained_taps import list_untrained_taps, zero_untrained_taps
 from atrous.models.zoo import set_output_stride
 from atrous.recipe import load_recipe
 from atrous.run import RunFolder
@@ -193,10 +193,11 @@ def _handle_untrained_taps(model: Segmenter, path: Path, *, zero: bool) -> None:
         return
     recipe = load_recipe(recipe_path)
     size_hw = recipe.data.train_hw
-    live = [taps for taps in list_untrained_taps(model, size_hw) if not taps.are_zero]
     if zero:
-        untrained_taps.zero_untrained_taps(model, size_hw)
-    elif live and recipe.model.init in ("none", "imagenet"):
+        zero_untrained_taps(model, size_hw)
+        return
+    live = [taps for taps in list_untrained_taps(model, size_hw) if not taps.are_zero]
+    if live and recipe.model.init in ("none", "imagenet"):
         rates = ", ".join(str(rate) for rate in sorted({taps.rate for taps in live}))
         warnings.warn(
             f"Training on images of {size_hw[0]}×{size_hw[1]} never reached all taps at rate "
