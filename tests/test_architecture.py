@@ -11,7 +11,7 @@ import atrous
 SOURCE = Path(atrous.__file__).parent
 FLOORS = {
     "errors": 1,
-    "classes": 1,
+    "classes": 2,
     "devices": 2,
     "durations": 2,
     "extras": 2,

@@ -1,7 +1,9 @@
 """Classes of a dataset: names, colours and the ignore index."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from atrous.errors import ConfigError, did_you_mean
 
 IGNORE_INDEX = 255
 """Value of ignored pixels in memory, whatever their value on disk."""
@@ -53,3 +55,65 @@ def build_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None =
     if colors is None:
         colors = [voc_color(index) for index in range(len(names))]
     return Classes(tuple(names), tuple((int(r), int(g), int(b)) for r, g, b in colors))
+
+
+@dataclass(frozen=True)
+class ClassSelection:
+    """The classes of a dataset that a model learns.
+
+    Attributes:
+        names: The classes to learn, in the order of the model; None for all.
+        other: Class that every other class becomes; None: other pixels are ignored. A name that
+            the dataset does not have is a new class, the first one unless `names` lists it.
+        merge: Classes that become one, by its name; it takes the place of its first part.
+    """
+
+    names: tuple[str, ...] | None = None
+    other: str | None = None
+    merge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def apply(self, classes: Classes) -> tuple[Classes, tuple[int, ...]]:
+        """Select among the classes of a dataset.
+
+        Returns:
+            The selected classes, and for each class of the dataset its index among them, or
+            `IGNORE_INDEX`.
+
+        Raises:
+            ConfigError: A class does not exist, or is in two merged classes.
+        """
+        merged_into: dict[str, str] = {}
+        for name, parts in self.merge.items():
+            for part in parts:
+                _check_known("data.merge", part, classes.names)
+                if part in merged_into:
+                    raise ConfigError(
+                        f"data.merge has '{part}' in both '{merged_into[part]}' and '{name}': a "
+                        "class can become one class only."
+                    )
+                merged_into[part] = name
+            if name in classes.names and name not in parts:
+                raise ConfigError(
+                    f"data.merge makes a class '{name}' without the class of that name in the "
+                    "dataset. Add it to the merged classes, or choose another name."
+                )
+        merged = [merged_into.get(name, name) for name in classes.names]
+        colors = dict(reversed(list(zip(merged, classes.colors, strict=True))))
+        names = list(dict.fromkeys(merged)) if self.names is None else list(self.names)
+        known = list(colors)
+        if self.other is not None and self.other not in names:
+            names.insert(0, self.other)
+        for name in names:
+            if name != self.other:
+                _check_known("data.classes", name, known)
+        selected = build_classes(names, [colors.get(name, (0, 0, 0)) for name in names])
+        rest = IGNORE_INDEX if self.other is None else names.index(self.other)
+        return selected, tuple(names.index(n) if n in names else rest for n in merged)
+
+
+def _check_known(key: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise ConfigError(
+            f"{key} names the class '{name}', which the dataset does not have."
+            f"{did_you_mean(name, names)}"
+        )

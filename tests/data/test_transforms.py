@@ -32,6 +32,7 @@ def make_aligned(height: int, width: int) -> Sample:
     [
         TrainTransform(size_hw=(24, 40), **JITTER),
         TrainTransform(crop_hw=(24, 40), **JITTER),
+        TrainTransform(crop_hw=(24, 40), long_side=70),
         TrainTransform(crop_hw=(24, 40), scale=(0.05, 0.1)),
         TrainTransform(crop_hw=(24, 40), scale=(30.0, 60.0)),
     ],
@@ -128,3 +129,11 @@ def test_resize_image_takes_batches():
 def test_invalid_options(options, message):
     with pytest.raises(ConfigError, match=message):
         TrainTransform(**options)
+
+
+def test_the_long_side_makes_the_scale_independent_of_the_size_of_the_image():
+    small = make_aligned(96, 128)
+    large = make_aligned(288, 384)
+    transform = TrainTransform(crop_hw=(64, 64), scale=(1.0, 1.0), long_side=64, flip=0)
+    for sample in (small, large):
+        assert (transform(sample, 3).mask != IGNORE_INDEX).sum() == 64 * 48

@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from atrous.classes import IGNORE_INDEX
-from atrous.data import open_dataset
+from atrous.data import compute_mask_statistics, open_dataset
 from atrous.data.shapes import write_shapes
 from atrous.errors import CheckpointError, ConfigError, DataError, TrainingError, WeightsError
+from atrous.evaluation import evaluate
 from atrous.models import load_model
 from atrous.recipe import format_recipe
 from atrous.run import RunFolder, load_log
@@ -388,6 +389,24 @@ def test_weights_of_another_class_count_start_a_new_classifier(finished, make_re
     train(recipe, tmp_path / "run", listener=lambda r: events.append(r) if "loaded" in r else None)
     assert "head.classifier.weight" in events[0]["loaded"].missing
     assert load_model(tmp_path / "run").num_classes == 2
+
+
+def test_a_run_of_some_classes_is_scored_on_the_masks_of_all(make_recipe, shapes, tmp_path):
+    changes = {
+        "data__classes": ["disc", "square"],
+        "data__other": "rest",
+        "data__long_side": 48,
+        "train__backbone_lr": 0.1,
+        "train__duration": "2it",
+    }
+    train(make_recipe(**changes), tmp_path / "run")
+    num_labelled = sum(compute_mask_statistics(open_dataset(shapes, "val")).pixels)
+    card = load_model(tmp_path / "run").card
+    assert (card.classes.names, card.long_side) == (("rest", "disc", "square"), 48)
+    for source in (tmp_path / "run", tmp_path / "run" / "best.safetensors"):
+        report = evaluate(source, shapes)
+        assert [row.name for row in report.scores.per_class] == ["rest", "disc", "square"]
+        assert report.confusion.sum() == num_labelled
 
 
 def test_tensorboard_gets_the_log(make_recipe, tmp_path):

@@ -1,11 +1,13 @@
 """Datasets on disk: layouts, splits, and the images and masks of one split."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, build_classes
+import numpy as np
+
+from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, ClassSelection, build_classes
 from atrous.data import pairs, voc
 from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.mask_values import number_classes, read_mask
@@ -35,6 +37,8 @@ class SegmentationDataset:
         names: Stems, in the order of the split.
         image_paths: One image per name.
         mask_paths: One mask per name.
+        selection: For each class of the masks, its index in `classes` or `IGNORE_INDEX`; None if
+            they are the same.
     """
 
     root: Path
@@ -45,6 +49,7 @@ class SegmentationDataset:
     names: list[str]
     image_paths: list[Path]
     mask_paths: list[Path]
+    selection: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -57,15 +62,49 @@ class SegmentationDataset:
         """
         image_path, mask_path = self.image_paths[index], self.mask_paths[index]
         image = read_image(image_path)
-        mask = read_mask(mask_path, num_classes=len(self.classes), ignore_index=self.ignore_index)
+        mask = read_mask(
+            mask_path, num_classes=self.num_mask_classes, ignore_index=self.ignore_index
+        )
         check_same_size(
             (image.shape[1], image.shape[2]), (mask.shape[0], mask.shape[1]), image_path, mask_path
         )
+        if self.selection is not None:
+            mask = mask.new_tensor(self.select_indices(mask.numpy()))
         return Sample(image, mask, self.names[index])
+
+    @property
+    def num_mask_classes(self) -> int:
+        """Number of classes in the mask files."""
+        return len(self.classes) if self.selection is None else len(self.selection)
+
+    def select(self, selection: ClassSelection) -> Self:
+        """Return the same files with selected classes.
+
+        Raises:
+            ConfigError: A selected class does not exist.
+        """
+        if selection == ClassSelection():
+            return self
+        classes, indices = selection.apply(self.classes)
+        return replace(self, classes=classes, selection=indices)
+
+    def select_indices(self, indices: np.ndarray) -> np.ndarray:
+        """Replace the classes of the masks by their indices in `classes`.
+
+        Shapes:
+            indices: uint8 (H, W), ignored pixels as `IGNORE_INDEX`
+            returns: uint8 (H, W)
+        """
+        if self.selection is None:
+            return indices
+        table = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, np.uint8)
+        table[: len(self.selection)] = self.selection
+        return table[indices]
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of classes, names and file sizes; file contents are not read."""
-        digest = hashlib.sha256(f"{self.classes.names} {self.ignore_index}\n".encode())
+        selected = "" if self.selection is None else f" {self.selection}"
+        digest = hashlib.sha256(f"{self.classes.names} {self.ignore_index}{selected}\n".encode())
         for name, image_path, mask_path in zip(
             self.names, self.image_paths, self.mask_paths, strict=True
         ):

@@ -121,7 +121,7 @@ def check_foreground(dataset: SegmentationDataset, statistics: MaskStatistics) -
         DataError: All masks contain only 0 and 255, and 255 is the ignore index.
     """
     is_binary = statistics.pixels[0] and statistics.num_ignored and not any(statistics.pixels[1:])
-    if is_binary and dataset.ignore_index == IGNORE_INDEX:
+    if is_binary and dataset.selection is None and dataset.ignore_index == IGNORE_INDEX:
         raise DataError(
             f"All {len(dataset)} masks of split '{dataset.split}' in "
             f"{dataset.mask_paths[0].parent} hold 0 and 255 only, and 255 is ignored: class 0 is "
@@ -154,11 +154,10 @@ def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] |
         check_same_size((image.shape[1], image.shape[2]), indices.shape, image_path, mask_path)
     except DataError as error:
         return str(error)
-    if values := find_wrong_values(indices, len(dataset.classes), dataset.ignore_index):
+    if values := find_wrong_values(indices, dataset.num_mask_classes, dataset.ignore_index):
         return values
-    return np.bincount(
-        mark_ignored(indices, dataset.ignore_index).ravel(), minlength=IGNORE_INDEX + 1
-    )
+    selected = dataset.select_indices(mark_ignored(indices, dataset.ignore_index))
+    return np.bincount(selected.ravel(), minlength=IGNORE_INDEX + 1)
 
 
 def _raise_problems(
@@ -171,7 +170,8 @@ def _raise_problems(
             f"{len(wrong)} of the {len(dataset)} masks of split '{dataset.split}' in "
             f"{dataset.mask_paths[0].parent} ({shorten(list(wrong), 5)}) have values that are no "
             "class: "
-            f"{describe_wrong_values(values, len(dataset.classes), dataset.ignore_index)} {advice}"
+            f"{describe_wrong_values(values, dataset.num_mask_classes, dataset.ignore_index)} "
+            f"{advice}"
         )
     if unusable:
         raise DataError(

@@ -26,6 +26,8 @@ class TrainTransform:
         crop_hw: Size of a random window that is cut out after scaling by a random factor. Outside
             of the image, the window has the ImageNet mean colour and ignored pixels.
         scale: Smallest and largest factor, drawn uniformly; only with `crop_hw`.
+        long_side: Longer side in pixels to which images are resized before they are scaled; None
+            for their own size. Only with `crop_hw`.
         flip: Probability of a horizontal flip.
         brightness: The factor is drawn from 1 ± `brightness`; likewise the next two.
         contrast: See `brightness`.
@@ -39,6 +41,7 @@ class TrainTransform:
     size_hw: tuple[int, int] | None = None
     crop_hw: tuple[int, int] | None = None
     scale: tuple[float, float] = (0.5, 2.0)
+    long_side: int | None = None
     flip: float = 0.5
     brightness: float = 0.0
     contrast: float = 0.0
@@ -90,6 +93,8 @@ class TrainTransform:
         """Cut before scaling; also return the padding (left, top, right, bottom) to be added."""
         assert self.crop_hw is not None
         factor = rng.uniform(*self.scale)
+        if self.long_side is not None:
+            factor *= self.long_side / max(image.shape[1:])
         (top, bottom), (above, height, below) = _cut(image.shape[1], self.crop_hw[0], factor, rng)
         (left, right), (before, width, after) = _cut(image.shape[2], self.crop_hw[1], factor, rng)
         image = resize_image(image[:, top:bottom, left:right], (height, width))

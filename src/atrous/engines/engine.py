@@ -124,14 +124,15 @@ class Engine(ABC):
         return [self.predict_mask(image) for image in images]
 
     def _iterate_blocks(self, image: Tensor) -> Iterator[Block]:
-        return iterate_tta_blocks(self._forward, image, self.tta, self.card.size_hw, self._fill)
+        size_hw = self.card.compute_size_hw(image.shape[-2], image.shape[-1])
+        return iterate_tta_blocks(self._forward, image, self.tta, size_hw, self._fill)
 
     def _is_single_pass(self, height: int, width: int) -> bool:
         """Return whether the network runs once, on the image at its own size."""
         return (
             (self.tta.scales, self.tta.flip, self.tta.samples) == ((1.0,), False, 1)
             and self.tta.compute_window_hw(height, width) == (height, width)
-            and self.card.size_hw in (None, (height, width))
+            and self.card.compute_size_hw(height, width) in (None, (height, width))
             and min(height, width) >= MIN_PX
         )
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from atrous.classes import IGNORE_INDEX
 from atrous.devices import Precision, resolve_device
 from atrous.engines import TTA, TorchEngine
-from atrous.errors import DataError, WeightsError
+from atrous.errors import ConfigError, DataError, WeightsError
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import Progress, predict_split
 from atrous.models import load_model, save_weights
+from atrous.models.ready import READY_FOLDER
 from atrous.models.weights import find_weights
 
 
@@ -51,9 +52,14 @@ def calibrate(
         WeightsError: The weights cannot be used or written.
     """
     path = find_weights(Path(run_or_file))
+    if path.parent == READY_FOLDER:
+        raise ConfigError(
+            f"{run_or_file} is a ready model, whose file is not changed. Train a run from it "
+            f"(--init {run_or_file}), or calibrate a copy of {path}."
+        )
     model = load_model(path, device=resolve_device(device))
     assert model.card is not None
-    dataset = open_run_data(Path(run_or_file), data, split, format, ignore_index)
+    dataset = open_run_data(Path(run_or_file), model.card, data, split, format, ignore_index)
     engine, fit = TorchEngine(model, tta=tta, precision=precision), TemperatureFit()
     results = predict_split(engine, dataset, workers=workers, progress=progress)
     with closing(results):

@@ -24,7 +24,7 @@ from atrous.evaluation.image_counts import ImageCounts, format_image_counts
 from atrous.evaluation.metrics import Scores, compute_scores
 from atrous.evaluation.objects import ObjectCounts, ObjectScore
 from atrous.files import write_atomically
-from atrous.models import Segmenter, load_model
+from atrous.models import ModelCard, Segmenter, load_model
 from atrous.models.untrained_taps import list_untrained_taps, zero_untrained_taps
 from atrous.models.zoo import set_output_stride
 from atrous.recipe import load_recipe
@@ -168,7 +168,7 @@ def evaluate(
     opened = open_engine(source, engine, tta=tta, device=device, precision=precision, trust=trust)
     if isinstance(opened, TorchEngine):
         _handle_untrained_taps(opened.model, path, zero=zero_untrained_taps)
-    dataset = open_run_data(path, data, split, format, ignore_index)
+    dataset = open_run_data(path, opened.card, data, split, format, ignore_index)
     accumulator = _Accumulator(len(dataset.classes), opened.card.temperature, boundary)
     start_s = time.perf_counter()
     with closing(predict_split(opened, dataset, workers=workers, progress=progress)) as results:
@@ -230,9 +230,14 @@ class _Accumulator:
 
 
 def open_run_data(
-    path: Path, root: Path | str | None, split: str | None, format: str, ignore_index: int | None
+    path: Path,
+    card: ModelCard,
+    root: Path | str | None,
+    split: str | None,
+    format: str,
+    ignore_index: int | None,
 ) -> SegmentationDataset:
-    """Open a split of a dataset; by default, the validation split of the run."""
+    """Open a split of a dataset with the classes of the model; by default, the run's validation."""
     recipe_path = RunFolder(path).recipe
     recipe = load_recipe(recipe_path).data if recipe_path.is_file() else None
     if recipe is not None:
@@ -243,7 +248,10 @@ def open_run_data(
             format = recipe.format if format == "auto" else format
     if not root:
         raise ConfigError(f"{path} does not name its dataset: give the dataset folder.")
-    return open_dataset(root, split or "val", format=format, ignore_index=ignore_index)
+    dataset = open_dataset(root, split or "val", format=format, ignore_index=ignore_index)
+    if card.selection is None or dataset.classes.names == card.classes.names:
+        return dataset
+    return dataset.select(card.selection)
 
 
 def _save(report: EvaluationReport, folder: Path) -> None:

@@ -117,11 +117,12 @@ def export_model(
     model = load_model(source)
     assert model.card is not None
     card = ExportCard(model.card, to, uint8_input, mask_output, size_hw)
-    gate_data = open_run_data(source, data, split, format, ignore_index)
+    gate_data = open_run_data(source, model.card, data, split, format, ignore_index)
     check_classes(model.card, gate_data)
     calibration = None
     if to.endswith("int8"):
-        train_data = open_run_data(source, data, find_train_split(source), format, ignore_index)
+        train_split = find_train_split(source)
+        train_data = open_run_data(source, model.card, data, train_split, format, ignore_index)
         calibration = CalibrationImages(train_data, card, num_calibration_images)
     path, record_path = choose_paths(source, to, out, size_hw)
     export = _Export(

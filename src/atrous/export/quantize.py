@@ -42,9 +42,8 @@ class CalibrationImages:
         sample = self.dataset.load(index)
         image, mask = sample.image, sample.mask
         model = self.card.model
-        if model.size_hw is not None:
-            image = resize_image(image, model.size_hw)
-            mask = resize_mask(mask, model.size_hw)
+        if (size_hw := model.compute_size_hw(image.shape[-2], image.shape[-1])) is not None:
+            image, mask = resize_image(image, size_hw), resize_mask(mask, size_hw)
         padded_hw = (max(image.shape[-2], MIN_PX), max(image.shape[-1], MIN_PX))
         height, width = self.card.size_hw or padded_hw
         image, mask = image[:, :height, :width], mask[:height, :width]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from atrous.classes import IGNORE_INDEX, Classes
+from atrous.classes import IGNORE_INDEX, Classes, ClassSelection
 from atrous.parsing import explain_validation, is_plain_name, parse_json
 
 Read = TypeVar("Read")
@@ -67,10 +67,13 @@ class ModelCard:
         classes: Names and colours of the classes.
         mean: Mean of each channel, for the normalization of images in 0-1.
         std: Standard deviation of each channel.
-        size_hw: Height and width that images are resized to; None to keep their size.
+        size_hw: Height and width that images are resized to; None to keep their aspect ratio.
         training: Origin of the weights, such as step and score.
         temperature: Divisor of the logits that calibrates the probabilities; 1 unless
             `atrous calibrate` fitted another.
+        long_side: Longer side in pixels that images are resized to, in proportion; None for
+            `size_hw` or their own size.
+        selection: The classes of the dataset that the model learned; None for all.
     """
 
     name: Annotated[str, AfterValidator(check_name)]
@@ -81,8 +84,18 @@ class ModelCard:
     size_hw: tuple[Side, Side] | None
     training: dict[str, Any]
     temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
+    long_side: Side | None = None
+    selection: ClassSelection | None = None
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    def compute_size_hw(self, height: int, width: int) -> tuple[int, int] | None:
+        """Return the size that an image is resized to; None if it keeps its own."""
+        if self.long_side is None:
+            return self.size_hw
+        factor = self.long_side / max(height, width)
+        size_hw = max(1, round(height * factor)), max(1, round(width * factor))
+        return None if size_hw == (height, width) else size_hw
 
     def to_json(self) -> str:
         """Format the card as JSON."""

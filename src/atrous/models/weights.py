@@ -10,12 +10,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from atrous.errors import AtrousError, ConfigError, WeightsError
+from atrous.errors import AtrousError, ConfigError, WeightsError, did_you_mean
 from atrous.files import write_atomically
 from atrous.model_options import complete_options
 from atrous.models.card import ModelCard
 from atrous.models.fitting import LoadedWeights, fit_tensors
 from atrous.models.layers import on_meta_device
+from atrous.models.ready import READY_MODELS, find_ready_model
 from atrous.models.segmenter import Segmenter
 from atrous.models.wheels import has_wheel, load_wheel
 from atrous.models.zoo import build_model, find_variant, scale_rates
@@ -48,7 +49,8 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
     """Load a trained model for inference.
 
     Args:
-        run_or_file: A run folder (its best weights, or else its last), or a weights file.
+        run_or_file: A run folder (its best weights, or else its last), a weights file, or the name
+            of a ready model.
         device: Device of the model.
 
     Returns:
@@ -133,15 +135,20 @@ def check_model(card: ModelCard) -> None:
 
 
 def find_weights(run_or_file: Path) -> Path:
-    """Return the weights file: the path itself, or the best or last weights of a run folder.
+    """Return the weights file: that of a ready model or run folder, or the path itself.
 
     Raises:
         WeightsError: The file does not exist, or the run folder has none.
     """
+    if ready := find_ready_model(run_or_file):
+        return ready
     if not run_or_file.is_dir():
         if run_or_file.is_file():
             return run_or_file
-        raise WeightsError(f"There is no run folder or weights file {run_or_file}.")
+        raise WeightsError(
+            f"There is no run folder, weights file or ready model {run_or_file}."
+            f"{did_you_mean(str(run_or_file), READY_MODELS)}"
+        )
     for name in ("best.safetensors", "last.safetensors"):
         if (run_or_file / name).is_file():
             return run_or_file / name
@@ -192,8 +199,8 @@ def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
     Args:
         model: The model.
         init: "none"; "imagenet" (the backbone, of torchvision or of an installed package); "coco"
-            (torchvision's DeepLabv3 or FCN, 21 classes of VOC); or the path of a file or run
-            folder. If the number of classes differs, the model keeps its random classifier. If the
+            (torchvision's DeepLabv3 or FCN, 21 classes of VOC); the path of a file or run
+            folder; or the name of a ready model. If the number of classes differs, the model keeps its random classifier. If the
             number of image channels differs, the first convolution is adapted
             (`fitting.adapt_channels`).
 

@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from atrous.classes import ClassSelection
 from atrous.durations import parse_duration
 from atrous.errors import ConfigError
 from atrous.files import is_utf8
@@ -62,9 +63,14 @@ class DataRecipe(_Section):
         train_split: Split to train on.
         val_split: Split to validate on.
         ignore_index: Mask value of ignored pixels; unset: the dataset's own, else 255.
+        classes: Classes to learn, in this order; unset: all.
+        other: Class that all other classes become, also a new one; unset: they are ignored.
+        merge: Classes that become one, such as `{vehicle = ["car", "bus"]}`.
         size: Height and width in pixels to which every image is resized; excludes `crop`.
         crop: Side in pixels of the square that is cut out after random scaling; 321 unless `size`
             is given.
+        long_side: Longer side in pixels to which every image is resized before it is scaled, also
+            by the trained model; unset: images keep their size.
         scale: Smallest and largest random scale before the crop.
         flip: Probability of a horizontal flip.
         brightness: Largest relative change of the brightness.
@@ -78,8 +84,12 @@ class DataRecipe(_Section):
     train_split: str = "train"
     val_split: str = "val"
     ignore_index: int | None = None
+    classes: tuple[str, ...] | None = Field(None, min_length=1)
+    other: str | None = None
+    merge: dict[str, tuple[str, ...]] = {}
     size: int | None = Field(None, ge=32)
     crop: int | None = Field(None, ge=32)
+    long_side: int | None = Field(None, ge=32)
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = Field(0.5, ge=0, le=1)
     brightness: float = Field(0.0, ge=0, le=1)
@@ -96,11 +106,22 @@ class DataRecipe(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.classes is None and self.other is not None:
+            raise ValueError("data.other needs data.classes: without it, no class is another")
+        if self.classes is not None and len(set(self.classes)) < len(self.classes):
+            raise ValueError("data.classes names a class twice")
         if self.size is not None and self.crop is not None:
             raise ValueError("give data.size or data.crop, not both")
+        if self.size is not None and self.long_side is not None:
+            raise ValueError("data.long_side goes with data.crop, not with data.size")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError("data.scale takes two positive factors, the smaller first")
         return self
+
+    @property
+    def class_selection(self) -> ClassSelection:
+        """The classes to learn."""
+        return ClassSelection(self.classes, self.other, self.merge)
 
     @property
     def size_hw(self) -> tuple[int, int] | None:
@@ -156,6 +177,7 @@ class TrainRecipe(_Section):
         accumulate: Forward passes per optimizer step.
         optimizer: `adam`, `adamw` or `sgd`.
         lr: Learning rate after the warm-up.
+        backbone_lr: Factor on the learning rate of the backbone.
         weight_decay: Weight decay; not applied to norms and biases.
         momentum: Momentum of `sgd`.
         schedule: Course of the learning rate after the warm-up.
@@ -185,6 +207,7 @@ class TrainRecipe(_Section):
     accumulate: int = Field(1, ge=1)
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: float = Field(5e-4, gt=0)
+    backbone_lr: float = Field(1.0, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     schedule: Literal["poly", "step", "cosine", "constant"] = "poly"

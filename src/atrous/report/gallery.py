@@ -190,7 +190,7 @@ def open_evaluated_split(run: LoadedRun) -> SegmentationDataset:
         run.scores["split"],
         format=settings.format if run.scores["data"] == settings.root else "auto",
         ignore_index=settings.ignore_index,
-    )
+    ).select(settings.class_selection)
 
 
 def build_evaluated_engine(

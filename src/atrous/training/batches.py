@@ -32,6 +32,7 @@ def build_transform(data: DataRecipe) -> TrainTransform:
         size_hw=data.size_hw,
         crop_hw=None if data.crop is None else (data.crop, data.crop),
         scale=data.scale,
+        long_side=data.long_side,
         flip=data.flip,
         brightness=data.brightness,
         contrast=data.contrast,

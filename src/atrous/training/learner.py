@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from atrous.classes import Classes
+from atrous.classes import Classes, ClassSelection
 from atrous.data import Batch, SegmentationDataset, normalize
 from atrous.devices import resolve_device, resolve_precision
 from atrous.errors import TrainingError
@@ -151,7 +151,7 @@ class Learner:
                 self.model.parameters(), self.settings.clip_norm, grad_norm
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_factor", 1.0)
         self._wrapped_optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -236,6 +236,7 @@ def build_segmenter(recipe: Recipe, classes: Classes) -> Segmenter:
     name, options = recipe.model.name, recipe.model.build_options()
     implied = init_model_options(name, recipe.model.init, output_stride=recipe.model.output_stride)
     model = build_model(name, num_classes=len(classes), **{**implied, **options})
+    selection = recipe.data.class_selection
     model.card = ModelCard(
         name=model.name,
         options=model.options,
@@ -244,16 +245,31 @@ def build_segmenter(recipe: Recipe, classes: Classes) -> Segmenter:
         std=model.backbone.std,
         size_hw=recipe.data.size_hw,
         training={},
+        long_side=recipe.data.long_side,
+        selection=None if selection == ClassSelection() else selection,
     )
     return model
 
 
 def build_optimizer(model: nn.Module, settings: TrainRecipe) -> torch.optim.Optimizer:
-    """Build the optimizer; norms and biases have no weight decay."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    """Build the optimizer.
+
+    Norms and biases have no weight decay; the backbone has the factor `backbone_lr`, under
+    `lr_factor` of its parameter groups.
+    """
+    parts: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = settings.backbone_lr if name.startswith("backbone.") else 1.0
+            parts.setdefault(factor, []).append(parameter)
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in parameters if (p.ndim > 1) == is_weight],
+            "weight_decay": settings.weight_decay if is_weight else 0.0,
+            "lr_factor": factor,
+        }
+        for factor, parameters in parts.items()
+        for is_weight in (True, False)
     ]
     match settings.optimizer:
         case "adam":

@@ -96,7 +96,9 @@ def train(
     recipe = _resolve_recipe(recipe, run, auto_batch_size)
     data = recipe.data
     train_set, val_set = (
-        open_dataset(data.root, split, format=data.format, ignore_index=data.ignore_index)
+        open_dataset(
+            data.root, split, format=data.format, ignore_index=data.ignore_index
+        ).select(data.class_selection)
         for split in (data.train_split, data.val_split)
     )
     with on_meta_device():
@@ -154,6 +156,7 @@ def _run_session(
         plan = replace(plan, frozen_sha256=learner.frozen.seal(learner.model))
     listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
     if not has_checkpoint:
+        _note_selected_classes(train_set, recipe, listener)
         _warn_of_random_frozen(learner, listener)
         _note_untrained_taps(learner, recipe, listener)
     state = TrainingState(recipe, run, plan, learner, train_set, val_set)
@@ -172,6 +175,17 @@ def _run_session(
     return TrainingResult(
         run.path, state.step, plan.total_steps, reason, state.best_miou, plan.frozen_sha256
     )
+
+
+def _note_selected_classes(
+    train_set: SegmentationDataset, recipe: Recipe, listener: Listener
+) -> None:
+    if train_set.selection is None:
+        return
+    other = recipe.data.other
+    rest = f"other classes become {other}" if other else "pixels of other classes are ignored"
+    message = f"Classes of this run: {', '.join(train_set.classes.names)}; {rest}."
+    listener({"kind": "note", "message": message})
 
 
 def _warn_of_random_frozen(learner: Learner, listener: Listener) -> None:
