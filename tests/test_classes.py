@@ -8,7 +8,9 @@ from atrous.classes import IGNORE_INDEX, ClassSelection, build_classes
 from atrous.data import compute_mask_statistics, open_dataset
 from atrous.errors import ConfigError
 
-CLASSES = build_classes(["road", "car", "bus", "tree"], [[9, 9, 9], [1, 0, 0], [2, 0, 0], [0, 3, 0]])
+CLASSES = build_classes(
+    ["road", "car", "bus", "tree"], [[9, 9, 9], [1, 0, 0], [2, 0, 0], [0, 3, 0]]
+)
 MERGE = {"vehicle": ("car", "bus")}
 
 

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from atrous.errors import ConfigError, did_you_mean
 
+DEFAULT_SYSTEM = "deeplabv3plus"
+
 Positive = Annotated[int, Field(ge=1)]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from atrous.model_options import DEFAULT_SYSTEM
 from atrous.recipe import Recipe, apply_overrides, build_recipe, load_toml, set_key
 
 
@@ -17,6 +18,9 @@ def run_train(
     *,
     out: Annotated[Path, typer.Option(help="Run folder; a run in it is resumed.")],
     model: Annotated[str | None, typer.Option(help="Model name, see `atrous models`.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone, such as resnet50 or timm/convnext_tiny.")
+    ] = None,
     duration: Annotated[
         str | None, typer.Option("--for", help="Duration of the run: 20ep, 30000it or 55min.")
     ] = None,
@@ -69,7 +73,7 @@ def run_train(
         "data.format": data_format,
         "data.size": size,
         "data.crop": crop,
-        "model.name": model,
+        "model.name": f"{model or DEFAULT_SYSTEM}_{backbone}" if backbone else model,
         "model.init": init,
         "model.freeze": freeze,
         "train.duration": duration,
@@ -81,7 +85,8 @@ def run_train(
         "train.device": device,
         **_parse_feature_cache(feature_cache),
     }
-    built = assemble_recipe(recipe, options, overrides or [])
+    base = load_toml(recipe) if recipe else _choose_recipe(options, overrides or [], out)
+    built = assemble_recipe(base, options, overrides or [])
 
     from atrous.cli.display import TrainingDisplay, print_training_result
     from atrous.training import train
@@ -100,9 +105,31 @@ def _parse_feature_cache(choice: str | None) -> dict[str, str]:
     return {"train.feature_cache": "auto", "train.feature_cache_dir": choice}
 
 
-def assemble_recipe(path: Path | None, options: dict[str, Any], overrides: list[str]) -> Recipe:
-    """Build a recipe from a file; options override the file, and `--set` overrides both."""
-    values: Mapping[str, Any] = load_toml(path) if path else {}
+def _choose_recipe(options: dict[str, Any], overrides: list[str], out: Path) -> Mapping[str, Any]:
+    """Return the values of a run without --recipe: those that it has, or that suit its data."""
+    from atrous.run import RunFolder
+    from atrous.training.suggest import suggest_recipe
+
+    if (stored := RunFolder(out).recipe).is_file():
+        return load_toml(stored)
+    data = {"root": options["data.root"], **apply_overrides({}, overrides).get("data", {})}
+    if not data["root"]:
+        return {}
+    layout = options["data.format"] or "auto"
+    split = data.get("train_split", "train")
+    values = suggest_recipe(
+        data["root"], model=options["model.name"], train_split=split, format=layout
+    )
+    if options["data.size"] or "size" in data:
+        for key in ("long_side", "crop", "scale"):
+            del values["data"][key]
+    return values
+
+
+def assemble_recipe(
+    values: Mapping[str, Any], options: dict[str, Any], overrides: list[str]
+) -> Recipe:
+    """Build a recipe from the values of a file, options over them, and `--set` over both."""
     given = {key: value for key, value in options.items() if value is not None}
     for key, other in (("data.size", "data.crop"), ("data.crop", "data.size")):
         if key in given and other not in given:

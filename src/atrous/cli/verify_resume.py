@@ -10,6 +10,7 @@ from rich.table import Table
 
 from atrous.cli.console import Console
 from atrous.cli.train import assemble_recipe
+from atrous.recipe import load_toml
 
 
 def run_verify_resume(
@@ -36,7 +37,7 @@ def run_verify_resume(
     code is 0 if they are equal, else 1.
     """
     parsed = assemble_recipe(
-        recipe, {"data.root": data, "train.duration": duration}, overrides or []
+        load_toml(recipe), {"data.root": data, "train.duration": duration}, overrides or []
     )
 
     from atrous.training.verify import verify_resume

@@ -13,6 +13,8 @@ from atrous.models.segmenter import Segmenter
 _PART_NAMES = {"classifier.": "head.", "aux_classifier.": "auxiliary_head."}
 # Prefixes of the classifiers of classification models: torchvision's, timm's, EfficientNet-Lite's.
 _CLASSIFIERS = ("fc.", "classifier.", "head.", "_conv_head.", "_bn1.", "_fc.")
+# The same below timm's other prefixes: the convolution and norms between features and classifier.
+_TIMM_CLASSIFIERS = ("conv_head.", "norm_head.", "bn2.", "final_conv.", "norm.", "head_drop.")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def fit_tensors(
         WeightsError: The architecture, number of classes or number of image channels differs.
     """
     whole = any(name.startswith("backbone.") for name in file_tensors)
-    file_names = {_rename(name, whole): name for name in file_tensors}
+    prefix = "backbone." + getattr(model.backbone, "key_prefix", "")
+    file_names = {_rename(name, whole, prefix): name for name in file_tensors}
     tensors = {name: file_tensors[file_name] for name, file_name in file_names.items()}
     own = model.state_dict()
     if new_classifier:
@@ -108,7 +111,11 @@ def fit_tensors(
     ]
     replaced = {find_owner(name) for name in resized}
     per_class = [name for name in shared if find_owner(name) in replaced]
-    optional = ("auxiliary_head.",) if whole else ("head.", "auxiliary_head.", *_CLASSIFIERS)
+    optional: tuple[str, ...] = (
+        ("auxiliary_head.",) if whole else ("head.", "auxiliary_head.", *_CLASSIFIERS)
+    )
+    if not whole and prefix != "backbone.":
+        optional += tuple(f"{prefix}{name}" for name in _TIMM_CLASSIFIERS)
     misfits = {
         "have another shape": [name for name in reshaped if name not in resized],
         "are not in the file": [name for name in missing if not name.startswith(optional)],
@@ -156,12 +163,12 @@ def _adapt_first_conv(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> 
             tensors[name] = adapt_channels(tensors[name], needed[1])
 
 
-def _rename(file_name: str, whole: bool) -> str:
+def _rename(file_name: str, whole: bool, prefix: str) -> str:
     if not whole:
         return (
             file_name
             if file_name.startswith(_CLASSIFIERS)
-            else f"backbone.{file_name.removeprefix('features.')}"
+            else prefix + file_name.removeprefix("features.")
         )
     for theirs, ours in _PART_NAMES.items():
         if file_name.startswith(theirs):

@@ -11,9 +11,11 @@ class Backbone(nn.Module):
         strides: Image pixels per cell of each feature map; the last is the output stride.
         auxiliary_stage: Index of the feature map that an auxiliary head reads, if the variant
             offers one.
+        key_prefix: What precedes the state-dict keys of published weights in those of the backbone.
         mean, std: Normalization of RGB images in [0, 1] that the published weights expect.
     """
 
+    key_prefix = ""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 

@@ -89,17 +89,17 @@ class UNetHead(Head):
 class UNetBackboneHead(Head):
     """The expanding path on any backbone, as in segmentation-models-pytorch.
 
-    Five times: nearest-neighbour upsampling, concatenation with the encoder's map (except for the
-    last time), two 3x3 convolutions. The classifier is a 3x3 convolution.
+    Five times: nearest-neighbour upsampling, concatenation with the encoder's map (where there is
+    one), two 3x3 convolutions. The classifier is a 3x3 convolution.
 
     Args:
-        backbone: A backbone with maps at strides 2, 4, 8, 16 and 32.
+        backbone: A backbone with maps at strides 2, 4, 8, 16 and 32, or without the first.
         num_classes: Channels of the logits.
         norm: "batch" or "group".
 
     Shapes:
         features: the backbone's maps
-        returns: logits, float (batch, num_classes, H, W), one row or column larger for odd sizes
+        returns: logits, float (batch, num_classes, H, W), larger by up to three rows or columns
     """
 
     overshoots = True
@@ -109,10 +109,11 @@ class UNetBackboneHead(Head):
         super().__init__()
         self.input_stages = tuple(range(len(backbone.channels)))
         *skips, deepest = backbone.channels
+        skip_channels = (*reversed(skips), *[0] * (len(self.widths) - len(skips)))
         self.stages = nn.ModuleList(
             _two_convs(before + skip, width, norm)
             for before, skip, width in zip(
-                (deepest, *self.widths[:-1]), (*reversed(skips), 0), self.widths, strict=True
+                (deepest, *self.widths[:-1]), skip_channels, self.widths, strict=True
             )
         )
         self.classifier = nn.Conv2d(self.widths[-1], num_classes, 3, padding=1)
@@ -120,11 +121,13 @@ class UNetBackboneHead(Head):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Compute the logits at the size of the image."""
         *skips, decoded = features
-        *inner, last = self.stages
-        for stage, skip in zip(inner, reversed(skips), strict=True):
+        skips.reverse()
+        for stage, skip in zip(self.stages, skips, strict=False):
             raised = F.interpolate(decoded, size=skip.shape[-2:], mode="nearest")
             decoded = stage(torch.cat([raised, skip], dim=1))
-        return self.classifier(last(F.interpolate(decoded, scale_factor=2, mode="nearest")))
+        for stage in self.stages[len(skips) :]:
+            decoded = stage(F.interpolate(decoded, scale_factor=2, mode="nearest"))
+        return self.classifier(decoded)
 
 
 def _two_convs(in_channels: int, out_channels: int, norm: str) -> nn.Sequential:

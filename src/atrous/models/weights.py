@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from atrous.errors import AtrousError, ConfigError, WeightsError, did_you_mean
+from atrous.errors import AtrousError, ConfigError, WeightsError
 from atrous.files import write_atomically
 from atrous.model_options import complete_options
 from atrous.models.card import ModelCard
@@ -18,8 +18,9 @@ from atrous.models.fitting import LoadedWeights, fit_tensors
 from atrous.models.layers import on_meta_device
 from atrous.models.ready import READY_MODELS, find_ready_model
 from atrous.models.segmenter import Segmenter
+from atrous.models.timm_backbone import load_timm_weights
 from atrous.models.wheels import has_wheel, load_wheel
-from atrous.models.zoo import build_model, find_variant, scale_rates
+from atrous.models.zoo import TIMM, build_model, find_variant, scale_rates
 
 METADATA_KEY = "atrous"
 
@@ -146,8 +147,8 @@ def find_weights(run_or_file: Path) -> Path:
         if run_or_file.is_file():
             return run_or_file
         raise WeightsError(
-            f"There is no run folder, weights file or ready model {run_or_file}."
-            f"{did_you_mean(str(run_or_file), READY_MODELS)}"
+            f"There is no run folder or weights file {run_or_file}. The ready models are "
+            f"{' and '.join(READY_MODELS)}."
         )
     for name in ("best.safetensors", "last.safetensors"):
         if (run_or_file / name).is_file():
@@ -198,11 +199,11 @@ def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
 
     Args:
         model: The model.
-        init: "none"; "imagenet" (the backbone, of torchvision or of an installed package); "coco"
-            (torchvision's DeepLabv3 or FCN, 21 classes of VOC); the path of a file or run
-            folder; or the name of a ready model. If the number of classes differs, the model keeps its random classifier. If the
-            number of image channels differs, the first convolution is adapted
-            (`fitting.adapt_channels`).
+        init: "none"; "imagenet" (the backbone, of torchvision, timm or an installed package);
+            "coco" (torchvision's DeepLabv3 or FCN, 21 classes of VOC); the path of a file or run
+            folder; or the name of a ready model. If the number of classes differs, the model keeps
+            its random classifier. If the number of image channels differs, the first convolution
+            is adapted (`fitting.adapt_channels`).
 
     Returns:
         The loaded, unexpected and missing state-dict keys; None for "none".
@@ -227,6 +228,8 @@ def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
     backbone = find_variant(name).backbone
     if init == "imagenet" and has_wheel(backbone):
         return load_wheel(backbone)
+    if init == "imagenet" and backbone.startswith(TIMM):
+        return load_timm_weights(backbone.removeprefix(TIMM))
     if init == "imagenet" and backbone not in _WITHOUT_IMAGENET:
         published = get_model_weights(backbone)["IMAGENET1K_V1"]
     elif init == "imagenet":

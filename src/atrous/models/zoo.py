@@ -90,6 +90,19 @@ SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511
 BAYESIAN_SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.02680")
 
 
+SYSTEMS = {"deeplabv3": DEEPLABV3, "deeplabv3plus": DEEPLABV3PLUS, "pspnet": PSPNET, "fcn": FCN}
+TIMM = "timm/"
+"""Prefix of the names of timm's backbones."""
+
+
+def find_backbone(name: str) -> Component:
+    """Return a backbone of `BACKBONES`, or any of timm as `timm/NAME`."""
+    if name.startswith(TIMM):
+        builder = _import_later("timm_backbone:TimmBackbone", name.removeprefix(TIMM))
+        return Component(builder, ("output_stride",))
+    return BACKBONES[name]
+
+
 @dataclass(frozen=True)
 class Variant:
     """A row of the table: a head on a backbone.
@@ -113,32 +126,31 @@ class Variant:
         """Names of the variant's options."""
         names = ["num_classes", "in_channels", "norm"]
         names += ["auxiliary"] if self.auxiliary else []
-        names += [*BACKBONES[self.backbone].options, *self.head.options]
+        names += [*find_backbone(self.backbone).options, *self.head.options]
         return tuple(name for name in dict.fromkeys(names) if name not in self.fixed)
 
 
-def _on_atrous_backbones(system: str, head: Component) -> dict[str, Variant]:
-    return {f"{system}_{backbone}": Variant(head, backbone) for backbone in ATROUS_BACKBONES}
+def _on_atrous_backbones(system: str) -> dict[str, Variant]:
+    return {
+        f"{system}_{backbone}": Variant(SYSTEMS[system], backbone) for backbone in ATROUS_BACKBONES
+    }
+
+
+def _unet_on(backbone: str) -> Variant:
+    fixed = {"output_stride": 32, "multi_grid": (1, 1, 1)}
+    return Variant(UNET_BACKBONE, backbone, fixed=fixed, auxiliary=False)
 
 
 VARIANTS: dict[str, Variant] = {
-    **_on_atrous_backbones("deeplabv3", DEEPLABV3),
+    **_on_atrous_backbones("deeplabv3"),
     **{f"deeplabv3_{resnet}": Variant(DEEPLABV3_RESNET, resnet) for resnet in RESNETS},
-    **_on_atrous_backbones("deeplabv3plus", DEEPLABV3PLUS),
+    **_on_atrous_backbones("deeplabv3plus"),
     "deeplabv3plus_xception65": Variant(DEEPLABV3PLUS, "xception65"),
     "deeplabv3_report": Variant(REPORT, "resnet50", rates=(8, 12, 16)),
-    **_on_atrous_backbones("pspnet", PSPNET),
-    **_on_atrous_backbones("fcn", FCN),
+    **_on_atrous_backbones("pspnet"),
+    **_on_atrous_backbones("fcn"),
     "unet": Variant(UNET, "unet", auxiliary=False),
-    **{
-        f"unet_{backbone}": Variant(
-            UNET_BACKBONE,
-            backbone,
-            fixed={"output_stride": 32, "multi_grid": (1, 1, 1)},
-            auxiliary=False,
-        )
-        for backbone in ("resnet34", *EFFICIENTNETS)
-    },
+    **{f"unet_{backbone}": _unet_on(backbone) for backbone in ("resnet34", *EFFICIENTNETS)},
     "segnet": Variant(SEGNET, "vgg16_bn", fixed={"dropout": 0.0}, auxiliary=False),
     "bayesian_segnet": Variant(BAYESIAN_SEGNET, "vgg16_bn", auxiliary=False),
 }
@@ -150,11 +162,19 @@ def model_names() -> list[str]:
 
 
 def find_variant(name: str) -> Variant:
-    """Return a variant by name.
+    """Return a variant by name: one of the table, or a system on a backbone of timm.
 
     Raises:
         ConfigError: There is no such variant; the message suggests similar names.
     """
+    system, separator, backbone = name.partition(f"_{TIMM}")
+    if separator and system == "unet":
+        return _unet_on(TIMM + backbone)
+    if separator and system in SYSTEMS:
+        return Variant(SYSTEMS[system], TIMM + backbone)
+    if separator:
+        known = ", ".join([*SYSTEMS, "unet"])
+        raise ConfigError(f"'{system}' does not take a backbone of timm; these do: {known}.")
     if name not in VARIANTS:
         raise ConfigError(f"There is no model '{name}'.{did_you_mean(name, VARIANTS)}")
     return VARIANTS[name]
@@ -164,7 +184,8 @@ def build_model(name: str, **options: Any) -> "Segmenter":
     """Build a variant with random weights.
 
     Args:
-        name: One of `model_names()`.
+        name: One of `model_names()`, or `SYSTEM_timm/NAME` with a backbone of timm, such as
+            `deeplabv3plus_timm/convnext_tiny.fb_in22k`.
         **options: Options of the variant, by name:
 
             {options}
@@ -194,7 +215,7 @@ def build_model(name: str, **options: Any) -> "Segmenter":
     def take(component: Component) -> dict[str, Any]:
         return {key: values[key] for key in ("norm", *component.options)}
 
-    backbone_component = BACKBONES[variant.backbone]
+    backbone_component = find_backbone(variant.backbone)
     backbone = backbone_component.build(
         in_channels=options["in_channels"], **take(backbone_component)
     )

@@ -96,9 +96,9 @@ def train(
     recipe = _resolve_recipe(recipe, run, auto_batch_size)
     data = recipe.data
     train_set, val_set = (
-        open_dataset(
-            data.root, split, format=data.format, ignore_index=data.ignore_index
-        ).select(data.class_selection)
+        open_dataset(data.root, split, format=data.format, ignore_index=data.ignore_index).select(
+            data.class_selection
+        )
         for split in (data.train_split, data.val_split)
     )
     with on_meta_device():

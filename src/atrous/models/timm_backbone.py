@@ -1,0 +1,115 @@
+"""Backbones of timm, by the name `timm/NAME`."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atrous.errors import ConfigError, WeightsError, did_you_mean
+from atrous.extras import import_extra
+from atrous.models.interfaces import Backbone
+
+
+class TimmBackbone(Backbone):
+    """The feature maps of a timm model, for image sizes that need not be multiples of the stride.
+
+    Args:
+        name: timm's name, with or without a tag, such as `convnext_tiny.fb_in22k`.
+        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
+        norm: "batch", which stands for the model's own normalization layers.
+        in_channels: Channels of the image.
+
+    Shapes:
+        image: float (batch, in_channels, H, W), normalized with `mean` and `std`
+        returns: the model's feature maps, see `strides` and `channels`
+
+    Raises:
+        ConfigError: timm is not installed or has no such model, or the model has no feature maps or
+            not this output stride.
+
+    Source: https://github.com/huggingface/pytorch-image-models.
+    """
+
+    key_prefix = "network."
+
+    def __init__(
+        self, name: str, *, output_stride: int = 16, norm: str = "batch", in_channels: int = 3
+    ) -> None:
+        super().__init__()
+        timm = import_extra("timm", "timm")
+        _check_name(timm, name)
+        if norm != "batch":
+            raise ConfigError(f"timm/{name} has normalization layers of its own: remove norm.")
+        self.network = _build_features(timm, name, output_stride, in_channels)
+        if hasattr(self.network, "model"):  # timm's wrapper that keeps the names of the weights
+            self.key_prefix = "network.model."
+        info: Any = self.network.feature_info
+        config = timm.get_pretrained_cfg(name)
+        self.channels, self.strides = tuple(info.channels()), tuple(info.reduction())
+        self.auxiliary_stage = len(self.channels) - 2
+        self.mean, self.std = tuple(config.mean), tuple(config.std)
+        is_channels_first = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NCHW")
+        if self.strides[-1] != output_stride or not is_channels_first or 4 not in self.strides:
+            raise _cannot_stride(name, output_stride)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Compute the feature maps."""
+        height, width = image.shape[-2:]
+        stride = max(self.strides)
+        image = F.pad(image, (0, -width % stride, 0, -height % stride))
+        return [
+            features[..., : -(-height // stride), : -(-width // stride)]
+            for features, stride in zip(self.network(image), self.strides, strict=True)
+        ]
+
+
+def load_timm_weights(name: str) -> dict[str, Tensor]:
+    """Load the published weights of a timm model, from its cache or the Hugging Face Hub.
+
+    Raises:
+        WeightsError: There are none, or they cannot be downloaded.
+    """
+    timm = import_extra("timm", "timm")
+    _check_name(timm, name)
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"The weights of timm/{name} could not be loaded ({reason}). Without a network, give "
+            "their file with --init PATH, or use random weights (--init none)."
+        ) from error
+
+
+def _check_name(timm: Any, name: str) -> None:
+    known = timm.list_models()
+    tagged = timm.list_pretrained()
+    if name in known or name in tagged:
+        return
+    base = name.partition(".")[0]
+    tags = [other for other in tagged if other.startswith(f"{base}.")]
+    near = did_you_mean(name, tags if base in known else known)
+    raise ConfigError(f"timm has no model '{name}'.{near if len(near) < 300 else ''}")
+
+
+def _build_features(timm: Any, name: str, output_stride: int, in_channels: int) -> nn.Module:
+    options = {"features_only": True, "in_chans": in_channels}
+    if output_stride != 32:
+        options["output_stride"] = output_stride
+    create = timm.create_model
+    try:
+        try:
+            return create(name, feature_cls="getter", **options)
+        except TypeError:  # MobileNetV3 and V4 have an output stride without this wrapper only
+            return create(name, **options)
+    except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as error:
+        raise _cannot_stride(name, output_stride) from error
+
+
+def _cannot_stride(name: str, output_stride: int) -> ConfigError:
+    lower = "output_stride=32 or " if output_stride < 32 else ""
+    return ConfigError(
+        f"timm/{name} has no feature maps at output stride {output_stride}. Use {lower}a "
+        "backbone with convolutions, such as resnet50d, convnext_tiny, efficientnet_b0, "
+        "mobilenetv4_conv_small or regnety_032."
+    )

