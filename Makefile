@@ -14,6 +14,8 @@ setup: .venv/.ready
 	@touch $@
 
 demo: setup
+	$(BIN)/atrous predict animals --out $(DEMO)/photo \
+		$$($(BIN)/python -c 'import matplotlib as m; print(m.get_data_path())')/sample_data/grace_hopper.jpg
 	$(BIN)/atrous data shapes $(DEMO)/data --num-train 600 --num-val 80
 	$(BIN)/atrous train $(DEMO)/data --recipe recipes/shapes.toml --out $(DEMO)/run
 	$(BIN)/atrous evaluate $(DEMO)/run --json $(DEMO)/scores.json
@@ -21,7 +23,8 @@ demo: setup
 		--out $(DEMO)/predictions
 	$(BIN)/python docs/draw_demo.py $(DEMO)/run $(DEMO)/demo.png
 	@echo
-	@echo "Look at:  $(DEMO)/demo.png           unseen images, the truth and the model's answer"
+	@echo "Look at:  $(DEMO)/photo/             a photograph and what the ready model \`animals\` sees in it"
+	@echo "          $(DEMO)/demo.png           unseen images, the truth and the model's answer"
 	@echo "          $(DEMO)/predictions/       masks, and overlays with a legend"
 	@echo "          $(DEMO)/run/curves.png     loss and mIoU while training"
 	@echo "          $(DEMO)/scores.json        every score"

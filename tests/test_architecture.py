@@ -28,6 +28,7 @@ FLOORS = {
     "models": 4,
     "doctor": 5,
     "figures": 5,
+    "formats": 5,
     "engines": 5,
     "prediction": 6,
     "profile": 6,

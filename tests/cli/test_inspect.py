@@ -61,6 +61,15 @@ def test_a_weights_file_and_its_run_folder(inspect, weights, tmp_path):
     assert json.loads(output.out)["options"]["output_stride"] == 8
 
 
+def test_taps_that_training_never_reached_are_listed(inspect, weights):
+    size = ["--size", "512", "--train-size", "64"]
+    code, output = inspect("deeplabv3plus_efficientnet_lite0", *size)
+    assert code == 0
+    assert "Training images of 64×64 px never reached these taps, but 512×512 px do" in output
+    rows = [line.split() for line in output.out.splitlines() if "not zero" in line]
+    assert [row[1:5] for row in rows] == [[rate, "8", "of", "9"] for rate in ("6", "12", "18")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,5 +1,7 @@
 """Any backbone of timm, without a network: weights come from a state dict that the test saves."""
 
+import sys
+
 import pytest
 import torch
 
@@ -80,6 +82,12 @@ def test_normalization_is_that_of_the_weights():
 def test_what_cannot_be_built_is_refused(name, options, message):
     with pytest.raises(ConfigError, match=message):
         build_model(name, **options)
+
+
+def test_without_timm_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ConfigError, match=r"pip install 'atrous\[timm\]'"):
+        build_model("fcn_timm/resnet18d")
 
 
 def test_weights_of_another_backbone_are_refused(tmp_path):

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atrous.cli.inspect_tables import print_profile
+from atrous.cli.inspect_tables import print_profile, print_untrained_taps
 from atrous.cli.options import parse_size
 from atrous.cli.output import STDOUT, write_json
 from atrous.errors import ConfigError, did_you_mean
-from atrous.recipe import apply_overrides
+from atrous.recipe import apply_overrides, load_recipe
+from atrous.run import RunFolder
 
 if TYPE_CHECKING:
     from atrous.models import Segmenter
@@ -28,6 +29,10 @@ def run_inspect(
         str | None,
         typer.Option(help="Image size in pixels: 256, or 256x512 (height first)."),
     ] = None,
+    train_size: Annotated[
+        str | None,
+        typer.Option(help="Size of the training images, to list taps that training never reached."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per batch, for the memory.")] = 1,
     num_classes: Annotated[int | None, typer.Option(help="Number of classes. Default: 21.")] = None,
     overrides: Annotated[
@@ -43,22 +48,23 @@ def run_inspect(
 ) -> None:
     """Show the parameters, FLOPs, memory, receptive fields and valid taps of a model.
 
-    Warns about atrous rates that exceed the feature map.
+    Warns about atrous rates that exceed the feature map, and lists the taps that the training of
+    a run never reached but images of --size do.
     """
     from atrous.profile import profile_model
 
     size_hw = None if size is None else parse_size(size)
     subject = open_model(model, num_classes, parse_options(overrides or []))
     card_hw = None if subject.card is None else subject.card.size_hw
-    profile = profile_model(
-        subject,
-        size_hw=size_hw or card_hw or (_DEFAULT_SIZE_PX, _DEFAULT_SIZE_PX),
-        batch_size=batch,
-    )
+    size_hw = size_hw or card_hw or (_DEFAULT_SIZE_PX, _DEFAULT_SIZE_PX)
+    profile = profile_model(subject, size_hw=size_hw, batch_size=batch)
+    train_hw = parse_size(train_size) if train_size else find_train_hw(Path(model))
     if plot is not None:
         save_plot(plot, profile)
     if json_path != STDOUT:
         print_profile(profile)
+        if train_hw is not None:
+            print_untrained_taps(subject, train_hw, size_hw)
     if json_path is not None:
         write_json(profile.to_json(), json_path)
 
@@ -72,19 +78,27 @@ def parse_options(overrides: Sequence[str]) -> dict[str, Any]:
     return dict(apply_overrides({}, keys).get("model", {}))
 
 
+def find_train_hw(run: Path) -> tuple[int, int] | None:
+    """Return the size of the training images of a run; None for anything else."""
+    recipe = RunFolder(run).recipe
+    return load_recipe(recipe).data.train_hw if recipe.is_file() else None
+
+
 def open_model(name: str, num_classes: int | None, options: dict[str, Any]) -> "Segmenter":
     """Build a variant by name, or load a run, with other options that keep its weights."""
     from atrous.models import build_model, load_model, model_names
-    from atrous.models.zoo import rebuild_model
+    from atrous.models.ready import READY_MODELS
+    from atrous.models.zoo import TIMM, rebuild_model
 
     if num_classes is not None:
         options = {**options, "num_classes": num_classes}
-    if name in model_names():
+    if name in model_names() or f"_{TIMM}" in name:
         return build_model(name, **options)
-    if not Path(name).exists():
+    if not Path(name).exists() and name not in READY_MODELS:
         raise ConfigError(
             f"'{name}' is neither a model nor a run folder or weights file."
-            f"{did_you_mean(name, model_names())} `atrous models` lists the models."
+            f"{did_you_mean(name, [*model_names(), *READY_MODELS])} `atrous models` lists the "
+            "models."
         )
     model = load_model(name)
     return rebuild_model(model, **options) if options else model

@@ -10,6 +10,7 @@ from atrous.cli.console import Console
 from atrous.cli.output import build_table
 
 if TYPE_CHECKING:
+    from atrous.models import Segmenter
     from atrous.profile import AtrousConv, ModelPart, ModelProfile
 
 
@@ -34,6 +35,29 @@ def print_profile(profile: "ModelProfile") -> None:
         console.print(f"\n[bold yellow]Warning:[/] {escape(text)}", highlight=False)
     for text in profile.notes:
         console.print(f"\n[bold]Note:[/] {escape(text)}", highlight=False)
+
+
+def print_untrained_taps(
+    model: "Segmenter", train_hw: tuple[int, int], size_hw: tuple[int, int]
+) -> None:
+    """List the taps that images of one size reach and the training images do not."""
+    from atrous.models.untrained_taps import list_untrained_taps
+
+    still = {taps.name: taps.num_untrained for taps in list_untrained_taps(model, size_hw)}
+    table = build_table("reached here, not in training", "rate", "taps", "weights")
+    for taps in list_untrained_taps(model, train_hw):
+        if num_reached := taps.num_untrained - still.get(taps.name, 0):
+            weights = "zero" if taps.are_zero else "not zero"
+            table.add_row(
+                escape(taps.name), str(taps.rate), f"{num_reached} of {taps.num_taps}", weights
+            )
+    trained, size = ("×".join(map(str, pair)) for pair in (train_hw, size_hw))
+    if table.row_count:
+        text = f"Training images of {trained} px never reached these taps, but {size} px do:"
+        Console().print(f"\n{text}", table, sep="\n", highlight=False)
+    else:
+        text = f"Training images of {trained} px reached all taps that {size} px reach."
+        Console().print(f"\n{text}", highlight=False)
 
 
 def _build_parts_table(parts: "Sequence[ModelPart]") -> Table:

@@ -12,6 +12,7 @@ from atrous.cli import (
     data,
     evaluate,
     export,
+    import_data,
     inspect,
     models,
     predict,
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("import")(import_data.run_import)
 app.command("check")(check.run_check)
 app.command("train")(train.run_train)
 app.command("evaluate")(evaluate.run_evaluate)

@@ -121,8 +121,7 @@ def _choose_recipe(options: dict[str, Any], overrides: list[str], out: Path) -> 
         data["root"], model=options["model.name"], train_split=split, format=layout
     )
     if options["data.size"] or "size" in data:
-        for key in ("long_side", "crop", "scale"):
-            del values["data"][key]
+        values["data"] = {}
     return values
 
 

@@ -255,7 +255,10 @@ def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
     if format != "voc" and pairs.list_pairs_splits(root):
         return "pairs", root
     found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
-    raise DataError(f"{root} has no layout that can be read; it holds {found}. {_LAYOUTS}")
+    raise DataError(
+        f"{root} has no layout that can be read; it holds {found}. {_LAYOUTS} Exports "
+        f"of labelling tools and other folders: `atrous import {root} OUT`."
+    )
 
 
 def find_owner(folder: Path) -> Path | None:

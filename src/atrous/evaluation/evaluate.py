@@ -251,7 +251,10 @@ def open_run_data(
     dataset = open_dataset(root, split or "val", format=format, ignore_index=ignore_index)
     if card.selection is None or dataset.classes.names == card.classes.names:
         return dataset
-    return dataset.select(card.selection)
+    try:
+        return dataset.select(card.selection)
+    except ConfigError:  # another dataset, whose classes `check_classes` compares
+        return dataset
 
 
 def _save(report: EvaluationReport, folder: Path) -> None:

@@ -1,0 +1,49 @@
+"""Draw the photographs at the top of the README: python docs/draw_photos.py OUT.png MODEL=PHOTO …
+
+The photographs come with packages: china.jpg with scikit-learn (CC BY), chelsea.png with
+scikit-image (CC0), grace_hopper.jpg with matplotlib (public domain).
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from atrous import load_model
+from atrous.data import read_image
+from atrous.engines import TorchEngine
+
+MIN_SHARE = 0.01
+
+
+def main(out: Path, pairs: list[str]) -> None:
+    figure = Figure(figsize=(9, 6.2), layout="constrained")
+    axes = figure.subplots(2, len(pairs))
+    for column, pair in enumerate(pairs):
+        name, _, photo = pair.partition("=")
+        engine = TorchEngine(load_model(name))
+        image = read_image(Path(photo))
+        mask = engine.predict_mask(image).numpy()
+        pixels = image.permute(1, 2, 0).numpy()
+        colors = np.array(engine.classes.colors)
+        blended = (0.45 * pixels + 0.55 * colors[mask]).astype(np.uint8)
+        has_background = engine.classes.names[0] == "background"
+        overlay = np.where((mask == 0)[..., None] & has_background, pixels, blended)
+        for row, picture in enumerate((pixels, overlay)):
+            axes[row, column].imshow(picture)
+            axes[row, column].set(xticks=[], yticks=[])
+            axes[row, column].spines[:].set_visible(False)
+        shares = np.bincount(mask.ravel(), minlength=len(colors)) / mask.size
+        shown = [i for i in np.flatnonzero(shares > MIN_SHARE) if i or not has_background]
+        patches = [Patch(color=colors[i] / 255, label=engine.classes.names[i]) for i in shown]
+        axes[1, column].legend(
+            handles=patches, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.02), frameon=False
+        )
+        axes[0, column].set_title(f"{name}, {Path(photo).name}", fontsize=10)
+    figure.savefig(out, dpi=110)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

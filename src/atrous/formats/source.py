@@ -1,0 +1,125 @@
+"""What every format returns: the classes, the images, and how the mask of each is made."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from atrous.classes import Classes, build_classes
+from atrous.data.image_file import read_image_size
+from atrous.errors import DataError
+from atrous.parsing import parse_json
+
+BACKGROUND = "background"
+_SPLITS = {
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "training": "train",
+    "testing": "test",
+}
+_SPLIT_NAMES = ("train", "val", "test", *_SPLITS)
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image of a foreign dataset.
+
+    Attributes:
+        image: Path of the image.
+        split: `train`, `val`, `test` or None.
+        load_mask: Makes the mask, uint8 (H, W) with class indices and 255 for ignored pixels, and
+            counts in its argument what was left out.
+        labels: Files that the mask comes from.
+    """
+
+    image: Path
+    split: str | None
+    load_mask: Callable[[Counter[str]], np.ndarray]
+    labels: tuple[Path, ...]
+
+
+@dataclass
+class Source:
+    """A dataset in a foreign format.
+
+    Attributes:
+        format: Name of the format.
+        classes: Classes of the masks.
+        items: The images.
+        skipped: Reasons why annotations or images were left out, with their numbers.
+    """
+
+    format: str
+    classes: Classes
+    items: list[Item]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def find_split(parts: Sequence[str]) -> str | None:
+    """Return the split that a folder or file name states, such as `train2017` or `valid`."""
+    for part in parts:
+        match = re.fullmatch(rf"({'|'.join(_SPLIT_NAMES)})[-_]?\d*", part.lower())
+        if match:
+            return _SPLITS.get(match[1], match[1])
+    return None
+
+
+def name_classes(names: Sequence[str]) -> Classes:
+    """Build classes in which `background` is class 0; it is added if it is missing."""
+    rest = [name for name in dict.fromkeys(names) if name.lower() != BACKGROUND]
+    return build_classes([BACKGROUND, *rest])
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        DataError: The file cannot be read, or is not JSON.
+    """
+    try:
+        return parse_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}.") from None
+
+
+def are_points(points: Any, min_points: int) -> TypeGuard[list[tuple[float, float]]]:
+    """Return whether a value is a list of (x, y) with finite numbers."""
+    return (
+        isinstance(points, list)
+        and len(points) >= min_points
+        and all(
+            isinstance(point, list | tuple)
+            and len(point) == 2
+            and all(isinstance(one, int | float) and math.isfinite(one) for one in point)
+            for point in points
+        )
+    )
+
+
+class Canvas:
+    """A mask on which shapes are drawn, the later over the earlier."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.image = Image.new("L", (width, height))
+        self.draw = ImageDraw.Draw(self.image)
+
+    @classmethod
+    def for_image(cls, path: Path) -> "Canvas":
+        """Return a canvas of the size of an image."""
+        return cls(*read_image_size(path))
+
+    def draw_polygon(self, points: Sequence[Sequence[float]], index: int) -> None:
+        """Fill a polygon of (x, y) in pixels, its outline included."""
+        self.draw.polygon([(x, y) for x, y in points], fill=index, outline=index)
+
+    def to_mask(self) -> np.ndarray:
+        """Return the mask, uint8 (H, W)."""
+        return np.array(self.image)

@@ -1,0 +1,81 @@
+"""YOLO segmentation: `data.yaml`, and a text file of normalised polygons per image."""
+
+import math
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atrous.data.pairs import list_image_files
+from atrous.errors import DataError
+from atrous.extras import import_extra
+from atrous.formats.source import Canvas, Item, Source, find_split, name_classes
+
+
+def find(root: Path) -> list[Path]:
+    """Return `data.yaml` or another YAML file with names, if it is there."""
+    files = [root] if root.suffix in (".yaml", ".yml") else sorted(root.glob("*.y*ml"))
+    return [path for path in files if b"names" in path.read_bytes()[:100_000]][:1]
+
+
+def read(root: Path) -> Source:
+    """Read the label files beside all images.
+
+    Pixels of no polygon are background, class 0. Later lines lie on top.
+
+    Raises:
+        DataError: The YAML file has no names.
+        ConfigError: PyYAML is not installed.
+    """
+    yaml = import_extra("yaml", "labels")
+    (path,) = find(root)
+    folder = path.parent
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = content["names"]
+        names = [names[i] for i in sorted(names)] if isinstance(names, dict) else list(names)
+    except (yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} has no list of class names under 'names' ({error}).") from None
+    classes = name_classes([str(name) for name in names])
+    indices = [
+        classes.names.index(name) if name in classes.names else 0 for name in map(str, names)
+    ]
+    source = Source("YOLO segmentation", classes, [])
+    for labels in sorted(folder.rglob("labels")):
+        for label_folder in [labels, *sorted(p for p in labels.rglob("*") if p.is_dir())]:
+            inside = label_folder.relative_to(labels)
+            images = labels.parent / "images" / inside
+            split = find_split([*inside.parts, *labels.relative_to(folder).parts[:-1]])
+            for image in list_image_files(images):
+                label = label_folder / f"{image.stem}.txt"
+                if not label.is_file():
+                    source.skipped["images without a label file (background only)"] += 1
+                load = partial(_draw, image, label, indices)
+                source.items.append(Item(image, split, load, (label,)))
+    return source
+
+
+def _draw(image: Path, label: Path, indices: list[int], skipped: Counter[str]) -> np.ndarray:
+    canvas = Canvas.for_image(image)
+    width, height = canvas.image.size
+    text = label.read_text(encoding="utf-8", errors="replace") if label.is_file() else ""
+    for line in filter(None, map(str.strip, text.splitlines())):
+        values = _parse(line)
+        if values is None or not 0 <= values[0] < len(indices):
+            skipped["lines that are no polygon of a known class"] += 1
+            continue
+        points = zip(values[1::2], values[2::2], strict=True)
+        index = indices[int(values[0])]
+        canvas.draw_polygon([(x * width, y * height) for x, y in points], index)
+    return canvas.to_mask()
+
+
+def _parse(line: str) -> list[Any] | None:
+    try:
+        values = [float(word) for word in line.split()]
+    except ValueError:
+        return None
+    is_polygon = len(values) >= 7 and len(values) % 2 == 1 and values[0] == int(values[0])
+    return values if is_polygon and all(map(math.isfinite, values)) else None

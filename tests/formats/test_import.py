@@ -1,0 +1,305 @@
+"""Exports of labelling tools become datasets; masks equal those of a reference decoder."""
+
+import base64
+import json
+import os
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from atrous.data import open_dataset
+from atrous.doctor import check_dataset
+from atrous.errors import ConfigError, DataError
+from atrous.formats import import_dataset
+
+HEIGHT, WIDTH = 40, 60
+SQUARE = [(10, 10), (30, 10), (30, 30), (10, 30)]
+
+
+def put_image(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def put_mask(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels, mode).save(path)
+
+
+def draw(points=SQUARE, index=1, hw=(HEIGHT, WIDTH)) -> np.ndarray:
+    image = Image.new("L", hw[::-1])
+    ImageDraw.Draw(image).polygon(points, fill=index, outline=index)
+    return np.array(image)
+
+
+def masks_of(out: Path, split: str) -> dict[str, np.ndarray]:
+    dataset = open_dataset(out, split)
+    return {name: dataset.load(i).mask.numpy() for i, name in enumerate(dataset.names)}
+
+
+def write_coco(root: Path) -> dict[str, np.ndarray]:
+    """Write two splits as Roboflow does, with polygons, both run lengths, a crowd and a gap."""
+    coco = pytest.importorskip("pycocotools.mask")
+    disc = np.zeros((HEIGHT, WIDTH), np.uint8)
+    disc[20:35, 25:50] = 1
+    compressed = coco.encode(np.asfortranarray(disc))
+    flat = disc.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
+    polygon = [float(value) for point in SQUARE for value in point]
+    expected = {}
+    for split, number in (("train", 0), ("valid", 1), ("train", 2)):
+        put_image(root / split / f"{number}.jpg", number)
+    rows = [
+        (1, 7, [polygon], 0), (1, 9, {"size": [HEIGHT, WIDTH], "counts": counts}, 0),
+        (2, 9, {"size": [HEIGHT, WIDTH], "counts": compressed["counts"].decode()}, 1),
+    ]  # fmt: skip
+    annotations = [
+        {"id": i, "image_id": image, "category_id": category, "segmentation": region, "iscrowd": c}
+        for i, (image, category, region, c) in enumerate(rows)
+    ]
+    categories = [
+        {"id": 0, "name": "things", "supercategory": "none"},
+        {"id": 7, "name": "cat", "supercategory": "things"},
+        {"id": 9, "name": "dog", "supercategory": "things"},
+    ]
+    for split, images in (("train", {1: "0.jpg", 3: "2.jpg"}), ("valid", {2: "1.jpg"})):
+        content = {
+            "info": {},
+            "images": [
+                {"id": i, "file_name": name, "height": HEIGHT, "width": WIDTH}
+                for i, name in images.items()
+            ],
+            "annotations": [row for row in annotations if row["image_id"] in images],
+            "categories": categories,
+        }
+        (root / split / "_annotations.coco.json").write_text(json.dumps(content))
+    square = coco.decode(coco.merge(coco.frPyObjects([polygon], HEIGHT, WIDTH)))
+    expected["0"] = np.where(square, 1, disc * 2) if square.sum() < disc.sum() else None
+    if expected["0"] is None:
+        expected["0"] = np.where(disc, 2, square)
+    expected["1"] = disc * 255
+    expected["2"] = np.zeros_like(disc)
+    return expected
+
+
+def test_coco_polygons_run_lengths_and_crowds(tmp_path):
+    expected = write_coco(tmp_path / "src")
+    report = import_dataset(tmp_path / "src", tmp_path / "out")
+    assert report.classes == ("background", "cat", "dog")
+    assert report.num_images == {"train": 2, "val": 1}
+    found = {**masks_of(tmp_path / "out", "train"), **masks_of(tmp_path / "out", "val")}
+    for name, mask in expected.items():
+        assert np.array_equal(found[name], mask), name
+
+
+def test_yolo_polygons_lie_on_a_background(tmp_path):
+    pytest.importorskip("yaml")
+    root = tmp_path / "src"
+    for split in ("train", "val"):
+        put_image(root / "images" / split / "a.png")
+        points = " ".join(f"{x / WIDTH} {y / HEIGHT}" for x, y in SQUARE)
+        label = root / "labels" / split / "a.txt"
+        label.parent.mkdir(parents=True)
+        label.write_text(f"1 {points}\n0 0.5 nan 0 0 1 1\n9 0 0 1 1 0 1\n0 0.5 0.5 1 1\n")
+    (root / "data.yaml").write_text("names: {0: car, 1: tree}\ntrain: images/train\n")
+    report = import_dataset(root, tmp_path / "out")
+    assert report.classes == ("background", "car", "tree")
+    assert report.skipped == {"lines that are no polygon of a known class": 6}
+    assert np.array_equal(masks_of(tmp_path / "out", "val")["a"], draw(index=2))
+
+
+def test_labelme_shapes_of_every_type(tmp_path):
+    root = tmp_path / "src"
+    put_image(root / "a.png")
+    region = BytesIO()
+    Image.new("L", (6, 5), 1).save(region, "PNG")
+    shapes = [
+        {"label": "b", "shape_type": "polygon", "points": SQUARE},
+        {"label": "a", "shape_type": "rectangle", "points": [[2, 3], [6, 8]]},
+        {"label": "a", "shape_type": "mask", "points": [[40, 5], [45, 9]],
+         "mask": base64.b64encode(region.getvalue()).decode()},
+        {"label": "__ignore__", "shape_type": "rectangle", "points": [[50, 30], [55, 35]]},
+        {"label": "a", "shape_type": "point", "points": [[1, 1]]},
+        {"label": "a", "shape_type": "polygon", "points": [[1, 1], [2, float("nan")], [3, 3]]},
+    ]  # fmt: skip
+    (root / "a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": shapes}))
+    report = import_dataset(root, tmp_path / "out", val=0)
+    assert report.classes == ("background", "a", "b")
+    assert sum(report.skipped.values()) == 2
+    expected = draw(index=2)
+    expected[3:9, 2:7] = 1
+    expected[5:10, 40:46] = 1
+    expected[30:36, 50:56] = 255
+    assert np.array_equal(masks_of(tmp_path / "out", "train")["a"], expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/{}.jpg", "masks/{}.png"),
+        ("train/Images/{}.jpg", "train/Masks/{}.png"),
+        ("images/train/{}.jpg", "annotations/train/{}.png"),
+        ("train/{}.png", "train_labels/{}_L.png"),
+        ("train/{}.png", "trainannot/{}.png"),
+        ("{}.jpg", "{}_mask.png"),
+        ("deep/er/train/img/{}.jpg", "deep/er/train/label/{}.png"),
+        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+    ],
+)
+def test_folders_in_any_spelling(tmp_path, image, mask):
+    root = tmp_path / "src"
+    for number in range(4):
+        put_image(root / image.format(number), number)
+        put_mask(root / mask.format(number), draw(index=255))
+    report = import_dataset(root, tmp_path / "out", val=0.25)
+    assert report.classes == ("background", "foreground")
+    assert report.num_images == {"train": 3, "val": 1}
+    for found in masks_of(tmp_path / "out", "train").values():
+        assert np.array_equal(found, draw(index=1))
+    assert not [f for f in check_dataset(tmp_path / "out").findings if f.level == "error"]
+
+
+@pytest.mark.parametrize("as_palette", [False, True])
+def test_colours_are_named_by_the_table_beside_them(tmp_path, as_palette):
+    root, colors = tmp_path / "src", np.array([[0, 0, 0], [250, 50, 80]], np.uint8)
+    for split in ("train", "valid"):
+        put_image(root / split / "a.jpg")
+        pixels = Image.fromarray(colors[draw()])
+        pixels = pixels.quantize(8) if as_palette else pixels
+        pixels.save(root / split / "a_mask.png")
+    (root / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ntumour:250,50,80::\n"
+    )
+    report = import_dataset(root, tmp_path / "out")
+    assert report.classes == ("background", "tumour")
+    assert np.array_equal(masks_of(tmp_path / "out", "val")["a"], draw())
+    assert open_dataset(tmp_path / "out", "val").classes.colors[1] == (250, 50, 80)
+
+
+def test_roboflow_masks_keep_copies_of_an_image_together(tmp_path):
+    root = tmp_path / "src"
+    for number in range(10):
+        stem = f"street_{number // 2}_jpg.rf.{number}abc"
+        put_image(root / "train" / f"{stem}.jpg", number)
+        put_mask(root / "train" / f"{stem}_mask.png", draw(index=2))
+    (root / "train" / "_classes.csv").write_text("Pixel Value, Class\n0, none\n1, car\n2, tree\n")
+    report = import_dataset(root, tmp_path / "out", val=0.4)
+    assert report.classes == ("none", "car", "tree")
+    assert report.num_images == {"train": 6, "val": 4}
+    names = {split: set(masks_of(tmp_path / "out", split)) for split in ("train", "val")}
+    groups = [{name.split(".rf.")[0] for name in one} for one in names.values()]
+    assert not groups[0] & groups[1]
+
+
+def test_a_second_run_changes_nothing_and_a_failed_one_leaves_nothing(tmp_path, monkeypatch):
+    root, out = tmp_path / "src", tmp_path / "out"
+    for number in range(3):
+        put_image(root / "images" / f"{number}.png", number)
+        put_mask(root / "masks" / f"{number}.png", draw())
+
+    def fail(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(root, out, progress=fail)
+    assert os.listdir(tmp_path) == ["src"]
+    assert not import_dataset(root, out).is_old
+    assert os.path.samefile(root / "images" / "0.png", next(out.glob("*/images/0.png")))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert import_dataset(root, out).is_old
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    with pytest.raises(ConfigError, match="another import"):
+        import_dataset(root, out, val=0.5)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(ConfigError, match="other files"):
+        import_dataset(root, tmp_path / "full")
+
+
+BROKEN_COCO = {
+    "unknown category": ("annotations", {"category_id": 99}),
+    "unknown image": ("annotations", {"image_id": 99}),
+    "no segmentation": ("annotations", {"segmentation": None}),
+    "odd polygon": ("annotations", {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}),
+    "short polygon": ("annotations", {"segmentation": [[1, 2]]}),
+    "nan": ("annotations", {"segmentation": [[1, 2, float("nan"), 4, 5, 6]]}),
+    "short runs": ("annotations", {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}),
+    "long runs": ("annotations", {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [9999]}}),
+    "other size": ("annotations", {"segmentation": {"size": [4, 4], "counts": [16]}}),
+    "bad text": ("annotations", {"segmentation": {"size": [HEIGHT, WIDTH], "counts": "\x7f" * 9}}),
+    "text": ("annotations", {"segmentation": "polygon"}),
+    "missing image": ("images", {"file_name": "none.jpg"}),
+    "outside": ("images", {"file_name": "../../secret.jpg"}),
+    "no size": ("images", {"height": None}),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_COCO)
+def test_malformed_coco_is_skipped_and_counted(tmp_path, kind):
+    pytest.importorskip("pycocotools")
+    rows, changes = BROKEN_COCO[kind]
+    root = tmp_path / "src"
+    for number in (1, 2):
+        put_image(root / f"{number}.jpg", number)
+    put_image(tmp_path / "secret.jpg")
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "height": HEIGHT, "width": WIDTH} for i in (1, 2)
+        ],
+        "annotations": [
+            {"image_id": i, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]} for i in (1, 2)
+        ],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    content[rows][0] |= changes
+    (root / "a.json").write_text(json.dumps(content))
+    report = import_dataset(root, tmp_path / "out", val=0)
+    assert sum(report.skipped.values()) >= 1
+    assert "2" in masks_of(tmp_path / "out", "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "has no known format"),
+        ({"a.json": '{"images": [], "annotations": [], "categories": []}'}, "no image of it"),
+        ({"a.json": '{"images": 1, "annotations": [], "categories": [{"id": "x"}]}'}, "integer id"),
+        ({"data.yaml": "names: 3\n"}, "no list of class names"),
+        ({"a.json": '{"shapes": 3}'}, "no list of 'shapes'"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_an_error(tmp_path, files, message):
+    (tmp_path / "src").mkdir()
+    for name, text in files.items():
+        (tmp_path / "src" / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        import_dataset(tmp_path / "src", tmp_path / "out")
+    assert os.listdir(tmp_path) == ["src"]
+
+
+def test_masks_of_another_size_or_too_many_colours_are_named(tmp_path):
+    put_image(tmp_path / "src" / "images" / "a.png")
+    put_mask(tmp_path / "src" / "masks" / "a.png", draw(hw=(30, 30)))
+    with pytest.raises(DataError, match=r"a\.png is 60 × 40 pixels.*labels are for 30 × 30"):
+        import_dataset(tmp_path / "src", tmp_path / "out")
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    put_mask(tmp_path / "src" / "masks" / "a.png", noise)
+    with pytest.raises(DataError, match="different values"):
+        import_dataset(tmp_path / "src", tmp_path / "out")
+
+
+def test_the_command_says_what_it_did(tmp_path, atrous):
+    put_image(tmp_path / "src" / "images" / "a.png")
+    put_mask(tmp_path / "src" / "masks" / "a.png", draw())
+    put_image(tmp_path / "src" / "images" / "b.png")
+    code, output = atrous("import", tmp_path / "src", tmp_path / "out")
+    assert code == 0
+    assert "folders of images and masks: train 1 imported into" in output
+    assert "left out: 1 images without a mask" in output
+    assert atrous("import", tmp_path / "nowhere", tmp_path / "out2")[0] == 2
