@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -137,6 +138,84 @@ def test_labelme_shapes_of_every_type(tmp_path):
     expected[5:10, 40:46] = 1
     expected[30:36, 50:56] = 255
     assert np.array_equal(masks_of(tmp_path / "out", "train")["a"], expected)
+
+
+def test_cvat_shapes_of_every_type(tmp_path):
+    root = tmp_path / "src"
+    put_image(root / "images" / "val" / "a.png")
+    (root / "annotations.xml").write_text(
+        """<?xml version="1.0"?><annotations><version>1.1</version><meta><task><labels>
+        <label><name>b</name></label><label><name>a</name></label></labels></task></meta>
+        <image id="0" name="a.png" subset="val" width="60" height="40">
+        <box label="a" xtl="2" ytl="3" xbr="6" ybr="8" z_order="0"/>
+        <mask label="a" rle="2,3,1,4,5" left="40" top="5" width="5" height="3" z_order="1"/>
+        <polygon label="a" points="10,10;30,10;30,30;10,30" z_order="1"/>
+        <polygon label="b" points="10,10;30,10;30,30;10,30" z_order="2"/>
+        <mask label="a" rle="2,3" left="40" top="5" width="5" height="3" z_order="1"/>
+        <polygon label="b" points="1,nan;2,2;3,3" z_order="1"/>
+        <points label="b" points="1,1"/></image>
+        <image id="1" name="gone.png" width="6" height="6"/></annotations>"""
+    )
+    report = import_dataset(root, tmp_path / "out")
+    assert report.classes == ("background", "b", "a")
+    assert sum(report.skipped.values()) == 4
+    expected = draw(index=1)
+    expected[3:9, 2:7] = 2
+    expected[5:8, 40:45] = 2 * np.array([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 0, 0, 0]])
+    assert np.array_equal(masks_of(tmp_path / "out", "val")["a"], expected)
+
+
+def test_supervisely_bitmaps_and_polygons_with_holes(tmp_path):
+    root = tmp_path / "src"
+    put_image(root / "ds" / "img" / "a.png")
+    stencil = np.zeros((5, 6, 4), np.uint8)
+    stencil[1:, 2:, 3] = 255
+    png = BytesIO()
+    Image.fromarray(stencil).save(png, "PNG")
+    data = base64.b64encode(zlib.compress(png.getvalue())).decode()
+    hole = [[15, 15], [20, 15], [20, 20], [15, 20]]
+    objects = [
+        {"classTitle": "a", "geometryType": "polygon",
+         "points": {"exterior": [list(point) for point in SQUARE], "interior": [hole]}},
+        {"classTitle": "b", "geometryType": "bitmap", "bitmap": {"data": data, "origin": [40, 5]}},
+        {"classTitle": "b", "geometryType": "bitmap", "bitmap": {"data": "!", "origin": [4, 5]}},
+        {"classTitle": "a", "geometryType": "point", "points": {"exterior": [[1, 1]]}},
+    ]  # fmt: skip
+    (root / "ds" / "ann").mkdir()
+    (root / "ds" / "ann" / "a.png.json").write_text(json.dumps({"objects": objects}))
+    (root / "meta.json").write_text('{"classes": [{"title": "a"}, {"title": "b"}]}')
+    report = import_dataset(root, tmp_path / "out", val=0)
+    assert (report.classes, sum(report.skipped.values())) == (("background", "a", "b"), 2)
+    expected = draw(index=1) * (1 - draw(hole))
+    expected[6:10, 42:46] = 2
+    assert np.array_equal(masks_of(tmp_path / "out", "train")["a"], expected)
+
+
+def test_cityscapes_has_its_19_classes(tmp_path):
+    root, ids = tmp_path / "src", draw(index=26)
+    ids[:2], ids[2:4] = 7, 33
+    for split in ("train", "val"):
+        stem = "bonn_000000_000019"
+        put_image(root / "leftImg8bit" / split / "bonn" / f"{stem}_leftImg8bit.png")
+        for kind in ("labelIds", "color", "instanceIds"):
+            put_mask(root / "gtFine" / split / "bonn" / f"{stem}_gtFine_{kind}.png", ids)
+    report = import_dataset(root, tmp_path / "out")
+    assert report.num_images == {"train": 1, "val": 1}
+    mask = masks_of(tmp_path / "out", "val")["bonn_000000_000019_leftImg8bit"]
+    names = [report.classes[index] for index in np.unique(mask) if index < 255]
+    assert (len(report.classes), names) == (19, ["road", "car", "bicycle"])
+    assert (mask == 255).sum() == (ids == 0).sum()
+
+
+def test_ade20k_starts_counting_at_1(tmp_path):
+    root = tmp_path / "src"
+    for split in ("training", "validation"):
+        put_image(root / "images" / split / "ADE_1.jpg")
+        put_mask(root / "annotations" / split / "ADE_1.png", draw(index=150))
+    report = import_dataset(root, tmp_path / "out")
+    assert report.num_images == {"train": 1, "val": 1}
+    mask = masks_of(tmp_path / "out", "val")["ADE_1"]
+    assert np.array_equal(mask, np.where(draw() == 1, 149, 255))
 
 
 @pytest.mark.parametrize(

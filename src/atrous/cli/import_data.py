@@ -15,7 +15,7 @@ def run_import(
     out: Annotated[Path, typer.Argument(help="Folder to create.")],
     *,
     data_format: Annotated[
-        str, typer.Option("--format", help="coco, labelme, yolo, folders, or auto.")
+        str, typer.Option("--format", help="coco, labelme, cvat, yolo, … (docs/data.md), or auto.")
     ] = "auto",
     val: Annotated[
         float, typer.Option(help="Share of validation images, if the source has no such split.")

@@ -16,10 +16,19 @@ from PIL import Image
 from atrous.data.classes_file import FILENAME, format_classes
 from atrous.data.image_file import read_image_size
 from atrous.errors import ConfigError, DataError, did_you_mean
-from atrous.formats import coco, folders, labelme, yolo
+from atrous.formats import ade20k, cityscapes, coco, cvat, folders, labelme, supervisely, yolo
 from atrous.formats.source import Item, Source
 
-FORMATS = {"coco": coco, "labelme": labelme, "yolo": yolo, "folders": folders}
+FORMATS = {
+    "cityscapes": cityscapes,
+    "ade20k": ade20k,
+    "supervisely": supervisely,
+    "coco": coco,
+    "labelme": labelme,
+    "cvat": cvat,
+    "yolo": yolo,
+    "folders": folders,
+}
 """Modules of the formats by name, in the order in which they are tried."""
 
 RECORD = "import.json"
@@ -64,7 +73,7 @@ def import_dataset(
     Args:
         source: Folder or file that the tool exported.
         out: Folder to create.
-        format: `coco`, `labelme`, `yolo`, `folders`, or `auto` to find out.
+        format: A name of `FORMATS`, or `auto` to find out.
         val: Share of the images for validation, if the source has no such split.
         group: Regular expression; images with the same match (its first group, if it has one) stay
             in one split. By default, the name before `.rf.`, which Roboflow's copies share.
@@ -130,8 +139,10 @@ def read_source(path: Path, format: str) -> Source:
             raise DataError(
                 f"{path} is {source.format}, but no image of it can be used: {reasons}."
             )
-    known = "COCO JSON, LabelMe JSON, YOLO segmentation (data.yaml), or images with masks"
-    raise DataError(f"{path} has no known format. Known are {known}; give the folder of all files.")
+    raise DataError(
+        f"{path} has no known format. Known are {', '.join(FORMATS)}; give the folder that holds "
+        "all files of the export."
+    )
 
 
 def _assign_splits(items: list[Item], val: float, group: str | None, seed: int) -> list[str]:
