@@ -19,12 +19,13 @@ MIN_SHARE = 0.01
 
 
 def main(out: Path, pairs: list[str]) -> None:
-    figure = Figure(figsize=(9, 6.2), layout="constrained")
-    axes = figure.subplots(2, len(pairs))
-    for column, pair in enumerate(pairs):
-        name, _, photo = pair.partition("=")
+    named = [pair.partition("=")[::2] for pair in pairs]
+    images = [read_image(Path(photo)) for _, photo in named]
+    ratios = [image.shape[2] / image.shape[1] for image in images]
+    figure = Figure(figsize=(2.6 * sum(ratios), 5.6), layout="constrained")
+    axes = figure.subplots(2, len(pairs), width_ratios=ratios)
+    for column, ((name, _), image) in enumerate(zip(named, images, strict=True)):
         engine = TorchEngine(load_model(name))
-        image = read_image(Path(photo))
         mask = engine.predict_mask(image).numpy()
         pixels = image.permute(1, 2, 0).numpy()
         colors = np.array(engine.classes.colors)
@@ -41,7 +42,7 @@ def main(out: Path, pairs: list[str]) -> None:
         axes[1, column].legend(
             handles=patches, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.02), frameon=False
         )
-        axes[0, column].set_title(f"{name}, {Path(photo).name}", fontsize=10)
+        axes[0, column].set_title(name, fontsize=11)
     figure.savefig(out, dpi=110)
 
 

@@ -70,7 +70,7 @@ def test_the_ignore_index_and_no_other_value_is_ignored(tmp_path, name, kind, ig
     save(path, np.array([[0, ignore_index, 255]], kind))
     with pytest.raises(DataError, match="no class: 255, where 0 to 10 are classes"):
         read_mask(path, num_classes=11, ignore_index=ignore_index)
-    with pytest.raises(DataError, match=f"data.ignore_index={ignore_index}`"):
+    with pytest.raises(DataError, match=f"--ignore-index {ignore_index}`"):
         read_mask(path, num_classes=11)
 
 
@@ -112,7 +112,7 @@ def test_unreadable_files_are_named(tmp_path, make, message, name):
             np.array([[0, 3, 7, 7]], np.uint8),
             "no class: 3, 7, where 0 to 2 are classes",
         ),
-        ("deep.png", np.array([[0, 900]], np.uint16), "no class: 900, .* data.ignore_index=900"),
+        ("deep.png", np.array([[0, 900]], np.uint16), "no class: 900, .*--ignore-index 900"),
     ],
 )
 def test_wrong_masks_say_what_is_wrong(tmp_path, name, pixels, message):

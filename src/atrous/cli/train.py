@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from atrous.model_options import DEFAULT_SYSTEM
-from atrous.recipe import Recipe, apply_overrides, build_recipe, load_toml, set_key
+from atrous.recipe import (
+    Recipe,
+    apply_overrides,
+    build_recipe,
+    flatten_values,
+    load_toml,
+    set_key,
+)
 
 
 def run_train(
@@ -56,6 +63,9 @@ def run_train(
         str | None,
         typer.Option("--format", help="Dataset format: voc or pairs; detected by default."),
     ] = None,
+    train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
+    val_split: Annotated[str | None, typer.Option(help="Split to validate on.")] = None,
+    ignore_index: Annotated[int | None, typer.Option(help="Mask value of ignored pixels.")] = None,
     stop_after: Annotated[
         str | None, typer.Option(help="Budget of this session, such as 3h50m.")
     ] = None,
@@ -71,6 +81,9 @@ def run_train(
     options = {
         "data.root": data,
         "data.format": data_format,
+        "data.train_split": train_split,
+        "data.val_split": val_split,
+        "data.ignore_index": ignore_index,
         "data.size": size,
         "data.crop": crop,
         "model.name": f"{model or DEFAULT_SYSTEM}_{backbone}" if backbone else model,
@@ -112,15 +125,17 @@ def _choose_recipe(options: dict[str, Any], overrides: list[str], out: Path) -> 
 
     if (stored := RunFolder(out).recipe).is_file():
         return load_toml(stored)
-    data = {"root": options["data.root"], **apply_overrides({}, overrides).get("data", {})}
-    if not data["root"]:
+    given = {key: value for key, value in options.items() if value is not None}
+    given |= flatten_values(apply_overrides({}, overrides))
+    if not given.get("data.root"):
         return {}
-    layout = options["data.format"] or "auto"
-    split = data.get("train_split", "train")
     values = suggest_recipe(
-        data["root"], model=options["model.name"], train_split=split, format=layout
+        given["data.root"],
+        model=given.get("model.name"),
+        train_split=given.get("data.train_split", "train"),
+        format=given.get("data.format", "auto"),
     )
-    if options["data.size"] or "size" in data:
+    if given.get("data.size"):
         values["data"] = {}
     return values
 

@@ -61,9 +61,9 @@ def describe_wrong_values(values: list[int], num_classes: int, ignore_index: int
                 "it by 1."
             )
         advice.append(
-            f"If {value} marks ignored pixels, make it the ignore index: `--set "
-            f"data.ignore_index={value}` in `atrous train`, `--ignore-index {value}` in `atrous "
-            f"check` and `evaluate`, or `ignore_index = {value}` beside the names in classes.toml."
+            f"If {value} marks ignored pixels, make it the ignore index: `--ignore-index {value}` "
+            f"in `atrous check`, `train` and `evaluate`, or `ignore_index = {value}` beside the "
+            "names in classes.toml."
         )
     else:
         advice.append("Only one value, the ignore index, can mark ignored pixels.")

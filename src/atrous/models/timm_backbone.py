@@ -16,7 +16,7 @@ class TimmBackbone(Backbone):
     Args:
         name: timm's name, with or without a tag, such as `convnext_tiny.fb_in22k`.
         output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
-        norm: "batch", which stands for the model's own normalization layers.
+        norm: "batch", for the model's own layers.
         in_channels: Channels of the image.
 
     Shapes:
@@ -24,10 +24,9 @@ class TimmBackbone(Backbone):
         returns: the model's feature maps, see `strides` and `channels`
 
     Raises:
-        ConfigError: timm is not installed or has no such model, or the model has no feature maps or
-            not this output stride.
+        ConfigError: timm or the model is missing, or it has no maps at this output stride.
 
-    Source: https://github.com/huggingface/pytorch-image-models.
+    Source: https://github.com/huggingface/pytorch-image-models
     """
 
     key_prefix = "network."
@@ -41,34 +40,29 @@ class TimmBackbone(Backbone):
         if norm != "batch":
             raise ConfigError(f"timm/{name} has normalization layers of its own: remove norm.")
         self.network = _build_features(timm, name, output_stride, in_channels)
-        if hasattr(self.network, "model"):  # timm's wrapper that keeps the names of the weights
-            self.key_prefix = "network.model."
+        if hasattr(self.network, "model"):  # a wrapper that keeps the names of the weights
+            self.key_prefix += "model."
         info: Any = self.network.feature_info
         config = timm.get_pretrained_cfg(name)
         self.channels, self.strides = tuple(info.channels()), tuple(info.reduction())
         self.auxiliary_stage = len(self.channels) - 2
         self.mean, self.std = tuple(config.mean), tuple(config.std)
-        is_channels_first = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NCHW")
-        if self.strides[-1] != output_stride or not is_channels_first or 4 not in self.strides:
+        layout = str(getattr(self.network, "output_fmt", "NCHW"))
+        if self.strides[-1] != output_stride or 4 not in self.strides or "NCHW" not in layout:
             raise _cannot_stride(name, output_stride)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the feature maps."""
-        height, width = image.shape[-2:]
-        stride = max(self.strides)
-        image = F.pad(image, (0, -width % stride, 0, -height % stride))
+        (height, width), last = image.shape[-2:], self.strides[-1]
+        maps = self.network(F.pad(image, (0, -width % last, 0, -height % last)))
         return [
-            features[..., : -(-height // stride), : -(-width // stride)]
-            for features, stride in zip(self.network(image), self.strides, strict=True)
+            one[..., : -(-height // stride), : -(-width // stride)]
+            for one, stride in zip(maps, self.strides, strict=True)
         ]
 
 
 def load_timm_weights(name: str) -> dict[str, Tensor]:
-    """Load the published weights of a timm model, from its cache or the Hugging Face Hub.
-
-    Raises:
-        WeightsError: There are none, or they cannot be downloaded.
-    """
+    """Load the published weights of a timm model; raises WeightsError if there are none."""
     timm = import_extra("timm", "timm")
     _check_name(timm, name)
     try:
@@ -82,14 +76,10 @@ def load_timm_weights(name: str) -> dict[str, Tensor]:
 
 
 def _check_name(timm: Any, name: str) -> None:
-    known = timm.list_models()
-    tagged = timm.list_pretrained()
-    if name in known or name in tagged:
-        return
-    base = name.partition(".")[0]
-    tags = [other for other in tagged if other.startswith(f"{base}.")]
-    near = did_you_mean(name, tags if base in known else known)
-    raise ConfigError(f"timm has no model '{name}'.{near if len(near) < 300 else ''}")
+    known = [*timm.list_models(), *timm.list_pretrained()]
+    if name not in known:
+        near = did_you_mean(name, known)
+        raise ConfigError(f"timm has no model '{name}'.{near if len(near) < 300 else ''}")
 
 
 def _build_features(timm: Any, name: str, output_stride: int, in_channels: int) -> nn.Module:
@@ -107,9 +97,7 @@ def _build_features(timm: Any, name: str, output_stride: int, in_channels: int) 
 
 
 def _cannot_stride(name: str, output_stride: int) -> ConfigError:
-    lower = "output_stride=32 or " if output_stride < 32 else ""
     return ConfigError(
-        f"timm/{name} has no feature maps at output stride {output_stride}. Use {lower}a "
-        "backbone with convolutions, such as resnet50d, convnext_tiny, efficientnet_b0, "
-        "mobilenetv4_conv_small or regnety_032."
+        f"timm/{name} has no feature maps at output stride {output_stride}. Use another "
+        "stride, or a backbone such as resnet50d, convnext_tiny, efficientnet_b0 or regnety_032."
     )
