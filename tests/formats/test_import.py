@@ -227,6 +227,7 @@ def test_ade20k_starts_counting_at_1(tmp_path):
         ("train/{}.png", "train_labels/{}_L.png"),
         ("train/{}.png", "trainannot/{}.png"),
         ("{}.jpg", "{}_mask.png"),
+        ("Train/Images/{}.gif", "Train/Labels/{}.gif"),
         ("deep/er/train/img/{}.jpg", "deep/er/train/label/{}.png"),
         ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
     ],
@@ -293,6 +294,8 @@ def test_a_second_run_changes_nothing_and_a_failed_one_leaves_nothing(tmp_path, 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert import_dataset(root, out).is_old
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    with pytest.raises(ConfigError, match="is inside of"):
+        import_dataset(root, root / "out")
     with pytest.raises(ConfigError, match="another import"):
         import_dataset(root, out, val=0.5)
     (tmp_path / "full").mkdir()

@@ -23,7 +23,9 @@ def find(root: Path) -> list[Path]:
         if root.suffix == ".json"
         else sorted(path for pattern in ("*.json", "*/*.json") for path in root.glob(pattern))
     )
-    return [path for path in files if _is_coco(path)]
+    found = [path for path in files if _is_coco(path)]
+    # COCO's own folder also holds keypoints and panoptic segments of the same images.
+    return [path for path in found if path.stem.startswith("instances")] or found
 
 
 def _is_coco(path: Path) -> bool:

@@ -94,10 +94,13 @@ def read(root: Path) -> Source:
 
 def _read_values(path: Path, *, in_colors: bool) -> np.ndarray:
     """Return one number per pixel: an index, or 2^24 + the number of a colour."""
-    image = decode_image(path).image
-    if holds_indices(image) and not (in_colors and image.mode == "P"):
+    decoded = decode_image(path)
+    image, is_gif = decoded.image, decoded.format == "GIF"  # whose writers renumber its palette
+    if holds_indices(image) and not is_gif and not (in_colors and image.mode == "P"):
         return read_indices(path).astype(np.int64)
     rgb = np.array(image.convert("RGB")).astype(np.int64)
+    if is_gif and not in_colors and (rgb == rgb[..., :1]).all():
+        return rgb[..., 0]
     return (1 << 24) + (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 
 from atrous.data.classes_file import FILENAME, format_classes
 from atrous.data.image_file import read_image_size
+from atrous.data.pairs import IMAGE_SUFFIXES
+from atrous.data.sample import read_image
 from atrous.errors import ConfigError, DataError, did_you_mean
 from atrous.formats import ade20k, cityscapes, coco, cvat, folders, labelme, supervisely, yolo
 from atrous.formats.source import Item, Source
@@ -78,7 +80,7 @@ def import_dataset(
         group: Regular expression; images with the same match (its first group, if it has one) stay
             in one split. By default, the name before `.rf.`, which Roboflow's copies share.
         seed: Seed of the random split.
-        copy: Copy images instead of linking to them.
+        copy: Copy images instead of linking to them; GIF images become PNG.
         progress: Called after each image with the numbers of images done and in total.
 
     Raises:
@@ -86,6 +88,8 @@ def import_dataset(
         DataError: The source has no known format, or a file of it cannot be used.
     """
     source, out = Path(source), Path(out)
+    if source.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ConfigError(f"{out} is inside of {source}. Give a folder outside of it.")
     found = read_source(source, format)
     splits = _assign_splits(found.items, val, group, seed)
     names = _name_items(found.items, splits)
@@ -225,7 +229,12 @@ def _write(
         image.putpalette(source.classes.palette)
         place = folder / splits[index]
         image.save(place / "masks" / f"{names[index]}.png")
-        _link(item.image, place / "images" / f"{names[index]}{item.image.suffix.lower()}", copy)
+        suffix = item.image.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            _link(item.image, place / "images" / f"{names[index]}{suffix}", copy)
+        else:
+            pixels = read_image(item.image).permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(place / "images" / f"{names[index]}.png")
         return skipped
 
     total: Counter[str] = Counter()
