@@ -20,6 +20,7 @@ from atrous.data.sample import read_image
 from atrous.errors import ConfigError, DataError, did_you_mean
 from atrous.formats import ade20k, cityscapes, coco, cvat, folders, labelme, supervisely, yolo
 from atrous.formats.source import Item, Source
+from atrous.parsing import parse_json
 
 FORMATS = {
     "cityscapes": cityscapes,
@@ -105,7 +106,7 @@ def import_dataset(
     }
     counts = dict(sorted(Counter(splits).items()))
     if out.exists() and any(out.iterdir()):
-        skipped = _read_record(out, json.loads(json.dumps(facts)))
+        skipped = _read_record(out, parse_json(json.dumps(facts)))
         return ImportReport(out, found.format, found.classes.names, counts, skipped, is_old=True)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -194,8 +195,11 @@ def _describe(path: Path) -> list[str | int]:
 
 def _read_record(out: Path, facts: dict[str, object]) -> dict[str, int]:
     record = out / RECORD
-    stored = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    skipped = stored.pop("skipped", {})
+    try:
+        stored = parse_json(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        skipped = stored.pop("skipped", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{record} cannot be read ({error}). Give a new folder.") from None
     if stored != facts:
         raise ConfigError(
             f"{out} already holds {'another import' if stored else 'other files'}. Give a new "

@@ -1,6 +1,5 @@
 """What every format returns: the classes, the images, and how the mask of each is made."""
 
-import json
 import math
 import re
 from collections import Counter
@@ -86,7 +85,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return parse_json(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}.") from None
 
 
