@@ -262,6 +262,16 @@ def test_colours_are_named_by_the_table_beside_them(tmp_path, as_palette):
     assert open_dataset(tmp_path / "out", "val").classes.colors[1] == (250, 50, 80)
 
 
+def test_classes_toml_holds_for_indices(tmp_path):
+    root = tmp_path / "src"
+    put_image(root / "images" / "a.png")
+    put_mask(root / "masks" / "a.png", draw(index=2))
+    (root / "classes.toml").write_text('names = ["sky", "car"]\nignore_index = 2\n')
+    report = import_dataset(root, tmp_path / "out", val=0)
+    assert report.classes == ("sky", "car")
+    assert np.array_equal(masks_of(tmp_path / "out", "train")["a"], draw(index=255))
+
+
 def test_roboflow_masks_keep_copies_of_an_image_together(tmp_path):
     root = tmp_path / "src"
     for number in range(10):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from atrous.classes import IGNORE_INDEX, Classes, build_classes
+from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.image_file import decode_image
 from atrous.data.pairs import IMAGE_SUFFIXES
 from atrous.data.sample import holds_indices, read_indices, shorten
@@ -65,9 +66,9 @@ def _split_role(path: Path) -> tuple[bool, tuple[str, ...]]:
 def read(root: Path) -> Source:
     """Read pairs of image and mask.
 
-    Masks of indices keep their values if they are numbered without gaps, else they are renumbered;
-    masks of 0 and 255 have the classes background and foreground; colours become classes by a
-    table beside them (labelmap.txt, class_dict.csv, _classes.csv) or in the order of their values.
+    `classes.toml` names masks of indices. Without it, they are renumbered without gaps, and masks
+    of 0 and 255 have the classes background and foreground. Colours become classes by a table
+    beside them (labelmap.txt, class_dict.csv, _classes.csv) or in the order of their values.
 
     Raises:
         DataError: A mask cannot be read, or the masks have more than 64 colours without a table.
@@ -118,7 +119,10 @@ def _number(
     root: Path, values: set[int], known: list[tuple[str, tuple[int, int, int], int]]
 ) -> tuple[Classes, dict[int, int]]:
     """Return the classes, and the class index of every value."""
-    if known:
+    if (path := root / FILENAME).is_file():
+        classes, ignore_index = read_classes_file(path)
+        table = {index: index for index in range(len(classes))} | {ignore_index: IGNORE_INDEX}
+    elif known:
         classes = build_classes([name for name, _, _ in known], [color for _, color, _ in known])
         table = {value: index for index, (_, _, value) in enumerate(known)}
     elif values <= {0, 255}:
