@@ -20,7 +20,7 @@ def find(root: Path) -> list[Path]:
     return sorted(root.glob("annotations/*/ADE_*.png"))
 
 
-def read(root: Path) -> Source:
+def read(root: Path, masks: list[Path]) -> Source:
     """Read pairs; 0 is ignored, 1 to 150 become 0 to 149.
 
     The names are those of `objectInfo150.txt`, the first of each line, or else numbers.
@@ -29,7 +29,7 @@ def read(root: Path) -> Source:
         DataError: The table does not have 150 lines.
     """
     source = Source("ADE20K", build_classes(_read_names(root)), [])
-    for mask in find(root):
+    for mask in masks:
         split = mask.parent.name
         image = root / "images" / split / f"{mask.stem}.jpg"
         if image.is_file():

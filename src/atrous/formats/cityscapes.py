@@ -30,11 +30,11 @@ def find(root: Path) -> list[Path]:
     return sorted(root.glob(f"leftImg8bit/*/*/*{_IMAGE}"))
 
 
-def read(root: Path) -> Source:
+def read(root: Path, images: list[Path]) -> Source:
     """Read the images that have `labelIds` masks; other ids than the 19 classes are ignored."""
     classes = build_classes([name for name, _, _ in _CLASSES], [color for _, _, color in _CLASSES])
     source = Source("Cityscapes", classes, [])
-    for image in find(root):
+    for image in images:
         split, city = image.parts[-3:-1]
         stem = image.name.removesuffix(_IMAGE)
         masks = [

@@ -10,36 +10,37 @@ import numpy as np
 from atrous.classes import IGNORE_INDEX
 from atrous.errors import DataError
 from atrous.extras import import_extra
-from atrous.formats.source import BACKGROUND, Item, Source, find_split, name_classes, read_json
+from atrous.formats.source import Item, Source, find_split, name_classes, read_json
 
 _KEYS = {"images", "annotations", "categories"}
 _MAX_OUTSIDE = 10  # polygons that reach farther outside, in image sides, are invalid
 
 
-def find(root: Path) -> list[Path]:
-    """Return the JSON files of a COCO export below a folder."""
+def find(root: Path) -> dict[Path, Any]:
+    """Return the JSON files of a COCO export below a folder, with their contents."""
     files = (
         [root]
         if root.suffix == ".json"
         else sorted(path for pattern in ("*.json", "*/*.json") for path in root.glob(pattern))
     )
-    found = [path for path in files if _is_coco(path)]
     # COCO's own folder also holds keypoints and panoptic segments of the same images.
-    return [path for path in found if path.stem.startswith("instances")] or found
+    files = [path for path in files if path.stem.startswith("instances")] or files
+    contents = {path: read_json(path) for path in files if _may_be_coco(path)}
+    return {
+        path: content
+        for path, content in contents.items()
+        if isinstance(content, dict) and content.keys() >= _KEYS
+    }
 
 
-def _is_coco(path: Path) -> bool:
+def _may_be_coco(path: Path) -> bool:
     with open(path, "rb") as file:
         start = file.read(4096)
-    if not start.lstrip().startswith(b"{"):
-        return False
-    if len(start) == 4096 and not any(b'"%s"' % key.encode() in start for key in (*_KEYS, "info")):
-        return False
-    content = read_json(path)
-    return isinstance(content, dict) and content.keys() >= _KEYS
+    keys = (b'"%s"' % key.encode() in start for key in (*_KEYS, "info"))
+    return start.lstrip().startswith(b"{") and (len(start) < 4096 or any(keys))
 
 
-def read(root: Path) -> Source:
+def read(root: Path, contents: dict[Path, Any]) -> Source:
     """Read all JSON files of an export.
 
     Polygons and run lengths become masks through pycocotools; of overlapping objects, the smaller
@@ -50,7 +51,6 @@ def read(root: Path) -> Source:
         ConfigError: pycocotools is not installed.
     """
     import_extra("pycocotools.mask", "labels")
-    contents = {path: read_json(path) for path in find(root)}
     names: dict[int, str] = {}
     used = {one.get("category_id") for c in contents.values() for one in _rows(c["annotations"])}
     for path, content in contents.items():
@@ -63,11 +63,8 @@ def read(root: Path) -> Source:
     supers = {row.get("supercategory") for c in contents.values() for row in _rows(c["categories"])}
     # Roboflow adds the name of the project as a category of its own, without annotations.
     kept = {n: name for n, name in sorted(names.items()) if n in used or name not in supers}
-    classes = name_classes(list(kept.values()))
-    indices = {
-        number: 0 if name.lower() == BACKGROUND else classes.names.index(name)
-        for number, name in kept.items()
-    }
+    classes, by_name = name_classes(list(kept.values()))
+    indices = {number: by_name[name] for number, name in kept.items()}
     source = Source("COCO", classes, [])
     for path, content in contents.items():
         _add_items(source, root, path, content, indices)

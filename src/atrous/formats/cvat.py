@@ -21,7 +21,7 @@ def find(root: Path) -> list[Path]:
     return [path for path in files if b"<annotations>" in path.read_bytes()[:1000]]
 
 
-def read(root: Path) -> Source:
+def read(root: Path, files: list[Path]) -> Source:
     """Read all XML files.
 
     Shapes lie on top of each other by their `z_order`, then in the order of the file; pixels of no
@@ -32,7 +32,7 @@ def read(root: Path) -> Source:
     """
     names: list[str] = []
     images: list[tuple[Path, Shape, list[Shape]]] = []
-    for path in find(root):
+    for path in files:
         try:
             for _, element in ElementTree.iterparse(path):
                 if element.tag == "label" and (name := element.findtext("name")):
@@ -44,8 +44,7 @@ def read(root: Path) -> Source:
         except ElementTree.ParseError as error:
             raise DataError(f"{path} is not valid XML: {error}.") from None
     used = [shape["label"] for _, _, shapes in images for shape in shapes if "label" in shape]
-    classes = name_classes([*names, *sorted(set(used))])
-    indices = {name: classes.names.index(name) if name in classes.names else 0 for name in used}
+    classes, indices = name_classes([*names, *sorted(set(used))])
     source = Source("CVAT for images", classes, [])
     for path, image, shapes in images:
         name, subset = image.get("name", ""), image.get("subset", "")
@@ -129,5 +128,5 @@ def _paste(canvas: Canvas, shape: Shape, index: int) -> bool:
     if not is_inside or min(runs) < 0 or sum(runs) != width * height:
         return False
     values = np.repeat(np.arange(len(runs)) % 2, runs).reshape(height, width)
-    canvas.image.paste(index, (left, top), Image.fromarray((values * 255).astype(np.uint8)))
+    canvas.paste(Image.fromarray(values.astype(np.uint8)), (left, top), index)
     return True

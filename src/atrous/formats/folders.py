@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.classes import IGNORE_INDEX, Classes, build_classes
+from atrous.classes import IGNORE_INDEX, Classes, build_classes, voc_color
 from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.image_file import decode_image
 from atrous.data.pairs import IMAGE_SUFFIXES
@@ -32,20 +32,19 @@ _MAX_COLORS = 64
 _TABLES = ("labelmap.txt", "class_dict.csv", "_classes.csv", "classes.csv")
 
 
-def find(root: Path) -> list[tuple[Path, Path]]:
-    """Return the pairs of image and mask below a folder, by their names without the role words."""
-    images, masks = _scan(root)
-    return [(images[key], masks[key]) for key in images if key in masks]
+Files = dict[tuple[str, ...], Path]
+"""Files by their path without the words that make them images or masks."""
 
 
-def _scan(root: Path) -> tuple[dict[tuple[str, ...], Path], dict[tuple[str, ...], Path]]:
-    images: dict[tuple[str, ...], Path] = {}
-    masks: dict[tuple[str, ...], Path] = {}
+def find(root: Path) -> tuple[Files, Files] | None:
+    """Return the images and the masks below a folder; None if no two belong together."""
+    images: Files = {}
+    masks: Files = {}
     for path in sorted(root.rglob("*")) if root.is_dir() else []:
         if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
             is_mask, key = _split_role(path.relative_to(root))
             (masks if is_mask else images).setdefault(key, path)
-    return images, masks
+    return (images, masks) if images.keys() & masks.keys() else None
 
 
 def _split_role(path: Path) -> tuple[bool, tuple[str, ...]]:
@@ -63,7 +62,7 @@ def _split_role(path: Path) -> tuple[bool, tuple[str, ...]]:
     return is_mask, (*parts, stem)
 
 
-def read(root: Path) -> Source:
+def read(root: Path, files: tuple[Files, Files]) -> Source:
     """Read pairs of image and mask.
 
     `classes.toml` names masks of indices. Without it, they are renumbered without gaps, and masks
@@ -73,7 +72,7 @@ def read(root: Path) -> Source:
     Raises:
         DataError: A mask cannot be read, or the masks have more than 64 colours without a table.
     """
-    images, masks = _scan(root)
+    images, masks = files
     pairs = [(images[key], masks[key]) for key in images if key in masks]
     known = _read_table(root)
     in_colors = any(value >= 1 << 24 for _, _, value in known)
@@ -168,12 +167,8 @@ def _read_table(root: Path) -> list[tuple[str, tuple[int, int, int], int]]:
             value = (1 << 24) + (red << 16) + (green << 8) + blue
             found.append((row[0], (red, green, blue), value))
         elif len(row) == 2 and row[0].isdigit():  # Pixel Value, Class
-            found.append((row[1], _gray(int(row[0])), int(row[0])))
+            found.append((row[1], voc_color(int(row[0])), int(row[0])))
     return found
-
-
-def _gray(value: int) -> tuple[int, int, int]:
-    return build_classes([str(index) for index in range(256)]).colors[value]
 
 
 def _translate(

@@ -6,7 +6,7 @@ import random
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +97,7 @@ def import_dataset(
     facts = {
         "source": str(source.resolve()),
         "format": found.format,
-        "classes": found.classes.names,
+        "classes": list(found.classes.names),
         "options": {"val": val, "group": group, "seed": seed, "copy": copy},
         "images": {
             f"{splits[i]}/{names[i]}": [_describe(item.image), *map(_describe, item.labels)]
@@ -106,7 +106,7 @@ def import_dataset(
     }
     counts = dict(sorted(Counter(splits).items()))
     if out.exists() and any(out.iterdir()):
-        skipped = _read_record(out, parse_json(json.dumps(facts)))
+        skipped = _read_record(out, facts)
         return ImportReport(out, found.format, found.classes.names, counts, skipped, is_old=True)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -135,8 +135,8 @@ def read_source(path: Path, format: str) -> Source:
     if format not in ("auto", *FORMATS):
         raise ConfigError(f"There is no format '{format}'.{did_you_mean(format, FORMATS)}")
     for name, module in FORMATS.items():
-        if format in (name, "auto") and module.find(path):
-            source = module.read(path)
+        if format in (name, "auto") and (found := module.find(path)):
+            source = module.read(path, found)
             if source.items:
                 return source
             skipped = [f"{count} {reason}" for reason, count in source.skipped.items() if count]
@@ -193,7 +193,7 @@ def _describe(path: Path) -> list[str | int]:
     return [str(path), path.stat().st_size if path.is_file() else 0]
 
 
-def _read_record(out: Path, facts: dict[str, object]) -> dict[str, int]:
+def _read_record(out: Path, facts: Mapping[str, object]) -> dict[str, int]:
     record = out / RECORD
     try:
         stored = parse_json(record.read_text(encoding="utf-8")) if record.is_file() else {}

@@ -13,8 +13,15 @@ from PIL import Image
 from atrous.classes import IGNORE_INDEX
 from atrous.data.pairs import list_image_files
 from atrous.errors import DataError
-from atrous.formats.source import Canvas, Item, Source, are_points, find_split, name_classes
-from atrous.formats.source import read_json as _read_json
+from atrous.formats.source import (
+    Canvas,
+    Item,
+    Source,
+    are_points,
+    find_split,
+    name_classes,
+    read_json,
+)
 
 _BACKGROUND, _IGNORED = ("_background_", "background"), "__ignore__"
 _MAX_MASK_PIXELS = 2**26
@@ -31,7 +38,7 @@ def _is_labelme(path: Path) -> bool:
         return b'"shapes"' in file.read(2**20)
 
 
-def read(root: Path) -> Source:
+def read(root: Path, files: list[Path]) -> Source:
     """Read all JSON files.
 
     Labels become classes in alphabetical order after `background`; `__ignore__` marks ignored
@@ -41,8 +48,8 @@ def read(root: Path) -> Source:
         DataError: A file is no JSON, or has no shapes.
     """
     contents: dict[Path, Any] = {}
-    for path in find(root):
-        content = _read_json(path)
+    for path in files:
+        content = read_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             raise DataError(f"{path} has no list of 'shapes', as LabelMe writes it.")
         contents[path] = content
@@ -52,8 +59,7 @@ def read(root: Path) -> Source:
         for shape in content["shapes"]
         if isinstance(shape, dict) and "label" in shape
     }
-    classes = name_classes(sorted(labels - {*_BACKGROUND, _IGNORED}))
-    indices = {name: index for index, name in enumerate(classes.names)}
+    classes, indices = name_classes(sorted(labels - {*_BACKGROUND, _IGNORED}))
     indices |= dict.fromkeys(_BACKGROUND, 0) | {_IGNORED: IGNORE_INDEX}
     source = Source("LabelMe", classes, [])
     for path, content in contents.items():
@@ -97,7 +103,7 @@ def _draw_shape(canvas: Canvas, shape: dict[str, Any], index: int) -> bool:
         case "polygon":
             canvas.draw_polygon(points, index)
         case "rectangle":
-            canvas.draw_polygon([(left, top), (right, top), (right, bottom), (left, bottom)], index)
+            canvas.draw_rectangle(points, index)
         case "circle":
             radius = ((right - left) ** 2 + (bottom - top) ** 2) ** 0.5
             box = (left - radius, top - radius, left + radius, top + radius)
@@ -116,9 +122,7 @@ def _paste(canvas: Canvas, text: Any, corner: tuple[int, int], index: int) -> bo
         region = Image.open(BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"])
         if region.width * region.height > _MAX_MASK_PIXELS:
             return False
-        canvas.image.paste(
-            index, corner, region.convert("L").point(lambda value: 255 * (value > 0))
-        )
+        canvas.paste(region, corner, index)
     except (TypeError, ValueError, OSError):
         return False
     return True

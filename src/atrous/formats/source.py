@@ -71,10 +71,11 @@ def find_split(parts: Sequence[str]) -> str | None:
     return None
 
 
-def name_classes(names: Sequence[str]) -> Classes:
-    """Build classes in which `background` is class 0; it is added if it is missing."""
+def name_classes(names: Sequence[str]) -> tuple[Classes, dict[str, int]]:
+    """Build classes, with `background` as class 0, and the index of each name."""
     rest = [name for name in dict.fromkeys(names) if name.lower() != BACKGROUND]
-    return build_classes([BACKGROUND, *rest])
+    indices = {name: index for index, name in enumerate(rest, start=1)}
+    return build_classes([BACKGROUND, *rest]), dict.fromkeys(names, 0) | indices
 
 
 def read_json(path: Path) -> Any:
@@ -118,6 +119,16 @@ class Canvas:
     def draw_polygon(self, points: Sequence[Sequence[float]], index: int) -> None:
         """Fill a polygon of (x, y) in pixels, its outline included."""
         self.draw.polygon([(x, y) for x, y in points], fill=index, outline=index)
+
+    def draw_rectangle(self, corners: Sequence[Sequence[float]], index: int) -> None:
+        """Fill a rectangle of two opposite corners (x, y), its outline included."""
+        (left, top), (right, bottom) = corners[:2]
+        self.draw_polygon([(left, top), (right, top), (right, bottom), (left, bottom)], index)
+
+    def paste(self, region: Image.Image, corner: tuple[int, int], index: int) -> None:
+        """Set the pixels where a grey image is above 0, with its upper left at (x, y)."""
+        stencil = region.convert("L").point(lambda value: 255 * (value > 0))
+        self.image.paste(index, corner, stencil)
 
     def to_mask(self) -> np.ndarray:
         """Return the mask, uint8 (H, W)."""

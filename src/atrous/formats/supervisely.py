@@ -31,7 +31,7 @@ def find(root: Path) -> list[Path]:
     return [path] if path.is_file() and any(root.rglob("ann")) else []
 
 
-def read(root: Path) -> Source:
+def read(root: Path, found: list[Path]) -> Source:
     """Read all datasets of a project.
 
     Later objects lie on top; pixels of no object are background. Points and lines are left out.
@@ -39,13 +39,13 @@ def read(root: Path) -> Source:
     Raises:
         DataError: `meta.json` has no classes.
     """
-    meta = read_json(root / "meta.json")
+    (path,) = found
+    meta = read_json(path)
     try:
         names = [str(row["title"]) for row in meta["classes"]]
     except (KeyError, TypeError):
-        raise DataError(f"{root / 'meta.json'} has no classes with titles.") from None
-    classes = name_classes(names)
-    indices = {name: classes.names.index(name) if name in classes.names else 0 for name in names}
+        raise DataError(f"{path} has no classes with titles.") from None
+    classes, indices = name_classes(names)
     source = Source("Supervisely", classes, [])
     for label in sorted(root.rglob("ann/*.json")):
         image = label.parent.parent / "img" / label.stem
@@ -74,13 +74,13 @@ def _draw_object(canvas: Canvas, one: dict[str, Any], index: int) -> bool:
         return _paste(canvas, bitmap, index)
     points = one.get("points")
     exterior = points.get("exterior") if isinstance(points, dict) else None
-    if one.get("geometryType") == "rectangle" and are_points(exterior, 2):
-        (left, top), (right, bottom) = exterior[:2]
-        exterior = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    elif one.get("geometryType") != "polygon" or not are_points(exterior, 3):
-        return False
     region = Canvas(canvas.image.height, canvas.image.width)
-    region.draw_polygon(exterior, 255)
+    if one.get("geometryType") == "rectangle" and are_points(exterior, 2):
+        region.draw_rectangle(exterior, 255)
+    elif one.get("geometryType") == "polygon" and are_points(exterior, 3):
+        region.draw_polygon(exterior, 255)
+    else:
+        return False
     for hole in points.get("interior") or [] if isinstance(points, dict) else []:
         if are_points(hole, 3):
             region.draw_polygon(hole, 0)
@@ -98,8 +98,7 @@ def _paste(canvas: Canvas, bitmap: dict[str, Any], index: int) -> bool:
         # The mask is the alpha channel, or a grey image.
         region = image.convert("RGBA").getchannel("A") if "A" in image.getbands() else image
         left, top = bitmap["origin"]
-        stencil = region.convert("L").point(lambda value: 255 * (value > 0))
-        canvas.image.paste(index, (int(left), int(top)), stencil)
+        canvas.paste(region, (int(left), int(top)), index)
     except (KeyError, TypeError, ValueError, OSError, zlib.error):
         return False
     return True

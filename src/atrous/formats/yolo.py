@@ -20,7 +20,7 @@ def find(root: Path) -> list[Path]:
     return [path for path in files if b"names" in path.read_bytes()[:100_000]][:1]
 
 
-def read(root: Path) -> Source:
+def read(root: Path, found: list[Path]) -> Source:
     """Read the label files beside all images.
 
     Pixels of no polygon are background, class 0. Later lines lie on top.
@@ -30,7 +30,7 @@ def read(root: Path) -> Source:
         ConfigError: PyYAML is not installed.
     """
     yaml = import_extra("yaml", "labels")
-    (path,) = find(root)
+    (path,) = found
     folder = path.parent
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -38,10 +38,8 @@ def read(root: Path) -> Source:
         names = [names[i] for i in sorted(names)] if isinstance(names, dict) else list(names)
     except (yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} has no list of class names under 'names' ({error}).") from None
-    classes = name_classes([str(name) for name in names])
-    indices = [
-        classes.names.index(name) if name in classes.names else 0 for name in map(str, names)
-    ]
+    classes, by_name = name_classes(list(map(str, names)))
+    indices = [by_name[str(name)] for name in names]
     source = Source("YOLO segmentation", classes, [])
     for labels in sorted(folder.rglob("labels")):
         for label_folder in [labels, *sorted(p for p in labels.rglob("*") if p.is_dir())]:

@@ -25,7 +25,7 @@ def suggest_recipe(
 
     Images are resized to the median longer side of the training images, at most 512 pixels, so that
     the crop of 256 pixels covers a good part of them. The run has 30 epochs, but at least 1000 and
-    at most 10,000 steps. The other values were measured on CamVid and VOC (docs/results.md).
+    at most 10,000 steps. The other values are those of recipes/camvid.toml (docs/results.md).
 
     Args:
         root: Folder of the dataset.
