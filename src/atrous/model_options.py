@@ -36,11 +36,14 @@ class ModelOptions(BaseModel):
         description="Unit rates of the blocks of the last stage (arXiv:1706.05587, section "
         "3.1.1): three whole numbers of at least 1. ResNets only.",
     )
-    atrous_rates: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)] | None = Field(
+    atrous_rates: (
+        Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)] | Literal["fit"] | None
+    ) = Field(
         None,
         description="Rates of the ASPP in feature cells: whole numbers of at least 1. None: "
         "(6, 12, 18) at output stride 16, doubled at 8, halved at 32; for deeplabv3_report "
-        "(8, 12, 16) at 16.",
+        "(8, 12, 16) at 16. 'fit', in a recipe only: rates with as many valid taps on the training "
+        "images as those have at 513 pixels.",
     )
     auxiliary: bool = Field(
         False,

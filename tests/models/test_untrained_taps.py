@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from atrous.models import build_model
-from atrous.models.untrained_taps import list_untrained_taps, zero_untrained_taps
+from atrous.models.untrained_taps import fit_rates, list_untrained_taps, zero_untrained_taps
 
 SIZE_HW = (96, 96)  # 6x6 cells at output stride 16
 
@@ -64,3 +64,13 @@ def test_loaded_weights_stay_as_they_are():
 
 def test_a_map_that_reaches_all_taps_has_none():
     assert list_untrained_taps(build(), (112, 112)) == []
+
+
+@pytest.mark.parametrize(
+    ("stride", "size_px", "rates"),
+    [(16, 513, (6, 12, 18)), (8, 513, (12, 24, 36)), (16, 256, (3, 6, 9)), (32, 32, (1, 1, 1))],
+)
+def test_fitting_rates_cover_the_same_share_of_the_image(stride, size_px, rates):
+    assert fit_rates("deeplabv3plus_resnet18", stride, size_px) == rates
+    model = build_model("deeplabv3plus_resnet18", output_stride=stride, atrous_rates=rates)
+    assert size_px == 32 or not list_untrained_taps(model, (size_px, size_px))

@@ -133,6 +133,7 @@ def find_rates(model):
         ("deeplabv3_resnet50", {"output_stride": 4}, ["8, 16 or 32", "4"]),
         ("deeplabv3_resnet50", {"output_stride": 16.0}, ["8, 16 or 32", "16.0"]),
         ("deeplabv3_resnet50", {"atrous_rates": (6, 0, 18)}, ["atrous_rates", "at least 1"]),
+        ("deeplabv3_resnet50", {"atrous_rates": "fit"}, ["training images", "fit_rates"]),
         ("deeplabv3_resnet50", {"multi_grid": (1, 2)}, ["multi_grid", "three"]),
         ("deeplabv3_resnet50", {"num_classes": 0}, ["num_classes"]),
         ("deeplabv3_resnet50", {"num_classes": True}, ["num_classes"]),

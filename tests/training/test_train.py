@@ -22,7 +22,7 @@ from atrous.data.shapes import write_shapes
 from atrous.errors import CheckpointError, ConfigError, DataError, TrainingError, WeightsError
 from atrous.evaluation import evaluate
 from atrous.models import load_model
-from atrous.recipe import format_recipe
+from atrous.recipe import format_recipe, load_recipe
 from atrous.run import RunFolder, load_log
 from atrous.training import checkpoint, train
 from atrous.training.batches import load_batches
@@ -222,6 +222,14 @@ def test_frozen_norm_stays_as_it_was_and_needs_no_warning(make_recipe, shapes, t
     assert all((norm.weight == 1).all() and not norm.bias.any() for norm in norms)
     trained = model.state_dict()
     assert not any(value.any() for name, value in trained.items() if name.endswith("running_mean"))
+
+
+def test_fitting_rates_are_resolved_by_the_crop_and_kept(make_recipe, tmp_path):
+    recipe = make_recipe(model__atrous_rates="fit", train__duration="2it", train__ema=0.0)
+    train(recipe, tmp_path / "run", stop_after="1it")
+    assert train(recipe, tmp_path / "run").reason == "finished"
+    assert load_recipe(tmp_path / "run/recipe.toml").model.atrous_rates == (1, 1, 2)
+    assert load_model(tmp_path / "run").options["atrous_rates"] == [1, 1, 2]
 
 
 def test_clock_time_becomes_steps_once_and_for_all(make_recipe, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.models.segmenter import Segmenter
+from atrous.models.zoo import find_variant
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,21 @@ def zero_untrained_taps(
         if name not in keep:
             conv.weight[..., untrained.to(conv.weight.device)] = 0
     return [taps for taps in list_untrained_taps(model, size_hw) if taps.name not in keep]
+
+
+def fit_rates(name: str, output_stride: int, size_px: int) -> tuple[int, ...]:
+    """Return the rates that have as many taps inside the map as the defaults have at 513 pixels.
+
+    The default rates are for images of 513 pixels at output stride 16 (arXiv:1706.05587, section
+    4); these cover the same share of another image.
+
+    Args:
+        name: Name of the variant.
+        output_stride: Image pixels per cell of the map.
+        size_px: Side of the training images.
+    """
+    factor = 16 / output_stride * size_px / 513
+    return tuple(max(1, round(rate * factor)) for rate in find_variant(name).rates)
 
 
 def _iterate_untrained(

@@ -209,6 +209,11 @@ def build_model(name: str, **options: Any) -> "Segmenter":
     variant = find_variant(name)
     options = complete_options(name, variant.options, options)
     values = {**options, **variant.fixed}
+    if options.get("atrous_rates") == "fit":
+        raise ConfigError(
+            "atrous_rates = 'fit' needs the size of the training images, which a recipe knows. "
+            "Give the rates of atrous.models.untrained_taps.fit_rates."
+        )
     if "atrous_rates" in options and options["atrous_rates"] is None:
         values["atrous_rates"] = scale_rates(variant.rates, 16, options["output_stride"])
 

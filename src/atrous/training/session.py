@@ -16,7 +16,7 @@ from atrous.figures.curves import save_loss_curves
 from atrous.files import is_utf8, write_atomically
 from atrous.models.fitting import group_names
 from atrous.models.layers import on_meta_device
-from atrous.models.untrained_taps import compute_map_hw
+from atrous.models.untrained_taps import compute_map_hw, fit_rates
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
 from atrous.training.batch_size import find_batch_size
@@ -203,9 +203,12 @@ def _note_untrained_taps(learner: Learner, recipe: Recipe, listener: Listener) -
         return
     height, width = recipe.data.train_hw
     cells = compute_map_hw(learner.model, (height, width))
+    fitted = fit_rates(recipe.model.name, recipe.model.output_stride, min(height, width))
+    fitting = ", ".join(map(str, fitted))
     message = f"On training images of {height}×{width} the feature map has {cells[0]}×{cells[1]} "
     message += f"cells: taps at rate {', '.join(map(str, rates))} reach beyond it, get no gradient "
-    message += f"and start at zero. Rates below {min(cells)} are trained; see docs/atrous-rates.md."
+    message += f'and start at zero. model.atrous_rates = "fit" sets {fitting}; see '
+    message += "docs/atrous-rates.md."
     listener({"kind": "note", "message": message})
 
 
@@ -251,6 +254,11 @@ def _resolve_recipe(recipe: Recipe, run: RunFolder, auto_batch_size: bool) -> Re
     if recipe.train.precision == "auto":
         precision = started.train.precision if started else resolve_precision("auto", device)
         recipe = _set_train(recipe, precision=precision)
+    if recipe.model.atrous_rates == "fit":
+        model = recipe.model
+        rates = fit_rates(model.name, model.output_stride, min(recipe.data.train_hw))
+        model = model.model_copy(update={"atrous_rates": rates})
+        recipe = recipe.model_copy(update={"model": model})
     if started and (changed := compute_changed_keys(started, recipe)):
         raise ConfigError(
             f"The run in {run.path} was started with another recipe; changed: "
