@@ -1,6 +1,7 @@
 """`atrous train`."""
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,6 +60,9 @@ def run_train(
         int | None, typer.Option(help="Number of processes that read images.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Number of processes that share each batch, one per GPU.")
+    ] = 1,
     data_format: Annotated[
         str | None,
         typer.Option("--format", help="Dataset format: voc or pairs; detected by default."),
@@ -102,13 +106,15 @@ def run_train(
     built = assemble_recipe(base, options, overrides or [])
 
     from atrous.cli.display import TrainingDisplay, print_training_result
+    from atrous.cli.processes import start_processes
     from atrous.training import train
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    with TrainingDisplay() as display:
+    with start_processes(devices), TrainingDisplay() as display:
         auto = batch_size == "auto"
         result = train(built, out, stop_after=stop_after, auto_batch_size=auto, listener=display)
-    print_training_result(result)
+    if os.environ.get("RANK", "0") == "0":
+        print_training_result(result)
 
 
 def _parse_feature_cache(choice: str | None) -> dict[str, str]:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -53,6 +54,15 @@ class Validation:
     counts: Counts
     loss: float | None
     seconds: float
+
+    def __add__(self, other: Self) -> Self:
+        """Join the results of two parts of a split, which were scored at the same time."""
+        loss, counts = None, self.counts + other.counts
+        if self.loss is not None and other.loss is not None:
+            # Every labelled pixel is counted once.
+            ours, theirs = self.counts.confusion.sum(), other.counts.confusion.sum()
+            loss = float(self.loss * ours + other.loss * theirs) / max(int(ours + theirs), 1)
+        return replace(self, counts=counts, loss=loss, seconds=max(self.seconds, other.seconds))
 
 
 def predict_split(

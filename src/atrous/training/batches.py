@@ -4,12 +4,20 @@ from collections.abc import Generator
 
 from atrous.data import Batch, SegmentationDataset, TrainTransform, build_train_loader
 from atrous.recipe import DataRecipe, Recipe
+from atrous.training.distributed import World
 
 
 def load_batches(
-    recipe: Recipe, dataset: SegmentationDataset, *, first_step: int, num_steps: int
+    recipe: Recipe,
+    dataset: SegmentationDataset,
+    *,
+    first_step: int,
+    num_steps: int,
+    world: World = World(),
 ) -> Generator[Batch]:
     """Return the batches of `num_steps` optimizer steps, `train.accumulate` per step.
+
+    Each process of a world gets its share of every batch.
 
     The `first_step` steps before are skipped at no cost. A consumer that may stop early closes the
     generator, which ends the worker processes.
@@ -18,11 +26,13 @@ def load_batches(
     return build_train_loader(
         dataset,
         build_transform(recipe.data),
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size // world.size,
         seed=settings.seed,
         start_batch=first_step * settings.accumulate,
         num_batches=num_steps * settings.accumulate,
         workers=settings.workers,
+        rank=world.rank,
+        world_size=world.size,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from atrous.classes import Classes, ClassSelection
 from atrous.data import Batch, SegmentationDataset, normalize
@@ -22,6 +23,7 @@ from atrous.models.untrained_taps import zero_untrained_taps
 from atrous.models.weights import init_model_options, init_weights
 from atrous.recipe import Recipe, TrainRecipe
 from atrous.seeds import compute_seed
+from atrous.training.distributed import World, synchronize_batch_norm
 from atrous.training.features import FeatureBatch, uses_feature_cache
 from atrous.training.freeze import FrozenPart
 from atrous.training.losses import SegmentationLoss, Share
@@ -45,6 +47,7 @@ class Learner:
         class_weights: Factor per class in the loss, or None.
         load_init: Whether to load the recipe's initial weights; unnecessary before a checkpoint
             is loaded.
+        world: The processes that train together.
 
     Attributes:
         frozen: The frozen part, or None.
@@ -60,18 +63,15 @@ class Learner:
         class_weights: list[float] | None,
         *,
         load_init: bool = True,
+        world: World = World(),
     ) -> None:
-        settings = recipe.train
-        device = resolve_device(settings.device)
+        settings, self.world = recipe.train, world
+        device = world.choose_device(resolve_device(settings.device))
         precision = resolve_precision(settings.precision, device)
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(settings.deterministic)
-        self.fabric = Fabric(
-            accelerator=device.type,
-            devices=1 if device.index is None or device.type == "cpu" else [device.index],
-            precision="bf16-mixed" if precision == "bf16" else "32-true",
-        )
+        self.fabric = _launch_fabric(device, precision, world)
         self.settings = settings
         channels_last, contiguous = torch.channels_last, torch.contiguous_format
         self.memory_format = channels_last if settings.channels_last else contiguous
@@ -80,6 +80,8 @@ class Learner:
         self.loaded = init_weights(self.model, recipe.model.init if load_init else "none")
         keep = set(self.loaded.loaded) if self.loaded else set()
         self.untrained_taps = zero_untrained_taps(self.model, recipe.data.train_hw, keep=keep)
+        if world.size > 1:
+            synchronize_batch_norm(self.model, device)
         self.freeze_norm = recipe.model.freeze_norm
         if self.freeze_norm:
             for norm in _batch_norms(self.model):
@@ -88,7 +90,7 @@ class Learner:
         self.frozen = None if freeze == "none" else FrozenPart(self.model, freeze)
         self.model.to(device).to(memory_format=self.memory_format)
         self.cut: Cut | None = None
-        if uses_feature_cache(recipe):
+        if uses_feature_cache(recipe) and world.size == 1:
             self.cut = Cut(self.model, before_classifier=freeze == "all-but-classifier")
         self.average = deepcopy(self.model).requires_grad_(False) if settings.ema else None
         self.optimizer = build_optimizer(self.model, settings)
@@ -116,7 +118,8 @@ class Learner:
     ) -> tuple[float, float]:
         """Do one optimizer step over `accumulate` batches and return loss and gradient norm.
 
-        Batches are weighted by their labelled pixels, so that the loss is that of one large batch.
+        Batches, also those of other processes, are weighted by their labelled pixels, so that the
+        loss is that of one large batch.
 
         Args:
             batches: Source of the next batches.
@@ -135,16 +138,18 @@ class Learner:
             self.frozen.set_eval()
         parts = [next(batches) for _ in range(self.settings.accumulate)]
         names = [name for batch in parts for name in batch.names]
-        shares = self.criterion.compute_shares([batch.mask for batch in parts])
-        total = 0.0
+        shares = self.criterion.compute_shares([batch.mask for batch in parts], self.world)
+        total, first_part = 0.0, self.world.rank * len(parts)
         for part, (batch, share) in enumerate(zip(parts, shares, strict=True)):
-            seed = compute_seed(self.settings.seed, step, part)
+            seed = compute_seed(self.settings.seed, step, first_part + part)
             with self.fabric.no_backward_sync(self._wrapped, enabled=part + 1 < len(parts)):
                 total += self._accumulate(batch, share, seed)
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         grad_norm = torch.nn.utils.get_total_norm(grads, foreach=True)
+        total = self.world.add(total)
         if not math.isfinite(total) or not math.isfinite(grad_norm.item()):
             self.optimizer.zero_grad(set_to_none=True)
+            names = [name for part_names in self.world.gather(names) for name in part_names]
             raise NonFiniteLossError(total, grad_norm.item(), names)
         if self.settings.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(
@@ -163,7 +168,7 @@ class Learner:
     def validate(
         self, dataset: SegmentationDataset, progress: Callable[[int, int], None]
     ) -> Validation:
-        """Score a split with `validated_model`."""
+        """Score this process's images of a split with `validated_model`."""
         return validate_model(
             self.validated_model,
             dataset,
@@ -171,6 +176,8 @@ class Learner:
             workers=self.settings.workers,
             criterion=self.criterion,
             progress=progress,
+            rank=self.world.rank,
+            world_size=self.world.size,
         )
 
     def compute_features(self, image: Tensor) -> list[Tensor]:
@@ -198,7 +205,7 @@ class Learner:
             with self.fabric.autocast():  # Fabric itself does this only for `forward`
                 logits, auxiliary_logits = self._wrapped.compute_training_logits(image)
         loss = self.criterion(logits, mask, auxiliary_logits, share)
-        self.fabric.backward(loss)
+        self.fabric.backward(loss * self.world.size)  # gradients are averaged over the processes
         return loss.item()
 
     def _prepare(self, image: Tensor) -> Tensor:
@@ -280,8 +287,21 @@ def build_optimizer(model: nn.Module, settings: TrainRecipe) -> torch.optim.Opti
             return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
 
 
+def _launch_fabric(device: torch.device, precision: str, world: World) -> Fabric:
+    given = [device.index] if device.type == "cuda" and device.index is not None else 1
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=given if world.size == 1 else world.local_size,
+        num_nodes=world.size // world.local_size,
+        strategy="auto" if world.size == 1 else "ddp",
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
 def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
-    return (module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    return (module for module in model.modules() if isinstance(module, _BatchNorm))
 
 
 @torch.no_grad()

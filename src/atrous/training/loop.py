@@ -5,10 +5,12 @@ import platform
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import reduce
 from importlib.metadata import version
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ class TrainingLoop:
         self.state, self.stop, self.listener = state, stop, listener
         self.save_every = parse_duration(state.recipe.train.save_every)
         self.listeners = [listener]
-        if state.recipe.train.tensorboard:
+        self.world = state.learner.world
+        if state.recipe.train.tensorboard and self.world.is_main:
             folder = state.run.path / "tensorboard"
             self.listeners.append(build_tensorboard_listener(folder, state.step))
         self.first_step = state.step
@@ -57,11 +60,15 @@ class TrainingLoop:
         first_step, num_steps = state.step, state.plan.total_steps - state.step
         if features is None:
             batches = load_batches(
-                state.recipe, state.train_set, first_step=first_step, num_steps=num_steps
+                state.recipe,
+                state.train_set,
+                first_step=first_step,
+                num_steps=num_steps,
+                world=self.world,
             )
         else:
             batches = features.load_batches(first_step=first_step, num_steps=num_steps)
-        with closing(batches), RunLog(state.run.log, num_bytes=state.log_bytes) as self.log:
+        with closing(batches), self._open_log() as self.log:
             self._record("session", event="start", step=state.step, **_describe_machine())
             self._warn_of_small_batch_norm()
             try:
@@ -76,18 +83,26 @@ class TrainingLoop:
             self._record("session", event="end", step=state.step, reason=reason)
         return reason
 
+    def _open_log(self) -> AbstractContextManager[RunLog | None]:
+        if not self.world.is_main:
+            return nullcontext()
+        return RunLog(self.state.run.log, num_bytes=self.state.log_bytes)
+
     def _run_steps(self, batches: Iterator[Batch | FeatureBatch]) -> str:
         state = self.state
         while True:
             validated = self._is_validation_due() and self._validate()
             finished = state.step == state.plan.total_steps and not self._is_validation_due()
             num_steps = state.step - self.first_step
-            stopping = finished or self.stop.is_due(num_steps, state.plan.steps_per_epoch)
+            stopping = finished or self._must_stop(num_steps)
             if validated or stopping or self._is_saving_due():
                 self._save()
             if stopping:
-                return "finished" if finished else self.stop.reason or ""
+                return "finished" if finished else self.stop.reason or "another process"
             self._step(batches)
+
+    def _must_stop(self, num_steps: int) -> bool:
+        return self.world.add(self.stop.is_due(num_steps, self.state.plan.steps_per_epoch)) > 0
 
     def _step(self, batches: Iterator[Batch | FeatureBatch]) -> None:
         state, settings, plan = self.state, self.state.recipe.train, self.state.plan
@@ -129,9 +144,13 @@ class TrainingLoop:
                 raise _StoppedError
 
         try:
-            validation = state.learner.validate(state.val_set, progress)
+            part = state.learner.validate(state.val_set, progress)
         except _StoppedError:
+            part = None
+        parts = [part for part in self.world.gather(part) if part is not None]
+        if len(parts) < self.world.size:
             return False
+        validation = reduce(add, parts)
         scores = compute_scores(validation.counts, state.val_set.classes)
         miou = scores.miou
         state.validated_step = state.step
@@ -151,6 +170,8 @@ class TrainingLoop:
         return True
 
     def _save_weights(self, path: Path, training: dict[str, Any]) -> None:
+        if not self.world.is_main:
+            return
         learner = self.state.learner
         save_weights(path, learner.validated_model, replace(learner.card, training=training))
 
@@ -164,12 +185,14 @@ class TrainingLoop:
     def _save(self) -> None:
         state = self.state
         state.check_frozen()
-        if self.saved != (state.step, state.validated_step):
+        if self.log is not None and self.saved != (state.step, state.validated_step):
             state.log_bytes = self.log.sync()
             state.save()
             self.saved, self.saved_s = (state.step, state.validated_step), time.monotonic()
 
     def _record(self, kind: str, **values: Any) -> None:
+        if self.log is None:
+            return
         record = {"kind": kind, **values}
         self.log.write(record)
         for listener in self.listeners:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from operator import mul, truediv
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.classes import IGNORE_INDEX
+from atrous.training.distributed import World
 
 
 def compute_focal_loss(
@@ -126,13 +128,13 @@ class SegmentationLoss(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights)
 
-    def compute_shares(self, masks: Sequence[Tensor]) -> list[Share]:
-        """Return the share of each batch in the batch that they form together.
+    def compute_shares(self, masks: Sequence[Tensor], world: World = World()) -> list[Share]:
+        """Return the share of each batch in the batch that they form with those of all processes.
 
         Shapes:
             masks: uint8 (batch, H, W) each, ignored pixels 255
         """
-        if len(masks) == 1:
+        if len(masks) == world.size == 1:
             return [Share()]
         uniform = [1.0] * IGNORE_INDEX
         weights = uniform if self.class_weights is None else self.class_weights.tolist()
@@ -140,7 +142,8 @@ class SegmentationLoss(nn.Module):
         for mask in masks:
             pixels = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX)[:IGNORE_INDEX].tolist()
             sums.append((sum(map(mul, pixels, weights)), sum(pixels)))
-        totals = [sum(column) or 1.0 for column in zip(*sums, strict=True)]
+        everywhere = chain.from_iterable(world.gather(sums))
+        totals = [sum(column) or 1.0 for column in zip(*everywhere, strict=True)]
         return [Share(*map(truediv, each, totals)) for each in sums]
 
     def forward(

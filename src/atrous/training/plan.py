@@ -17,6 +17,7 @@ from atrous.errors import CheckpointError, ConfigError, DataError
 from atrous.files import write_atomically
 from atrous.parsing import parse_json
 from atrous.recipe import Recipe
+from atrous.training.distributed import World
 from atrous.training.learner import Learner
 from atrous.training.log import Listener
 from atrous.training.speed import Speed, measure_speed
@@ -95,7 +96,11 @@ class Plan:
 
 
 def compute_plan(
-    recipe: Recipe, train_set: SegmentationDataset, val_set: SegmentationDataset, listener: Listener
+    recipe: Recipe,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    listener: Listener,
+    world: World,
 ) -> Plan:
     """Read all masks, compute the class weights, and convert durations to steps.
 
@@ -121,8 +126,8 @@ def compute_plan(
     speed: Speed | None = None
     if any(parse_duration(text).unit == "s" for text in texts):
         listener({"kind": "measuring"})
-        learner = Learner(recipe, train_set.classes, class_weights)
-        speed = measure_speed(learner, recipe, train_set, val_set)
+        learner = Learner(recipe, train_set.classes, class_weights, world=world)
+        speed = world.share(measure_speed(learner, recipe, train_set, val_set))
     steps_per_epoch = len(train_set) / (settings.batch_size * settings.accumulate)
 
     def to_steps(text: str, step_s: float | None = speed.step_s if speed else None) -> int:

@@ -3,28 +3,31 @@
 import errno
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from atrous.data import SegmentationDataset, open_dataset
 from atrous.devices import resolve_device, resolve_precision
 from atrous.durations import parse_duration
-from atrous.errors import CheckpointError, ConfigError
+from atrous.errors import CheckpointError, ConfigError, DataError
 from atrous.figures.curves import save_loss_curves
 from atrous.files import is_utf8, write_atomically
-from atrous.models.fitting import group_names
 from atrous.models.layers import on_meta_device
-from atrous.models.untrained_taps import compute_map_hw, fit_rates
+from atrous.models.untrained_taps import fit_rates
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
 from atrous.training.batch_size import find_batch_size
 from atrous.training.checkpoint import list_checkpoints
+from atrous.training.distributed import World, join_world
 from atrous.training.features import FeatureCache, find_obstacle, format_bytes
 from atrous.training.learner import Learner, build_segmenter
 from atrous.training.log import Listener
 from atrous.training.loop import TrainingLoop
+from atrous.training.notes import list_notes
 from atrous.training.plan import Plan, compute_plan
 from atrous.training.state import TrainingState
 from atrous.training.stopping import StopRequest
@@ -86,14 +89,18 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
     budget = None if stop_after is None else parse_duration(stop_after)
     run = RunFolder(Path(out))
-    listener = _wrap_errors(listener) if listener else lambda event: None
+    listener = _wrap_errors(listener) if listener else _ignore
     if not is_utf8(run.path):
         raise ConfigError(
             f"The name of the run folder, {str(run.path)!r}, is not valid UTF-8. Choose another."
         )
     if not recipe.data.root:
         raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
-    recipe = _resolve_recipe(recipe, run, auto_batch_size)
+    device = resolve_device(recipe.train.device)
+    recipe = _resolve_recipe(recipe, run, device, auto_batch_size)
+    world = join_world(device, recipe.train.batch_size)
+    if auto_batch_size and world.size > 1:
+        raise ConfigError("--batch-size auto measures one device. Give a number with --devices.")
     data = recipe.data
     train_set, val_set = (
         open_dataset(data.root, split, format=data.format, ignore_index=data.ignore_index).select(
@@ -103,11 +110,14 @@ def train(
     )
     with on_meta_device():
         build_segmenter(recipe, train_set.classes)  # checks options before anything is written
+    _check_same_data(train_set, val_set, world)
     if auto_batch_size and not run.recipe.exists():
         recipe = _find_batch_size(recipe, train_set, listener)
     try:
-        with StopRequest(budget) as stop, _lock(run):
-            return _run_session(recipe, run, train_set, val_set, stop, listener)
+        with StopRequest(budget) as stop, _lock(run) if world.is_main else nullcontext():
+            if not world.is_main:
+                listener = _ignore
+            return _run_session(recipe, run, train_set, val_set, stop, listener, world)
     except ListenerError as error:
         raise error.raised from None
     except OSError as error:
@@ -117,6 +127,22 @@ def train(
             f"The run folder {run.path} cannot be written: {error}. Earlier checkpoints are "
             "intact: fix the cause and start the same command again to resume."
         ) from error
+
+
+def _ignore(event: dict[str, Any]) -> None:
+    pass
+
+
+def _check_same_data(
+    train_set: SegmentationDataset, val_set: SegmentationDataset, world: World
+) -> None:
+    fingerprints = world.gather((train_set.fingerprint(), val_set.fingerprint()))
+    for rank, fingerprint in enumerate(fingerprints):
+        if fingerprint != fingerprints[0]:
+            raise DataError(
+                f"Process {rank} reads other data than process 0 from {train_set.root}: file "
+                "names, file sizes or classes differ. Give all machines the same data."
+            )
 
 
 class ListenerError(Exception):
@@ -144,72 +170,42 @@ def _run_session(
     val_set: SegmentationDataset,
     stop: StopRequest,
     listener: Listener,
+    world: World,
 ) -> TrainingResult:
-    is_new, has_checkpoint = not run.plan.exists(), bool(list_checkpoints(run.checkpoints))
+    is_new, has_checkpoint = world.share(
+        (not run.plan.exists(), bool(list_checkpoints(run.checkpoints)))
+    )
     if is_new:
-        plan = compute_plan(recipe, train_set, val_set, listener)
+        plan = compute_plan(recipe, train_set, val_set, listener, world)
     else:
         plan = Plan.load(run.plan)
         plan.check_data(train_set, val_set)
-    learner = Learner(recipe, train_set.classes, plan.class_weights, load_init=not has_checkpoint)
+    learner = Learner(
+        recipe, train_set.classes, plan.class_weights, load_init=not has_checkpoint, world=world
+    )
     if is_new and learner.frozen is not None:
         plan = replace(plan, frozen_sha256=learner.frozen.seal(learner.model))
     listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
     if not has_checkpoint:
-        _note_selected_classes(train_set, recipe, listener)
-        _warn_of_random_frozen(learner, listener)
-        _note_untrained_taps(learner, recipe, listener)
+        for note in list_notes(learner, recipe, train_set):
+            listener(note)
     state = TrainingState(recipe, run, plan, learner, train_set, val_set)
     checkpoint = state.restore(warn=lambda text: listener({"kind": "warning", "message": text}))
     if checkpoint is not None:
         listener({"kind": "resumed", "step": state.step, "checkpoint": str(checkpoint)})
     loop = TrainingLoop(state, stop, listener)
     features = _plan_features(state, listener)
-    if is_new:
+    if is_new and world.is_main:
         write_atomically(run.recipe, lambda file: file.write(format_recipe(recipe).encode()))
         plan.save(run.plan)
     if features is not None:
         _build_features(features, stop, listener)
     reason = loop.run_session(features)
-    save_loss_curves(run.path)
+    if world.is_main:
+        save_loss_curves(run.path)
     return TrainingResult(
         run.path, state.step, plan.total_steps, reason, state.best_miou, plan.frozen_sha256
     )
-
-
-def _note_selected_classes(
-    train_set: SegmentationDataset, recipe: Recipe, listener: Listener
-) -> None:
-    if train_set.selection is None:
-        return
-    other = recipe.data.other
-    rest = f"other classes become {other}" if other else "pixels of other classes are ignored"
-    message = f"Classes of this run: {', '.join(train_set.classes.names)}; {rest}."
-    listener({"kind": "note", "message": message})
-
-
-def _warn_of_random_frozen(learner: Learner, listener: Listener) -> None:
-    frozen = learner.frozen.names if learner.frozen else []
-    random = set(frozen if learner.loaded is None else learner.loaded.missing)
-    if names := [name for name in frozen if name in random]:
-        message = "The frozen part has random weights, which training does not change: "
-        message += f"{', '.join(group_names(names))}. Load weights with --init, or freeze less."
-        listener({"kind": "warning", "message": message})
-
-
-def _note_untrained_taps(learner: Learner, recipe: Recipe, listener: Listener) -> None:
-    rates = sorted({taps.rate for taps in learner.untrained_taps})
-    if not rates:
-        return
-    height, width = recipe.data.train_hw
-    cells = compute_map_hw(learner.model, (height, width))
-    fitted = fit_rates(recipe.model.name, recipe.model.output_stride, min(height, width))
-    fitting = ", ".join(map(str, fitted))
-    message = f"On training images of {height}×{width} the feature map has {cells[0]}×{cells[1]} "
-    message += f"cells: taps at rate {', '.join(map(str, rates))} reach beyond it, get no gradient "
-    message += f'and start at zero. model.atrous_rates = "fit" sets {fitting}; see '
-    message += "docs/atrous-rates.md."
-    listener({"kind": "note", "message": message})
 
 
 def _plan_features(state: TrainingState, listener: Listener) -> FeatureCache | None:
@@ -245,9 +241,10 @@ def _build_features(features: FeatureCache, stop: StopRequest, listener: Listene
     features.build(should_stop=lambda: stop.is_due(0, 1.0), progress=progress)
 
 
-def _resolve_recipe(recipe: Recipe, run: RunFolder, auto_batch_size: bool) -> Recipe:
+def _resolve_recipe(
+    recipe: Recipe, run: RunFolder, device: torch.device, auto_batch_size: bool
+) -> Recipe:
     """Replace `auto` by concrete values, and check that a started run has the same recipe."""
-    device = resolve_device(recipe.train.device)
     started = load_recipe(run.recipe) if run.recipe.exists() else None
     if auto_batch_size and started:
         recipe = _set_train(recipe, batch_size=started.train.batch_size)

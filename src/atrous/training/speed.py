@@ -39,7 +39,8 @@ def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDatas
         batch = make_random_batch(learner.compute_features, recipe.data.size_hw, batch_size)
         return _time_steps(learner, itertools.repeat(batch))
     num_steps = _WARMUP_STEPS + _MAX_STEPS
-    with closing(load_batches(recipe, dataset, first_step=0, num_steps=num_steps)) as batches:
+    batches = load_batches(recipe, dataset, first_step=0, num_steps=num_steps, world=learner.world)
+    with closing(batches):
         return _time_steps(learner, batches)
 
 
@@ -50,7 +51,7 @@ def _time_steps(learner: Learner, batches: Iterator[Batch | FeatureBatch]) -> fl
     while num_steps < _MAX_STEPS and elapsed_s < _STEPS_S:
         learner.update(batches, step=num_steps, lr=0.0)
         num_steps += 1
-        elapsed_s = time.perf_counter() - started_s
+        elapsed_s = learner.world.share(time.perf_counter() - started_s)
     return elapsed_s / num_steps
 
 

@@ -1,0 +1,139 @@
+"""Several processes that train one model: data parallel, each with its share of every batch."""
+
+import os
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from atrous.errors import ConfigError
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a training, and what they exchange. By default, it is this process alone.
+
+    Attributes:
+        rank: Index of this process.
+        size: Number of processes.
+        local_rank: Index of this process on its machine, and of its GPU.
+        local_size: Number of processes on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the run folder and reports progress."""
+        return self.rank == 0
+
+    def gather(self, value: Value) -> list[Value]:
+        """Return the values of all processes, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def share(self, value: Value) -> Value:
+        """Return the value of the main process."""
+        return value if self.size == 1 else self.gather(value if self.is_main else None)[0]  # type: ignore[return-value]
+
+    def add(self, number: float) -> float:
+        """Return the sum over all processes."""
+        if self.size == 1:
+            return number
+        total = torch.tensor(number, dtype=torch.float64)
+        dist.all_reduce(total)
+        return total.item()
+
+    def choose_device(self, device: torch.device) -> torch.device:
+        """Return the device of this process: each has a GPU of its own."""
+        if self.size == 1 or device.type != "cuda":
+            return device
+        return torch.device("cuda", self.local_rank)
+
+
+def join_world(device: torch.device, batch_size: int) -> World:
+    """Connect to the other processes that `atrous train --devices` or torchrun started.
+
+    Raises:
+        ConfigError: There are fewer GPUs than processes, or the batch cannot be divided.
+    """
+    rank, size, local_rank, local_size = (
+        int(os.environ.get(name, default))
+        for name, default in (
+            ("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1),
+        )
+    )  # fmt: skip
+    world = World(rank, size, local_rank, local_size)
+    if size == 1:
+        return world
+    if batch_size % size:
+        raise ConfigError(
+            f"A batch of {batch_size} images cannot be divided among {size} processes. Give a "
+            f"--batch-size that is a multiple of {size}."
+        )
+    if device.type == "cuda" and local_size > torch.cuda.device_count():
+        raise ConfigError(
+            f"{local_size} processes need {local_size} GPUs; this machine has "
+            f"{torch.cuda.device_count()}. Give --devices {torch.cuda.device_count()}."
+        )
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    return world
+
+
+def synchronize_batch_norm(model: nn.Module, device: torch.device) -> None:
+    """Let batch norm use the statistics of the batch of all processes, in place."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, _synchronized(child, device))
+
+
+def _synchronized(norm: nn.BatchNorm2d, device: torch.device) -> nn.Module:
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+    synchronized = copy(norm)
+    synchronized.__class__ = _SyncBatchNorm2d
+    return synchronized
+
+
+class _SyncBatchNorm2d(nn.BatchNorm2d):
+    """Synchronized batch norm on a CPU, for which torch has none.
+
+    Shapes:
+        features: float (batch, channels, H, W); the result has the same shape.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(features)
+        count = all_reduce(torch.tensor(float(features[:, 0].numel())))
+        if count <= 1:  # see `layers.BatchNorm2d`
+            return nn.functional.batch_norm(
+                features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        precise = features.float()
+        mean = all_reduce(precise.sum((0, 2, 3))) / count
+        centred = precise - mean[:, None, None]
+        var = all_reduce(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            values = (mean, var * count / (count - 1))
+            for running, value in zip((self.running_mean, self.running_var), values, strict=True):
+                assert running is not None
+                running.lerp_(value, self.momentum or 0.0)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += 1
+        scale = self.weight * (var + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(features.dtype)
