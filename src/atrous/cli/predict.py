@@ -42,7 +42,7 @@ def run_predict(
         str | None,
         typer.Option(
             help="Comma-separated output kinds: mask, overlay, confidence, probs, rle, geojson, "
-            "shares; by default mask,overlay."
+            "shares; for annotation tools coco, cvat, labelme, yolo; by default mask,overlay."
         ),
     ] = None,
     min_confidence: Annotated[
@@ -165,13 +165,22 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
             "kept; scale 12-bit data by 16, as for training.",
             highlight=False,
         )
-    if report.failed and not report.num_frames and not report.resumed:
+    if report.failed and not (report.num_frames or report.resumed or report.kept):
         raise ConfigError(f"None of the inputs could be used; {out} holds no new prediction.")
+    if report.merged_px:
+        from atrous.prediction.regions import MIN_REGION_PX
+
+        errors.print(
+            f"Labels: {report.merged_px} pixels in regions of fewer than {MIN_REGION_PX} have the "
+            "class of the largest region beside them.",
+            highlight=False,
+        )
     resumed = f", {len(report.resumed)} resumed" if report.resumed else ""
+    kept = f", {len(report.kept)} with labels kept" if report.kept else ""
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
     images = "image" if report.num_frames == 1 else "images"
     Console().print(
-        f"{report.num_frames} {images} segmented into {escape(str(out))}{resumed}{skipped}.",
+        f"{report.num_frames} {images} segmented into {escape(str(out))}{resumed}{kept}{skipped}.",
         highlight=False,
     )
     raise typer.Exit(1 if report.failed else 0)

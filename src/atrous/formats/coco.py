@@ -87,7 +87,8 @@ def _add_items(
     folder = path.parent if path == root else root
     name = path.stem.rpartition("_")[2]
     split = find_split([name, path.parent.name if path.parent != root else ""])
-    places = [path.parent, folder / name, folder / "images" / name, folder / "images", folder]
+    places = [path.parent / "images", path.parent, folder / name]
+    places += [folder / "images" / name, folder / "images", folder]
     for row in _rows(content["images"]):
         annotations = by_image.pop(row.get("id"), [])
         size_hw: Any = row.get("height"), row.get("width")

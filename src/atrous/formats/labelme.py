@@ -41,8 +41,9 @@ def _is_labelme(path: Path) -> bool:
 def read(root: Path, files: list[Path]) -> Source:
     """Read all JSON files.
 
-    Labels become classes in alphabetical order after `background`; `__ignore__` marks ignored
-    pixels. Later shapes lie on top; points are left out, because they have no area.
+    Labels become classes after `background`, in the order of `labels.txt` or else of the alphabet;
+    `__ignore__` marks ignored pixels. Later shapes lie on top; points are left out, because they
+    have no area.
 
     Raises:
         DataError: A file is no JSON, or has no shapes.
@@ -59,7 +60,11 @@ def read(root: Path, files: list[Path]) -> Source:
         for shape in content["shapes"]
         if isinstance(shape, dict) and "label" in shape
     }
-    classes, indices = name_classes(sorted(labels - {*_BACKGROUND, _IGNORED}))
+    listed = root / "labels.txt"
+    names = listed.read_text(encoding="utf-8-sig").splitlines() if listed.is_file() else []
+    special = {*_BACKGROUND, _IGNORED, ""}
+    names = [name for name in (*names, *sorted(labels - set(names))) if name not in special]
+    classes, indices = name_classes(names)
     indices |= dict.fromkeys(_BACKGROUND, 0) | {_IGNORED: IGNORE_INDEX}
     source = Source("LabelMe", classes, [])
     for path, content in contents.items():

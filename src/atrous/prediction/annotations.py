@@ -1,14 +1,13 @@
 """Masks as COCO run lengths and GeoJSON polygons."""
 
-from typing import Any
+import json
+from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from atrous.classes import Classes
 from atrous.extras import import_extra
-
-Indices = npt.NDArray[np.uint8]
+from atrous.prediction.regions import Indices, compute_area, trace_regions
 
 
 def build_coco_annotations(mask: Indices, classes: Classes) -> list[dict[str, Any]]:
@@ -42,7 +41,7 @@ def build_coco_annotations(mask: Indices, classes: Classes) -> list[dict[str, An
 def build_geojson(mask: Indices, classes: Classes) -> dict[str, Any]:
     """Return the connected regions of a mask as polygons with holes.
 
-    Regions are 4-connected. Coordinates are pixel corners, x to the right and y down, from (0, 0)
+    Coordinates are pixel corners, x to the right and y down, from (0, 0)
     at the top left corner of the image to (width, height). Filling the polygons gives the mask;
     ignored pixels lie in no polygon.
 
@@ -52,30 +51,24 @@ def build_geojson(mask: Indices, classes: Classes) -> dict[str, Any]:
     Raises:
         ConfigError: rasterio is not installed.
     """
-    shapes = import_extra("rasterio.features", "geo").shapes
     height, width = mask.shape
-    features = []
-    for polygon, value in shapes(mask, mask=mask < len(classes), connectivity=4):
-        rings = [
-            [(int(x), int(y)) for x, y in reversed(ring)]  # RFC 7946: outlines counterclockwise
-            for ring in polygon["coordinates"]
-        ]
-        features.append(
-            {
-                "type": "Feature",
-                "properties": {
-                    "class": classes.names[int(value)],
-                    "index": int(value),
-                    "area_px": round(sum(map(_compute_area, rings))),
-                },
-                "geometry": {"type": "Polygon", "coordinates": rings},
-            }
-        )
+    features = [
+        {
+            "type": "Feature",
+            "properties": {
+                "class": classes.names[index],
+                "index": index,
+                "area_px": compute_area(rings),
+            },
+            "geometry": {"type": "Polygon", "coordinates": rings},
+        }
+        for index, rings in trace_regions(mask, mask < len(classes))
+    ]
     frame = {"width": width, "height": height, "x": "right", "y": "down", "unit": "pixel"}
     return {"type": "FeatureCollection", "pixel_frame": frame, "features": features}
 
 
-def _compute_area(ring: list[tuple[int, int]]) -> float:
-    """Return the area inside a closed ring, negative for clockwise rings (holes)."""
-    x, y = np.array(ring).T
-    return float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum()) / 2
+def write_json(file: BinaryIO, content: Any) -> None:
+    """Write a value as one line of JSON."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+    file.write(text.encode(errors="backslashreplace"))  # names may not be UTF-8

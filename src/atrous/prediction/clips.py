@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from atrous.classes import Classes
+from atrous.files import write_atomically
 from atrous.prediction.job_options import VIDEO_ENDINGS, JobOptions, name_frame
-from atrous.prediction.outputs import SegmentedImage, compute_shares, save_files, write_shares
-from atrous.prediction.prediction import Prediction
+from atrous.prediction.outputs import compute_shares, save_files, write_shares
+from atrous.prediction.prediction import Prediction, SegmentedImage
 from atrous.prediction.render import render_overlay
 from atrous.prediction.sources import Source
 from atrous.prediction.video import Frame, Pixels, VideoWriter, open_video
@@ -56,7 +57,8 @@ def record_clip(
         yield write, files
     if "shares" in options.kinds:
         name = f"{stem}_shares.csv"
-        write_shares(out / name, ("frame", "time_s"), rows, classes)
+        columns = ("frame", "time_s")
+        write_atomically(out / name, lambda file: write_shares(file, columns, rows, classes))
         files.append(name)
 
 

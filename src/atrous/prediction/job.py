@@ -16,11 +16,11 @@ from atrous.data.sample import is_nearly_black
 from atrous.engines.engine import Engine
 from atrous.errors import AtrousError, DataError
 from atrous.prediction.clips import record_clip
-from atrous.prediction.job_options import JobOptions, check_lengths
+from atrous.prediction.job_options import JobOptions, check_lengths, find_link
 from atrous.prediction.manifest import Manifest, Record
-from atrous.prediction.outputs import SegmentedImage, compute_shares, save_files
+from atrous.prediction.outputs import LABEL_KINDS, compute_shares, save_files
 from atrous.prediction.pipeline import WriteBehind, read_ahead
-from atrous.prediction.prediction import Prediction, compute_prediction
+from atrous.prediction.prediction import Prediction, SegmentedImage, compute_prediction
 from atrous.prediction.sources import File, Source
 from atrous.prediction.video import Frame, VideoReader
 
@@ -67,6 +67,10 @@ class PredictionJob:
         stem, files = self.options.name_stem(source), self.options.name_outputs(source)
         return self.manifest.is_done(stem, source.stamp, self.digest, files)
 
+    def has_labels(self, source: Source) -> bool:
+        """Return whether a file exists that an annotator may have corrected."""
+        return any((self.out / name).exists() for name in self.options.name_labels(source))
+
     def run(self, sources: Sequence[Source]) -> None:
         """Segment images, then videos.
 
@@ -106,9 +110,7 @@ class PredictionJob:
                     del image, prediction
                 self._report_progress()
 
-    def _load(
-        self, fetched: tuple[Source, File | DataError]
-    ) -> tuple[Source, Callable[[], Tensor]]:
+    def _load(self, fetched: Fetched) -> tuple[Source, Callable[[], Tensor]]:
         """Return a source and a function that gives its image, read already unless large."""
         source, file = fetched
         try:
@@ -147,14 +149,18 @@ class PredictionJob:
 
     def _write_image(self, source: Source, image: Tensor, prediction: Prediction) -> None:
         stem, classes = self.options.name_stem(source), self.engine.classes
-        segmented = SegmentedImage(source.source, image, prediction)
+        link = find_link(source, self.out / stem)
+        segmented = SegmentedImage(source.source, image, prediction, source.name, link)
         try:
             files = save_files(self.out, stem, segmented, classes, self.options.kinds)
         except OSError as error:
             raise self._build_write_error(source, error) from error
-        shares = tuple(compute_shares(prediction.mask, len(classes)))
-        height, width = prediction.mask.shape
-        self._add_record(source, files, height=height, width=width, shares=shares)
+        mask, merged_px = prediction.mask, 0
+        if not LABEL_KINDS.isdisjoint(self.options.kinds):
+            merged_px = int((segmented.labels != mask.numpy()).sum())
+        shares = tuple(compute_shares(mask, len(classes)))
+        size = {"height": mask.shape[0], "width": mask.shape[1]}
+        self._add_record(source, files, **size, shares=shares, merged_px=merged_px)
 
     def _add_record(self, source: Source, files: Sequence[str], **image: Any) -> None:
         stem, files = self.options.name_stem(source), tuple(files)

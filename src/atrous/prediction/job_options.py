@@ -10,7 +10,7 @@ from atrous.data.dataset import find_owner
 from atrous.data.image_file import MAX_PIXELS
 from atrous.errors import ConfigError, DataError
 from atrous.prediction.manifest import FILENAME
-from atrous.prediction.outputs import check_kinds, name_files
+from atrous.prediction.outputs import JOB_FILES, LABEL_KINDS, check_kinds, name_files
 from atrous.prediction.sources import Source
 
 VIDEO_ENDINGS = {"mask": "_mask.mkv", "overlay": "_overlay.mp4", "confidence": "_confidence.mkv"}
@@ -68,6 +68,10 @@ class JobOptions:
         """Return the common part of the file names of a source."""
         return source.name if self.full_names else str(PurePosixPath(source.name).with_suffix(""))
 
+    def name_labels(self, source: Source) -> list[str]:
+        """Return the files of a source that an annotator may correct."""
+        return name_files(self.name_stem(source), {"labelme", "yolo"}.intersection(self.kinds))
+
     def name_outputs(self, source: Source) -> list[str]:
         """Return the files of a source, relative to the output folder; of frames, the first."""
         stem = self.name_stem(source)
@@ -95,6 +99,7 @@ def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> No
         raise ConfigError(f"The output {out} is a file; give a folder.")
     paths = {os.path.realpath(source.path) for source in sources if source.path is not None}
     folder, owners = Path(os.path.realpath(out)), dict[str, Source]()
+    job_files = {JOB_FILES[kind][0] for kind in options.kinds if kind in JOB_FILES}
     for source in sources:
         for target in options.name_outputs(source):
             if str(folder / target) in paths:
@@ -102,14 +107,34 @@ def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> No
                     f"The prediction of {source.source} would overwrite the image "
                     f"{out / target}. Choose another output folder."
                 )
+            if target in job_files:
+                raise ConfigError(
+                    f"{out / target} would be both the labels of {source.source} and those of all "
+                    "images. Rename the image, or save the two kinds into different folders."
+                )
             if (owner := owners.setdefault(target, source)) is not source:
                 raise ConfigError(
                     f"{owner.source} and {source.source} would both be written to {out / target}. "
                     "With --full-names the outputs keep folders and suffixes, as in "
                     "photos/a.jpg.png; or give them in two commands with different output folders."
                 )
+    labels = LABEL_KINDS.intersection(options.kinds)
+    if labels and (odd := next((s for s in sources if s.is_video or not s.is_whole), None)):
+        raise ConfigError(
+            f"{odd.source} is no file of one image, so annotation tools cannot show it beside its "
+            f"labels ({', '.join(sorted(labels))}). Save its frames or pages as images, such as "
+            "with ffmpeg -i clip.mp4 frames/%06d.png, and give their folder."
+        )
     if not (out / FILENAME).exists():  # without earlier predictions
         _check_no_dataset(out, owners)
+
+
+def find_link(source: Source, file: Path) -> str:
+    """Return the path of an image relative to the folder of one of its output files."""
+    if source.path is None:  # in an archive
+        return PurePosixPath(source.name).name
+    folder = os.path.relpath(source.path.parent.resolve(), file.parent.resolve())
+    return Path(folder, source.path.name).as_posix()
 
 
 def _check_no_dataset(out: Path, targets: Iterable[str]) -> None:

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from atrous.engines.engine import Engine
+from atrous.prediction.sources import Source
 from atrous.run import load_objects
 
 FILENAME = "predictions.jsonl"
@@ -27,6 +28,7 @@ class Record:
         height: Image height in pixels; 0 for a video.
         width: Image width in pixels; 0 for a video.
         shares: Share of each class, then of ignored pixels; empty for a video.
+        merged_px: Pixels of small regions that are labelled as a region beside them.
     """
 
     name: str
@@ -37,6 +39,15 @@ class Record:
     height: int = 0
     width: int = 0
     shares: tuple[float, ...] = ()
+    merged_px: int = 0
+
+
+class FinishedImage(NamedTuple):
+    """An image with its record and its files of one output kind."""
+
+    source: Source
+    record: Record
+    files: list[Path]
 
 
 class Manifest:

@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json
 import zipfile
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -17,27 +16,26 @@ from atrous.classes import IGNORE_INDEX, Classes
 from atrous.errors import ConfigError, did_you_mean
 from atrous.extras import import_extra
 from atrous.files import write_atomically
-from atrous.prediction.annotations import build_coco_annotations, build_geojson
-from atrous.prediction.prediction import Prediction
+from atrous.prediction.annotations import build_coco_annotations, build_geojson, write_json
+from atrous.prediction.labelling import (
+    write_coco,
+    write_coco_part,
+    write_cvat,
+    write_cvat_part,
+    write_labelme,
+    write_labelme_names,
+    write_yolo,
+    write_yolo_names,
+)
+from atrous.prediction.manifest import FinishedImage
+from atrous.prediction.prediction import SegmentedImage
 from atrous.prediction.render import write_mask, write_overlay
-
-
-class SegmentedImage(NamedTuple):
-    """An image and its prediction.
-
-    Attributes:
-        source: Name of the image.
-        image: uint8 (3, H, W).
-        prediction: Mask and other requested tensors.
-    """
-
-    source: str
-    image: Tensor
-    prediction: Prediction
-
 
 Writer = Callable[..., None]
 """Writes one output of one image: `writer(file, segmented, classes)`."""
+
+JobWriter = Callable[[BinaryIO, Sequence[FinishedImage], Classes], None]
+"""Writes one output of all images: `writer(file, images, classes)`."""
 
 
 def _write_mask(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
@@ -68,33 +66,53 @@ def _write_rle(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> N
     height, width = mask.shape
     annotations = build_coco_annotations(mask, classes)
     content = {"image": segmented.source, "height": height, "width": width}
-    _write_json(file, content | {"annotations": annotations})
+    write_json(file, content | {"annotations": annotations})
 
 
 def _write_geojson(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
-    _write_json(file, build_geojson(segmented.prediction.mask.numpy(), classes))
+    write_json(file, build_geojson(segmented.prediction.mask.numpy(), classes))
 
 
-def _write_json(file: BinaryIO, content: dict[str, Any]) -> None:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
-    file.write(text.encode(errors="backslashreplace"))  # names may not be UTF-8
+def _write_shares(file: BinaryIO, images: Sequence[FinishedImage], classes: Classes) -> None:
+    rows = [
+        [source.source, record.height, record.width, *record.shares] for source, record, _ in images
+    ]
+    write_shares(file, ("image", "height", "width"), rows, classes)
 
 
 FILES: dict[str, tuple[str, Writer]] = {
-    "mask": (".png", _write_mask),
-    "overlay": ("_overlay.jpg", _write_overlay),
-    "confidence": ("_confidence.png", _write_confidence),
-    "probs": ("_probs.npz", _write_probs),
-    "rle": ("_rle.json", _write_rle),
-    "geojson": (".geojson", _write_geojson),
+    "mask": ("{}.png", _write_mask),
+    "overlay": ("{}_overlay.jpg", _write_overlay),
+    "confidence": ("{}_confidence.png", _write_confidence),
+    "probs": ("{}_probs.npz", _write_probs),
+    "rle": ("{}_rle.json", _write_rle),
+    "geojson": ("{}.geojson", _write_geojson),
+    "coco": (".parts/{}.coco", write_coco_part),
+    "cvat": (".parts/{}.cvat", write_cvat_part),
+    "labelme": ("{}.json", write_labelme),
+    "yolo": ("labels/{}.txt", write_yolo),
 }
-"""Output kinds with one file per image: name ending and writer."""
+"""Output kinds with one file per image: its name and writer."""
 
-_EXTRAS = {"rle": ("pycocotools.mask", "labels"), "geojson": ("rasterio.features", "geo")}
+JOB_FILES: dict[str, tuple[str, JobWriter]] = {
+    "coco": ("predictions.json", write_coco),
+    "cvat": ("predictions.xml", write_cvat),
+    "labelme": ("labels.txt", write_labelme_names),
+    "yolo": ("data.yaml", write_yolo_names),
+    "shares": ("shares.csv", _write_shares),
+}
+"""Output kinds with one file for all images: its name and writer."""
+
+LABEL_KINDS = {"coco", "cvat", "labelme", "yolo"}
+"""Output kinds for annotation tools."""
+
+_EXTRAS = {"rle": ("pycocotools.mask", "labels")} | dict.fromkeys(
+    ("geojson", *LABEL_KINDS), ("rasterio.features", "geo")
+)
 """Optional module of an output kind and the extra that installs it."""
 
 KINDS = (*FILES, "shares")
-"""All output kinds; `shares` is one table for all images."""
+"""All output kinds."""
 
 
 def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:
@@ -115,7 +133,7 @@ def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:
 
 def name_files(stem: str, kinds: Collection[str]) -> list[str]:
     """Return the files of one image, relative to the output folder."""
-    return [f"{stem}{ending}" for kind, (ending, _) in FILES.items() if kind in kinds]
+    return [name.format(stem) for kind, (name, _) in FILES.items() if kind in kinds]
 
 
 def save_files(
@@ -126,10 +144,10 @@ def save_files(
     Raises:
         OSError: A file cannot be written.
     """
-    (out / stem).parent.mkdir(parents=True, exist_ok=True)
     names = name_files(stem, kinds)
     writers = [writer for kind, (_, writer) in FILES.items() if kind in kinds]
     for name, write in zip(names, writers, strict=True):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out / name, partial(write, segmented=segmented, classes=classes))
     return names
 
@@ -144,12 +162,12 @@ def compute_shares(mask: Tensor, num_classes: int) -> list[float]:
 
 
 def write_shares(
-    path: Path, first: Sequence[str], rows: Sequence[Sequence[Any]], classes: Classes
+    file: BinaryIO, first: Sequence[str], rows: Sequence[Sequence[Any]], classes: Classes
 ) -> None:
-    """Write a table of shares atomically.
+    """Write a table of shares.
 
     Args:
-        path: CSV file.
+        file: CSV file.
         first: Headings of the columns before the classes.
         rows: Values of these columns, then the shares.
         classes: Headings of the other columns; the last one is `ignored`.
@@ -159,5 +177,4 @@ def write_shares(
     table.writerow([*first, *classes.names, "ignored"])
     for row in rows:
         table.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row])
-    content = text.getvalue().encode(errors="backslashreplace")
-    write_atomically(path, lambda file: file.write(content))
+    file.write(text.getvalue().encode(errors="backslashreplace"))

@@ -20,9 +20,9 @@ from atrous.fonts import describe_undrawable
 from atrous.models import Segmenter
 from atrous.prediction.job import PredictionJob, Progress
 from atrous.prediction.job_options import JobOptions, check_names
-from atrous.prediction.manifest import Manifest, compute_digest
-from atrous.prediction.outputs import FILES, SegmentedImage, write_shares
-from atrous.prediction.prediction import compute_prediction
+from atrous.prediction.manifest import FinishedImage, Manifest, compute_digest
+from atrous.prediction.outputs import FILES, JOB_FILES, LABEL_KINDS, name_files
+from atrous.prediction.prediction import SegmentedImage, compute_prediction
 from atrous.prediction.sources import Source, find_sources
 from atrous.prediction.video import import_av
 
@@ -38,15 +38,19 @@ class PredictionReport:
         written: Written files, in the order of the images.
         failed: Sources that cannot be used, and why.
         resumed: Sources that were up to date.
+        kept: Sources whose labels exist, which an annotator may have corrected.
         num_frames: Number of segmented images and frames.
         nearly_black: Images that use at most 16 of 256 levels.
+        merged_px: Pixels of small regions that are labelled as a region beside them.
     """
 
     written: list[Path]
     failed: list[tuple[str, str]]
     resumed: list[str]
+    kept: list[str]
     num_frames: int
     nearly_black: list[str]
+    merged_px: int
 
 
 def predict(
@@ -86,7 +90,8 @@ def predict(
         paths: Images, videos, archives, folders (the images directly inside) or patterns such as
             `photos/**/*.jpg`.
         out: Output folder; created if missing.
-        save: Output kinds: mask, overlay, confidence, probs, rle, geojson, shares.
+        save: Output kinds: mask, overlay, confidence, probs, rle, geojson, coco, cvat, labelme,
+            yolo, shares.
         min_confidence: Pixels whose likeliest class is less probable are ignored (255).
         tta: Test-time augmentation and sliding windows.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …; a given model stays on its device.
@@ -118,17 +123,21 @@ def predict(
     )
     if options.needs_logits:
         runner.require_logits()
+    _check_names_files(out, options, runner.classes)
     digest = compute_digest(runner, min_confidence, frames)
     with closing(_open_manifest(out, resume=resume)) as manifest:
         job = PredictionJob(runner, out, options, manifest, digest, progress)
-        resumed = [source for source in sources if resume and job.is_done(source)]
-        skipped = {source.source for source in resumed}
+        resumed = [one.source for one in sources if resume and job.is_done(one)]
+        skipped = set(resumed)
+        kept = [one.source for one in sources if one.source not in skipped and job.has_labels(one)]
+        skipped.update(kept)
         todo = [source for source in sources if source.source not in skipped]
         if "overlay" in options.kinds:
             _save_legend(runner.classes, out)
         job.run(todo)
-        if "shares" in options.kinds:
-            _save_shares(job, sources)
+        for kind in options.kinds:
+            if kind in JOB_FILES:
+                _save_job_file(job, sources, kind)
     failed = {source for source, _ in job.failed}
     written = [
         out / name
@@ -136,8 +145,11 @@ def predict(
         if source.source not in failed
         for name in manifest.records[options.name_stem(source)].files
     ]
-    resumed_names = [source.source for source in resumed]
-    return PredictionReport(written, job.failed, resumed_names, job.num_frames, job.nearly_black)
+    stems = {options.name_stem(source) for source in sources}
+    merged_px = sum(manifest.records[stem].merged_px for stem in stems & manifest.records.keys())
+    return PredictionReport(
+        written, job.failed, resumed, kept, job.num_frames, job.nearly_black, merged_px
+    )
 
 
 def predict_stream(
@@ -169,8 +181,9 @@ def predict_stream(
         WeightsError: The weights cannot be used.
     """
     JobOptions((kind,), min_confidence, max_pixels=max_pixels)
-    if kind not in FILES:
-        raise ConfigError(f"'{kind}' is no file of one image. Choose from: {', '.join(FILES)}.")
+    known = [known for known in FILES if known not in LABEL_KINDS]
+    if kind not in known:
+        raise ConfigError(f"'{kind}' is no file of one image. Choose from: {', '.join(known)}.")
     image = read_image(BytesIO(source.read()), name="stdin", max_pixels=max_pixels)
     runner = open_engine(
         run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust
@@ -188,6 +201,19 @@ def predict_stream(
     FILES[kind][1](whole, SegmentedImage("stdin", image, prediction), runner.classes)
     target.write(whole.getvalue())
     target.flush()
+
+
+def _check_names_files(out: Path, options: JobOptions, classes: Classes) -> None:
+    """Check that no list of classes would be overwritten, by which existing labels are read."""
+    for kind in {"labelme", "yolo"}.intersection(options.kinds):
+        name, write = JOB_FILES[kind]
+        content = BytesIO()
+        write(content, [], classes)
+        if (out / name).is_file() and (out / name).read_bytes() != content.getvalue():
+            raise ConfigError(
+                f"{out / name} exists, and differs from the list of this model's classes that "
+                f"--save {kind} writes there. Move it away, or choose another output folder."
+            )
 
 
 def _save_legend(classes: Classes, out: Path) -> None:
@@ -213,12 +239,14 @@ def _open_manifest(out: Path, *, resume: bool) -> Manifest:
         ) from error
 
 
-def _save_shares(job: PredictionJob, sources: Sequence[Source]) -> None:
-    rows = []
+def _save_job_file(job: PredictionJob, sources: Sequence[Source], kind: str) -> None:
+    """Write the file of an output kind for all images, those of earlier sessions included."""
+    images = []
     for source in sources:
         record = job.manifest.records.get(job.options.name_stem(source))
-        if not source.is_video and record is not None:
-            rows.append([source.source, record.height, record.width, *record.shares])
-    if rows:
-        first = ("image", "height", "width")
-        write_shares(job.out / "shares.csv", first, rows, job.engine.classes)
+        files = name_files(job.options.name_stem(source), [kind])
+        if not source.is_video and record is not None and set(files) <= set(record.files):
+            images.append(FinishedImage(source, record, [job.out / file for file in files]))
+    if images:
+        name, write = JOB_FILES[kind]
+        write_atomically(job.out / name, lambda file: write(file, images, job.engine.classes))

@@ -1,6 +1,7 @@
 """The prediction for one image: mask, confidence, probabilities."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from atrous.classes import IGNORE_INDEX
 from atrous.engines.engine import Engine
 from atrous.engines.logits import check_finite, compute_confidence
 from atrous.errors import DataError
+from atrous.prediction.regions import Indices, merge_small_regions
 
 MAX_PROBS_BYTES = 4 * 2**30
 """Maximum size of the probabilities of an image."""
@@ -28,6 +30,30 @@ class Prediction:
     mask: Tensor
     confidence: Tensor | None = None
     probs: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SegmentedImage:
+    """An image and its prediction.
+
+    Attributes:
+        source: Name of the image in messages.
+        image: uint8 (3, H, W).
+        prediction: Mask and other requested tensors.
+        name: Path of the image below the given folder.
+        link: Path of the image from the folder of its output files.
+    """
+
+    source: str
+    image: Tensor
+    prediction: Prediction
+    name: str = ""
+    link: str = ""
+
+    @cached_property
+    def labels(self) -> Indices:
+        """The mask for annotation tools, without small regions, uint8 (H, W)."""
+        return merge_small_regions(self.prediction.mask.numpy())
 
 
 def compute_prediction(

@@ -44,6 +44,7 @@ class Source:
             archives and animations are read from front to back.
         path: The file on disk; None for members of archives and standard input.
         page: Page of the fetched file, from 0; None for its only image.
+        is_whole: Whether a file of this name holds this image only.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Source:
     fetch: Callable[[], File]
     path: Path | None = None
     page: int | None = None
+    is_whole: bool = True
 
     @property
     def is_video(self) -> bool:
@@ -102,7 +104,7 @@ def _expand(given: str) -> Iterator[Source]:
     path, exists = Path(given), os.path.exists(given)
     if given == STDIN:
         content = sys.stdin.buffer.read()
-        yield Source("stdin", "stdin", "", lambda: BytesIO(content))
+        yield Source("stdin", "stdin", "", lambda: BytesIO(content), is_whole=False)
     elif os.path.isdir(given):
         for file in list_image_files(path):
             yield from _open_file(file, file.name)
@@ -175,7 +177,8 @@ def _split_pages(image: Source) -> list[Source]:
         if in_order:
             fetch = partial(_decode_frame, image.fetch, source, page)
         own_page = None if in_order else page
-        sources.append(replace(image, source=source, name=name, fetch=fetch, page=own_page))
+        page_source = replace(image, source=source, name=name, fetch=fetch, page=own_page)
+        sources.append(replace(page_source, is_whole=False))
     return sources
 
 
