@@ -294,6 +294,29 @@ def test_an_interrupt_leaves_whole_files_and_resume_does_the_rest(color_model, t
         assert [row["image"] for row in csv.DictReader(file)] == [str(path) for path in images]
 
 
+def test_parts_are_disjoint_complete_and_merged_into_what_one_process_writes(color_model, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(12):
+        save_stripes(images / f"{number}.png", 48 + number)
+    save, out = ["mask", "shares"], tmp_path / "parts"
+    whole = predict(color_model, images, tmp_path / "whole", save=save)
+    parts = [predict(color_model, images, out, save=save, part=f"{i}/3") for i in (1, 2)]
+    report = predict(color_model, images, out, save=save, merge=True)
+    assert len(report.failed) == 12 - sum(part.num_frames for part in parts)
+    assert "Run its part again" in report.failed[0][1]
+    assert predict(color_model, images, out, save=save, part="1/3", resume=True).num_frames == 0
+    predict(color_model, images, out, save=save, part="3/3")
+    assert not predict(color_model, images, out, save=save, merge=True).failed
+    for path in (tmp_path / "whole").glob("*.*"):
+        if path.suffix != ".jsonl":
+            assert (out / path.name).read_bytes() == path.read_bytes()
+    assert whole.num_frames == 12
+    for wrong, word in (("0/3", "1 to 3"), ("4/3", "1 to 3"), ("x", "3/16")):
+        with pytest.raises(ConfigError, match=word):
+            predict(color_model, images, out, part=wrong)
+
+
 def test_resume_notices_changes(color_model, tmp_path):
     images = [save_stripes(tmp_path / f"{stem}.png") for stem in "abc"]
     out = tmp_path / "out"

@@ -65,6 +65,12 @@ def run_predict(
         bool,
         typer.Option("--resume", help="Skip images whose outputs exist and are up to date."),
     ] = False,
+    part: Annotated[
+        str | None, typer.Option(help="Segment one part of the images only, such as 3/16.")
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Check and join the parts that --part has segmented.")
+    ] = False,
     frames: Annotated[
         bool, typer.Option("--frames", help="Write an image per video frame instead of a video.")
     ] = False,
@@ -93,14 +99,22 @@ def run_predict(
         "trust": trust,
     }
     if "-" in paths and out is None:
-        for given, name in ((resume, "--resume"), (frames, "--frames")):
+        for given, name in (
+            (resume, "--resume"), (part, "--part"), (merge, "--merge"), (frames, "--frames"),
+        ):  # fmt: skip
             if given:
                 raise ConfigError(f"{name} needs an output folder: add --out.")
         _pipe(run, paths, save or "mask", options)
         return
     if out is None:
         raise ConfigError("There is no output folder. Add --out and a folder.")
-    options |= {"resume": resume, "frames": frames, "full_names": full_names}
+    options |= {
+        "resume": resume,
+        "part": part,
+        "merge": merge,
+        "frames": frames,
+        "full_names": full_names,
+    }
     options["save"] = [kind.strip() for kind in (save or "mask,overlay").split(",")]
     _print_report(_predict(run, paths, out, options), out)
 

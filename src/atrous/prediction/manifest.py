@@ -2,17 +2,63 @@
 
 import hashlib
 import json
+import os
+import re
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from atrous.engines.engine import Engine
+from atrous.errors import ConfigError
 from atrous.prediction.sources import Source
 from atrous.run import load_objects
 
 FILENAME = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several parts of a job, which run anywhere in any order.
+
+    A source belongs to a part by the hash of its name, whatever else the job has.
+
+    Attributes:
+        number: Number of the part, from 1.
+        total: Number of parts.
+
+    Raises:
+        ConfigError: The number is not from 1 to `total`.
+    """
+
+    number: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.total:
+            raise ConfigError(
+                f"There is no part {self.number} of {self.total}: the numbers of the parts are 1 "
+                f"to {self.total}."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse `3/16`; raises ConfigError."""
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        if match is None:
+            raise ConfigError(f"--part takes a number and a total, such as 3/16, not '{text}'.")
+        return cls(int(match[1]), int(match[2]))
+
+    def contains(self, source: Source) -> bool:
+        """Return whether a source belongs to this part."""
+        digest = hashlib.blake2b(os.fsencode(source.name), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.total == self.number - 1
+
+    @property
+    def filename(self) -> str:
+        """Name of the part's manifest."""
+        return f"predictions-{self.number}-of-{self.total}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -56,6 +102,8 @@ class Manifest:
     Args:
         out: The folder, which exists.
         resume: Whether to keep the existing lines.
+        part: Part of a job, which has a file of its own.
+        merge: Whether to take over the lines of all parts.
 
     Attributes:
         records: Finished sources by name.
@@ -65,13 +113,17 @@ class Manifest:
         OSError: The file cannot be written.
     """
 
-    def __init__(self, out: Path, *, resume: bool) -> None:
+    def __init__(
+        self, out: Path, *, resume: bool, part: Part | None = None, merge: bool = False
+    ) -> None:
         self.out = out
         self.num_added = 0
         self._lock = threading.Lock()
-        path = out / FILENAME
-        records = _load(path) if resume and path.exists() else []
-        self.records = {record.name: record for record in records}
+        path = out / (part.filename if part else FILENAME)
+        old = [path] if (resume or merge) and path.exists() else []
+        if merge:
+            old += sorted(out.glob("predictions-*-of-*.jsonl"))
+        self.records = {record.name: record for one in old for record in _load(one)}
         # Rewritten rather than appended to, which removes a line torn by a kill.
         # Bytes of a name that are not UTF-8 are written as JSON writes them: \udcff.
         self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115

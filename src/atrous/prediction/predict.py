@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from atrous.classes import Classes
 from atrous.data import read_image
@@ -20,7 +20,7 @@ from atrous.fonts import describe_undrawable
 from atrous.models import Segmenter
 from atrous.prediction.job import PredictionJob, Progress
 from atrous.prediction.job_options import JobOptions, check_names
-from atrous.prediction.manifest import FinishedImage, Manifest, compute_digest
+from atrous.prediction.manifest import FinishedImage, Manifest, Part, compute_digest
 from atrous.prediction.outputs import FILES, JOB_FILES, LABEL_KINDS, name_files
 from atrous.prediction.prediction import SegmentedImage, compute_prediction
 from atrous.prediction.sources import Source, find_sources
@@ -66,6 +66,8 @@ def predict(
     engine: str = "torch",
     trust: bool = False,
     resume: bool = False,
+    part: str | None = None,
+    merge: bool = False,
     frames: bool = False,
     full_names: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -100,6 +102,10 @@ def predict(
             see `open_engine`.
         trust: Whether to open .pt2 exports, which can run any code.
         resume: Skip sources whose outputs exist, made from the same content in the same way.
+        part: Segment this part of the sources only, such as `3/16`. Outputs of all images, such as
+            `shares`, are left to `merge`.
+        merge: Segment nothing: check that the parts have segmented all sources, and write the
+            outputs of all images. Missing sources are reported as failed.
         frames: Write the frames of a video as images rather than as a video.
         full_names: Keep folders and suffix of the given path: `photos/a.jpg.png`.
         max_pixels: Images that state more pixels are skipped before they are decoded.
@@ -116,6 +122,11 @@ def predict(
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     sources, out = find_sources(given, full_names=full_names), Path(out)
     check_names(sources, out, options)
+    chosen = None if part is None else Part.parse(part)
+    if chosen is not None:
+        if merge:
+            raise ConfigError("--merge follows all parts: leave out --part.")
+        sources = [source for source in sources if chosen.contains(source)]
     if any(source.is_video for source in sources):
         import_av()
     runner = open_engine(
@@ -125,18 +136,22 @@ def predict(
         runner.require_logits()
     _check_names_files(out, options, runner.classes)
     digest = compute_digest(runner, min_confidence, frames)
-    with closing(_open_manifest(out, resume=resume)) as manifest:
+    with closing(_open_manifest(out, resume=resume, part=chosen, merge=merge)) as manifest:
         job = PredictionJob(runner, out, options, manifest, digest, progress)
-        resumed = [one.source for one in sources if resume and job.is_done(one)]
+        resumed = [one.source for one in sources if (resume or merge) and job.is_done(one)]
         skipped = set(resumed)
         kept = [one.source for one in sources if one.source not in skipped and job.has_labels(one)]
         skipped.update(kept)
         todo = [source for source in sources if source.source not in skipped]
         if "overlay" in options.kinds:
             _save_legend(runner.classes, out)
-        job.run(todo)
+        if merge:
+            reason = "No part has segmented it with these weights and options. Run its part again."
+            job.failed += [(source.source, reason) for source in todo]
+        else:
+            job.run(todo)
         for kind in options.kinds:
-            if kind in JOB_FILES:
+            if kind in JOB_FILES and chosen is None:
                 _save_job_file(job, sources, kind)
     failed = {source for source, _ in job.failed}
     written = [
@@ -228,10 +243,10 @@ def _save_legend(classes: Classes, out: Path) -> None:
         warnings.warn(f"{text} {out / LEGEND} lists them all.", AtrousWarning, stacklevel=3)
 
 
-def _open_manifest(out: Path, *, resume: bool) -> Manifest:
+def _open_manifest(out: Path, **options: Any) -> Manifest:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return Manifest(out, resume=resume)
+        return Manifest(out, **options)
     except OSError as error:
         raise ConfigError(
             f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a "
