@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from atrous.figures.style import BLUE, FAINT, GREEN, ORANGE, SOFT, STYLE, WIDTH_IN
+from atrous.figures.style import BLUE, FAINT, GREEN, ORANGE, STYLE, WIDTH_IN, put_legend_above
 
 
 def build_reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
@@ -30,9 +30,7 @@ def build_reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
             align="edge", color=BLUE, alpha=0.25, edgecolor=BLUE, linewidth=0.8,
         )  # fmt: skip
         points = [one["confidence"] for one in shown], [one["accuracy"] for one in shown]
-        axes.plot(*points, color=BLUE, marker="o", markersize=4)
-        axes.text(0.04, 0.95, "underconfident", color=SOFT, va="top", fontsize=9)
-        axes.text(0.97, 0.05, "overconfident", color=SOFT, ha="right", fontsize=9)
+        axes.plot(*points, color=BLUE, marker="o", markersize=4, clip_on=False)
         axes.set_ylabel("accuracy")
         axes.set_ylim(0, 1)
         shares = [one["pixels"] / total for one in shown]
@@ -63,12 +61,15 @@ def build_risk_coverage(points: Sequence[Mapping[str, Any]]) -> Figure:
             ("miou", "mIoU", GREEN, "o"),
         ):
             values = np.array([point[key] for point in ordered], dtype=np.float64)
-            axes.plot(coverage, values, color=color, marker=marker, markersize=4, label=label)
+            axes.plot(
+                coverage, values, color=color, marker=marker, markersize=4, label=label,
+                clip_on=False,
+            )  # fmt: skip
             lowest = min(lowest, np.nanmin(values, initial=1.0))
         axes.set_xlim(1, min([*coverage, 0.95]))
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.set_ylim(max(0, np.floor(10 * lowest - 0.5) / 10), 1)
         axes.set_xlabel("share of pixels kept, most confident first")
         axes.set_ylabel("score of the pixels kept")
-        axes.legend(loc="best")
+        put_legend_above(axes)
     return figure

@@ -24,34 +24,30 @@ def build_class_scores(
     *,
     mean: float,
 ) -> Figure:
-    """Draw a bar of IoU per class, best first, with precision and recall as markers.
+    """Draw a bar of IoU per class, with precision and recall as markers.
 
-    Classes whose IoU is None are left out. Of more than 40 classes the 40 worst are shown.
+    Classes whose IoU is None are left out. Of more than 40 classes the last 40 are shown.
 
     Args:
-        names: Class names.
+        names: Class names, from top to bottom.
         iou, precision, recall: Scores of each class, 0 to 1.
         mean: mIoU, drawn as a line.
     """
-    scored = {index: score for index, score in enumerate(iou) if score is not None}
-    best_first = sorted(scored, key=lambda index: -scored[index])
-    shown = best_first[-MAX_CLASSES:]
+    shown = [index for index, score in enumerate(iou) if score is not None][-MAX_CLASSES:]
     places = np.arange(len(shown))
     with matplotlib.rc_context(STYLE | {"font.family": list_families(names)}):
         figure, axes = build_axes(1.25 + 0.27 * max(len(shown), 2))
         axes.barh(places, _pick(iou, shown), color=BLUE, height=0.62, label="IoU")
         axes.axvline(mean, color=INK, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
         axes.text(mean, -0.75, f"mIoU {mean:.3f}", ha="center", va="bottom", fontsize=9)
-        marks = {"linestyle": "none", "color": SOFT, "markersize": 5.0}
-        axes.plot(_pick(precision, shown), places, marker="o", label="precision", **marks)  # type: ignore[arg-type]
-        axes.plot(
-            _pick(recall, shown),
-            places,
-            marker="D",
-            fillstyle="none",
-            label="recall",
-            **marks,  # type: ignore[arg-type]
-        )
+        for label, scores, marker, fill in (
+            ("precision", precision, "o", "full"),
+            ("recall", recall, "D", "none"),
+        ):
+            axes.plot(
+                _pick(scores, shown), places, marker, fillstyle=fill, label=label, color=SOFT,
+                markersize=5, clip_on=False,
+            )  # fmt: skip
         axes.set_yticks(places, [shorten_name(names[index]) for index in shown])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)

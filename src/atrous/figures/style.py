@@ -55,6 +55,16 @@ def build_axes(height_in: float, *, width_in: float = WIDTH_IN) -> tuple[Figure,
     return figure, figure.subplots()
 
 
+def put_legend_above(axes: Axes) -> None:
+    """Put the legend above the axes, where it covers no curve."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.01, 1.06), ncols=2)
+
+
+def write_above(axes: Axes, text: str, color: str = SOFT) -> None:
+    """Write a text above the right end of the axes, where it covers no curve."""
+    axes.set_title(text, loc="right", fontsize=10, color=color, pad=18)
+
+
 def shorten_name(name: str, max_length: int = 16) -> str:
     """Truncate a class name that is too long for an axis."""
     return name if len(name) <= max_length else name[: max_length - 1] + "…"

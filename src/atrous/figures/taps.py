@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 
 from atrous.errors import ConfigError
 from atrous.figures.files import save_figure
+from atrous.figures.style import BLUE, FAINT, ORANGE, SOFT
 
-MAP, GRID, EDGE, SOFT = "#f1f4f8", "#d5dbe3", "#8a8f98", "#5b6068"
-VALID, OUTSIDE = "#2f6db3", "#d95f0e"
+_MAP, _GRID = "#f1f4f8", "#d5dbe3"
 MAX_COLUMNS = 5
 _COLUMN_IN, _PANEL_IN = 1.75, 1.75
 _MAX_GRID_CELLS = 48
@@ -82,8 +82,8 @@ def build_taps_figure(panels: Sequence[TapsPanel], title: str) -> Figure:
         _write_title(centre, panel)
     figure.legend(
         handles=[
-            Line2D([], [], marker="s", ls="", color=VALID, label="tap on the map"),
-            Line2D([], [], marker="x", ls="", color=OUTSIDE, label="tap outside: reads zero"),
+            Line2D([], [], marker="s", ls="", color=BLUE, label="tap on the map"),
+            Line2D([], [], marker="x", ls="", color=ORANGE, label="tap outside: reads zero"),
         ],
         loc="outside lower center",
         ncols=2,
@@ -146,16 +146,16 @@ def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
 
 def _draw_map(axes: Axes, map_hw: tuple[int, int]) -> None:
     height, width = map_hw
-    axes.add_patch(Rectangle((-0.5, -0.5), width, height, facecolor=MAP, edgecolor="none"))
+    axes.add_patch(Rectangle((-0.5, -0.5), width, height, facecolor=_MAP, edgecolor="none"))
     if max(map_hw) <= _MAX_GRID_CELLS:
-        axes.hlines([row - 0.5 for row in range(1, height)], -0.5, width - 0.5, GRID, lw=0.4)
-        axes.vlines([column - 0.5 for column in range(1, width)], -0.5, height - 0.5, GRID, lw=0.4)
-    axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=EDGE, lw=0.9))
+        axes.hlines([row - 0.5 for row in range(1, height)], -0.5, width - 0.5, _GRID, lw=0.4)
+        axes.vlines([column - 0.5 for column in range(1, width)], -0.5, height - 0.5, _GRID, lw=0.4)
+    axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=FAINT, lw=0.9))
 
 
 def _draw_tap(axes: Axes, row: int, column: int, side: float, *, is_valid: bool) -> None:
     if is_valid:
         corner = column - side / 2, row - side / 2
-        axes.add_patch(Rectangle(corner, side, side, facecolor=VALID, edgecolor="none", zorder=3))
+        axes.add_patch(Rectangle(corner, side, side, facecolor=BLUE, edgecolor="none", zorder=3))
     else:
-        axes.plot(column, row, "x", color=OUTSIDE, ms=4.5, mew=1.3, zorder=3)
+        axes.plot(column, row, "x", color=ORANGE, ms=4.5, mew=1.3, zorder=3)
