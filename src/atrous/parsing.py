@@ -49,6 +49,9 @@ def explain_validation(error: "ValidationError") -> str:
     problems = []
     for problem in error.errors(include_url=False):
         key = ".".join(map(str, problem["loc"])) or "the whole"
+        if problem["type"] == "missing":
+            problems.append(f"{key} is missing")
+            continue
         value = repr(problem["input"])
         value = value if len(value) <= 60 else f"{value[:59]}…"
         problems.append(f"{key} = {value}: {problem['msg'].removeprefix('Value error, ')}")

@@ -17,7 +17,7 @@ from atrous.evaluation.metrics import CONVENTION, compute_miou, compute_ratios
 from atrous.models import ModelCard, build_model, save_weights
 from atrous.profile.cost import Cost
 from atrous.recipe import build_recipe, format_recipe
-from atrous.report.comparison_page import render_comparison_page
+from atrous.report.comparison_page import save_comparison_page
 
 CLASSES = ("road", "<b>tree</b>", "kerb", "never")
 
@@ -75,6 +75,17 @@ def run_compare(folders, **options):
     return compare(folders, cost=False, num_resamples=1000, **options)
 
 
+@pytest.fixture
+def render(tmp_path):
+    """Return the page of a comparison."""
+
+    def render(comparison):
+        save_comparison_page(comparison, tmp_path / "compare.html")
+        return (tmp_path / "compare.html").read_text(encoding="utf-8")
+
+    return render
+
+
 def test_scores_are_those_of_the_counts_and_differences_are_theirs(runs):
     comparison = run_compare(runs)
     for run, seed, skill in zip(comparison.runs, (0, 1), (0.8, 0.85), strict=True):
@@ -95,7 +106,15 @@ def test_scores_are_those_of_the_counts_and_differences_are_theirs(runs):
         assert difference.iou[index].value == pytest.approx(expected)
     assert (comparison.num_images, comparison.class_images) == (40, (40, 40, 40, 0))
     assert difference.is_significant
-    assert "better is better than plain on these 40 images: +0.0" in difference.sentence
+    miou = difference.miou
+    points, low, high = (f"{100 * value:.1f}" for value in (miou.value, miou.low, miou.high))
+    assert difference.sentence == (
+        f"better is better than plain by {points} points of mIoU on these 40 images (95 % interval "
+        f"{low} to {high})."
+    )
+    (reverse,) = run_compare(runs[::-1]).differences
+    assert f"plain is worse than better by {points} points of mIoU on" in reverse.sentence
+    assert f"(95 % interval {low} to {high})" in reverse.sentence
 
 
 def test_noise_is_called_noise(tmp_path, runs):
@@ -103,7 +122,10 @@ def test_noise_is_called_noise(tmp_path, runs):
     (difference,) = run_compare([runs[0], tmp_path / "noise"]).differences
     assert difference.miou.low < 0 < difference.miou.high
     assert not difference.is_significant
-    assert "are not distinguishable on these 40 images" in difference.sentence
+    points = f"{100 * difference.miou.value:+.1f}".replace("-", "−")
+    assert (
+        f"are not distinguishable on these 40 images: the difference is {points} points"
+    ) in difference.sentence
 
 
 def test_a_run_twice_is_allowed_and_differs_by_nothing(runs):
@@ -157,7 +179,7 @@ def test_what_else_differs_is_noted(tmp_path, runs):
     assert comparison.differences[0].recipe_changes == ("train.lr: 0.001 → 0.002",)
 
 
-def test_a_single_class_and_a_few_images_are_stated_not_invented(tmp_path):
+def test_a_single_class_and_a_few_images_are_stated_not_invented(tmp_path, render):
     for number, seed in ((MIN_IMAGES - 1, 0), (MIN_IMAGES, 0)):
         folders = [
             save_evaluation(
@@ -176,7 +198,7 @@ def test_a_single_class_and_a_few_images_are_stated_not_invented(tmp_path):
             assert "have no interval" in comparison.notes[0]
         else:
             assert difference.miou.low < difference.miou.high
-        assert "None" not in render_comparison_page(comparison).replace("none", "")
+        assert "None" not in render(comparison).replace("none", "")
 
 
 def test_among_many_comparisons_a_lucky_one_is_not_called_significant(tmp_path, runs):
@@ -226,11 +248,11 @@ def spoil(name, content):
             "the mask of the image 'image000' had",
         ),
         (spoil("val.json", "{"), "val.json cannot be read.*atrous evaluate .*better --split val"),
-        (spoil("val.json", "[]"), "val.json does not hold a JSON object"),
-        (spoil("val.json", '{"per_class": [{}]}'), "val.json lack miou"),
-        (change(per_class=[{}]), "val.json lack name"),
-        (change(per_class=3), "val.json lack name"),
-        (change(tta=[]), "val.json is malformed"),
+        (spoil("val.json", "[]"), "val.json cannot be read as a JSON object: it is a list"),
+        (spoil("val.json", '{"per_class": [{}]}'), "val.json does not.* miou is missing"),
+        (change(per_class=[{}]), "per_class.0.name is missing"),
+        (change(per_class=3), "per_class = 3: Input should be a valid list"),
+        (change(tta=[]), r"tta = \[\]: Input should be"),
         (spoil("val-counts.jsonl", "torn"), "counts per image cannot be read"),
         (spoil("val-counts.jsonl", ""), "no mask of the split has a labelled pixel"),
         (
@@ -263,13 +285,16 @@ def test_a_run_without_this_evaluation_is_told_what_to_do(tmp_path, runs):
         compare(runs, num_resamples=3, cost=False)
 
 
-def test_a_model_without_output_stride_is_measured_too(runs, monkeypatch):
+def test_a_model_without_output_stride_is_measured_too(runs, monkeypatch, render):
     """U-Net has none; the other was evaluated at another one than it was trained at."""
     strides = []
 
     def measure_costs(models, size_hw, tta):
         strides.extend(model.options.get("output_stride") for model in models)
-        return [Cost(1, 1.0, 1.0, (1.0, 1.0), None, size_hw, tta, "32", "here") for _ in models]
+        return [
+            Cost(1, 1.0, 1.0, (1.0, 1.0), None, size_hw, tta, "32", "here", other_load=0.5)
+            for _ in models
+        ]
 
     monkeypatch.setattr(sys.modules["atrous.evaluation.compare"], "measure_costs", measure_costs)
     for folder, name, options in (
@@ -284,7 +309,10 @@ def test_a_model_without_output_stride_is_measured_too(runs, monkeypatch):
     save_evaluation(runs[0], make_counts(), model="unet_resnet34", output_stride=None)
     comparison = compare(runs, num_resamples=1000)
     assert strides == [None, 16]
-    assert "unet_resnet34</td><td>–" in render_comparison_page(comparison)
+    page = render(comparison)
+    assert "unet_resnet34</td><td>–" in page
+    assert page.count("1.0 ms*</td>") == 2
+    assert "* Other programs used 50 % of the processor while the latency was measured" in page
     assert any("plain: not an option; better: 16" in note for note in comparison.notes)
 
 
@@ -294,9 +322,9 @@ def test_runs_without_weights_are_compared_without_their_cost(runs):
     assert any("cost was not measured" in note for note in comparison.notes)
 
 
-def test_the_page_holds_everything_and_asks_no_host(runs):
+def test_the_page_holds_everything_and_asks_no_host(runs, render):
     comparison = run_compare([*runs, runs[0]])
-    page = render_comparison_page(comparison)
+    page = render(comparison)
     assert "&lt;b&gt;tree&lt;/b&gt;" in page
     assert "<b>tree" not in page
     for difference in comparison.differences:

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from atrous.errors import ConfigError
+from atrous.errors import AtrousError, ConfigError
 from atrous.figures.taps import MAX_COLUMNS, TapsPanel, build_taps_figure, save_taps_figure
 
 REPORT = [
@@ -53,5 +53,5 @@ def test_what_cannot_be_drawn_says_why(tmp_path):
     with pytest.raises(ConfigError, match="no atrous convolution"):
         save_taps_figure(tmp_path / "taps.png", [], title="")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(AtrousError, match="cannot be written"):
         save_taps_figure(tmp_path / "file" / "taps.png", REPORT, title="")

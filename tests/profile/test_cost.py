@@ -6,7 +6,7 @@ from atrous.classes import build_classes
 from atrous.engines import TTA
 from atrous.models import ModelCard, build_model
 from atrous.profile import cost
-from atrous.profile.cost import count_parameters, measure_costs
+from atrous.profile.cost import compute_other_load, count_parameters, measure_costs
 from atrous.timing import measure_times_s
 
 
@@ -69,3 +69,10 @@ def test_flops_include_all_passes(monkeypatch):
     assert measure((96, 128), scales=(0.5, 1), flip=True) == 2 * (half + one)
     assert measure((96, 128), samples=3) == 3 * one
     assert measure((96, 256), window_px=96, overlap=0) == 3 * measure((96, 96))
+
+
+def test_the_load_of_other_programs_is_their_share_of_the_processor():
+    assert compute_other_load((100.0, 400.0), (104.0, 420.0)) == pytest.approx(0.2)
+    assert compute_other_load((100.0, 400.0), (99.9, 420.0)) == 0
+    assert compute_other_load(None, (1.0, 2.0)) is None
+    assert compute_other_load((1.0, 2.0), (1.0, 2.0)) is None

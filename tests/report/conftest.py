@@ -36,7 +36,12 @@ def write_log(path, *, num_steps=40, starts=(0,), ending="finished", bad_steps=(
     records = []
     for step in range(num_steps + 1):
         if step in starts:
-            machine = {"atrous": "9.8.7", "torch": "2.x", "machine": "Testnix", "threads": 3}
+            machine = {
+                "atrous": "9.8.7",
+                "torch": "2.x",
+                "machine": "Testnix-6.1-fc-arm64-with-glibc2.36",
+                "threads": 3,
+            }
             records.append({"kind": "session", "event": "start", "step": step, **machine})
         if step:
             loss = float("nan") if step in bad_steps else 1 / step

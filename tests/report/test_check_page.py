@@ -1,5 +1,6 @@
 """The page of `atrous check` in a browser: whole, offline, accessible, and narrow too."""
 
+import io
 import re
 
 import numpy as np
@@ -53,4 +54,17 @@ def test_it_is_accessible_and_nothing_sticks_out(browser, page_file, width, sche
     assert page.locator("#values li").first.is_visible()
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "card"), [("light", (246, 247, 249)), ("dark", (29, 33, 38))])
+def test_examples_have_the_background_of_the_page(browser, page_file, scheme, card):
+    """Between and beside the images there is the colour of the card, in dark mode too."""
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(page_file.as_uri())
+    with Image.open(io.BytesIO(page.locator("#values .examples").screenshot())) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert (pixels[-1, -1] == card).all()
+    assert (pixels == card).all(axis=-1).mean() > 0.2
     page.close()

@@ -36,7 +36,13 @@ def run_compare(
             min=1, help="Side of the image for the cost; by default, the most common size."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device for the cost measurement.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device for the cost and the images.")] = "auto",
+    num_images: Annotated[
+        int,
+        typer.Option(
+            min=0, max=20, help="Number of images on the page: those with the largest differences."
+        ),
+    ] = 3,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write all numbers to this JSON file.")
     ] = None,
@@ -67,7 +73,7 @@ def run_compare(
     if html_path is not None:
         from atrous.report.comparison_page import save_comparison_page
 
-        save_comparison_page(comparison, html_path)
+        save_comparison_page(comparison, html_path, num_images=num_images, device=device)
 
 
 def print_comparison(comparison: "RunComparison") -> None:
@@ -87,6 +93,8 @@ def print_comparison(comparison: "RunComparison") -> None:
             "range.",
             highlight=False,
         )
+        if comparison.cost.load_note:
+            console.print(f"[yellow]Note:[/] {comparison.cost.load_note}", highlight=False)
     console.print("", _build_differences_table(comparison), highlight=False)
     for difference in comparison.differences:
         console.print(f"[bold]{escape(difference.sentence)}[/]", highlight=False)
@@ -142,7 +150,7 @@ def _build_cost_table(comparison: "RunComparison") -> Table:
 
 def _build_differences_table(comparison: "RunComparison") -> Table:
     against = escape(comparison.runs[0].name)
-    table = build_table(f"minus {against}", "mIoU", "95 % interval", "P(> 0)")
+    table = build_table(f"compared with {against}", "mIoU", "95 % interval", "P(> 0)")
     for difference in comparison.differences:
         miou = difference.miou
         table.add_row(

@@ -107,6 +107,8 @@ def print_study(summary: "StudySummary") -> None:
     if summary.cost:
         conditions = escape(summary.cost.describe_conditions())
         console.print(f"ms: one image at a time, {conditions}", highlight=False)
+        if summary.cost.load_note:
+            console.print(f"[yellow]Note:[/] {summary.cost.load_note}", highlight=False)
     if study.convention:
         _print_averages(console, summary)
     for row in summary.rows:

@@ -1,9 +1,10 @@
 """Example images of a finding."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageOps
 
 from atrous.classes import Classes
 from atrous.data.image_file import decode_image
@@ -11,56 +12,39 @@ from atrous.data.sample import holds_indices, reduce_to_8_bits
 from atrous.doctor.findings import Finding, FoundFile
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
-from atrous.fonts import load_font
 
 MAX_EXAMPLES = 6
 
 _TILE_HW = 150, 200
-_GAP_PX = 8
-_TEXT_PX = 13
-_BACKGROUND = "#f4f4f4"
-_TILE_BACKGROUND = "#dddddd"
-_INK = "#333333"
 _OVERLAID = {"misaligned", "exif-rotation", "exif-unclear"}
 _ZOOM_PX = 40
 
 
-def render_examples(finding: Finding, survey: Survey) -> Image.Image | None:
-    """Draw up to six examples of a finding: each image beside its mask or the similar image.
+@dataclass(frozen=True)
+class Example:
+    """An example of a finding: an image beside its mask or beside a similar image.
+
+    Attributes:
+        file: The file and what was found in it.
+        tiles: Small images, RGB; None for a file that cannot be read.
+    """
+
+    file: FoundFile
+    tiles: tuple[Image.Image | None, ...]
+
+
+def render_examples(finding: Finding, survey: Survey) -> list[Example]:
+    """Render up to six examples of a finding.
 
     Masks that may be misaligned are drawn over their images; of interpolated masks, a piece of an
     edge is enlarged.
-
-    Returns:
-        RGB, two examples per row; None for a finding without files.
     """
     number = min(len(finding.files), MAX_EXAMPLES)  # spread over the list, to vary them
     chosen = [finding.files[i * len(finding.files) // number] for i in range(number)]
-    examples = [_render_example(finding.code, file, survey) for file in chosen]
-    if not examples:
-        return None
-    num_columns = min(2, number)
-    num_rows = -(-number // num_columns)
-    width, height = (side + _GAP_PX for side in examples[0].size)
-    size = num_columns * width + _GAP_PX, num_rows * height + _GAP_PX
-    sheet = Image.new("RGB", size, _BACKGROUND)
-    for index, example in enumerate(examples):
-        row, column = divmod(index, num_columns)
-        sheet.paste(example, (_GAP_PX + column * width, _GAP_PX + row * height))
-    return sheet
-
-
-def _render_example(code: str, file: FoundFile, survey: Survey) -> Image.Image:
-    height, width = _TILE_HW
-    canvas = Image.new("RGB", (2 * width + _GAP_PX, height + 2 * _TEXT_PX + 10), _BACKGROUND)
-    for index, tile in enumerate(_list_tiles(code, file, survey)):
-        canvas.paste(_fit_tile(tile), (index * (width + _GAP_PX), 0))
-    draw = ImageDraw.Draw(canvas)
-    for line, text in enumerate((Path(file.path).name, file.detail)):
-        corner = (0, height + 3 + line * (_TEXT_PX + 3))
-        shown = _shorten(text, canvas.width)
-        draw.text(corner, shown, fill=_INK, font=load_font(shown, _TEXT_PX))
-    return canvas
+    return [
+        Example(file, tuple(map(_fit_tile, _list_tiles(finding.code, file, survey))))
+        for file in chosen
+    ]
 
 
 def _list_tiles(code: str, file: FoundFile, survey: Survey) -> list[Image.Image | None]:
@@ -118,22 +102,10 @@ def _zoom(path: Path, mask: Image.Image) -> Image.Image:
     return piece.resize((_TILE_HW[1], _TILE_HW[0]), Image.Resampling.NEAREST)
 
 
-def _fit_tile(tile: Image.Image | None) -> Image.Image:
+def _fit_tile(tile: Image.Image | None) -> Image.Image | None:
+    if tile is None:
+        return None
     height, width = _TILE_HW
-    if tile is not None:
-        is_shrunk = tile.height > height or tile.width > width
-        method = Image.Resampling.LANCZOS if is_shrunk else Image.Resampling.NEAREST
-        return ImageOps.pad(tile, (width, height), method, color=_TILE_BACKGROUND)
-    canvas = Image.new("RGB", (width, height), _TILE_BACKGROUND)
-    center, font = (width // 2, height // 2), load_font("", _TEXT_PX)
-    ImageDraw.Draw(canvas).text(center, "cannot be read", fill=_INK, font=font, anchor="mm")
-    return canvas
-
-
-def _shorten(text: str, width_px: int) -> str:
-    """Shorten a line to a width by … in its middle, because names differ at their ends."""
-    font, keep, shown = load_font(text, _TEXT_PX), len(text), text
-    while keep > 2 and font.getlength(shown) > width_px:
-        keep -= 1
-        shown = f"{text[: keep // 2]}…{text[-(keep // 2) :]}"
-    return shown
+    is_shrunk = tile.height > height or tile.width > width
+    method = Image.Resampling.LANCZOS if is_shrunk else Image.Resampling.NEAREST
+    return ImageOps.contain(tile, (width, height), method)

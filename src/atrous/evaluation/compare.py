@@ -177,16 +177,24 @@ def _describe_difference(
         return f"There are too few images to tell whether {run.name} or {first.name} is better."
     if np.array_equal(first.images.counts, run.images.counts):
         return f"{run.name} and {first.name} have the same counts on every image."
-    size, interval = miou.format_value(), f"95 % interval {miou.format_interval()}"
-    if is_significant:
-        word = "better" if miou.value > 0 else "worse"
-        return f"{run.name} is {word} than {first.name} {here}: {size} mIoU, {interval}."
-    if miou.low > 0 or miou.high < 0:
+    points, low, high = (
+        f"{100 * value:+.1f}".replace("-", "−") for value in (miou.value, miou.low, miou.high)
+    )
+    if miou.low <= 0 <= miou.high:
         return (
-            f"{run.name} differs from {first.name} {here} by {size} mIoU, {interval}; this is not "
-            f"significant after correction for {num_tests} comparisons."
+            f"{run.name} and {first.name} are not distinguishable {here}: the difference is "
+            f"{points} points of mIoU (95 % interval {low} to {high})."
         )
-    return f"{run.name} and {first.name} are not distinguishable {here}: {size} mIoU, {interval}."
+    word, higher = ("better", "higher") if miou.value > 0 else ("worse", "lower")
+    ends = sorted((abs(miou.low), abs(miou.high)))
+    interval = f"95 % interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+    size = f"{abs(100 * miou.value):.1f} points of mIoU"
+    if is_significant:
+        return f"{run.name} is {word} than {first.name} by {size} {here} ({interval})."
+    return (
+        f"{run.name} is {size} {higher} than {first.name} {here} ({interval}), but this is not "
+        f"significant after correction for {num_tests} comparisons."
+    )
 
 
 def _list_recipe_changes(first: EvaluatedRun, run: EvaluatedRun) -> tuple[str, ...]:

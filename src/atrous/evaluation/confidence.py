@@ -1,8 +1,10 @@
 """Calibration and risk-coverage: how reliable the predicted confidence is."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor
 
 from atrous.classes import IGNORE_INDEX
@@ -55,7 +57,7 @@ class ConfidenceScores:
     """
 
     ece: float
-    temperature: float
+    temperature: Annotated[float, Field(gt=0)]
     bins: tuple[ConfidenceBin, ...]
     risk_coverage: tuple[RiskCoverage, ...]
 

@@ -45,8 +45,14 @@ def compute_conventions(counts: CountArray) -> tuple[Convention, ...]:
         raise DataError("There is nothing to score: no mask has a labelled pixel.")
     total = counts.sum(axis=0)
     rows = [
-        (key, rule, reported_by, average(total) if over == "dataset" else average(counts).mean(0))
-        for key, over, average, rule, reported_by in _CONVENTIONS
+        (
+            f"{over}-{suffix}",
+            f"{where}, {rule.format(masks=masks, predictions=predictions)}",
+            reported_by[over == "image"],
+            average(counts).mean(0) if over == "image" else average(total),
+        )
+        for over, where, masks, predictions in _SCOPES
+        for suffix, average, rule, *reported_by in _AVERAGES
     ]
     rows += [(*_PAIRS, _average_over_union(counts.reshape(-1, 3)))]
     rows += [(*_ONE_VS_REST, _score_one_vs_rest(total))]
@@ -95,70 +101,47 @@ def _mean(ratios: FloatArray, weights: np.ndarray) -> FloatArray:
     return (ratios * weights[..., None]).sum(-2) / weights.sum(-1)[..., None]
 
 
-_Average = Callable[[CountArray], FloatArray]
-_CONVENTIONS: tuple[tuple[str, str, _Average, str, str], ...] = (
+_SCOPES = (
+    ("dataset", "dataset", "the masks", "predictions"),
+    ("image", "per image", "its mask", "prediction"),
+)
+"""Key and words: averages of the counts of the dataset, or means of averages over the images."""
+
+_AVERAGES: tuple[tuple[str, Callable[[CountArray], FloatArray], str, str, str], ...] = (
     (
-        "dataset-macro", "dataset", _average_over_masks,
-        "dataset, mean over the classes in the masks",
+        "macro", _average_over_masks, "mean over the classes in {masks}",
         "atrous; the VOC and Cityscapes servers, where every class occurs",
-    ),
-    (
-        "dataset-macro-union", "dataset", _average_over_union,
-        "dataset, mean over the classes in masks or predictions",
-        "mmsegmentation, VainF/DeepLabV3Plus-Pytorch, torchmetrics JaccardIndex (torchvision's "
-        "references too, but a class in neither makes theirs NaN)",
-    ),
-    (
-        "dataset-macro-absent-1", "dataset", _average_absent_as_one,
-        "dataset, mean over all classes, 0/0 is 1",
-        "segmentation_models.pytorch, reduction='macro'",
-    ),
-    (
-        "dataset-macro-absent-0", "dataset", _average_absent_as_zero,
-        "dataset, mean over all classes, 0/0 is 0",
-        "PaddleSeg; scikit-learn with all labels given",
-    ),
-    (
-        "dataset-weighted", "dataset", _average_by_pixels,
-        "dataset, mean weighted by the classes' pixels",
-        "scikit-learn, average='weighted'; frequency-weighted IoU of the FCN paper",
-    ),
-    (
-        "dataset-micro", "dataset", _average_pooled,
-        "dataset, counts of all classes summed first",
-        "segmentation_models.pytorch, reduction='micro'; pixel accuracy as precision, recall, F1",
-    ),
-    (
-        "image-macro", "image", _average_over_masks,
-        "per image, mean over the classes in its mask",
         "image-wise mIoU (Wang et al. 2023, arXiv:2310.19252)",
     ),
     (
-        "image-macro-union", "image", _average_over_union,
-        "per image, mean over the classes in its mask or prediction",
+        "macro-union", _average_over_union, "mean over the classes in {masks} or {predictions}",
+        "mmsegmentation, VainF/DeepLabV3Plus-Pytorch, torchmetrics JaccardIndex (torchvision's "
+        "references too, but a class in neither makes theirs NaN)",
         "loops that score one image or batch at a time with scikit-learn, average='macro'",
     ),
     (
-        "image-macro-absent-1", "image", _average_absent_as_one,
-        "per image, mean over all classes, 0/0 is 1",
+        "macro-absent-1", _average_absent_as_one, "mean over all classes, 0/0 is 1",
+        "segmentation_models.pytorch, reduction='macro'",
         "segmentation_models.pytorch, reduction='macro-imagewise'",
     ),
     (
-        "image-macro-absent-0", "image", _average_absent_as_zero,
-        "per image, mean over all classes, 0/0 is 0",
+        "macro-absent-0", _average_absent_as_zero, "mean over all classes, 0/0 is 0",
+        "PaddleSeg; scikit-learn with all labels given",
         "loops over images with all labels given and zero_division=0",
     ),
     (
-        "image-weighted", "image", _average_by_pixels,
-        "per image, mean weighted by the classes' pixels",
+        "weighted", _average_by_pixels, "mean weighted by the classes' pixels",
+        "scikit-learn, average='weighted'; frequency-weighted IoU of the FCN paper",
         "loops over images with scikit-learn, average='weighted'",
     ),
     (
-        "image-micro", "image", _average_pooled,
-        "per image, counts of all classes summed first",
+        "micro", _average_pooled, "counts of all classes summed first",
+        "segmentation_models.pytorch, reduction='micro'; pixel accuracy as precision, recall, F1",
         "segmentation_models.pytorch, reduction='micro-imagewise'",
     ),
 )  # fmt: skip
+"""Key, average and rule, and who reports it over the dataset and over images."""
+
 _PAIRS = (
     "image-class-pairs",
     "mean over all pairs of an image and a class in its mask or prediction",
@@ -170,5 +153,9 @@ _ONE_VS_REST = (
     "scikit-learn on flattened one-hot masks, average='weighted'",
 )
 
-CONVENTION_KEYS = (*(row[0] for row in _CONVENTIONS), _PAIRS[0], _ONE_VS_REST[0])
+CONVENTION_KEYS = (
+    *(f"{scope[0]}-{average[0]}" for scope in _SCOPES for average in _AVERAGES),
+    _PAIRS[0],
+    _ONE_VS_REST[0],
+)
 """Names of all conventions."""

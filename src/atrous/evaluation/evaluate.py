@@ -4,7 +4,7 @@ import json
 import time
 import warnings
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,15 +88,13 @@ class EvaluationReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file: the scores at the top level, then the rest."""
-        rest = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in ("scores", "image_counts")
-        }
+        rest = asdict(self)
+        del rest["scores"], rest["image_counts"]
         return {
             **self.scores.to_json(),
-            **{key: _to_plain(value) for key, value in rest.items()},
-            "conventions": _to_plain(self.compute_conventions()),
+            **rest,
+            "confusion": self.confusion.tolist(),
+            "conventions": [asdict(one) for one in self.compute_conventions()],
             "code_version": version("atrous"),
         }
 
@@ -243,9 +241,9 @@ def open_run_data(
     if recipe is not None:
         split = split or recipe.val_split
         ignore_index = recipe.ignore_index if ignore_index is None else ignore_index
-        if root is None:
-            root = recipe.root
-            format = recipe.format if format == "auto" else format
+        root = root or recipe.root
+        if format == "auto" and Path(root) == Path(recipe.root):
+            format = recipe.format
     if not root:
         raise ConfigError(f"{path} does not name its dataset: give the dataset folder.")
     dataset = open_dataset(root, split or "val", format=format, ignore_index=ignore_index)
@@ -300,11 +298,3 @@ def _build_report(
         seconds=round(seconds, 3),
         engine=engine.name,
     )
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_to_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -13,17 +13,10 @@ from atrous.errors import ConfigError, DataError
 from atrous.evaluation.counts import CountArray
 from atrous.evaluation.image_counts import ImageCounts, load_image_counts
 from atrous.evaluation.metrics import compute_miou
-from atrous.evaluation.run_values import PlanValues, ScoreValues
+from atrous.evaluation.run_values import ComparedValues, PlanValues, ScoreValues
 from atrous.parsing import explain_validation, parse_json
 from atrous.recipe import Recipe, load_recipe
 from atrous.run import Records, RunFolder, group_records, load_log
-
-_SCORE_KEYS = ("miou", "pixel_accuracy", "per_class", "num_images", "split", "data")
-_CLASS_KEYS = ("name", "pixels", "iou", "precision", "recall", "f1")
-_COMPARED_KEYS = (
-    "miou", "tta", "data", "data_fingerprint", "convention", "model", "output_stride",
-    "precision", "per_class",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,9 +158,7 @@ def load_run(path: Path, *, split: str | None = None) -> LoadedRun:
         if not found and not run.is_finished:
             return run
         wanted = found[0] if found else wanted
-    scores = _load_scores(wanted, _SCORE_KEYS, _CLASS_KEYS)
-    _check_values(wanted, scores, ScoreValues, _evaluate_again(wanted))
-    return replace(run, scores=scores)
+    return replace(run, scores=_load_scores(wanted, ScoreValues))
 
 
 def load_evaluated_runs(folders: Sequence[Path], split: str | None = None) -> list[EvaluatedRun]:
@@ -203,35 +194,29 @@ def _load_folder(path: Path, name: str) -> LoadedRun:
         folder=folder,
         name=name,
         stored_recipe=load_recipe(folder.recipe) if folder.recipe.is_file() else None,
-        plan=_load_plan(folder.plan) if folder.plan.is_file() else {},
+        plan=_load_values(folder.plan, PlanValues, "Restore the file.")
+        if folder.plan.is_file()
+        else {},
         records=group_records(load_log(folder.log) if folder.log.is_file() else []),
         scores={},
     )
 
 
-def _load_plan(path: Path) -> dict[str, Any]:
-    remedy = "Restore the file."
-    return _check_values(path, _load_json(path, remedy), PlanValues, remedy)
-
-
 def _load_evaluation(run: LoadedRun, split: str) -> EvaluatedRun:
     path = run.folder.evaluation / f"{split}.json"
-    scores = _load_scores(path, _COMPARED_KEYS, ("name",))
+    scores = _load_scores(path, ComparedValues)
     run = replace(run, scores={**scores, "split": split})
-    try:
-        class_names = tuple(str(row["name"]) for row in scores["per_class"])
-        tta, miou = TTA.from_json(scores["tta"]), float(scores["miou"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is malformed: {error!r}. {_evaluate_again(path)}") from error
     images = run.load_image_counts()
     order = sorted(range(len(images.names)), key=images.names.__getitem__)
     images = ImageCounts(tuple(sorted(images.names)), images.counts[order])
+    class_names = tuple(row["name"] for row in scores["per_class"])
+    tta = TTA.from_json(scores["tta"])
     evaluated = EvaluatedRun(**vars(run), images=images, class_names=class_names, tta=tta)
     if not evaluated.num_labelled_images:
         raise DataError(
             f"There is nothing to compare in {path}: no mask of the split has a labelled pixel."
         )
-    if not abs(evaluated.miou - miou) < 1e-9:
+    if not abs(evaluated.miou - scores["miou"]) < 1e-9:
         raise DataError(
             f"The scores in {path} and the counts per image beside it come from two different "
             f"evaluations. {_evaluate_again(path)}"
@@ -239,8 +224,7 @@ def _load_evaluation(run: LoadedRun, split: str) -> EvaluatedRun:
     return evaluated
 
 
-def _load_scores(path: Path, keys: Sequence[str], class_keys: Sequence[str]) -> dict[str, Any]:
-    """Load the scores of a split, with at least some keys, at the top and in each class."""
+def _load_scores(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
     folder, split = path.parent.parent, path.stem
     if not path.is_file():
         others = sorted(file.stem for file in path.parent.glob("*.json"))
@@ -249,42 +233,27 @@ def _load_scores(path: Path, keys: Sequence[str], class_keys: Sequence[str]) -> 
             f"The run {folder} has not been evaluated on '{split}'{found}. Run "
             f"`atrous evaluate {folder} --split {split}` first."
         )
-    scores = _load_json(path, _evaluate_again(path))
-    missing = [key for key in keys if key not in scores]
-    if not missing:
-        rows = scores["per_class"]
-        is_table = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-        rows = rows if is_table and rows else [{}]
-        missing = [key for key in class_keys if any(key not in row for row in rows)]
-    if missing:
-        raise DataError(f"The scores in {path} lack {', '.join(missing)}. {_evaluate_again(path)}")
-    return scores
+    return _load_values(path, kind, _evaluate_again(path))
 
 
 def _evaluate_again(path: Path) -> str:
     return f"Evaluate again: `atrous evaluate {path.parent.parent} --split {path.stem}`."
 
 
-def _check_values(
-    path: Path, values: dict[str, Any], kind: type[BaseModel], remedy: str
-) -> dict[str, Any]:
-    try:
-        kind.model_validate(values)
-    except ValidationError as error:
-        raise DataError(
-            f"{path} does not hold what was expected: {explain_validation(error)}. {remedy}"
-        ) from None
-    return values
-
-
-def _load_json(path: Path, remedy: str) -> dict[str, Any]:
+def _load_values(path: Path, kind: type[BaseModel], remedy: str) -> dict[str, Any]:
+    """Load the JSON object of a file, whose values must be those of a kind."""
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it is a list or a single value")
+        kind.model_validate(values)
+    except ValidationError as error:
+        reason = f"does not hold what was expected: {explain_validation(error)}"
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}. {remedy}") from None
-    if not isinstance(values, dict):
-        raise DataError(f"{path} does not hold a JSON object. {remedy}")
-    return values
+        reason = f"cannot be read as a JSON object: {error}"
+    else:
+        return values
+    raise DataError(f"{path} {reason}. {remedy}")
 
 
 def _name_folders(folders: Sequence[Path]) -> list[str]:

@@ -2,9 +2,26 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-_Share = Annotated[float, Field(ge=0, le=1)]
+from atrous.engines import TTA
+from atrous.errors import ConfigError
+from atrous.evaluation.boundary import BoundaryScores
+from atrous.evaluation.confidence import ConfidenceScores
+from atrous.evaluation.conventions import Convention
+from atrous.evaluation.metrics import ClassScore
+from atrous.evaluation.objects import ObjectScore
+
+
+def _check_tta(values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        TTA.from_json(values)
+    except (TypeError, ConfigError) as error:
+        raise ValueError(str(error)) from None
+    return values
+
+
+_TtaValues = Annotated[dict[str, Any], AfterValidator(_check_tta)]
 
 
 class PlanValues(BaseModel):
@@ -16,90 +33,46 @@ class PlanValues(BaseModel):
     total_steps: int | None = None
 
 
-class _ClassScores(BaseModel):
-    name: str
-    pixels: int
-    iou: _Share | None
-    precision: _Share | None
-    recall: _Share | None
-    f1: _Share | None
-
-
-class _Bin(BaseModel):
-    low: _Share
-    high: _Share
-    pixels: int
-    confidence: float | None
-    accuracy: float | None
-
-
-class _RiskPoint(BaseModel):
-    coverage: float
-    miou: float | None = None
-    pixel_accuracy: float | None = None
-
-
-class _Confidence(BaseModel):
-    ece: float | None = None
-    temperature: Annotated[float, Field(gt=0)] | None = None
-    bins: list[_Bin] | None = None
-    risk_coverage: list[_RiskPoint] | None = None
-
-
-class _Convention(BaseModel):
-    key: str
-    rule: str
-    reported_by: str
-    iou: float | None = None
-    precision: float | None = None
-    recall: float | None = None
-    f1: float | None = None
-
-
-class _Trimap(BaseModel):
-    width_px: float
-    miou: float | None
-
-
-class _Boundary(BaseModel):
-    boundary_iou: float | None = None
-    boundary_iou_per_class: list[float | None] | None = None
-    dilation_ratio: float | None = None
-    bf_score: float | None = None
-    bf_tolerance_ratio: float | None = None
-    trimap: list[_Trimap] | None = None
-
-
-class _Objects(BaseModel):
-    area: str
-    num_objects: int
-    recall: float | None
-    found: float | None
-
-
 class _Training(BaseModel):
     step: int | None = None
 
 
+class _NamedClass(BaseModel):
+    name: str
+
+
+class ComparedValues(BaseModel):
+    """Values of `evaluation/SPLIT.json` that a comparison needs."""
+
+    miou: float
+    per_class: Annotated[list[_NamedClass], Field(min_length=1)]
+    data: str
+    data_fingerprint: str
+    convention: str
+    model: str
+    output_stride: int | None
+    precision: str
+    tta: _TtaValues
+
+
 class ScoreValues(BaseModel):
-    """Values of `evaluation/SPLIT.json`."""
+    """Values of `evaluation/SPLIT.json` that a report shows."""
 
     miou: float
     pixel_accuracy: float
-    per_class: Annotated[list[_ClassScores], Field(min_length=1)]
+    per_class: Annotated[list[ClassScore], Field(min_length=1)]
     num_images: int
     split: str
     data: str
     mean_class_accuracy: float | None = None
     confusion: list[list[float]] | None = None
-    confidence: _Confidence | None = None
-    risk_coverage: list[_RiskPoint] | None = None
-    conventions: list[_Convention] | None = None
-    boundary: _Boundary | None = None
-    objects: list[_Objects] | None = None
+    confidence: ConfidenceScores | None = None
+    conventions: list[Convention] | None = None
+    boundary: BoundaryScores | None = None
+    objects: list[ObjectScore] | None = None
     absent: list[str] | None = None
     training: _Training | None = None
-    tta: dict[str, Any] | None = None
+    tta: _TtaValues | None = None
     data_fingerprint: str | None = None
     output_stride: int | None = None
     seconds: float | None = None

@@ -1,6 +1,7 @@
 """Figures as files, and as inline SVG for pages."""
 
 import hashlib
+import html
 import io
 import re
 import warnings
@@ -12,7 +13,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from atrous.errors import ConfigError
+from atrous.errors import AtrousError, ConfigError
 from atrous.figures.style import CSS_VARIABLES, STYLE
 from atrous.files import write_atomically
 from atrous.fonts import find_font, spell
@@ -32,7 +33,7 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
 
     Raises:
         ConfigError: The suffix is another one.
-        OSError: The file cannot be written.
+        AtrousError: The file cannot be written.
     """
     format = path.suffix[1:].lower()
     if format not in _METADATA:
@@ -41,8 +42,15 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
     for text in figure.findobj(Text):
         if find_font(text.get_text()) is None:
             text.set_text(spell(text.get_text()))
-    with matplotlib.rc_context(STYLE):
-        write_atomically(path, save)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with matplotlib.rc_context(STYLE):
+            write_atomically(path, save)
+    except OSError as error:
+        raise AtrousError(
+            f"The figure cannot be written to {path}: {error.strerror or error}. Free space, or "
+            "give another path."
+        ) from error
     return path
 
 
@@ -73,8 +81,4 @@ def render_inline_svg(figure: Figure, label: str, key: str = "") -> str:
     size, _, body = text.partition(">")
     view_box = re.search(r'viewBox="[^"]*"', size)
     assert view_box is not None
-    return f'<svg {view_box[0]} role="img" aria-label="{_escape(label)}">{body}'
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return f'<svg {view_box[0]} role="img" aria-label="{html.escape(label)}">{body}'

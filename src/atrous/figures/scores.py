@@ -49,7 +49,7 @@ def build_class_scores(
                 markersize=5, clip_on=False,
             )  # fmt: skip
         axes.set_yticks(places, [shorten_name(names[index]) for index in shown])
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, pad=7)  # room for a marker at 0
         axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
         axes.set_xlim(0, 1)
         axes.grid(axis="y", visible=False)

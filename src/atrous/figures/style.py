@@ -62,7 +62,7 @@ def put_legend_above(axes: Axes) -> None:
 
 def write_above(axes: Axes, text: str, color: str = SOFT) -> None:
     """Write a text above the right end of the axes, where it covers no curve."""
-    axes.set_title(text, loc="right", fontsize=10, color=color, pad=18)
+    axes.set_title(text, loc="right", fontsize=10, color=color, pad=24)
 
 
 def shorten_name(name: str, max_length: int = 16) -> str:

@@ -50,17 +50,14 @@ def save_taps_figure(path: Path, panels: Sequence[TapsPanel], *, title: str) -> 
         title: Title of the figure.
 
     Raises:
-        ConfigError: There are no panels, the suffix is another one, or the file cannot be written.
+        ConfigError: There are no panels, or the suffix is another one.
+        AtrousError: The file cannot be written.
     """
     if not panels:
         raise ConfigError(f"There is no atrous convolution to draw, so {path} is not written.")
     with matplotlib.rc_context(_STYLE):
         figure = build_taps_figure(panels, title)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_figure(figure, path)
-    except OSError as error:
-        raise ConfigError(f"The figure cannot be written to {path}: {error}.") from None
+    save_figure(figure, path)
 
 
 def build_taps_figure(panels: Sequence[TapsPanel], title: str) -> Figure:

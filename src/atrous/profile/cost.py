@@ -18,8 +18,10 @@ from atrous.engines.tta import TTA
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.parsing import parse_json
 from atrous.profile.flops import count_flops
-from atrous.profile.process import read_process_bytes, run_child
+from atrous.profile.process import read_process_bytes, read_processor_times_s, run_child
 from atrous.timing import measure_times_s
+
+_BUSY_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Cost:
         tta: Test-time augmentation and sliding windows.
         precision: `32` or `bf16`.
         device: Name of the device.
+        other_load: Share of the processor that other processes used during the measurement of
+            the latency, 0 to 1; None if the system does not report it.
     """
 
     num_parameters: int
@@ -49,6 +53,17 @@ class Cost:
     tta: TTA
     precision: str
     device: str
+    other_load: float | None = None
+
+    @property
+    def load_note(self) -> str:
+        """A caveat if the machine was busy while the latency was measured, else ''."""
+        if self.other_load is None or self.other_load < _BUSY_SHARE:
+            return ""
+        return (
+            f"Other programs used {100 * self.other_load:.0f} % of the processor while the latency "
+            "was measured; on an idle machine it is lower. Measure again when the machine is idle."
+        )
 
     def describe_conditions(self) -> str:
         """Describe the measurement, for example `480×360 px, float32, on CPU, 2 threads`."""
@@ -86,6 +101,9 @@ def measure_costs(
         0, 256, (3, *size_hw), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
     calls = [partial(_segment, engine, image) for engine in engines]
+    before = read_processor_times_s()
+    times = measure_times_s(calls, budget_s=budget_s)
+    other_load = compute_other_load(before, read_processor_times_s())
     return [
         Cost(
             num_parameters=count_parameters(engine.model),
@@ -97,8 +115,9 @@ def measure_costs(
             tta=tta,
             precision=engine.precision,
             device=describe_device(engine.device),
+            other_load=other_load,
         )
-        for engine, times_s in zip(engines, measure_times_s(calls, budget_s=budget_s), strict=True)
+        for engine, times_s in zip(engines, times, strict=True)
     ]
 
 
@@ -106,6 +125,15 @@ def count_parameters(model: Segmenter) -> int:
     """Count the parameters that inference uses: all but those of the auxiliary head."""
     auxiliary = model.auxiliary_head.parameters() if model.auxiliary_head is not None else ()
     return sum(map(Tensor.numel, model.parameters())) - sum(map(Tensor.numel, auxiliary))
+
+
+def compute_other_load(
+    before: tuple[float, float] | None, after: tuple[float, float] | None
+) -> float | None:
+    """Return the share of the processor that other processes used between two readings."""
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    return min(max((after[0] - before[0]) / (after[1] - before[1]), 0.0), 1.0)
 
 
 def describe_device(device: torch.device) -> str:

@@ -7,7 +7,7 @@ from atrous.doctor import KINDS, CheckReport, Finding
 from atrous.doctor.doctor import SplitCount
 from atrous.doctor.examples import render_examples
 from atrous.doctor.survey import Survey
-from atrous.report.html import format_data_uri, render_page
+from atrous.report.html import render_page
 
 _MAX_FILES = 200
 _MAX_SPLITS = 20
@@ -23,7 +23,6 @@ def render_check_page(report: CheckReport) -> str:
         name=Path(survey.root).resolve().name,
         verdict=report.describe_verdict(),
         facts=[
-            ("Folder", str(survey.root)),
             ("Layout", survey.layout),
             ("Pairs", f"{report.num_pairs:,}"),
             ("Classes", len(survey.classes)),
@@ -39,13 +38,10 @@ def render_check_page(report: CheckReport) -> str:
 
 
 def _describe(finding: Finding, survey: Survey) -> dict[str, Any]:
-    examples = render_examples(finding, survey)
     return finding.to_json() | {
         "repaired": finding.kind.repaired,
         "files": finding.files[:_MAX_FILES],
-        "examples": None if examples is None else format_data_uri(examples, subsampling=0),
-        "size": None if examples is None else examples.size,
-        "alt": ", ".join(file.path for file in finding.files[:6]),
+        "examples": render_examples(finding, survey),
     }
 
 

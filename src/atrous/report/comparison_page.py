@@ -1,15 +1,23 @@
-"""Page of a comparison: conclusions, scores and cost, intervals by class."""
+"""Page of a comparison: conclusions, scores and cost, intervals by class, images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
+from atrous.errors import AtrousError
 from atrous.evaluation import RunComparison
 from atrous.evaluation.bootstrap import Estimate
 from atrous.evaluation.comparison import METHOD
-from atrous.report.html import render_page, save_page
+from atrous.evaluation.run_reader import load_evaluated_runs
+from atrous.report.gallery import (
+    Gallery,
+    build_gallery,
+    check_num_images,
+    choose_most_different,
+)
+from atrous.report.html import hide_folders, render_page, save_page
 
 
 @dataclass(frozen=True)
@@ -29,11 +37,30 @@ class Axis:
         return round(100 * (value - self.low) / (self.high - self.low), 3)
 
 
-def render_comparison_page(comparison: RunComparison) -> str:
-    """Return a comparison as one HTML file."""
-    return render_page(
+def save_comparison_page(
+    comparison: RunComparison, path: Path, *, num_images: int = 3, device: str = "auto"
+) -> None:
+    """Save a comparison as one HTML file, atomically.
+
+    If images cannot be predicted, because the dataset or weights are missing, the page says why.
+
+    Args:
+        comparison: The comparison.
+        path: File to write.
+        num_images: Number of images to show: those whose mIoU differs most between the runs.
+        device: Device for the predictions: `auto`, `cpu`, `cuda`, …
+
+    Raises:
+        ConfigError: `num_images` is out of range.
+        AtrousError: The file cannot be written.
+    """
+    check_num_images(num_images)
+    folders = [Path(run.folder) for run in comparison.runs]
+    gallery, images_error = _try_images(folders, comparison.split, num_images, device)
+    html = render_page(
         "compare.html",
         comparison=comparison,
+        notes=[hide_folders(note, *folders) for note in comparison.notes],
         method=METHOD,
         tta=comparison.tta.describe(),
         cost=comparison.cost,
@@ -46,16 +73,27 @@ def render_comparison_page(comparison: RunComparison) -> str:
             }
             for difference, run in zip(comparison.differences, comparison.runs[1:], strict=True)
         ],
+        gallery=gallery,
+        images_error=images_error,
     )
+    save_page(path, html)
 
 
-def save_comparison_page(comparison: RunComparison, path: Path) -> None:
-    """Save the page of a comparison atomically.
-
-    Raises:
-        AtrousError: The file cannot be written.
-    """
-    save_page(path, render_comparison_page(comparison))
+def _try_images(
+    folders: Sequence[Path], split: str, num_images: int, device: str
+) -> tuple[Gallery | None, str]:
+    if not num_images:
+        return None, "Images were not requested."
+    paths = list(folders)
+    try:
+        runs = load_evaluated_runs(folders, split)
+        paths += [Path(run.scores["data"]) for run in runs]
+        chosen = choose_most_different(runs, num_images)
+        if not chosen:
+            return None, "The mIoU of every image is the same in all runs."
+        return build_gallery(runs, chosen, device=device), ""
+    except AtrousError as error:
+        return None, hide_folders(f"Images cannot be shown. {error}", *paths)
 
 
 _ZERO = Estimate(0.0, 0.0, 0.0)
@@ -71,5 +109,5 @@ def _build_axis(estimates: Iterable[Estimate | None]) -> Axis:
     ]
     margin = 0.04 * (max(values) - min(values)) or 0.01
     low, high = min(values) - margin, max(values) + margin
-    ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(low, high)
     return Axis(low, high, tuple(float(tick) for tick in ticks if low <= tick <= high))

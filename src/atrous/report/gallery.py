@@ -1,6 +1,6 @@
-"""Gallery of a report: the best, median and worst images, with predictions and ground truth."""
+"""Images on pages: chosen images with ground truth, predictions and errors of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +8,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from atrous.classes import IGNORE_INDEX, Classes
-from atrous.data import Sample, SegmentationDataset, open_dataset
+from atrous.data import Sample, SegmentationDataset
 from atrous.devices import resolve_device
 from atrous.engines import TTA, TorchEngine
 from atrous.engines.logits import compute_confidence, compute_mask
-from atrous.errors import DataError
+from atrous.errors import ConfigError, DataError
+from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import Progress, check_classes
-from atrous.evaluation.run_reader import LoadedRun
+from atrous.evaluation.run_reader import EvaluatedRun, LoadedRun
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
 
@@ -23,6 +24,7 @@ IGNORED = (140, 140, 140)
 UNCERTAIN = (123, 44, 191)
 _NUM_LEVELS = 64
 
+MAX_IMAGES = 20
 MAX_SIDE_PX = 640
 _MAX_BYTES = 7_000_000
 _BYTES_PER_PIXEL = 3.0
@@ -49,41 +51,37 @@ class ImageLayers:
 
 
 @dataclass(frozen=True)
-class GalleryGroup:
-    """Images of one rank: `best`, `median` or `worst`, or `all` if there are few."""
-
-    rank: str
-    images: tuple[ImageLayers, ...]
-
-
-@dataclass(frozen=True)
 class Gallery:
-    """Chosen images of a run.
+    """Chosen images with the layers of one or several runs.
 
     Attributes:
+        names: Names of the runs.
+        groups: By rank, such as `best`: one row per image, with the layers of each run.
         legend: Name and RGB colour of each class in the images.
-        is_changed: Whether the files of the split changed since the evaluation.
+        is_changed: Whether the files of the split changed since the evaluation of a run.
     """
 
-    groups: tuple[GalleryGroup, ...]
+    names: tuple[str, ...]
+    groups: dict[str, list[tuple[ImageLayers, ...]]]
     legend: tuple[tuple[str, tuple[int, int, int]], ...]
     is_changed: bool
 
 
 def build_gallery(
-    run: LoadedRun,
+    runs: Sequence[LoadedRun],
+    chosen: Mapping[str, Sequence[str]],
     *,
-    num_images: int,
-    num_on_page: int,
+    num_on_page: int | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Gallery:
-    """Choose images by their own mIoU and predict them under the conditions of the evaluation.
+    """Predict images with each run under the conditions of its evaluation.
 
     Args:
-        run: An evaluated run.
-        num_images: Number of best, of median and of worst images.
-        num_on_page: Number of images on the whole page, which limits their size.
+        runs: Runs that were evaluated on the same split.
+        chosen: Names of the images by rank.
+        num_on_page: Number of images on the whole page, which limits their size, if there are
+            others than these.
         device: `auto`, `cpu`, `cuda`, …
         progress: Called after each image with the number of images done and the total.
 
@@ -92,34 +90,48 @@ def build_gallery(
         WeightsError: The weights cannot be used.
         ConfigError: The device does not exist.
     """
-    chosen = choose_images(run, num_images)
-    dataset = open_evaluated_split(run)
-    indices = {name: index for index, name in enumerate(dataset.names)}
-    missing = [name for picks in chosen.values() for name, _ in picks if name not in indices]
-    if missing:
-        raise DataError(f"The image {missing[0]} is no longer in {dataset.root}.")
-    engine = build_evaluated_engine(run, dataset, device)
-    max_side_px = min(MAX_SIDE_PX, int((_MAX_BYTES / _BYTES_PER_PIXEL / num_on_page) ** 0.5))
-    total, groups = sum(map(len, chosen.values())), []
-    num_done = 0
-    for rank, picks in chosen.items():
-        images = []
-        for name, miou in picks:
-            sample = dataset.load(indices[name])
-            images.append(render_layers(engine, sample, miou, run.temperature, max_side_px))
-            num_done += 1
+    names = [name for group in chosen.values() for name in group]
+    total = len(runs) * len(names)
+    max_side_px = _limit_side_px(num_on_page or total)
+    rows: dict[str, list[ImageLayers]] = {name: [] for name in names}
+    is_changed = False
+    for run in runs:
+        engine, dataset = open_evaluated(run, device)
+        is_changed |= run.scores.get("data_fingerprint") != dataset.fingerprint()
+        counts = run.load_image_counts()
+        miou = dict(zip(counts.names, counts.compute_miou().tolist(), strict=True))
+        for name in names:
+            sample = _load_sample(dataset, name)
+            layers = render_layers(engine, sample, miou[name], run.temperature, max_side_px)
+            rows[name].append(layers)
             if progress is not None:
-                progress(num_done, total)
-        groups.append(GalleryGroup(rank, tuple(images)))
+                progress(sum(map(len, rows.values())), total)
+    occurring = frozenset().union(*(one.class_indices for row in rows.values() for one in row))
+    classes = engine.card.classes
     return Gallery(
-        groups=tuple(groups),
-        legend=list_legend([image for group in groups for image in group.images], engine.classes),
-        is_changed=run.scores.get("data_fingerprint") != dataset.fingerprint(),
+        names=tuple(run.name for run in runs),
+        groups={rank: [tuple(rows[name]) for name in group] for rank, group in chosen.items()},
+        legend=tuple((classes.names[index], classes.colors[index]) for index in sorted(occurring)),
+        is_changed=is_changed,
     )
 
 
-def choose_images(run: LoadedRun, num_images: int) -> dict[str, list[tuple[str, float]]]:
-    """Return names and mIoU of the best, median and worst images.
+def choose_most_different(runs: Sequence[EvaluatedRun], num_images: int) -> dict[str, list[str]]:
+    """Return the images whose mIoU differs most between the runs, as one group, or none."""
+    spread = np.nan_to_num(np.ptp([run.images.compute_miou() for run in runs], axis=0))
+    order = np.argsort(-spread, kind="stable")[:num_images]
+    names = [runs[0].images.names[index] for index in order if spread[index] > 0]
+    return {"most different": names} if names else {}
+
+
+def check_num_images(num_images: int) -> None:
+    """Raise ConfigError if a page is not made for so many images."""
+    if not 0 <= num_images <= MAX_IMAGES:
+        raise ConfigError(f"--num-images takes a number from 0 to {MAX_IMAGES}, not {num_images}.")
+
+
+def choose_images(run: LoadedRun, num_images: int) -> dict[str, list[str]]:
+    """Return the names of the best, median and worst images by their own mIoU.
 
     Images without a labelled pixel have no rank. If there are fewer images than three groups
     need, all form one group.
@@ -129,20 +141,17 @@ def choose_images(run: LoadedRun, num_images: int) -> dict[str, list[tuple[str, 
     """
     counts = run.load_image_counts()
     miou = counts.compute_miou()
-    order = [int(index) for index in np.argsort(-miou, kind="stable") if np.isfinite(miou[index])]
-
-    def pick(indices: Sequence[int]) -> list[tuple[str, float]]:
-        return [(counts.names[index], float(miou[index])) for index in indices]
-
-    if not num_images or not order:
+    order = np.argsort(-miou, kind="stable")
+    names = [counts.names[index] for index in order if np.isfinite(miou[index])]
+    if not num_images or not names:
         return {}
-    if len(order) < 3 * num_images:
-        return {"all": pick(order)}
-    middle = (len(order) - num_images) // 2
+    if len(names) < 3 * num_images:
+        return {"all": names}
+    middle = (len(names) - num_images) // 2
     return {
-        "best": pick(order[:num_images]),
-        "median": pick(order[middle : middle + num_images]),
-        "worst": pick(order[: -num_images - 1 : -1]),
+        "best": names[:num_images],
+        "median": names[middle : middle + num_images],
+        "worst": names[: -num_images - 1 : -1],
     }
 
 
@@ -182,37 +191,28 @@ def render_layers(
     )
 
 
-def open_evaluated_split(run: LoadedRun) -> SegmentationDataset:
-    """Open the split that a run was evaluated on."""
-    settings = run.recipe.data
-    return open_dataset(
-        run.scores["data"],
-        run.scores["split"],
-        format=settings.format if run.scores["data"] == settings.root else "auto",
-        ignore_index=settings.ignore_index,
-    ).select(settings.class_selection)
-
-
-def build_evaluated_engine(
-    run: LoadedRun, dataset: SegmentationDataset, device: str
-) -> TorchEngine:
-    """Build an engine with the options of a run's evaluation."""
-    model = load_model(run.folder.path, device=resolve_device(device))
-    stride = run.scores.get("output_stride")
-    if stride is not None:
-        model = set_output_stride(model, stride)
-    tta = TTA.from_json(run.scores.get("tta") or {})
-    engine = TorchEngine(model, tta=tta, precision=run.scores.get("precision", "32"))
+def open_evaluated(run: LoadedRun, device: str) -> tuple[TorchEngine, SegmentationDataset]:
+    """Open the model and the split of a run's evaluation, with the options of the evaluation."""
+    scores, path = run.scores, run.folder.path
+    model = load_model(path, device=resolve_device(device))
+    stride = scores.get("output_stride") or model.options.get("output_stride")
+    model = set_output_stride(model, stride)
+    tta = TTA.from_json(scores.get("tta") or {})
+    engine = TorchEngine(model, tta=tta, precision=scores.get("precision", "32"))
+    dataset = open_run_data(path, engine.card, scores["data"], scores["split"], "auto", None)
     check_classes(engine.card, dataset)
-    return engine
+    return engine, dataset
 
 
-def list_legend(
-    images: Sequence[ImageLayers], classes: Classes
-) -> tuple[tuple[str, tuple[int, int, int]], ...]:
-    """Return name and RGB colour of each class in some images."""
-    indices = sorted(frozenset().union(*(image.class_indices for image in images)))
-    return tuple((classes.names[index], classes.colors[index]) for index in indices)
+def _load_sample(dataset: SegmentationDataset, name: str) -> Sample:
+    if name not in dataset.names:
+        raise DataError(f"The image {name} is no longer in {dataset.root}.")
+    return dataset.load(dataset.names.index(name))
+
+
+def _limit_side_px(num_images: int) -> int:
+    """Return the longest side that keeps a page with so many images within its size."""
+    return min(MAX_SIDE_PX, int((_MAX_BYTES / _BYTES_PER_PIXEL / max(num_images, 1)) ** 0.5))
 
 
 def _color_classes(indices: Pixels, classes: Classes) -> Image.Image:

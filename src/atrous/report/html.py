@@ -3,13 +3,13 @@
 import base64
 import io
 import math
+import re
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from matplotlib.figure import Figure
+from markupsafe import Markup, escape
 from PIL import Image
 
 from atrous.errors import AtrousError
@@ -19,6 +19,7 @@ from atrous.files import write_atomically
 MISSING = "–"
 """Shown for a missing value."""
 
+_QUOTED_PATH = re.compile(r"""(["'])(?:/|~|[A-Za-z]:[\\/])[^"'\n]*[\\/]([^"'\\/\n]+)\1""")
 _LOSSY_MODES = ("RGB", "YCbCr", "CMYK")
 
 
@@ -29,6 +30,7 @@ def render_page(template: str, **context: object) -> str:
     `heading` and `main` and the style for light, dark and print. Filters:
 
     - `score`: 0.5791 as 0.579; `percent`: 57.9 %; `number`: 12,345. None becomes a dash.
+    - `prose`: a text with code between backticks; `hide_folders`: see the function.
     - `data_uri`: a PIL image as the `src` of an `<img>`.
     - `svg`: a matplotlib figure as inline SVG in the colours of the page; its argument is the text
       alternative.
@@ -92,9 +94,22 @@ def format_data_uri(image: Image.Image, subsampling: int = 2) -> str:
     return f"data:image/{'jpeg' if lossy else 'png'};base64,{text}"
 
 
-def format_svg(figure: Figure, label: str, key: str = "") -> Markup:
-    """Return a figure as inline SVG; see `render_inline_svg` for the arguments."""
-    return Markup(render_inline_svg(figure, label, key))
+def hide_folders(text: str, *paths: Path | str) -> str:
+    """Shorten absolute paths, which mean nothing to other readers, to `…/NAME`.
+
+    Args:
+        text: A text, such as a recipe or a message.
+        paths: Paths that it may contain; those in quotes are found without them.
+    """
+    for path in sorted(map(Path, paths), key=lambda one: -len(str(one))):
+        if path.is_absolute():
+            text = text.replace(str(path), f"…/{path.name}")
+    return _QUOTED_PATH.sub(r"\1…/\2\1", text)
+
+
+def format_prose(text: str) -> Markup:
+    """Escape a text and set what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 @cache
@@ -111,7 +126,9 @@ def _build_environment() -> Environment:
         "percent": format_percent,
         "number": format_number,
         "data_uri": format_data_uri,
-        "svg": format_svg,
+        "prose": format_prose,
+        "hide_folders": hide_folders,
+        "svg": lambda *figure: Markup(render_inline_svg(*figure)),
     }
     environment.globals["atrous_version"] = version("atrous")
     return environment

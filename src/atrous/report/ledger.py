@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atrous.classes import VOC_NAMES
+from atrous.engines import TTA
 from atrous.models.zoo import find_variant
 from atrous.recipe import Recipe
 from atrous.report import published
@@ -139,15 +140,14 @@ def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -
 
 
 def _find_views(scores: dict[str, Any]) -> frozenset[str] | None:
-    tta = scores.get("tta")
-    if not tta:
+    if not scores.get("tta"):
         return None
-    several = len(tta.get("scales") or ()) > 1 or list(tta.get("scales") or ()) != [1.0]
+    tta = TTA.from_json(scores["tta"])
     kinds = {
-        "scales": several,
-        "flip": tta.get("flip"),
-        "windows": tta.get("window_px"),
-        "samples": tta.get("samples", 1) > 1,
+        "scales": tta.scales != (1.0,),
+        "flip": tta.flip,
+        "windows": tta.window_px,
+        "samples": tta.samples > 1,
     }
     return frozenset(kind for kind, is_used in kinds.items() if is_used)
 

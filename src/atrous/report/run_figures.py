@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from atrous.errors import AtrousError
 from atrous.evaluation.run_reader import LoadedRun
 from atrous.figures import (
     build_class_scores,
@@ -19,6 +18,7 @@ from atrous.figures import (
     build_throughput_figure,
     save_figure,
 )
+from atrous.report.run_overview import sort_classes
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -40,24 +40,15 @@ def build_run_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
     }
 
 
-def save_run_figures(figures: dict[str, LabelledFigure], folder: Path) -> list[Path]:
+def save_run_figures(figures: dict[str, LabelledFigure], folder: Path) -> None:
     """Save each figure as PNG, SVG and PDF.
 
     Raises:
-        AtrousError: The folder cannot be written.
+        AtrousError: A file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return [
+    for name, named in figures.items():
+        for format in FORMATS:
             save_figure(named.figure, folder / f"{name}.{format}")
-            for name, named in figures.items()
-            for format in FORMATS
-        ]
-    except OSError as error:
-        raise AtrousError(
-            f"The figures cannot be written to {folder}: {error.strerror or error}. Free space, or "
-            "give another folder with --figures."
-        ) from error
 
 
 def _build_training_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
@@ -96,13 +87,13 @@ def _build_training_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
 def _build_score_figures(run: LoadedRun) -> dict[str, LabelledFigure]:
     if not run.scores:
         return {}
-    rows, miou = run.scores["per_class"], run.scores["miou"]
-    names = [row["name"] for row in rows]
-    columns = ([row[key] for row in rows] for key in ("iou", "precision", "recall"))
-    figure = build_class_scores(names, *columns, mean=miou)
+    miou, keys = run.scores["miou"], ("name", "iou", "precision", "recall")
+    columns = ([row[key] for row in sort_classes(run.scores)] for key in keys)
+    figure = build_class_scores(*columns, mean=miou)
     label = f"IoU, precision and recall of each class; mIoU is {miou:.3f}. See the table."
     figures = {"class-scores": LabelledFigure(figure, label)}
     if run.scores.get("confusion"):
+        names = [row["name"] for row in run.scores["per_class"]]
         figure = build_confusion_map(run.scores["confusion"], names)
         label = "Confusion matrix in percent of the true classes. See the table."
         figures["confusion"] = LabelledFigure(figure, label)

@@ -1,27 +1,20 @@
 """Overview of a run: status, conditions, main scores, caveats and confusions."""
 
 import math
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from atrous.durations import format_seconds
+from atrous.engines import TTA
 from atrous.evaluation.run_reader import LoadedRun
 from atrous.recipe import Recipe
 from atrous.report.ledger import find_output_stride
 
 _MAX_CONFUSIONS = 6
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Share of the pixels of one class that is predicted as another."""
-
-    true: str
-    predicted: str
-    share: float
 
 
 def describe_status(run: LoadedRun) -> str:
@@ -42,26 +35,19 @@ def describe_status(run: LoadedRun) -> str:
 def list_facts(run: LoadedRun) -> list[tuple[str, str]]:
     """Return the conditions of a run, as labels with values."""
     recipe, plan = run.recipe, run.plan
-    fingerprints = [
-        f"{split} {plan[key][:16]}…"
-        for split, key in (
-            (recipe.data.train_split, "train_fingerprint"),
-            (recipe.data.val_split, "val_fingerprint"),
-        )
-        if key in plan
-    ]
+    splits = {"train": recipe.data.train_split, "val": recipe.data.val_split}
     sizes = [
-        f"{plan[key]:,} in {split}"
-        for split, key in (
-            (recipe.data.train_split, "num_train"),
-            (recipe.data.val_split, "num_val"),
-        )
-        if key in plan
+        f"{plan[f'num_{key}']:,} in {name}" for key, name in splits.items() if f"num_{key}" in plan
+    ]
+    fingerprints = [
+        f"{name} {plan[f'{key}_fingerprint'][:16]}…"
+        for key, name in splits.items()
+        if f"{key}_fingerprint" in plan
     ]
     sessions = f"{len(run.starts)} session" + "s" * (len(run.starts) != 1)
     facts = [
         ("Model", _describe_model(recipe)),
-        ("Data", recipe.data.root),
+        ("Data", Path(recipe.data.root).name),
         ("Images", ", ".join(sizes)),
         ("Data fingerprint", ", ".join(fingerprints)),
         ("Steps", _describe_steps(run)),
@@ -117,17 +103,24 @@ def list_notes(run: LoadedRun) -> list[str]:
     return notes
 
 
-def list_confusions(scores: dict[str, Any]) -> list[Confusion]:
-    """Return the largest confusions of one class with another, in descending order."""
-    names = [row["name"] for row in scores["per_class"]]
+def sort_classes(scores: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the scores of the classes, the best IoU first; classes in no mask are the last."""
+    return sorted(
+        scores.get("per_class", []), key=lambda row: 1 if row["iou"] is None else -row["iou"]
+    )
+
+
+def list_confusions(scores: dict[str, Any]) -> list[tuple[str, str, float]]:
+    """Return true class, predicted class and share of the largest confusions, largest first."""
     shares = compute_shares(scores)
     if shares is None:
         return []
+    names = [row["name"] for row in scores["per_class"]]
     np.fill_diagonal(shares, 0)
     places = np.argsort(-shares, axis=None, kind="stable")[:_MAX_CONFUSIONS]
     pairs = (np.unravel_index(place, shares.shape) for place in places)
     return [
-        Confusion(names[row], names[column], float(shares[row, column]))
+        (names[row], names[column], float(shares[row, column]))
         for row, column in pairs
         if shares[row, column] >= 0.01
     ]
@@ -163,10 +156,8 @@ def _describe_evaluation(run: LoadedRun) -> str:
         parts.append(f"weights of step {step:,}")
     if scores.get("output_stride"):
         parts.append(f"output stride {scores['output_stride']}")
-    tta = scores.get("tta") or {}
-    if scales := tta.get("scales"):
-        parts.append(f"scale {', '.join(f'{scale:g}' for scale in scales)}")
-        parts.append("with flip" * bool(tta.get("flip")))
+    if scores.get("tta"):
+        parts.append(TTA.from_json(scores["tta"]).describe())
     if scores.get("precision"):
         parts.append({"32": "float32", "bf16": "bfloat16"}.get(scores["precision"], ""))
     if scores.get("device"):
@@ -178,7 +169,9 @@ def _describe_evaluation(run: LoadedRun) -> str:
 
 def _list_machines(run: LoadedRun) -> list[str]:
     def describe(start: dict[str, Any]) -> str:
-        parts = [start.get("machine"), start.get("gpu") or "no GPU"]
+        system, _, rest = str(start.get("machine") or "").partition("-")
+        processor = re.search("x86_64|arm64|aarch64|AMD64", rest)
+        parts = [system, processor and processor[0], start.get("gpu") or "no GPU"]
         if start.get("threads"):
             parts.append(f"{start['threads']} threads")
         return ", ".join(part for part in parts if part)

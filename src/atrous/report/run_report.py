@@ -1,59 +1,25 @@
 """Report of one or several runs: conditions, scores, and failures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atrous.errors import AtrousError, ConfigError
 from atrous.evaluation.evaluator import Progress
 from atrous.evaluation.run_reader import LoadedRun, load_run
-from atrous.report.gallery import Gallery, build_gallery
-from atrous.report.html import render_page, save_page
-from atrous.report.ledger import LedgerEntry, build_ledger, find_data
-from atrous.report.run_figures import LabelledFigure, build_run_figures, save_run_figures
+from atrous.report.gallery import Gallery, build_gallery, check_num_images, choose_images
+from atrous.report.html import hide_folders, render_page, save_page
+from atrous.report.ledger import build_ledger, find_data
+from atrous.report.run_figures import build_run_figures, save_run_figures
 from atrous.report.run_overview import (
-    Confusion,
     compute_shares,
     describe_status,
     list_confusions,
     list_facts,
     list_headline,
     list_notes,
+    sort_classes,
 )
-
-MAX_IMAGES = 20
-
-
-@dataclass(frozen=True)
-class RunSection:
-    """The section of one run on the page.
-
-    Attributes:
-        key: Prefix of the ids of the section.
-        recipe_text: Content of the recipe file.
-        command: Command that evaluates the run.
-        shares: Confusion matrix as shares of the true classes, or None.
-        gallery: Images with predictions, or None.
-        gallery_error: Why there is no gallery, or ''.
-        data_name: Name of the dataset if the ledger knows it.
-    """
-
-    key: str
-    run: LoadedRun
-    recipe_text: str
-    command: str
-    status: str
-    headline: list[tuple[str, str]]
-    notes: list[str]
-    facts: list[tuple[str, str]]
-    figures: dict[str, LabelledFigure]
-    confusions: list[Confusion]
-    shares: Any
-    gallery: Gallery | None
-    gallery_error: str
-    ledger: list[LedgerEntry]
-    data_name: str | None
 
 
 def save_run_report(
@@ -93,12 +59,11 @@ def save_run_report(
     paths = [Path(path) for path in runs]
     if not paths:
         raise ConfigError("There is no run to report on: give one or more run folders.")
-    if not 0 <= num_images <= MAX_IMAGES:
-        raise ConfigError(f"--num-images takes a number from 0 to {MAX_IMAGES}, not {num_images}.")
+    check_num_images(num_images)
     loaded = [load_run(path, split=split) for path in paths]
     if out is None:
         out = paths[0] / "report.html" if len(paths) == 1 else Path("report.html")
-    num_on_page = max(1, 3 * num_images * len(loaded))
+    num_on_page = 3 * num_images * len(loaded)
     sections = []
     for index, run in enumerate(loaded, start=1):
         gallery, error = _try_gallery(run, num_images, num_on_page, device, progress)
@@ -111,30 +76,35 @@ def save_run_report(
     if figures is not None:
         for section, name in zip(sections, names, strict=True):
             folder = Path(figures) if len(sections) == 1 else Path(figures) / name
-            save_run_figures(section.figures, folder)
+            save_run_figures(section["figures"], folder)
     save_page(Path(out), html)
     return Path(out)
 
 
-def _build_section(key: str, run: LoadedRun, gallery: Gallery | None, error: str) -> RunSection:
-    class_names = [row["name"] for row in run.scores.get("per_class", [])]
-    return RunSection(
-        key=key,
-        run=run,
-        recipe_text=run.folder.recipe.read_text(encoding="utf-8").strip(),
-        command=f"atrous evaluate {run.folder.path}",
-        status=describe_status(run),
-        headline=list_headline(run),
-        notes=list_notes(run),
-        facts=list_facts(run),
-        figures=build_run_figures(run),
-        confusions=list_confusions(run.scores) if run.scores else [],
-        shares=compute_shares(run.scores),
-        gallery=gallery,
-        gallery_error=error,
-        ledger=build_ledger(run.recipe, run.plan, run.scores, class_names) if run.scores else [],
-        data_name=find_data(class_names),
-    )
+def _build_section(key: str, run: LoadedRun, gallery: Gallery | None, error: str) -> dict[str, Any]:
+    """Return the variables of a run's section, whose ids begin with `key`."""
+    rows = sort_classes(run.scores)
+    path = run.folder.path
+    paths = (run.scores.get("data", ""), run.recipe.data.root, path, path.resolve())
+    class_names = [row["name"] for row in rows]
+    return {
+        "key": key,
+        "run": run,
+        "rows": rows,
+        "recipe_text": hide_folders(run.folder.recipe.read_text(encoding="utf-8").strip()),
+        "command": f"atrous evaluate {run.name}",
+        "status": describe_status(run),
+        "headline": list_headline(run),
+        "notes": list_notes(run),
+        "facts": list_facts(run),
+        "figures": build_run_figures(run),
+        "confusions": list_confusions(run.scores),
+        "shares": compute_shares(run.scores),
+        "gallery": gallery,
+        "gallery_error": hide_folders(error, *paths),
+        "ledger": build_ledger(run.recipe, run.plan, run.scores, class_names) if run.scores else [],
+        "data_name": find_data(class_names),
+    }
 
 
 def _try_gallery(
@@ -143,14 +113,17 @@ def _try_gallery(
     if not run.scores or not num_images:
         return None, ""
     try:
+        chosen = choose_images(run, num_images)
+        if not chosen:
+            return None, "No image has a labelled pixel."
         gallery = build_gallery(
-            run, num_images=num_images, num_on_page=num_on_page, device=device, progress=progress
+            [run], chosen, num_on_page=num_on_page, device=device, progress=progress
         )
     except ConfigError:  # an invalid option
         raise
     except AtrousError as error:
         return None, str(error)
-    return (gallery, "") if gallery.groups else (None, "No image has a labelled pixel.")
+    return gallery, ""
 
 
 def _number_names(runs: Sequence[LoadedRun]) -> list[str]:

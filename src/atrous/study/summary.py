@@ -11,10 +11,11 @@ from atrous.evaluation import Convention, EvaluationReport, evaluate
 from atrous.evaluation.bootstrap import Difference, Estimate
 from atrous.evaluation.compare import compare
 from atrous.evaluation.comparison import METHOD, RunDifference, RunScores
+from atrous.evaluation.run_reader import load_evaluated_runs
 from atrous.profile.cost import Cost
 from atrous.recipe import load_recipe
+from atrous.report.gallery import Gallery, build_gallery, choose_images
 from atrous.report.html import render_page
-from atrous.report.side_by_side import SideBySide, build_side_by_side
 from atrous.run import RunFolder
 from atrous.study.definition import Score, Study, StudyRun
 from atrous.study.runner import RunOutcome
@@ -66,14 +67,14 @@ class StudySummary:
         budget: Budget of each run, as text.
         rows: Results of the runs, in the order of the study.
         notes: Caveats for the reader.
-        side_by_side: Predictions of all runs on the same images, if requested.
+        gallery: Predictions of all runs on the same images, if requested.
     """
 
     study: Study
     budget: str
     rows: tuple[StudyRow, ...]
     notes: tuple[str, ...]
-    side_by_side: SideBySide | None
+    gallery: Gallery | None
 
     @property
     def cost(self) -> Cost | None:
@@ -82,8 +83,8 @@ class StudySummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file."""
-        values = asdict(replace(self, side_by_side=None))
-        del values["side_by_side"]
+        values = asdict(replace(self, gallery=None))
+        del values["gallery"]
         return {**values, "study": self.study.model_dump(mode="json")}
 
 
@@ -144,13 +145,20 @@ def summarize(
             for run in study.runs
         ),
         (*comparison.notes, METHOD),
-        build_side_by_side(folders, num_images=num_images, device=device) if num_images else None,
+        _predict_images(folders, num_images, device),
     )
 
 
 def render_study_page(summary: StudySummary) -> str:
     """Return a study as one HTML file for offline use."""
     return render_page("study.html", summary=summary, study=summary.study)
+
+
+def _predict_images(folders: Sequence[Path], num_images: int, device: str) -> Gallery | None:
+    """Predict the best, median and worst images of the first run with every run."""
+    runs = load_evaluated_runs(folders)
+    chosen = choose_images(runs[0], num_images)
+    return build_gallery(runs, chosen, device=device) if chosen else None
 
 
 def _build_row(
@@ -182,6 +190,7 @@ def _describe_budget(study: Study, folder: Path) -> str:
     recipe = load_recipe(RunFolder(folder).recipe)
     size = f"{recipe.data.size or recipe.data.crop} px"
     batch = recipe.train.batch_size * recipe.train.accumulate
-    budget = f"{recipe.train.duration} of {batch} images per step at {size}, on {recipe.data.root}"
+    data = Path(recipe.data.root).name
+    budget = f"{recipe.train.duration} of {batch} images per step at {size}, on {data}"
     scales = ", ".join(f"{scale:g}" for scale in study.scales)
     return budget if study.scales == (1.0,) else f"{budget}, evaluated at scale {scales}"
