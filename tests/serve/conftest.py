@@ -14,7 +14,8 @@ httpx = pytest.importorskip("httpx", reason="these tests need httpx")
 
 from atrous.serve import Limits, Service  # noqa: E402
 from atrous.serve.app import build_app  # noqa: E402
-from atrous.serve.server import Server, build_server, open_socket  # noqa: E402
+from atrous.serve.listening import open_socket  # noqa: E402
+from atrous.serve.server import Server, build_server  # noqa: E402
 
 
 class HeldEngine(TorchEngine):
@@ -27,11 +28,11 @@ class HeldEngine(TorchEngine):
         self.started = threading.Event()
         self.sizes: list[int] = []
 
-    def predict_masks(self, images):
+    def predict_masks(self, images, check=lambda: None):
         self.started.set()
         assert self.go.wait(20)
         self.sizes.append(len(images))
-        return super().predict_masks(images)
+        return super().predict_masks(images, check)
 
     def hold(self) -> None:
         self.go.clear()
@@ -83,12 +84,12 @@ def serve(engine):
     """Start servers; they are stopped at the end."""
     started = []
 
-    def start(limits=None, *, token=None, load=True, names=("colors",), wrap=lambda app: app):
+    def start(limits=None, *, load=True, names=("colors",), **options):
         service = Service(dict.fromkeys(names, lambda: engine), limits or Limits())
         if load:
             service.load()
             engine.sizes.clear()
-        server = build_server(service, wrap(build_app(service, token)))
+        server = build_server(service, build_app(service, **options))
         listener = open_socket("127.0.0.1", 0)
         port = listener.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

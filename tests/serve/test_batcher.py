@@ -16,7 +16,7 @@ class Worker:
         self.go = threading.Event()
         self.started = threading.Event()
 
-    def __call__(self, key, items):
+    def __call__(self, key, items, check):
         self.started.set()
         assert self.go.wait(10)
         self.batches.append((key, list(items)))

@@ -104,7 +104,7 @@ def test_memory_is_shared_and_released():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"max_waiting": 0}, "max_waiting must be above 0"),
+        ({"max_waiting": 0}, "max_waiting must be a number above 0"),
         ({"max_memory_bytes": 10**6}, "too small"),
     ],
 )

@@ -18,14 +18,14 @@ def test_the_description_is_complete_and_refers_to_no_other_host(serve):
     )
     segment = description.json()["paths"]["/v1/segment"]["post"]
     assert set(segment["responses"]) == {
-        "200", "400", "401", "404", "406", "408", "413", "415", "422", "429", "500", "503", "504",
+        "200", "400", "401", "404", "408", "413", "415", "421", "422", "429", "431", "500", "503", "504",
     }  # fmt: skip
     assert set(segment["requestBody"]["content"]) == {"multipart/form-data", *FORMATS.values()}
     assert "ErrorResponse" in str(segment["responses"]["422"])
     assert segment["responses"]["429"]["headers"]["Retry-After"]["required"]
     example = segment["responses"]["200"]["content"]["application/json"]["example"]
     assert sum(one["share"] for one in example["classes"]) == 1
-    assert "http" not in description.text.replace("https://json-schema", "")
+    assert "://" not in description.text
 
 
 def test_the_example_is_a_true_result():

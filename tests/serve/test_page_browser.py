@@ -22,8 +22,9 @@ from atrous.errors import DataError, WeightsError
 from atrous.models import ModelCard
 from atrous.serve import Limits, Service
 from atrous.serve.app import build_app
-from atrous.serve.page import add_page
-from atrous.serve.server import build_server, open_socket
+from atrous.serve.listening import open_socket
+from atrous.serve.page import build_page
+from atrous.serve.server import build_server
 
 pytestmark = pytest.mark.browser
 
@@ -72,8 +73,7 @@ def address(tmp_path_factory):
     sources = {name: lambda engine=engine: engine for name, engine in engines.items()}
     service = Service(sources, LIMITS)
     service.load()
-    app = build_app(service)
-    add_page(app, LIMITS, examples)
+    app = build_app(service, page=build_page(LIMITS, examples))
     server, listener = build_server(service, app), open_socket("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -316,9 +316,8 @@ def test_only_scripts_of_the_server_are_allowed(address):
 
 
 def test_invalid_examples_are_rejected(tmp_path):
-    app = build_app(Service({"good": GreyEngine}, LIMITS))
     with pytest.raises(DataError, match="no images in the folder"):
-        add_page(app, LIMITS, tmp_path)
+        build_page(LIMITS, tmp_path)
     (tmp_path / "torn.png").write_bytes(encode(GREYS)[:-40])
     with pytest.raises(DataError, match=r"torn.png cannot be used"):
-        add_page(app, LIMITS, tmp_path)
+        build_page(LIMITS, tmp_path)

@@ -9,11 +9,11 @@ import pytest
 from colored import decode, draw, encode
 
 from atrous.serve import Limits
-from atrous.serve.server import open_socket
+from atrous.serve.listening import open_socket
 
 PIXELS, MASK = draw()
 PNG = encode(PIXELS)
-HEAD = b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+HEAD = b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def read_all(connection) -> tuple[int, str]:
     [
         (b"", 0, ""),
         (b"POST /v1/segm", 408, "headers did not arrive"),
-        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n", 408, "headers did not arrive"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n", 408, "headers did not arrive"),
         (HEAD % len(PNG) + PNG[:200], 408, "body did not arrive"),
     ],
 )
@@ -93,12 +93,12 @@ def test_headers_that_arrive_byte_by_byte_are_timed_out(running):
     ("sent", "status", "words"),
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "not valid HTTP"),
-        (b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "not valid"),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, ""),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 600_000 + b"\r\n\r\n", 431, "16 KiB"),
-        (b"GET /" + b"y" * 600_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431, "16 KiB"),
+        (b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400, "not valid"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, ""),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 600_000 + b"\r\n\r\n", 431, "16 KiB"),
+        (b"GET /" + b"y" * 600_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431, "16 KiB"),
         (
-            b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
             400, "not valid HTTP",
         ),
     ],
@@ -143,7 +143,9 @@ def test_a_response_that_is_not_received_is_aborted(running):
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", running.port))
-    target = b"POST /v1/segment?format=overlay HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    target = (
+        b"POST /v1/segment?format=overlay HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    )
     with connection:
         connection.settimeout(0.5)
         try:

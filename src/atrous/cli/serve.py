@@ -1,5 +1,6 @@
 """`atrous serve`."""
 
+import math
 import os
 import re
 import warnings
@@ -47,8 +48,20 @@ def run_serve(
     token_file: Annotated[
         Path | None, typer.Option(help=f"File with the required token; or set {TOKEN_VARIABLE}.")
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Further name of the server in requests, such as example.org; * for all."
+        ),
+    ] = None,
     max_body_mb: Annotated[float, typer.Option(help="Maximum size of an image file.")] = 20,
-    max_megapixels: Annotated[float, typer.Option(help="Maximum pixels of an image.")] = 50,
+    max_megapixels: Annotated[
+        float | None,
+        typer.Option(
+            help="Maximum pixels of an image; by default, what the models segment in half of "
+            "--deadline, at most 50."
+        ),
+    ] = None,
     max_side: Annotated[int, typer.Option(help="Maximum side of an image, in pixels.")] = 16_384,
     max_memory_mb: Annotated[
         float, typer.Option(help="Maximum memory of the images of all requests.")
@@ -67,6 +80,9 @@ def run_serve(
     access_log: Annotated[bool, typer.Option("--access-log", help="Log each request.")] = False,
 ) -> None:
     """Serve models over HTTP, with a web page, until Ctrl-C or SIGTERM."""
+    from atrous.serve.listening import open_socket
+
+    listening = open_socket(host, port)  # first: the packages below take seconds to import
     from atrous.engines import TTA
     from atrous.extras import import_extra
 
@@ -74,14 +90,14 @@ def run_serve(
         import_extra(package, "serve")
     from atrous.serve import Limits, build_service
     from atrous.serve.app import build_app
-    from atrous.serve.page import add_page
-    from atrous.serve.server import build_server, open_socket, run_server
+    from atrous.serve.page import build_page
+    from atrous.serve.server import build_server, run_server
 
     limits = Limits(
-        max_body_bytes=round(max_body_mb * 1e6),
-        max_pixels=round(max_megapixels * 1e6),
+        max_body_bytes=_count_millions(max_body_mb),
+        max_pixels=None if max_megapixels is None else _count_millions(max_megapixels),
         max_side_px=max_side,
-        max_memory_bytes=round(max_memory_mb * 1e6),
+        max_memory_bytes=_count_millions(max_memory_mb),
         max_waiting=max_waiting,
         max_batch=max_batch,
         max_connections=max_connections,
@@ -100,10 +116,12 @@ def run_serve(
         tta=TTA(window_px=window),
         limits=limits,
     )
-    app = build_app(service, token)
-    if page:
-        add_page(app, limits, examples)
-    listening = open_socket(host, port)
+    app = build_app(
+        service,
+        token,
+        hosts=[host, *(allowed_host or ())],
+        page=build_page(limits, examples) if page else None,
+    )
     console = Console(stderr=True)
     if token is None and host not in ("127.0.0.1", "localhost", "::1"):
         console.print(_NO_TOKEN, highlight=False)
@@ -120,8 +138,16 @@ def _print_ready(console: Console, service: "Service", listening: "socket") -> N
     engines = ", ".join(
         f"{name} ({one.name}, {one.precision})" for name, one in service.engines.items()
     )
-    ready = f"Ready at {url}: {escape(engines)}. Press Ctrl-C to stop."
+    megapixels = (service.limits.max_pixels or 0) / 1e6
+    ready = (
+        f"Ready at {url}: {escape(engines)}, images up to {megapixels:.3g} megapixels. Press "
+        "Ctrl-C to stop."
+    )
     console.print(ready, highlight=False, soft_wrap=True)
+
+
+def _count_millions(value: float) -> int:
+    return round(value * 1e6) if math.isfinite(value) else value  # type: ignore[return-value]
 
 
 def read_token(path: Path | None) -> str | None:

@@ -1,7 +1,7 @@
 """The interface of all engines: from an image to its logits and its mask."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -93,8 +93,12 @@ class Engine(ABC):
         return assemble_blocks(self.iterate_blocks(image), (image.shape[-2], image.shape[-1]))
 
     @torch.inference_mode()
-    def predict_mask(self, image: Tensor) -> Tensor:
+    def predict_mask(self, image: Tensor, check: Callable[[], object] = lambda: None) -> Tensor:
         """Return the most likely class of each pixel.
+
+        Args:
+            image: The image.
+            check: Called between sliding windows; its error ends the prediction.
 
         Shapes:
             image: uint8 (3, H, W), any size
@@ -110,6 +114,7 @@ class Engine(ABC):
             return compute_upsampled_mask(small, (height, width))
         mask = torch.empty(height, width, dtype=torch.uint8, device=self.device)
         for rows, columns, logits in self._iterate_blocks(image):
+            check()
             best, indices = logits.max(dim=0)
             check_finite(best)
             mask[rows, columns] = indices.to(torch.uint8)
@@ -119,9 +124,11 @@ class Engine(ABC):
         """Return the most efficient batch size for images of a size."""
         return 1
 
-    def predict_masks(self, images: Sequence[Tensor]) -> list[Tensor]:
+    def predict_masks(
+        self, images: Sequence[Tensor], check: Callable[[], object] = lambda: None
+    ) -> list[Tensor]:
         """Return the masks of images of one size; see `predict_mask`."""
-        return [self.predict_mask(image) for image in images]
+        return [self.predict_mask(image, check) for image in images]
 
     def _iterate_blocks(self, image: Tensor) -> Iterator[Block]:
         size_hw = self.card.compute_size_hw(image.shape[-2], image.shape[-1])

@@ -119,7 +119,7 @@ class ExportedEngine(Engine):
             yield path.read_bytes()
 
     @torch.inference_mode()
-    def predict_mask(self, image: Tensor) -> Tensor:
+    def predict_mask(self, image: Tensor, check: Callable[[], object] = lambda: None) -> Tensor:
         """Return the most likely class of each pixel.
 
         If the file returns masks only, the passes of test-time augmentation and the overlapping
@@ -127,7 +127,7 @@ class ExportedEngine(Engine):
         """
         if self.export.mask_output and self._is_single_pass(image.shape[-2], image.shape[-1]):
             return self._run_image(self.run, image)
-        return super().predict_mask(image)
+        return super().predict_mask(image, check)
 
     def run(self, array: Array) -> Array:
         """Run the file on an input batch and return its output batch: logits or masks."""

@@ -1,6 +1,6 @@
 """Runs a network in PyTorch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -67,11 +67,13 @@ class TorchEngine(Engine):
         return max(1, _MAX_BATCH_PIXELS.get(self.device.type, 0) // (height * width))
 
     @torch.inference_mode()
-    def predict_masks(self, images: Sequence[Tensor]) -> list[Tensor]:
+    def predict_masks(
+        self, images: Sequence[Tensor], check: Callable[[], object] = lambda: None
+    ) -> list[Tensor]:
         """Return the masks of images of one size, computed as one batch; see `predict_mask`."""
         size_hw = (images[0].shape[-2], images[0].shape[-1])
         if len(images) == 1 or not self._is_single_pass(*size_hw):
-            return super().predict_masks(images)
+            return super().predict_masks(images, check)
         batch = [image.to(self.device) for image in images]
         on_cpu = self.device.type == "cpu"
         logits = self._run_small(batch) if on_cpu else self._run(batch)

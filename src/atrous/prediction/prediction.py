@@ -1,5 +1,6 @@
 """The prediction for one image: mask, confidence, probabilities."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,6 +64,7 @@ def compute_prediction(
     confidence: bool = False,
     probs: bool = False,
     min_confidence: float = 0.0,
+    check: Callable[[], object] = lambda: None,
 ) -> Prediction:
     """Segment one image of any size without holding all of its logits.
 
@@ -72,6 +74,7 @@ def compute_prediction(
         confidence: Whether to return the probability of the likeliest class.
         probs: Whether to return the probability of every class.
         min_confidence: Pixels whose likeliest class is less probable are ignored (255).
+        check: Called between sliding windows; its error ends the prediction.
 
     Raises:
         ConfigError: The engine computes masks only, and more is requested.
@@ -87,13 +90,14 @@ def compute_prediction(
             "Leave probs out of --save for this image, or cut it into parts."
         )
     if not (confidence or probs or min_confidence > 0):
-        return Prediction(engine.predict_mask(image).cpu())
+        return Prediction(engine.predict_mask(image, check).cpu())
     prediction = Prediction(
         torch.empty(height, width, dtype=torch.uint8),
         torch.empty(height, width, dtype=torch.uint8) if confidence else None,
         torch.empty(num_classes, height, width, dtype=torch.float16) if probs else None,
     )
     for rows, columns, logits in engine.iterate_blocks(image):
+        check()
         best, indices = logits.max(dim=0)
         check_finite(best)
         mask = indices.to(torch.uint8)

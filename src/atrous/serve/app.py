@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -17,9 +19,10 @@ from atrous.errors import AtrousError, did_you_mean
 from atrous.parsing import escape_controls
 from atrous.serve.body import read_body
 from atrous.serve.errors import STATUSES, RequestError
-from atrous.serve.image import decode_image
+from atrous.serve.gate import Gate, build_token_check
+from atrous.serve.image import decode_image, silence_libtiff
 from atrous.serve.limits import Reservation
-from atrous.serve.metrics import CLIENT_CLOSED, Meter, Metrics
+from atrous.serve.metrics import CLIENT_CLOSED, Meter
 from atrous.serve.responses import (
     MEDIA_TYPES,
     Format,
@@ -32,13 +35,11 @@ from atrous.serve.schema import (
     SEGMENT_RESPONSE,
     WARNING_HEADER,
     ModelsResponse,
-    Responses,
     SegmentQuery,
     StateResponse,
     describe_errors,
 )
 from atrous.serve.service import Service
-from atrous.serve.token_guard import TokenGuard
 
 logger = logging.getLogger("atrous.serve")
 
@@ -46,60 +47,87 @@ _NUM_CODECS = 2
 """Threads that decode and encode. More would take cores from the model."""
 
 
-def build_app(service: Service, token: str | None = None) -> FastAPI:
+def build_app(
+    service: Service,
+    token: str | None = None,
+    *,
+    hosts: Iterable[str] = (),
+    page: APIRouter | None = None,
+) -> FastAPI:
     """Build the application; `service` may still be loading.
-
-    Routes added later, such as those of the page, are protected by the same token.
 
     Args:
         service: The models.
         token: Required of every request but the health checks; None for no protection.
+        hosts: Names of the server beside those of the loopback and its address; see `Gate`.
+        page: Made by `build_page`.
     """
+    silence_libtiff()
     app = FastAPI(
         title="atrous",
         summary="Semantic segmentation of images.",
         version="1",
         docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,
+        openapi_url=None,  # below, behind the token
+        redirect_slashes=False,  # redirects contain the Host header
     )
-    metrics = Metrics(service)
-    errors = (401,) if token is not None else ()
-    _add_state_routes(app, service, metrics, errors)
-    _add_segment_route(app, service, errors)
-    _add_error_handlers(app)
-    if token is not None:
-        app.add_middleware(TokenGuard, token=token)
+    guard = [] if token is None else [Depends(build_token_check(token))]
+    errors = (421, 431) if token is None else (401, 421, 431)
+    registry = CollectorRegistry()
+    app.include_router(_build_health_routes(service))
+    app.include_router(
+        _build_api_routes(service, registry),
+        dependencies=guard,
+        responses=describe_errors(*errors),
+    )
     paths = frozenset(app.openapi()["paths"])
-    app.add_middleware(Meter, metrics=metrics, paths=paths)
+    app.add_api_route("/openapi.json", app.openapi, include_in_schema=False, dependencies=guard)
+    if page is not None:
+        app.include_router(page, dependencies=guard, include_in_schema=False)
+    _add_error_handlers(app)
+    app.add_middleware(Gate, hosts=hosts)
+    app.add_middleware(Meter, service=service, registry=registry, paths=paths)
     return app
 
 
-def _add_state_routes(
-    app: FastAPI, service: Service, metrics: Metrics, errors: tuple[int, ...]
-) -> None:
-    @app.get("/healthz", response_model=StateResponse, tags=["state"])
+def _build_health_routes(service: Service) -> APIRouter:
+    router = APIRouter(tags=["state"])
+
+    @router.get("/healthz", response_model=StateResponse)
     async def check_health() -> Any:
         """Return 200 as long as the process is alive."""
         return {"state": service.state}
 
-    not_ready: Responses = {503: {"model": StateResponse, "description": "Loading or stopping."}}
-
-    @app.get("/readyz", response_model=StateResponse, responses=not_ready, tags=["state"])
+    @router.get(
+        "/readyz",
+        response_model=StateResponse,
+        responses={503: {"model": StateResponse, "description": "Loading or stopping."}},
+    )
     async def check_readiness() -> Any:
         """Return 200 if the server accepts images."""
         return JSONResponse({"state": service.state}, 200 if service.state == "ready" else 503)
 
-    text: Responses = {200: {"content": {"text/plain": {}}}, **describe_errors(*errors)}
+    return router
 
-    @app.get("/metrics", response_class=Response, responses=text, tags=["state"])
+
+def _build_api_routes(service: Service, registry: CollectorRegistry) -> APIRouter:
+    router = APIRouter()
+
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}},
+        tags=["state"],
+    )
     async def show_metrics() -> Response:
         """Return the metrics in the format of Prometheus."""
-        return Response(metrics.render(), media_type=metrics.content_type)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get(
+    @router.get(
         "/v1/models",
         response_model=ModelsResponse,
-        responses=describe_errors(*errors, 503),
+        responses=describe_errors(503),
         tags=["segmentation"],
     )
     async def list_models() -> Any:
@@ -120,16 +148,19 @@ def _add_state_routes(
             "limits": service.limits,
         }
 
+    _add_segment_route(router, service)
+    return router
 
-def _add_segment_route(app: FastAPI, service: Service, errors: tuple[int, ...]) -> None:
+
+def _add_segment_route(router: APIRouter, service: Service) -> None:
     codecs = ThreadPoolExecutor(_NUM_CODECS, thread_name_prefix="codec")
 
-    @app.post(
+    @router.post(
         "/v1/segment",
         response_class=Response,
         responses={
             200: SEGMENT_RESPONSE,
-            **describe_errors(400, *errors, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
+            **describe_errors(400, 404, 408, 413, 415, 422, 429, 500, 503, 504),
         },
         openapi_extra=SEGMENT_BODY,
         tags=["segmentation"],
@@ -141,7 +172,7 @@ def _add_segment_route(app: FastAPI, service: Service, errors: tuple[int, ...]) 
         stored.
         """
         name = service.find_name(query.model)
-        format = choose_format(query.format, request.headers.get("accept"))
+        format = choose_format(query.format, request.headers.get("accept", ""))
         service.check_room()
         with Reservation(service.memory) as reservation:
             try:
@@ -216,7 +247,7 @@ async def _wait_for_disconnect(request: Request) -> None:
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestError)
     async def reject(request: Request, error: RequestError) -> Response:
-        return JSONResponse({"error": str(error)}, error.status, error.headers)
+        return error.build_response()
 
     @app.exception_handler(RequestValidationError)
     async def reject_parameters(request: Request, error: RequestValidationError) -> Response:
@@ -228,16 +259,13 @@ def _add_error_handlers(app: FastAPI) -> None:
                 problems.append(f"There is no parameter '{name}'.{near}")
             else:
                 problems.append(f"The parameter '{name}' is invalid: {problem['msg']}.")
-        return JSONResponse({"error": " ".join(problems)}, 422)
+        return RequestError(422, " ".join(problems)).build_response()
 
-    @app.exception_handler(HTTPException)
+    @app.exception_handler(HTTPException)  # of Starlette and FastAPI: 401, 404, 405
     async def reject_path(request: Request, error: HTTPException) -> Response:
-        messages = {
-            404: "The path does not exist. See /openapi.json for the available paths.",
-            405: f"The path does not support {request.method}. See /openapi.json.",
-        }
-        message = messages.get(error.status_code, str(error.detail))
-        return JSONResponse({"error": message}, error.status_code, error.headers)
+        response = RequestError(error.status_code).build_response()
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> Response:

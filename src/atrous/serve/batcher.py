@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,6 +23,9 @@ class BatchKey(NamedTuple):
     confidence: bool
 
 
+Run = Callable[[BatchKey, Sequence[Tensor], Callable[[], None]], Sequence[Prediction]]
+
+
 class _Job(NamedTuple):
     key: BatchKey
     image: Tensor
@@ -36,14 +39,15 @@ class Batcher:
     one. Images whose future is cancelled while they wait are dropped.
 
     Args:
-        run: Maps a key and its images to their predictions, in order.
+        run: Maps a key and its images to their predictions, in order. It also gets a function to
+            call now and then, which raises CancelledError once all of its images are cancelled.
         max_batch: Maps a key to its maximum batch size.
         max_waiting: Maximum number of images in the queue.
     """
 
     def __init__(
         self,
-        run: Callable[[BatchKey, Sequence[Tensor]], Sequence[Prediction]],
+        run: Run,
         *,
         max_batch: Callable[[BatchKey], int],
         max_waiting: int,
@@ -118,24 +122,32 @@ class Batcher:
                 if not self._jobs:
                     return []
                 first = self._jobs.popleft()
-                if first.future.set_running_or_notify_cancel():
+                if not first.future.cancelled():
                     break
             batch, others = [first], deque[_Job]()
             max_batch = self._max_batch(first.key)
             for job in self._jobs:
                 if len(batch) >= max_batch or job.key != first.key:
                     others.append(job)
-                elif job.future.set_running_or_notify_cancel():
+                elif not job.future.cancelled():
                     batch.append(job)
             self._jobs = others
             return batch
 
     def _process(self, batch: Sequence[_Job]) -> None:
+        def check() -> None:
+            if all(job.future.cancelled() for job in batch):
+                raise CancelledError
+
+        results: Sequence[Prediction | Exception]
         try:
-            results = self._run(batch[0].key, [job.image for job in batch])
-            for job, result in zip(batch, results, strict=True):
-                job.future.set_result(result)
+            results = self._run(batch[0].key, [job.image for job in batch], check)
         except Exception as error:
-            for job in batch:
-                if not job.future.done():
-                    job.future.set_exception(error)
+            results = [error] * len(batch)
+        for job, result in zip(batch, results, strict=True):
+            if not job.future.set_running_or_notify_cancel():
+                continue
+            if isinstance(result, Exception):
+                job.future.set_exception(result)
+            else:
+                job.future.set_result(result)

@@ -1,9 +1,12 @@
 """Decoding of untrusted image files."""
 
+import ctypes
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 
+import PIL._imaging
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
@@ -11,7 +14,7 @@ from atrous.data.image_file import read_image_size
 from atrous.data.sample import read_image
 from atrous.errors import DataError
 from atrous.serve.errors import RequestError
-from atrous.serve.limits import DECODING_BYTES, Limits, Reservation
+from atrous.serve.limits import DECODING_BYTES, MAX_PIXELS, Limits, Reservation
 
 FORMATS = {
     "PNG": "image/png",
@@ -28,6 +31,12 @@ _MAX_SCANS = 100
 _LOG = logging.getLogger(__name__)
 
 _NAME = "in the request"  # messages begin with "The image in the request"
+
+
+def silence_libtiff() -> None:
+    """Stop libtiff from printing errors of files to stderr; Pillow raises them too."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(PIL._imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def decode_image(
@@ -52,9 +61,10 @@ def decode_image(
             be decoded. 429: the memory is full.
     """
     formats = tuple(FORMATS)
+    max_pixels = limits.max_pixels or MAX_PIXELS
     try:
         height, width = read_image_size(BytesIO(content), name=_NAME, formats=formats)
-        _check_size(height, width, limits)
+        _check_size(height, width, limits.max_side_px, max_pixels)
         if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > _MAX_SCANS:
             raise RequestError(
                 422,
@@ -63,7 +73,7 @@ def decode_image(
             )
         reservation.resize(len(content) + DECODING_BYTES * height * width)
         image = read_image(
-            BytesIO(content), name=_NAME, max_pixels=limits.max_pixels, formats=formats, warn=warn
+            BytesIO(content), name=_NAME, max_pixels=max_pixels, formats=formats, warn=warn
         )
         reservation.resize(image.numel())
         return image
@@ -73,12 +83,12 @@ def decode_image(
         raise _explain(error) from error
 
 
-def _check_size(height: int, width: int, limits: Limits) -> None:
-    if max(height, width) > limits.max_side_px or height * width > limits.max_pixels:
+def _check_size(height: int, width: int, max_side_px: int, max_pixels: int) -> None:
+    if max(height, width) > max_side_px or height * width > max_pixels:
         raise RequestError(
             413,
-            f"The image has {width} × {height} pixels. The limits are {limits.max_side_px} pixels "
-            f"on a side and {limits.max_pixels / 1e6:g} million in total. Send a smaller image.",
+            f"The image has {width} × {height} pixels. The limits are {max_side_px} pixels "
+            f"on a side and {max_pixels / 1e6:.3g} million in total. Send a smaller image.",
         )
 
 

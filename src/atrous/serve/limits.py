@@ -1,11 +1,14 @@
 """Limits of the server, and the memory accounting of its requests."""
 
+import math
 import threading
 from dataclasses import dataclass, fields
 from typing import Self
 
 from atrous.errors import ConfigError
 from atrous.serve.errors import RequestError
+
+MAX_PIXELS = 50_000_000
 
 DECODING_BYTES = 7
 """Bytes per pixel while an image is decoded: Pillow's copy and the tensor."""
@@ -17,7 +20,8 @@ class Limits:
 
     Attributes:
         max_body_bytes: Maximum size of a body, counted while it arrives.
-        max_pixels: Maximum number of pixels of an image, checked before decoding.
+        max_pixels: Maximum number of pixels of an image, checked before decoding; None for what
+            the models segment in half of `deadline_s`, at most `MAX_PIXELS`.
         max_side_px: Maximum height and width of an image.
         max_memory_bytes: Maximum memory of the bodies and decoded images of all requests.
         max_waiting: Maximum number of images in the queue.
@@ -32,7 +36,7 @@ class Limits:
     """
 
     max_body_bytes: int = 20_000_000
-    max_pixels: int = 50_000_000
+    max_pixels: int | None = None
     max_side_px: int = 16_384
     max_memory_bytes: int = 2**31
     max_waiting: int = 128
@@ -43,9 +47,10 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ConfigError(f"{field.name} must be above 0, not {getattr(self, field.name)}.")
-        required_bytes = self.max_body_bytes + DECODING_BYTES * self.max_pixels
+            value = getattr(self, field.name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{field.name} must be a number above 0, not {value}.")
+        required_bytes = self.max_body_bytes + DECODING_BYTES * (self.max_pixels or MAX_PIXELS)
         if self.max_memory_bytes < required_bytes:
             raise ConfigError(
                 f"max_memory_bytes is {self.max_memory_bytes / 1e6:.0f} MB, which is too small for "

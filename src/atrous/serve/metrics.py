@@ -2,8 +2,7 @@
 
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrous.serve.service import Service
@@ -15,14 +14,22 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32)
 
 
-class Metrics:
-    """Metrics of one server, in a registry of its own."""
+class Meter:
+    """Middleware that counts requests and measures their time.
 
-    content_type = CONTENT_TYPE_LATEST
+    Args:
+        app: The application.
+        service: The models, whose queue is measured too.
+        registry: Receives the metrics.
+        paths: Paths of the API; all others are counted as `other`.
+    """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self, app: ASGIApp, service: Service, registry: CollectorRegistry, paths: frozenset[str]
+    ) -> None:
+        self.app = app
         self.service = service
-        self.registry = registry = CollectorRegistry()
+        self.paths = paths
         self.requests = Counter(
             "atrous_requests", "Responses, by path and status.", ["path", "status"],
             registry=registry,
@@ -49,25 +56,6 @@ class Metrics:
         ):  # fmt: skip
             Gauge(name, help_text, registry=registry).set_function(read)
 
-    def render(self) -> bytes:
-        """Return all metrics as text."""
-        return generate_latest(self.registry)
-
-
-class Meter:
-    """Middleware that counts requests and measures their time.
-
-    Args:
-        app: The application.
-        metrics: The metrics.
-        paths: Paths of the API; all others are counted as `other`.
-    """
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:
-        self.app = app
-        self.metrics = metrics
-        self.paths = paths
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request and count it."""
         if scope["type"] != "http":
@@ -82,14 +70,14 @@ class Meter:
                 status = message["status"]
             await send(message)
 
-        self.metrics.service.num_active += path != "other"
+        self.service.num_active += path != "other"
         try:
             await self.app(scope, receive, send_and_note)
         finally:
-            self.metrics.service.num_active -= path != "other"
-            self.metrics.requests.labels(path, status).inc()
-            self.metrics.seconds.labels(path).observe(time.perf_counter() - start_s)
+            self.service.num_active -= path != "other"
+            self.requests.labels(path, status).inc()
+            self.seconds.labels(path).observe(time.perf_counter() - start_s)
             if status == CLIENT_CLOSED:
-                self.metrics.cancelled.inc()
+                self.cancelled.inc()
             elif status >= 400 and status != 500:
-                self.metrics.rejected.labels(status).inc()
+                self.rejected.labels(status).inc()

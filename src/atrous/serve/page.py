@@ -4,7 +4,7 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -37,11 +37,10 @@ _HEADERS = {
 _EXAMPLE_SIDE_PX = 1024
 
 
-def add_page(app: FastAPI, limits: Limits, examples: Path | None = None) -> None:
-    """Add the page to an application.
+def build_page(limits: Limits, examples: Path | None = None) -> APIRouter:
+    """Build the routes of the page, for `build_app`.
 
     Args:
-        app: Made by `build_app`.
         limits: Limits of the server, also for the examples.
         examples: Folder of example images, which are read now and reduced to 1024 px.
 
@@ -53,27 +52,30 @@ def add_page(app: FastAPI, limits: Limits, examples: Path | None = None) -> None
         raise DataError(
             f"There are no images in the folder {examples}. Give another folder with --examples."
         )
+    router = APIRouter()
     contents = [_load_example(path, limits) for path in paths]
 
     def add_file(path: str, name: str, media_type: str) -> None:
         content = (files(__package__) / name).read_bytes()
 
-        @app.get(path, include_in_schema=False)
+        @router.get(path)
         async def get_file() -> Response:
             return Response(content, media_type=media_type, headers=_HEADERS)
 
     for path, (name, media_type) in _FILES.items():
         add_file(path, name, media_type)
 
-    @app.get("/examples", include_in_schema=False)
+    @router.get("/examples")
     async def list_examples() -> list[str]:
         return [path.name for path in paths]
 
-    @app.get("/examples/{index}", include_in_schema=False)
+    @router.get("/examples/{index}")
     async def get_example(index: int) -> Response:
         if not 0 <= index < len(contents):
             raise HTTPException(404)
         return Response(contents[index], media_type="image/png", headers=_HEADERS)
+
+    return router
 
 
 def _load_example(path: Path, limits: Limits) -> bytes:

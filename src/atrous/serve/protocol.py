@@ -10,17 +10,16 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from atrous.serve.errors import STATUSES
 from atrous.serve.limits import Limits
-
-MAX_HEAD_BYTES = 16 * 1024
 
 
 class LimitedProtocol(H11Protocol):
     """uvicorn's protocol with limits that it leaves to a proxy.
 
     Incomplete request headers are answered with 408 after a time limit, and idle connections
-    closed. Connections are aborted if the rest of a rejected body does not arrive, or if the
-    client stops receiving a response. Connections above the maximum get 503.
+    closed. Connections are aborted if the rest of a rejected body does not arrive or is twice the
+    maximum, or if the client stops receiving a response. Connections above the maximum get 503.
 
     Args:
         limits: The limits.
@@ -31,6 +30,7 @@ class LimitedProtocol(H11Protocol):
         super().__init__(**arguments)
         self._limits = limits
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._num_dropped = 0  # bytes received since the last response
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or reject it if there are too many."""
@@ -43,9 +43,13 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Process received bytes."""
-        if not self.transport.is_closing():
-            super().data_received(data)
-            self._update_head_timer()
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        self._update_head_timer()
+        self._num_dropped = 0 if self._is_responding() else self._num_dropped + len(data)
+        if self._num_dropped > 2 * self._limits.max_body_bytes:
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         """Limit the time for the rest of the body or the next request."""
@@ -74,15 +78,15 @@ class LimitedProtocol(H11Protocol):
             self.transport.abort()
             return
         status = getattr(sys.exception(), "error_status_hint", 400)
-        if status == 431:
-            message = f"The request line and headers exceed {MAX_HEAD_BYTES // 1024} KiB."
-        else:
-            message = "The request is not valid HTTP/1.1."
+        message = STATUSES[431] if status == 431 else "The request is not valid HTTP/1.1."
         self._send_error(status, message)
+
+    def _is_responding(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _update_head_timer(self) -> None:
         """Run the timer of the request line and headers while no request is in progress."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._is_responding():
             self._stop_timer("head")
         elif not self.transport.is_closing():
             self._start_timer("head", self._end_waiting)

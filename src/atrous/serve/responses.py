@@ -14,7 +14,6 @@ from atrous.prediction import Prediction
 from atrous.prediction.annotations import build_coco_annotations
 from atrous.prediction.outputs import compute_shares
 from atrous.prediction.render import write_mask, write_overlay
-from atrous.serve.errors import RequestError
 
 Format = Literal["mask", "overlay", "json"]
 
@@ -25,23 +24,9 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 
 
-def choose_format(format: Format | None, accept: str | None) -> Format:
-    """Return the format of the parameter, else of the Accept header, else `mask`.
-
-    Raises:
-        RequestError: 406: the header allows neither PNG nor JSON.
-    """
-    if format is not None:
-        return format
-    weights = _parse_accept(accept or "*/*")
-    formats: tuple[Format, ...] = ("mask", "json")
-    best = max(formats, key=lambda format: _find_weight(MEDIA_TYPES[format], weights))
-    if _find_weight(MEDIA_TYPES[best], weights) <= 0:
-        raise RequestError(
-            406,
-            "The result is image/png or application/json, but the Accept header allows neither.",
-        )
-    return best
+def choose_format(format: Format | None, accept: str) -> Format:
+    """Return the format of the parameter, else JSON if the Accept header names it, else `mask`."""
+    return format or ("json" if MEDIA_TYPES["json"] in accept else "mask")
 
 
 def encode_result(
@@ -59,7 +44,9 @@ def encode_result(
     """
     if format == "json":
         described = describe_prediction(prediction, name, engine)
-        return json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+        encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+        # In pieces, between which other threads run: run lengths can be 20 MB.
+        return b"".join(piece.encode() for piece in encoder.iterencode(described))
     file = BytesIO()
     if format == "mask":
         write_mask(file, prediction.mask, engine.classes)
@@ -98,24 +85,3 @@ def describe_classes(classes: Classes) -> list[dict[str, Any]]:
         {"index": index, "name": name, "color": "#{:02x}{:02x}{:02x}".format(*color)}
         for index, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True))
     ]
-
-
-def _parse_accept(header: str) -> dict[str, float]:
-    """Return the weight of each media range; an invalid weight counts as 0."""
-    weights = {}
-    for part in header.split(","):
-        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        weights[media_range] = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    weights[media_range] = float(parameter[2:])
-                except ValueError:
-                    weights[media_range] = 0.0
-    return weights
-
-
-def _find_weight(media_type: str, weights: dict[str, float]) -> float:
-    """Return the weight of the most specific media range that matches."""
-    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-    return next((weights[one] for one in ranges if one in weights), 0.0)

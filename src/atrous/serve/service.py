@@ -1,8 +1,10 @@
 """Named models and the queue in front of them, independent of HTTP."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +18,11 @@ from atrous.fonts import describe_undrawable
 from atrous.prediction import Prediction, compute_prediction
 from atrous.serve.batcher import Batcher, BatchKey
 from atrous.serve.errors import RequestError
-from atrous.serve.limits import Limits, Memory
+from atrous.serve.limits import MAX_PIXELS, Limits, Memory
 
 _LOG = logging.getLogger(__name__)
-_WARM_UP_HW = (64, 64)
+_MIN_MAX_PIXELS = 2048 * 2048
+"""Images up to this size are accepted however slow the model is, unless `Limits` says otherwise."""
 
 
 class Service:
@@ -50,18 +53,20 @@ class Service:
         return self._batcher.num_waiting
 
     def load(self) -> None:
-        """Load all models, and run each once so that the first request is not slow.
+        """Load all models, and measure their speed, from which `limits.max_pixels` follows.
 
         Raises:
             AtrousError: A model cannot be loaded.
         """
-        blank = torch.zeros(3, *_WARM_UP_HW, dtype=torch.uint8)
+        max_pixels: float = MAX_PIXELS
         for name, open_model in self.sources.items():
             engine = open_model()
-            engine.predict_mask(blank)
+            max_pixels = min(max_pixels, self.limits.deadline_s / 2 * _measure_speed(engine))
             self.engines[name] = engine
             if text := describe_undrawable(engine.classes.names):
                 _LOG.warning("%s: %s", name, text)
+        if self.limits.max_pixels is None:
+            self.limits = replace(self.limits, max_pixels=max(_MIN_MAX_PIXELS, int(max_pixels)))
         if self.state == "loading":
             self.state = "ready"
 
@@ -126,16 +131,39 @@ class Service:
         together = self.engines[key.model].compute_batch_size(*key.size_hw)
         return min(together, self.limits.max_batch)
 
-    def _run(self, key: BatchKey, images: Sequence[Tensor]) -> list[Prediction]:
+    def _run(
+        self, key: BatchKey, images: Sequence[Tensor], check: Callable[[], None]
+    ) -> list[Prediction]:
         self.observe_batch(len(images))
         engine = self.engines[key.model]
         if not key.confidence:
-            return [Prediction(mask.cpu()) for mask in engine.predict_masks(images)]
+            return [Prediction(mask.cpu()) for mask in engine.predict_masks(images, check)]
         try:
             engine.require_logits()
+            confidence = True
         except ConfigError:
-            return [compute_prediction(engine, image) for image in images]
-        return [compute_prediction(engine, image, confidence=True) for image in images]
+            confidence = False
+        return [
+            compute_prediction(engine, image, confidence=confidence, check=check)
+            for image in images
+        ]
+
+
+def _measure_speed(engine: Engine) -> float:
+    """Return the pixels of a large image that an engine segments per second.
+
+    The best of three runs counts. The first also warms the engine up.
+    """
+    resizes = engine.card.compute_size_hw(256, 256) is not None
+    side = 2048 if resizes else 256  # a resized image takes about the same time at any size
+    blank = torch.zeros(3, side, side, dtype=torch.uint8)
+    seconds = []
+    for _ in range(3):
+        start_s = time.perf_counter()
+        engine.predict_mask(blank).cpu()
+        seconds.append(time.perf_counter() - start_s)
+    covered = (1 - engine.tta.overlap) ** 2  # of each window by itself
+    return covered * side * side / min(seconds)
 
 
 def build_service(
