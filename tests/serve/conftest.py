@@ -80,15 +80,16 @@ def engine(color_model):
 
 
 @pytest.fixture
-def serve(engine):
+def serve(request):
     """Start servers; they are stopped at the end."""
     started = []
 
-    def start(limits=None, *, load=True, names=("colors",), **options):
+    def start(limits=None, *, load=True, names=("colors",), engine=None, **options):
+        engine = engine or request.getfixturevalue("engine")
         service = Service(dict.fromkeys(names, lambda: engine), limits or Limits())
         if load:
             service.load()
-            engine.sizes.clear()
+            getattr(engine, "sizes", []).clear()
         server = build_server(service, build_app(service, **options))
         listener = open_socket("127.0.0.1", 0)
         port = listener.getsockname()[1]
@@ -98,6 +99,7 @@ def serve(engine):
         return started[-1]
 
     yield start
-    engine.go.set()
+    for running in started:
+        getattr(running.service.engines.get("colors"), "go", threading.Event()).set()
     for running in started:
         running.stop()

@@ -1,6 +1,7 @@
 """Responses of each path to valid and invalid requests."""
 
 import base64
+import itertools
 import re
 import socket
 import tempfile
@@ -14,7 +15,9 @@ import pytest
 import torch
 from colored import COLORS, decode, draw, encode
 from PIL import Image
+from test_image import build_png_header
 
+from atrous.engines import TTA, TorchEngine
 from atrous.serve import Limits
 from atrous.serve.page import build_page
 
@@ -233,6 +236,45 @@ def test_an_image_past_its_deadline_is_dropped_from_the_queue(serve, engine):
     running.wait_for(lambda: running.service.memory.reserved_bytes == 0)
 
 
+class WindowedEngine(TorchEngine):
+    """Runs in 64 windows, each of which waits for a permit."""
+
+    def __init__(self, model):
+        super().__init__(model, tta=TTA(window_px=32, overlap=0))
+        self.permits = threading.Semaphore(1000)
+        self.num_windows = 0
+
+    def _forward(self, image):
+        assert self.permits.acquire(timeout=20)
+        self.num_windows += 1
+        return super()._forward(image)
+
+
+@pytest.mark.parametrize("query", ["", "?format=json&confidence=true"])
+def test_an_image_past_its_deadline_is_abandoned_between_windows(serve, color_model, query):
+    engine = WindowedEngine(color_model)
+    running = serve(Limits(deadline_s=2), engine=engine)
+    engine.permits, engine.num_windows = threading.Semaphore(3), 0
+    large = encode(draw(256, 256)[0])
+    assert running.client.post(SEGMENT + query, content=large).status_code == 504
+    engine.permits.release(1000)
+    assert running.client.post(SEGMENT, content=encode(draw(32, 32)[0])).status_code == 200
+    assert engine.num_windows <= 6
+
+
+def test_the_largest_image_follows_the_speed_of_the_model(serve, color_model, monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr("atrous.serve.service.time.perf_counter", lambda: next(ticks))
+    engine = WindowedEngine(color_model)  # 256 × 256 pixels in one second
+    running = serve(Limits(deadline_s=200), engine=engine)
+    monkeypatch.undo()
+    limit = 100 * 256 * 256
+    assert running.client.get("/v1/models").json()["limits"]["max_pixels"] == limit
+    assert serve(Limits(max_pixels=99), engine=engine).service.limits.max_pixels == 99
+    response = running.client.post(SEGMENT, content=build_png_header(8000, 6250))
+    assert (response.status_code, "6.55 million" in response.text) == (413, True)
+
+
 def test_an_image_of_a_disconnected_client_is_dropped_from_the_queue(serve, engine):
     running = serve()
     engine.hold()
@@ -295,6 +337,13 @@ def test_the_page_requires_the_token_and_has_its_own_paths_only(serve, engine):
     assert client.get("/v1/segment").status_code == 405
     assert "does not exist" in client.get("/v1/nothing").json()["error"]
     assert client.post("/v1/segment", content=PNG).status_code == 200
+
+
+def test_decoders_print_nothing(serve, capfd):
+    damaged = bytearray(encode(draw(300, 300)[0], "TIFF", compression="tiff_lzw"))
+    damaged[2000:4000] = bytes(2000)
+    assert serve().client.post(SEGMENT, content=bytes(damaged)).status_code == 422
+    assert capfd.readouterr().err == ""
 
 
 def test_images_are_never_written_to_disk(serve, monkeypatch, tmp_path):

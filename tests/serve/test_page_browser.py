@@ -40,15 +40,14 @@ class GreyEngine(Engine):
     def __init__(self, error: Exception | None = None) -> None:
         card = ModelCard("grey", {}, CLASSES, (0.5,) * 3, (0.5,) * 3, None, {})
         super().__init__(card, name="grey", precision="32", device=torch.device("cpu"))
-        self.error, self.warm = error, False
+        self.error = error
 
     def iterate_weights(self):
         yield b""
 
     def _forward(self, image):
-        if self.error is not None and self.warm:
+        if self.error is not None and image.any():  # not at the start
             raise self.error
-        self.warm = True
         probs = torch.linspace(0.5, 1 - 1e-6, image.shape[2]).expand(image.shape[1:])
         logits = ((1 - probs) / 2).log().repeat(3, 1, 1)
         return logits.scatter(0, (image[:1] // 100).long(), probs.log()[None])

@@ -13,7 +13,8 @@ from atrous.serve.listening import open_socket
 
 PIXELS, MASK = draw()
 PNG = encode(PIXELS)
-HEAD = b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+POST = b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\n"
+HEAD = POST + b"Content-Length: %d\r\n\r\n"
 
 
 @pytest.fixture
@@ -93,14 +94,14 @@ def test_headers_that_arrive_byte_by_byte_are_timed_out(running):
     ("sent", "status", "words"),
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "not valid HTTP"),
-        (b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400, "not valid"),
-        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, ""),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 600_000 + b"\r\n\r\n", 431, "16 KiB"),
-        (b"GET /" + b"y" * 600_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431, "16 KiB"),
-        (
-            b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-            400, "not valid HTTP",
+        (HEAD % -1, 400, "not valid"),
+        (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, ""),
+        *(
+            (POST + b"X: " + b"y" * num_bytes + b"\r\n\r\n", 431, "16 KiB")
+            for num_bytes in (16_400, 60_000, 600_000)
         ),
+        (b"GET /" + b"y" * 600_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431, "16 KiB"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "not valid HTTP"),
     ],
 )  # fmt: skip
 def test_invalid_http_is_rejected(running, sent, status, words):
@@ -112,6 +113,46 @@ def test_invalid_http_is_rejected(running, sent, status, words):
             return
     assert found[0] == status
     assert words in found[1]
+
+
+@pytest.mark.parametrize("path", ["/v1/segment", "/v1/models", "/healthz", "/", "/nothing"])
+def test_two_framings_of_a_body_are_rejected_on_every_path(running, path):
+    framings = b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"
+    with connect(running) as connection:
+        connection.sendall(POST.replace(b"/v1/segment", path.encode()) + framings)
+        status, error = read_all(connection)  # which returns: the connection is closed
+    assert status == 400
+    assert "Transfer-Encoding" in error
+
+
+def test_foreign_names_of_the_server_are_rejected_and_not_repeated(serve):
+    client = serve(hosts=["Example.org"]).client
+    port = client.base_url.port
+    names = {
+        f"localhost:{port}": 200, "127.0.0.1": 200, f"[::1]:{port}": 200, "example.ORG:80": 200,
+        "evil.example": 421, "example.org.evil.example": 421, "127.0.0.2": 421, "": 421,
+        "localhost@evil.example": 421, "localhost:80:80": 421,
+    }  # fmt: skip
+    for path in ("/healthz", "/v1/models"):
+        for name, status in names.items():
+            assert client.get(path, headers={"host": name}).status_code == status, name
+    response = client.get("/v1/models/", headers={"origin": "http://evil.example"})
+    assert response.status_code == 404  # no redirect, which would contain the Host header
+    assert "evil" not in str(response.headers)
+    assert serve(hosts=["*"]).client.get("/", headers={"host": "any"}).status_code == 404
+
+
+def test_the_rest_of_a_rejected_body_is_not_read_without_end(running):
+    with connect(running) as connection:
+        connection.sendall(POST + b"Content-Length: 999999999\r\n\r\n")
+        assert b" 413 " in read_until(connection, b'compression."}')
+        num_sent = 0
+        try:
+            while num_sent < 10**8:
+                num_sent += connection.send(bytes(10**5))
+        except OSError:
+            pass
+    assert num_sent < 5 * 10**7
 
 
 def test_connections_above_the_maximum_are_rejected(running):
@@ -143,9 +184,7 @@ def test_a_response_that_is_not_received_is_aborted(running):
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", running.port))
-    target = (
-        b"POST /v1/segment?format=overlay HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-    )
+    target = HEAD.replace(b"segment", b"segment?format=overlay")
     with connection:
         connection.settimeout(0.5)
         try:

@@ -71,6 +71,20 @@ def test_wrong_options_are_a_paragraph_and_exit_code_2(atrous, weights, tmp_path
     taken.close()
 
 
+def test_a_busy_port_is_reported_before_slow_imports(weights):
+    script = "import sys; from atrous.cli.main import run\n"
+    script += "try: run()\nfinally: print(sorted({'torch', 'fastapi'} & {*sys.modules}))"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = ["serve", weights, "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout) == (2, "[]\n"), done.stderr
+    assert "Address already in use. Choose another --host or --port" in " ".join(
+        done.stderr.split()
+    )
+
+
 def test_a_missing_package_is_reported_with_its_extra(atrous, weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     code, printed = atrous("serve", weights)
