@@ -15,14 +15,12 @@ from atrous.serve.errors import RequestError
 from atrous.serve.image import decode_image
 from atrous.serve.limits import Limits, Memory, Reservation
 
-_FILES = {
-    "/": ("page.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/overlay.js": ("overlay.js", "text/javascript"),
-    "/page.svg": ("page.svg", "image/svg+xml"),
+_MEDIA_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
 }
-"""File and media type of each path."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -55,15 +53,14 @@ def build_page(limits: Limits, examples: Path | None = None) -> APIRouter:
     router = APIRouter()
     contents = [_load_example(path, limits) for path in paths]
 
-    def add_file(path: str, name: str, media_type: str) -> None:
-        content = (files(__package__) / name).read_bytes()
-
+    def add_file(path: str, content: bytes, media_type: str) -> None:
         @router.get(path)
         async def get_file() -> Response:
             return Response(content, media_type=media_type, headers=_HEADERS)
 
-    for path, (name, media_type) in _FILES.items():
-        add_file(path, name, media_type)
+    for file in (files(__package__) / "static").iterdir():
+        path = "/" if file.name == "index.html" else f"/{file.name}"
+        add_file(path, file.read_bytes(), _MEDIA_TYPES[Path(file.name).suffix])
 
     @router.get("/examples")
     async def list_examples() -> list[str]:
