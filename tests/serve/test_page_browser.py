@@ -6,6 +6,7 @@ confidence grows from left to right.
 
 import base64
 import io
+import json
 import threading
 import urllib.error
 import urllib.request
@@ -83,33 +84,40 @@ def address(tmp_path_factory):
     service.stop()
 
 
-@pytest.fixture(scope="module")
-def opened(address, browser):
-    """The page, loaded once in a browser, with its requests and console messages."""
-    page = browser.new_page()
+@pytest.fixture
+def page(address, browser):
+    """The page with the result for `GREYS`, at half opacity."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, has_touch=True)
     page.problems, page.requests = [], []
     page.on("console", lambda message: page.problems.append(message.text))
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on("request", lambda request: page.requests.append(request.url))
     page.goto(address)
-    page.get_by_text("This model has 3 classes").wait_for()
+    page.get_by_text("good: grey").wait_for()
+    give(page, "greys.png", encode(GREYS))
+    expect_status(page, "greys.png: 3 classes, 80 × 60")
     yield page
     page.close()
 
 
-@pytest.fixture
-def page(opened):
-    """The page with the result for `GREYS`, at half opacity."""
-    opened.select_option(".model select", "good")
-    opened.set_viewport_size({"width": 1280, "height": 900})
-    give(opened, encode(GREYS), "greys.png")
-    opened.locator(".opacity input").fill("50")
-    opened.locator(".status:has-text('80 × 60')").wait_for()
-    return opened
+def give(page, *names_and_contents):
+    names, contents = names_and_contents[::2], names_and_contents[1::2]
+    page.set_input_files(
+        ".file",
+        [
+            {"name": name, "mimeType": "image/gif" if name.endswith("gif") else "image/png",
+             "buffer": content}
+            for name, content in zip(names, contents, strict=True)
+        ],
+    )  # fmt: skip
 
 
-def give(page, content, name):
-    page.set_input_files(".file", {"name": name, "mimeType": "image/png", "buffer": content})
+def expect_status(page, text):
+    page.locator(f".status:has-text('{text}')").wait_for()
+
+
+def expect_error(page, text):
+    page.locator(f"[role=alert]:has-text('{text}')").wait_for()
 
 
 def transfer(page, kind, content, name):
@@ -128,69 +136,168 @@ def transfer(page, kind, content, name):
     )
 
 
+def locate(page, x, y):
+    """Position in the window of a pixel of the image of 80 × 60."""
+    script = """async ([x, y]) => {
+        const { toStage } = await import("./viewer.js");
+        const box = document.querySelector(".stage").getBoundingClientRect();
+        const [left, top] = toStage(x, y);
+        return [box.left + left, box.top + top];
+    }"""
+    return page.evaluate(script, [(x + 0.5) / 80, (y + 0.5) / 60])
+
+
 def read_pixel(page, x, y):
-    """Wait until the canvas is drawn, then read a pixel of it."""
+    """Wait until the canvas is drawn, then read the colour of a pixel of the image."""
     script = """([x, y]) => new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => {
+        const canvas = document.querySelector(".stage canvas");
+        const box = canvas.getBoundingClientRect();
         const copy = new OffscreenCanvas(1, 1).getContext("2d");
-        copy.drawImage(document.querySelector(".atrous canvas"), -x, -y);
+        copy.drawImage(canvas, Math.round(box.left - x), Math.round(box.top - y));
         resolve([...copy.getImageData(0, 0, 1, 1).data.slice(0, 3)]);
     })))"""
-    return page.evaluate(script, [x, y])
+    return page.evaluate(script, locate(page, x, y))
 
 
-def test_opacity_and_legend_change_the_overlay(page):
-    assert read_pixel(page, 40, 5) == [10, 10, 10]  # a black class does not hide the image
-    assert read_pixel(page, 40, 50) == pytest.approx([105, 105, 232], abs=2)
+def measure(page):
+    """Pixels of the window per pixel of the image."""
+    return locate(page, 1, 0)[0] - locate(page, 0, 0)[0]
+
+
+def near(*color):
+    return pytest.approx(list(color), abs=3)
+
+
+def test_opacity_outlines_and_comparison_change_the_overlay(page):
+    assert read_pixel(page, 40, 5) == near(10, 10, 10)  # a black class does not hide the image
+    assert read_pixel(page, 40, 50) == near(105, 105, 232)
     page.focus(".opacity input")
     page.keyboard.press("End")
     assert page.inner_text(".opacity output") == "100 %"
-    assert read_pixel(page, 40, 50) == [0, 0, 255]
+    assert read_pixel(page, 40, 50) == near(0, 0, 255)
+    page.click(".outline")
+    assert read_pixel(page, 40, 50) == near(210, 210, 210)
+    assert read_pixel(page, 40, 39) == near(255, 0, 0)  # the last row of red
+    page.click(".fill")
+    page.click(".compare")
+    assert read_pixel(page, 10, 50) == near(210, 210, 210)
+    assert read_pixel(page, 70, 50) == near(0, 0, 255)
+    page.focus(".wipe")
     page.keyboard.press("Home")
-    assert read_pixel(page, 40, 50) == [210, 210, 210]
-    page.keyboard.press("End")
-    page.get_by_label("blue").focus()
+    assert read_pixel(page, 10, 50) == near(0, 0, 255)
+    left, top = locate(page, 70, 30)
+    grip = page.locator(".wipe").bounding_box()
+    page.mouse.move(grip["x"] + 22, top)
+    page.mouse.down()
+    page.mouse.move(left, top, steps=4)
+    page.mouse.up()
+    assert read_pixel(page, 60, 50) == near(210, 210, 210)
+
+
+def test_the_legend_hides_isolates_and_highlights_classes(page):
+    page.locator(".opacity input").fill("100")
+    page.get_by_label("Show blue").focus()
     page.keyboard.press("Space")
-    assert read_pixel(page, 40, 50) == [210, 210, 210]
-    assert read_pixel(page, 40, 30) == [255, 0, 0]
-    page.click(".none")
-    assert read_pixel(page, 40, 30) == [110, 110, 110]
-    page.click(".all")
-    assert read_pixel(page, 40, 50) == [0, 0, 255]
+    assert read_pixel(page, 40, 50) == near(210, 210, 210)
+    blue = page.get_by_role("button", name="blue")
+    blue.focus()
+    page.keyboard.press("Enter")
+    assert blue.get_attribute("aria-pressed") == "true"
+    assert read_pixel(page, 40, 50) == near(0, 0, 255)
+    assert read_pixel(page, 40, 30) == near(110, 110, 110)
+    blue.click()
+    page.mouse.move(5, 5)
+    assert read_pixel(page, 40, 50) == near(210, 210, 210)  # still hidden
+    assert read_pixel(page, 40, 30) == near(255, 0, 0)
+    blue.hover()
+    assert read_pixel(page, 40, 50) == near(0, 0, 255)
+    assert read_pixel(page, 40, 30) == near(139, 88, 88)  # faint
+    page.get_by_role("button", name="black").hover()
+    assert read_pixel(page, 40, 5) == near(0, 0, 0)
 
 
 def test_the_legend_lists_the_classes_with_their_shares(page):
-    give(page, encode(GREYS[15:]), "part.png")
-    page.locator(".status:has-text('part.png: 3 classes, 80 × 45')").wait_for()
+    give(page, "part.png", encode(GREYS[15:]))
+    expect_status(page, "part.png: 3 classes, 80 × 45")
     rows = page.locator(".classes li").all_inner_texts()
     shares = [20 / 45, 20 / 45, 5 / 45]
     names = [NAMES[1], NAMES[2], NAMES[0]]
     assert [row.split("\n") for row in rows] == [
         [name, f"{100 * share:.1f} %"] for name, share in zip(names, shares, strict=True)
     ]
-    give(page, encode(GREYS[40:]), "one.png")
-    page.locator(".status:has-text('one.png: 1 class, 80 × 20')").wait_for()
-    assert page.inner_text(".absent") == f"Not found: black, {NAMES[1]}."
+    give(page, "one.png", encode(GREYS[40:]))
+    expect_status(page, "one.png: 1 class, 80 × 20")
+    assert page.inner_text(".absent") == f"Not in this image: black, {NAMES[1]}."
 
 
-def test_the_pointer_shows_class_and_confidence(page):
-    box = page.locator(".atrous canvas").bounding_box()
-    page.mouse.move(box["x"] + 0.999 * box["width"], box["y"] + 0.9 * box["height"])
+def test_the_mouse_zooms_pans_and_shows_class_and_confidence(page):
+    page.mouse.move(*locate(page, 79, 55))
     assert page.inner_text(".tip") == "blue, confidence over 99 %"
-    page.mouse.move(box["x"] + 2, box["y"] + 0.5 * box["height"])
-    assert page.inner_text(".tip") == f"{NAMES[1]}, confidence 50 %"
+    fitted, place = measure(page), locate(page, 20, 30)
+    page.mouse.move(*place)
+    page.mouse.wheel(0, -100)
+    page.mouse.wheel(0, -100)
+    page.wait_for_function("document.querySelector('.stage.zoomed')")
+    assert measure(page) > 1.9 * fitted
+    assert locate(page, 20, 30) == pytest.approx(place, abs=1)  # zoomed around the mouse
+    page.mouse.down()
+    page.mouse.move(place[0] + 50, place[1] + 40)
+    page.mouse.up()
+    assert locate(page, 20, 30) == pytest.approx([place[0] + 50, place[1] + 40], abs=1)
+    page.mouse.move(*locate(page, 25, 30))
+    assert page.inner_text(".tip") == f"{NAMES[1]}, confidence 66 %"
+    page.click(".zoom-fit")
+    assert measure(page) == pytest.approx(fitted)
     page.mouse.move(0, 0)
     assert not page.is_visible(".tip")
 
 
-def test_the_pointer_is_moved_by_keyboard_and_read_aloud(page):
-    page.focus(".atrous canvas")
-    page.keyboard.press("Shift+ArrowDown")
-    page.keyboard.press("Shift+ArrowDown")
-    page.keyboard.press("ArrowLeft")
+def test_the_keyboard_zooms_and_moves_a_pointer_that_is_read_aloud(page):
+    page.focus(".stage canvas")
+    fitted = measure(page)
+    for key in ("Shift+ArrowDown", "Shift+ArrowDown", "ArrowLeft"):
+        page.keyboard.press(key)
     assert page.inner_text(".tip") == page.text_content(".spoken") == "blue, confidence 75 %"
+    for _ in range(4):
+        page.keyboard.press("+")
+    assert measure(page) == pytest.approx(1.5**4 * fitted)
+    for _ in range(60):
+        page.keyboard.press("Shift+ArrowRight")  # beyond the visible part, which follows
+    assert page.inner_text(".tip") == "blue, confidence over 99 %"
+    stage, spot = (page.locator(one).bounding_box() for one in (".stage", ".spot"))
+    assert stage["x"] <= spot["x"] <= stage["x"] + stage["width"]
+    page.keyboard.press("0")
+    assert measure(page) == pytest.approx(fitted)
+
+
+def touch(page, kind, *places):
+    points = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(places)]
+    client = page.context.new_cdp_session(page)
+    client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_fingers_pinch_pan_and_tap(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    fitted, (x, y) = measure(page), locate(page, 40, 50)
+    page.touchscreen.tap(x, y)
+    assert page.inner_text(".tip") == "blue, confidence 75 %"
+    touch(page, "touchStart", (x - 20, y), (x + 20, y))
+    for reach in (30, 40, 60):
+        touch(page, "touchMove", (x - reach, y), (x + reach, y))
+    touch(page, "touchEnd")
+    assert measure(page) == pytest.approx(3 * fitted, rel=0.1)
+    place = locate(page, 40, 50)
+    touch(page, "touchStart", (x, y))
+    touch(page, "touchMove", (x + 15, y))
+    touch(page, "touchMove", (x + 30, y - 20))
+    touch(page, "touchEnd")
+    moved = locate(page, 40, 50)
+    assert moved[0] - place[0] == pytest.approx(30, abs=3)
+    assert page.evaluate("scrollY") == 0
 
 
 def test_downloads_are_exact(page):
+    page.click(".zoom-in")
     with page.expect_download() as download:
         page.click(".save-mask")
     mask = Image.open(download.value.path())
@@ -202,87 +309,147 @@ def test_downloads_are_exact(page):
     overlay = np.asarray(Image.open(download.value.path()))
     assert download.value.suggested_filename == "greys_overlay.png"
     assert overlay.shape == (60, 80, 4)
-    assert overlay[50, 40, :3].tolist() == pytest.approx([105, 105, 232], abs=2)
+    assert overlay[50, 40, :3].tolist() == near(105, 105, 232)
+    with page.expect_download() as download:
+        page.click(".save-json")
+    assert download.value.suggested_filename == "greys.json"
+    content = json.loads(download.value.path().read_text())
+    assert [one["area"] for one in content["annotations"]] == [1600] * 3
+
+
+def test_several_images_are_kept_with_their_results(page):
+    page.evaluate("scrollTo(0, 40)")
+    scroll = page.evaluate("scrollY")
+    give(page, "two.png", encode(GREYS[:40]), "notes.txt", b"text", "one.png", encode(GREYS[:20]))
+    expect_status(page, "two.png: 2 classes, 80 × 40")
+    expect_error(page, "notes.txt is not an image the browser can read")
+    page.locator(".strip li").nth(2).wait_for()
+    page.get_by_role("button", name="one.png", exact=True).click()
+    expect_status(page, "one.png: 1 class")
+    num_requests = len(page.requests)
+    page.get_by_role("button", name="greys.png", exact=True).click()
+    expect_status(page, "greys.png: 3 classes")
+    assert read_pixel(page, 40, 50) == near(105, 105, 232)
+    assert len(page.requests) == num_requests
+    assert page.evaluate("scrollY") == scroll
+    for name in ("greys.png", "two.png", "one.png"):
+        page.get_by_role("button", name=f"Remove {name}").focus()
+        page.keyboard.press("Enter")
+    page.locator(".drop").wait_for()
+    assert page.is_visible(".known")
 
 
 def test_images_are_dropped_pasted_photographed_and_chosen_from_examples(page):
     turned = Image.Exif()
     turned[0x0112] = 6
     transfer(page, "drop", encode(GREYS, "JPEG", exif=turned), "upright.jpg")
-    page.locator(".status:has-text('upright.jpg: 3 classes, 60 × 80')").wait_for()
-    assert page.evaluate("document.querySelector('.atrous canvas').height") == 80
+    expect_status(page, "upright.jpg: 3 classes, 60 × 80")
     transfer(page, "paste", encode(GREYS[:30], "JPEG"), "pasted.jpg")
-    page.locator(".status:has-text('pasted.jpg: 2 classes, 80 × 30')").wait_for()
+    expect_status(page, "pasted.jpg: 2 classes, 80 × 30")
     page.get_by_role("button", name="Example example.png").click()
-    page.locator(".status:has-text('example.png: 3 classes, 40 × 60')").wait_for()
+    expect_status(page, "example.png: 3 classes, 40 × 60")
     page.click(".take")
     page.locator("dialog[open]").wait_for()
     page.keyboard.press("Escape")
     assert not page.is_visible("dialog")
+    page.reload()
+    with page.expect_file_chooser():
+        page.locator(".drop").press("Enter")
 
 
 @pytest.mark.parametrize(
     ("content", "name", "words"),
     [
-        (b"words", "notes.txt", "notes.txt is not an image"),
-        (b"", "empty.png", "empty.png is not an image"),
+        (b"words", "notes.txt", "notes.txt is not an image the browser can read"),
+        (b"", "empty.png", "empty.png is not an image the browser can read"),
         (encode(np.zeros((200, 100), np.uint8)), "large.png", "large.png is too large: 100 × 200"),
         (bytes(70_000), "heavy.png", "heavy.png is too large: 0.1 MB"),
     ],
     ids=["text", "empty", "many pixels", "many bytes"],
 )
-def test_an_invalid_file_is_rejected_with_a_message(page, content, name, words):
-    give(page, content, name)
-    page.locator(f"[role=alert]:has-text('{words}')").wait_for()
-    assert page.inner_text(".status") == ""
-    give(page, encode(GREYS), "good.png")
-    page.locator(".status:has-text('good.png: 3 classes')").wait_for()
+def test_an_invalid_file_is_rejected_and_the_result_stays(page, content, name, words):
+    give(page, name, content)
+    expect_error(page, words)
+    expect_status(page, "greys.png: 3 classes")
+    assert read_pixel(page, 40, 50) == near(105, 105, 232)
+    give(page, "good.png", encode(GREYS))
+    expect_status(page, "good.png: 3 classes")
     assert not page.is_visible("[role=alert]")
 
 
 @pytest.mark.parametrize("model", ["invalid", "broken"])
 def test_a_failing_model_is_reported_and_the_result_stays(page, model):
-    problems = list(page.problems)
     page.select_option(".model select", model)
-    page.locator("[role=alert]:has-text('Internal error')").wait_for()
+    expect_error(page, "Something went wrong on the server")
     assert "secret" not in page.content()
-    assert not page.locator(".atrous[aria-busy]").count()
-    assert read_pixel(page, 40, 50) == pytest.approx([105, 105, 232], abs=2)
-    page.problems[:] = problems  # the browser logs the 500
+    assert page.get_attribute(".stage", "aria-busy") == "false"
+    assert page.input_value(".model select") == "good"
+    assert read_pixel(page, 40, 50) == near(105, 105, 232)
 
 
-def test_a_server_that_does_not_respond_is_reported(page):
-    problems = list(page.problems)
-    page.route("**/v1/segment*", lambda route: route.abort())
-    give(page, encode(GREYS), "other.png")
-    page.locator("[role=alert]:has-text('does not respond')").wait_for()
-    page.unroute_all()
-    page.problems[:] = problems  # the browser logs it
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(None, "does not respond"), (415, "other.png: This is not an image the server can read"),
+     (429, "Try again in 7 seconds"), (504, "longer than the server allows")],
+)  # fmt: skip
+def test_a_server_that_fails_is_reported_in_plain_words(page, status, words):
+    def answer(route):
+        if status is None:
+            route.abort()
+        else:
+            route.fulfill(status=status, headers={"Retry-After": "7"}, json={"error": "API"})
+
+    page.route("**/v1/segment*", answer)
+    give(page, "other.png", encode(GREYS))
+    expect_error(page, words)
+    expect_status(page, "greys.png: 3 classes")
+    assert page.locator(".strip li").count() == 1
+
+
+def test_waiting_shows_the_time_and_can_be_cancelled(page):
+    page.route("**/v1/segment*", lambda route: None)  # never answered
+    give(page, "slow.png", encode(GREYS[:40]), "next.png", encode(GREYS))
+    page.locator(".busy:has-text('Segmenting slow.png … 0.5 s, 1 image waiting')").wait_for()
+    assert page.get_attribute(".stage", "aria-busy") == "true"
+    page.get_by_role("button", name="Cancel").click()
+    expect_status(page, "greys.png: 3 classes")
+    assert page.locator(".strip li").count() == 1
+    assert not page.is_visible(".busy")
+    assert not page.is_visible("[role=alert]")
 
 
 def test_a_format_that_the_server_does_not_support_is_converted(page):
-    page.set_input_files(
-        ".file", {"name": "a.gif", "mimeType": "image/gif", "buffer": encode(GREYS, "GIF")}
-    )
-    page.locator(".status:has-text('a.gif: 3 classes, 80 × 60')").wait_for()
+    give(page, "a.gif", encode(GREYS, "GIF"))
+    expect_status(page, "a.gif: 3 classes, 80 × 60")
+
+
+def test_the_command_of_the_page_works(page, address):
+    page.click("summary")
+    command = page.inner_text(".api code")
+    assert "curl --data-binary @photo.jpg" in command
+    assert f"'{address}/v1/segment?model=good'" in command
+    assert fetch(f"{address}/v1/segment?model=good", encode(GREYS))[1].startswith(b"\x89PNG")
+    page.click(".copy")
+    page.get_by_text("Copied").wait_for()
+    assert fetch(f"{address}/{page.get_attribute('.api a', 'href')}")[0] == 200
 
 
 def test_the_page_is_accessible_and_fits_the_viewport(page):
-    give(page, b"words", "notes.txt")
-    page.locator("[role=alert]:has-text('notes.txt')").wait_for()
-    page.locator(".atrous canvas").hover()
+    give(page, "notes.txt", b"words")
+    expect_error(page, "notes.txt")
+    page.click("summary")
+    page.click(".compare")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        for width in (360, 1280):
+        for width in (360, 390, 1280):
             page.set_viewport_size({"width": width, "height": 800})
             violations = Axe().run(page).response["violations"]
             found = [(one["id"], node["html"][:200]) for one in violations for node in one["nodes"]]
             assert not found, (scheme, width)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.emulate_media(color_scheme="light")
-    with page.expect_download() as download:
-        page.click(".save-mask")
-    assert download.value.suggested_filename == "greys_mask.png"
+    page.reload()
+    page.locator(".drop").wait_for()
+    assert not Axe().run(page).response["violations"]
 
 
 def test_the_page_requests_no_other_host_and_logs_no_problem(page, address):

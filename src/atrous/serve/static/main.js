@@ -237,7 +237,7 @@ function describeModel() {
     return item;
   }));
   const query = models.length > 1 ? `?model=${encodeURIComponent(name)}` : "";
-  find(".api code").textContent = `curl --data-binary @photo.jpg \\\n  '${new URL(`v1/segment${query}`, document.baseURI)}' > mask.png`;
+  find(".api code").textContent = `curl --data-binary @photo.jpg \\\n  '${new URL(`v1/segment${query}`, document.baseURI)}' \\\n  > mask.png`;
 }
 
 picker.addEventListener("change", () => {

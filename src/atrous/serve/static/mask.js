@@ -49,12 +49,11 @@ export function findBorders(mask, width, height) {
 export const parseColor = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
 export const isBlack = (color) => color.every((channel) => channel === 0);
 
-/** Draw the classes of a mask. `weigh` returns the weight of a class, 0 to 1; black is not drawn. */
+/** Draw the classes of a mask. `weigh` returns the weight of a class, 0 to 1. */
 export function drawLayer(layer, { mask, border, colors }, weigh, outlines) {
   const pack = ([red, green, blue], alpha) => (Math.round(255 * alpha) << 24 | blue << 16 | green << 8 | red) >>> 0;
   const tints = new Uint32Array(256), lines = new Uint32Array(256);
   colors.forEach((color, index) => {
-    if (isBlack(color)) return;
     const light = color.map((channel) => Math.round(0.35 * channel + 0.65 * 255));
     tints[index] = outlines ? 0 : pack(color, weigh(index));
     lines[index] = pack(outlines ? color : light, weigh(index));

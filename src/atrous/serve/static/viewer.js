@@ -1,6 +1,6 @@
 // The stage: an image with its classes, zoomed, panned and compared, and the class under the pointer.
 
-import { drawLayer } from "./mask.js";
+import { drawLayer, isBlack } from "./mask.js";
 
 const find = (selector) => document.querySelector(selector);
 const stage = find(".stage"), canvas = find("canvas"), wipe = find(".wipe"), spot = find(".spot"), tip = find(".tip");
@@ -28,9 +28,11 @@ export function redraw(changes = {}) {
 }
 
 function weigh(index) {
-  const { hovered } = style, { solo, hidden } = result;
-  if (hovered !== null) return index === hovered ? 1 : hidden.has(index) ? 0 : 0.2;
-  return (solo === null ? !hidden.has(index) : index === solo) ? 1 : 0;
+  const { hovered } = style, { solo, hidden, colors } = result;
+  if (index === hovered || hovered === null && index === solo) return 1;
+  if (isBlack(colors[index])) return 0; // such as a background, which would hide the image
+  if (hovered !== null) return hidden.has(index) ? 0 : 0.2;
+  return solo === null && !hidden.has(index) ? 1 : 0;
 }
 
 export function setOpacity(opacity) {
