@@ -31,13 +31,13 @@ from atrous.serve.responses import (
     encode_result,
 )
 from atrous.serve.schema import (
+    ERRORS,
     SEGMENT_BODY,
     SEGMENT_RESPONSE,
     WARNING_HEADER,
     ModelsResponse,
     SegmentQuery,
     StateResponse,
-    describe_errors,
 )
 from atrous.serve.service import Service
 
@@ -73,14 +73,9 @@ def build_app(
         redirect_slashes=False,  # redirects contain the Host header
     )
     guard = [] if token is None else [Depends(build_token_check(token))]
-    errors = (421, 431) if token is None else (401, 421, 431)
     registry = CollectorRegistry()
     app.include_router(_build_health_routes(service))
-    app.include_router(
-        _build_api_routes(service, registry),
-        dependencies=guard,
-        responses=describe_errors(*errors),
-    )
+    app.include_router(_build_api_routes(service, registry), dependencies=guard, responses=ERRORS)
     paths = frozenset(app.openapi()["paths"])
     app.add_api_route("/openapi.json", app.openapi, include_in_schema=False, dependencies=guard)
     if page is not None:
@@ -124,12 +119,7 @@ def _build_api_routes(service: Service, registry: CollectorRegistry) -> APIRoute
         """Return the metrics in the format of Prometheus."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get(
-        "/v1/models",
-        response_model=ModelsResponse,
-        responses=describe_errors(503),
-        tags=["segmentation"],
-    )
+    @router.get("/v1/models", response_model=ModelsResponse, tags=["segmentation"])
     async def list_models() -> Any:
         """List the models with their classes."""
         service.check_loaded()
@@ -158,10 +148,7 @@ def _add_segment_route(router: APIRouter, service: Service) -> None:
     @router.post(
         "/v1/segment",
         response_class=Response,
-        responses={
-            200: SEGMENT_RESPONSE,
-            **describe_errors(400, 404, 408, 413, 415, 422, 429, 500, 503, 504),
-        },
+        responses={200: SEGMENT_RESPONSE},
         openapi_extra=SEGMENT_BODY,
         tags=["segmentation"],
     )

@@ -4,15 +4,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from atrous.parsing import parse_json
 from atrous.serve.body import FIELD
 from atrous.serve.errors import STATUSES
 from atrous.serve.image import FORMATS
 from atrous.serve.responses import Format
 
 WARNING_HEADER = "Atrous-Warning"
-
-Responses = dict[int | str, dict[str, Any]]
 
 
 class SegmentQuery(BaseModel):
@@ -78,8 +75,10 @@ class ClassShare(ClassEntry):
 class RunLengths(BaseModel):
     """COCO's compressed run-length encoding, for `pycocotools.mask.decode`."""
 
-    size: list[int] = Field(min_length=2, max_length=2, description="Height and width.")
-    counts: str
+    size: list[int] = Field(
+        min_length=2, max_length=2, description="Height and width.", examples=[[2, 4]]
+    )
+    counts: str = Field(examples=["026"])
 
 
 class Annotation(BaseModel):
@@ -114,21 +113,23 @@ class StateResponse(BaseModel):
     state: str = Field(description="loading, ready or stopping.", examples=["ready"])
 
 
-def describe_errors(*statuses: int) -> Responses:
-    """Return the `responses` of a route for its error statuses."""
-    responses: Responses = {
-        status: {"model": ErrorResponse, "description": STATUSES[status]} for status in statuses
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which to try again.",
+        "schema": {"type": "integer", "minimum": 1},
+        "required": True,
     }
-    for status in {429, 503} & responses.keys():
-        responses[status]["headers"] = {
-            "Retry-After": {
-                "description": "Seconds after which to try again.",
-                "schema": {"type": "integer", "minimum": 1},
-                "required": True,
-            }
-        }
-    return responses
+}
 
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "model": ErrorResponse,
+        "description": meaning,
+        "headers": _RETRY_AFTER if status in (429, 503) else {},
+    }
+    for status, meaning in STATUSES.items()
+}
+"""The `responses` of all routes of the API."""
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -151,20 +152,6 @@ SEGMENT_BODY: dict[str, Any] = {
     }
 }
 
-_EXAMPLE = parse_json("""{
-    "model": "camvid", "engine": "torch", "precision": "32", "width": 4, "height": 2,
-    "classes": [
-        {"index": 0, "name": "sky", "color": "#808080", "share": 0.25},
-        {"index": 1, "name": "road", "color": "#804080", "share": 0.75}
-    ],
-    "annotations": [
-        {"category_id": 0, "category": "sky", "area": 2,
-         "segmentation": {"size": [2, 4], "counts": "026"}},
-        {"category_id": 1, "category": "road", "area": 6,
-         "segmentation": {"size": [2, 4], "counts": "26"}}
-    ]
-}""")
-
 SEGMENT_RESPONSE: dict[str, Any] = {
     "model": SegmentResponse,
     "description": "The mask as a palette PNG of class indices, the overlay as a PNG, or JSON.",
@@ -175,5 +162,5 @@ SEGMENT_RESPONSE: dict[str, Any] = {
             "schema": {"type": "string"},
         }
     },
-    "content": {"image/png": {"schema": _BINARY}, "application/json": {"example": _EXAMPLE}},
+    "content": {"image/png": {"schema": _BINARY}},
 }
