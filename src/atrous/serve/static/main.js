@@ -50,6 +50,7 @@ async function work() {
       clearInterval(ticking);
       running = null;
       open(shown);
+      if (shown && !shown.results.has(picker.value) && !waiting.includes(shown)) waiting.push(shown);
     }
   }
 }
