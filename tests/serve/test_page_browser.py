@@ -452,6 +452,17 @@ def test_the_page_is_accessible_and_fits_the_viewport(page):
     assert not Axe().run(page).response["violations"]
 
 
+def test_the_browser_asks_for_the_token(serve, browser):
+    running = serve(token="s3cret", page=build_page(LIMITS), engine=GreyEngine())
+    credentials = {"username": "anybody", "password": "s3cret"}  # typed into its dialog
+    with browser.new_context(http_credentials=credentials) as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{running.port}")
+        page.get_by_text("colors: grey").wait_for()
+        give(page, "greys.png", encode(GREYS))
+        expect_status(page, "greys.png: 3 classes, 80 × 60")
+
+
 def test_the_page_requests_no_other_host_and_logs_no_problem(page, address):
     hosts = {url.split("/")[2] for url in page.requests if url.startswith("http")}
     assert hosts == {address.removeprefix("http://")}

@@ -251,7 +251,8 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)  # of Starlette and FastAPI: 401, 404, 405
     async def reject_path(request: Request, error: HTTPException) -> Response:
         response = RequestError(error.status_code).build_response()
-        response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers.update(error.headers or {})  # Allow
         return response
 
     @app.exception_handler(Exception)

@@ -42,9 +42,11 @@ class RequestError(AtrousError):
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
         if status in (400, 408, 431):  # what follows in the connection is not read
             self.headers["Connection"] = "close"
-        if status == 401:
-            self.headers["WWW-Authenticate"] = 'Bearer, Basic realm="atrous", charset="UTF-8"'
 
     def build_response(self) -> JSONResponse:
         """Return the error as JSON."""
-        return JSONResponse({"error": str(self)}, self.status, self.headers)
+        response = JSONResponse({"error": str(self)}, self.status, self.headers)
+        if self.status == 401:  # one header for each: Chromium reads only the first of a list
+            response.headers.append("WWW-Authenticate", 'Basic realm="atrous", charset="UTF-8"')
+            response.headers.append("WWW-Authenticate", "Bearer")
+        return response
