@@ -254,7 +254,7 @@ class WindowedEngine(TorchEngine):
 @pytest.mark.parametrize("query", ["", "?format=json&confidence=true"])
 def test_an_image_past_its_deadline_is_abandoned_between_windows(serve, color_model, query):
     engine = WindowedEngine(color_model)
-    running = serve(Limits(deadline_s=2), engine=engine)
+    running = serve(Limits(deadline_s=4), engine=engine)
     engine.permits, engine.num_windows = threading.Semaphore(3), 0
     large = encode(draw(256, 256)[0])
     assert running.client.post(SEGMENT + query, content=large).status_code == 504
