@@ -62,8 +62,8 @@ class Gate:
         if not self.hosts & {name, "*"} and name != (scope["server"] or [""])[0]:
             raise RequestError(
                 421,
-                f"This server is not known as '{name[:60]}'. If it is, start it with "
-                f"--allowed-host {name[:60]}.",
+                f"This server does not answer to the name '{name[:60]}'. To allow it, start the "
+                f"server with --allowed-host {name[:60]}.",
             )
 
 
