@@ -28,7 +28,8 @@ from damage import (
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from atrous.doctor import KINDS, image_hash
+from atrous.data import image_hash
+from atrous.doctor import KINDS
 
 
 def damage_unpaired(root):

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from atrous.classes import VOC_NAMES, voc_color
 from atrous.cli.main import app
 from atrous.data import check_foreground, compute_mask_statistics, open_dataset
+from atrous.data.object_ids import are_object_colors, are_object_ids, find_scattered
 from atrous.doctor import repair_dataset
-from atrous.doctor.object_ids import are_object_colors, are_object_ids, find_scattered
 from atrous.errors import DataError
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from atrous.data.palettes import has_wide_gaps
 from atrous.data.sample import shorten
 from atrous.doctor.findings import Finding, build_findings
-from atrous.doctor.palettes import has_wide_gaps
 from atrous.doctor.survey import Survey
 
 _MIN_IMBALANCE = 200

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from atrous.data.image_hash import compute_correlation, find_near_pairs, group_pairs
 from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
 from atrous.doctor.fit import GRID, TURNS, Fit
-from atrous.doctor.image_hash import compute_correlation, find_near_pairs, group_pairs
 from atrous.doctor.survey import Survey
 
 _MIN_FITS = 20

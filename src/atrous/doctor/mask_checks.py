@@ -4,10 +4,7 @@ from collections import Counter, defaultdict
 
 from atrous.classes import IGNORE_INDEX, Color, voc_color
 from atrous.data.mask_values import describe_wrong_values
-from atrous.data.sample import shorten
-from atrous.doctor.facts import MaskFacts
-from atrous.doctor.findings import Finding, build_findings
-from atrous.doctor.palettes import (
+from atrous.data.palettes import (
     BLACK,
     ColorTable,
     build_grey_table,
@@ -15,6 +12,9 @@ from atrous.doctor.palettes import (
     format_color,
     match_table,
 )
+from atrous.data.sample import shorten
+from atrous.doctor.facts import MaskFacts
+from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.survey import Survey
 
 _MAX_LISTED = 24

@@ -19,6 +19,8 @@ from PIL import Image
 
 from atrous.classes import Color
 from atrous.data.image_file import DecodedImage, check_plain_file, decode_image
+from atrous.data.image_hash import compute_hash
+from atrous.data.object_ids import find_scattered
 from atrous.data.orientation import turn_back
 from atrous.data.sample import (
     describe_float_mask,
@@ -28,8 +30,6 @@ from atrous.data.sample import (
 )
 from atrous.doctor.facts import MAX_COLORS, ImageFacts, MaskFacts
 from atrous.doctor.fit import GRID, Grid, compute_image_edges, compute_label_edges
-from atrous.doctor.image_hash import compute_hash
-from atrous.doctor.object_ids import find_scattered
 from atrous.errors import DataError
 
 _MIN_DEVIATION = 1.0

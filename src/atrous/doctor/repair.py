@@ -16,12 +16,12 @@ from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.data.classes_file import FILENAME, format_classes
 from atrous.data.image_file import decode_image
 from atrous.data.orientation import turn_upright
+from atrous.data.palettes import ColorTable
 from atrous.data.sample import read_indices, shorten
 from atrous.data.voc import find_split_list
 from atrous.doctor.doctor import CheckReport
 from atrous.doctor.facts import PairFacts
 from atrous.doctor.mask_checks import find_color_table, find_palette_table, list_disordered_masks
-from atrous.doctor.palettes import ColorTable
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
 

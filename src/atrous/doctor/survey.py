@@ -10,10 +10,10 @@ import numpy as np
 from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.data import MaskStatistics
 from atrous.data.dataset import Layout
+from atrous.data.object_ids import are_object_ids
 from atrous.data.split_files import SplitFiles
 from atrous.doctor.facts import ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.findings import FoundFile
-from atrous.doctor.object_ids import are_object_ids
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, Color, build_classes, voc_color
-from atrous.doctor.object_ids import are_object_colors
+from atrous.data.object_ids import are_object_colors
 
 BLACK = (0, 0, 0)
 
