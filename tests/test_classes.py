@@ -25,6 +25,12 @@ MERGE = {"vehicle": ("car", "bus")}
         (ClassSelection(merge=MERGE), ("road", "vehicle", "tree"), (0, 1, 1, 2)),
         (ClassSelection(merge={"car": ("car", "bus")}), ("road", "car", "tree"), (0, 1, 1, 2)),
         (ClassSelection(("vehicle",), "rest", MERGE), ("rest", "vehicle"), (0, 1, 1, 0)),
+        (ClassSelection(ignore=("car",)), ("road", "bus", "tree"), (0, IGNORE_INDEX, 1, 2)),
+        (
+            ClassSelection(("tree",), "rest", MERGE, ("vehicle",)),
+            ("rest", "tree"),
+            (0, IGNORE_INDEX, IGNORE_INDEX, 1),
+        ),
     ],
 )
 def test_classes_are_selected_merged_and_renumbered(selection, names, indices):
@@ -38,11 +44,14 @@ def test_classes_are_selected_merged_and_renumbered(selection, names, indices):
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        (ClassSelection(("raod",)), "data.classes names the class 'raod'.* mean 'road'"),
-        (ClassSelection(("car",), merge=MERGE), "data.classes names the class 'car'"),
-        (ClassSelection(merge={"x": ("cra",)}), "data.merge names the class 'cra'.* mean 'car'"),
+        (ClassSelection(("raod",)), "^classes: the dataset has no class 'raod'.* mean 'road'"),
+        (ClassSelection(("car",), merge=MERGE), "^classes: the dataset has no class 'car'"),
+        (ClassSelection(merge={"x": ("cra",)}), "^merge: the dataset has no class 'cra'.* mean 'car'"),
         (ClassSelection(merge={"x": ("car",), "y": ("car",)}), "'car' in both 'x' and 'y'"),
         (ClassSelection(merge={"tree": ("car", "bus")}), "without the class of that name"),
+        (ClassSelection(ignore=("cra",)), "^ignore: the dataset has no class 'cra'.* mean 'car'"),
+        (ClassSelection(("car",), ignore=("car",)), "both selected and ignored"),
+        (ClassSelection(ignore=CLASSES.names), "All classes are ignored"),
     ],
 )
 def test_a_selection_that_cannot_be_is_refused(selection, message):

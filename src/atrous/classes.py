@@ -66,11 +66,13 @@ class ClassSelection:
         other: Class that every other class becomes; None: other pixels are ignored. A name that
             the dataset does not have is a new class, the first one unless `names` lists it.
         merge: Classes that become one, by its name; it takes the place of its first part.
+        ignore: Classes, after merging, whose pixels are ignored.
     """
 
     names: tuple[str, ...] | None = None
     other: str | None = None
     merge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
 
     def apply(self, classes: Classes) -> tuple[Classes, tuple[int, ...]]:
         """Select among the classes of a dataset.
@@ -80,40 +82,51 @@ class ClassSelection:
             `IGNORE_INDEX`.
 
         Raises:
-            ConfigError: A class does not exist, or is in two merged classes.
+            ConfigError: A class does not exist, is in two merged classes, or is both selected and
+                ignored; or no class is left.
         """
+        merged_into = self._list_merged(classes)
+        merged = [merged_into.get(name, name) for name in classes.names]
+        colors = dict(reversed(list(zip(merged, classes.colors, strict=True))))
+        _check_known("ignore", self.ignore, list(colors))
+        unselected = [name for name in dict.fromkeys(merged) if name not in self.ignore]
+        names = unselected if self.names is None else list(self.names)
+        _check_known("classes", [name for name in names if name != self.other], list(colors))
+        if self.other is not None and self.other not in names:
+            names.insert(0, self.other)
+        if both := [name for name in names if name in self.ignore]:
+            raise ConfigError(f"The class '{both[0]}' is both selected and ignored.")
+        if not names:
+            raise ConfigError("All classes are ignored. At least one class must be left.")
+        selected = build_classes(names, [colors.get(name, (0, 0, 0)) for name in names])
+        rest = IGNORE_INDEX if self.other is None else names.index(self.other)
+        indices = {name: names.index(name) if name in names else rest for name in merged}
+        indices |= dict.fromkeys(self.ignore, IGNORE_INDEX)
+        return selected, tuple(indices[name] for name in merged)
+
+    def _list_merged(self, classes: Classes) -> dict[str, str]:
+        """Return the name of the merged class of each class that is part of one."""
         merged_into: dict[str, str] = {}
         for name, parts in self.merge.items():
+            _check_known("merge", parts, classes.names)
             for part in parts:
-                _check_known("data.merge", part, classes.names)
                 if part in merged_into:
                     raise ConfigError(
-                        f"data.merge has '{part}' in both '{merged_into[part]}' and '{name}': a "
-                        "class can become one class only."
+                        f"merge has '{part}' in both '{merged_into[part]}' and '{name}': a class "
+                        "can become one class only."
                     )
                 merged_into[part] = name
             if name in classes.names and name not in parts:
                 raise ConfigError(
-                    f"data.merge makes a class '{name}' without the class of that name in the "
-                    "dataset. Add it to the merged classes, or choose another name."
+                    f"merge makes a class '{name}' without the class of that name in the dataset. "
+                    "Add it to the merged classes, or choose another name."
                 )
-        merged = [merged_into.get(name, name) for name in classes.names]
-        colors = dict(reversed(list(zip(merged, classes.colors, strict=True))))
-        names = list(dict.fromkeys(merged)) if self.names is None else list(self.names)
-        known = list(colors)
-        if self.other is not None and self.other not in names:
-            names.insert(0, self.other)
-        for name in names:
-            if name != self.other:
-                _check_known("data.classes", name, known)
-        selected = build_classes(names, [colors.get(name, (0, 0, 0)) for name in names])
-        rest = IGNORE_INDEX if self.other is None else names.index(self.other)
-        return selected, tuple(names.index(n) if n in names else rest for n in merged)
+        return merged_into
 
 
-def _check_known(key: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        raise ConfigError(
-            f"{key} names the class '{name}', which the dataset does not have."
-            f"{did_you_mean(name, names)}"
-        )
+def _check_known(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{key}: the dataset has no class '{name}'.{did_you_mean(name, known)}"
+            )
