@@ -46,7 +46,10 @@ def test_classes_are_selected_merged_and_renumbered(selection, names, indices):
     [
         (ClassSelection(("raod",)), "^classes: the dataset has no class 'raod'.* mean 'road'"),
         (ClassSelection(("car",), merge=MERGE), "^classes: the dataset has no class 'car'"),
-        (ClassSelection(merge={"x": ("cra",)}), "^merge: the dataset has no class 'cra'.* mean 'car'"),
+        (
+            ClassSelection(merge={"x": ("cra",)}),
+            "^merge: .* no class 'cra'.* mean 'car'",
+        ),
         (ClassSelection(merge={"x": ("car",), "y": ("car",)}), "'car' in both 'x' and 'y'"),
         (ClassSelection(merge={"tree": ("car", "bus")}), "without the class of that name"),
         (ClassSelection(ignore=("cra",)), "^ignore: the dataset has no class 'cra'.* mean 'car'"),

@@ -138,6 +138,17 @@ def read_image_size(
         return image.height, image.width
 
 
+def read_upright_hw(path: Path) -> tuple[tuple[int, int], int]:
+    """Return the height and width of an upright image, and its EXIF orientation.
+
+    Raises:
+        DataError: The file is missing or no image.
+    """
+    with open_image(path, str(path)) as image:
+        orientation = find_orientation(image) or 1
+        return (image.size if orientation >= 5 else image.size[::-1]), orientation
+
+
 def list_pages(source: Path | BinaryIO) -> list[int]:
     """Return the indices of the images in a file: pages of a TIFF, frames of a GIF, WebP or PNG.
 

@@ -1,5 +1,6 @@
-"""Perceptual hashes of images, and pairs of images that look the same."""
+"""Perceptual hashes of images, pairs of images that look the same, and numbered series."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,8 @@ _MAX_BITS = 40
 
 _MIN_CORRELATION = 0.97
 _MAX_IN_BUCKET = 256
+
+_NUMBERED = re.compile(r"(.*?)(\d+)")
 
 _NUM_BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
@@ -46,7 +49,7 @@ def find_near_pairs(hashes: Sequence[bytes], thumbnails: Sequence[bytes]) -> lis
     if len(hashes) < 2:
         return []
     bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), _HASH_BYTES)
-    values = _normalize(thumbnails)
+    values = normalize_thumbnails(thumbnails)
     found: set[tuple[int, int]] = set()
     for first, second in _candidates(bits):
         distance = _NUM_BITS[bits[first] ^ bits[second]].sum(axis=1)
@@ -57,11 +60,13 @@ def find_near_pairs(hashes: Sequence[bytes], thumbnails: Sequence[bytes]) -> lis
     return sorted(found)
 
 
-def compute_correlation(
-    thumbnails: Sequence[bytes], others: Sequence[bytes]
-) -> npt.NDArray[np.float32]:
-    """Return the correlation of each thumbnail with each of the others."""
-    return _normalize(thumbnails) @ _normalize(others).T
+def split_number(stem: str) -> tuple[str, int] | None:
+    """Return the series and the number of a file stem that ends in a number, such as `clip3_0012`.
+
+    Images of one series may be frames of one video.
+    """
+    match = _NUMBERED.fullmatch(stem)
+    return (match[1].rstrip("_- "), int(match[2])) if match else None
 
 
 def group_pairs(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -114,7 +119,8 @@ def _split(
                 yield bucket[start : start + _MAX_IN_BUCKET]
 
 
-def _normalize(thumbnails: Sequence[bytes]) -> npt.NDArray[np.float32]:
+def normalize_thumbnails(thumbnails: Sequence[bytes]) -> npt.NDArray[np.float32]:
+    """Return thumbnails as rows whose scalar products are their correlations."""
     values = np.frombuffer(b"".join(thumbnails), np.uint8).astype(np.float32)
     values = values.reshape(len(thumbnails), _THUMBNAIL_PX**2)
     values -= values.mean(axis=1, keepdims=True)

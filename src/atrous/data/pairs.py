@@ -5,7 +5,9 @@
 <root>/classes.toml             optional: names, colors, ignore_index
 """
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from atrous.data.sample import shorten
@@ -13,6 +15,14 @@ from atrous.data.split_files import SplitFiles, normalize_name
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 _CLUTTER = ("", ".db", ".ini")
+
+MASK_WORDS = (
+    "masks?|labels?|label_?ids|labeltrainids|label_?images?|segmentations?|segmentationclass(?:aug)?"
+    "|segs?|gt|gts|gtfine|gtcoarse|ground_?truths?|annotations?|annots?|anno|targets?|manual1?"
+)
+IMAGE_WORDS = "images?|imgs?|jpegimages|pngimages|leftimg8bit|photos?|pictures?|rgb|inputs?|sat"
+_WORD = f"(?:{MASK_WORDS}|{IMAGE_WORDS}|colou?r|l|p)"
+_WORDS = re.compile(rf"^(?:{_WORD}(?:[-_. ]|$))+|(?:[-_. ]{_WORD})+$")
 
 
 def list_image_files(folder: Path) -> list[Path]:
@@ -45,6 +55,19 @@ def find_pairs_files(root: Path, split: str) -> SplitFiles:
     masks = _index_by_stem(mask_folder, same_stem)
     names = sorted(images.keys() | masks.keys())
     return SplitFiles(names, images, masks, image_folder, mask_folder, same_stem=same_stem)
+
+
+def match_by_words(images: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Return the (image, mask) whose stems are equal without words such as `_mask` or `img_`.
+
+    Exactly one image and one mask must have a stem; case does not matter.
+    """
+    by_stem: dict[str, tuple[list[Path], list[Path]]] = {}
+    for side, paths in enumerate((images, masks)):
+        for path in paths:
+            stem = _WORDS.sub("", normalize_name(path.stem).casefold())
+            by_stem.setdefault(stem, ([], []))[side].append(path)
+    return [(a[0], b[0]) for a, b in by_stem.values() if len(a) == len(b) == 1]
 
 
 def describe_overlooked(*folders: Path) -> str:

@@ -1,12 +1,16 @@
 """Checks of image contents: duplicates, videos across splits, alignment of image and mask."""
 
-import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from atrous.data.image_hash import compute_correlation, find_near_pairs, group_pairs
+from atrous.data.image_hash import (
+    find_near_pairs,
+    group_pairs,
+    normalize_thumbnails,
+    split_number,
+)
 from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
 from atrous.doctor.fit import GRID, TURNS, Fit
 from atrous.doctor.survey import Survey
@@ -18,7 +22,6 @@ _MIN_GAIN_SHARE = 0.75
 _MIN_SINGLE_GAIN = 4.5
 _MIN_EXCHANGED_GAIN = 3.0
 
-_NUMBERED = re.compile(r"(.*?)(\d+)")
 _MIN_IN_SERIES = 10
 _MIN_CORRELATION = 0.5
 _MIN_DEVIATIONS = 3.0
@@ -158,9 +161,9 @@ def _group_by_series(survey: Survey, splits: list[str]) -> dict[str, dict[int, i
     series: dict[str, dict[int, int]] = defaultdict(dict)
     members = set(survey.list_members(splits))
     for index, image in survey.images:
-        match = _NUMBERED.fullmatch(Path(survey.pairs[index].image_path).stem)
-        if match and index in members and not image.is_constant:
-            series[match[1].rstrip("_- ")][int(match[2])] = index
+        found = split_number(Path(survey.pairs[index].image_path).stem)
+        if found and index in members and not image.is_constant:
+            series[found[0]][found[1]] = index
     return series
 
 
@@ -170,20 +173,18 @@ def _find_nearest(
     """Return each held-out image with its neighbour by number; empty if it is no video."""
     thumbnails = {index: image.thumbnail for index, image in survey.images}
     numbers = np.array(sorted(neighbours))
-    correlation = compute_correlation(
-        [thumbnails[index] for index in scored.values()],
-        [thumbnails[neighbours[number]] for number in numbers.tolist()],
-    )
+    own = normalize_thumbnails([thumbnails[index] for index in scored.values()])
+    others = [thumbnails[neighbours[number]] for number in numbers.tolist()]
+    correlation = own @ normalize_thumbnails(others).T
     nearest = np.abs(numbers[None] - np.array(list(scored))[:, None]).argmin(axis=1)
     found = correlation[np.arange(len(nearest)), nearest]
     num_above = int((found > np.median(correlation, axis=1)).sum())
     deviations = (num_above - len(found) / 2) / (np.sqrt(len(found)) / 2)
     if deviations < _MIN_DEVIATIONS or np.median(found) < _MIN_CORRELATION:
         return []
-    others = [neighbours[number] for number in numbers[nearest].tolist()]
     return [
-        survey.found_image(index, "next to", other)
-        for index, other in zip(scored.values(), others, strict=True)
+        survey.found_image(index, "next to", neighbours[number])
+        for index, number in zip(scored.values(), numbers[nearest].tolist(), strict=True)
     ]
 
 

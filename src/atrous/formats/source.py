@@ -1,30 +1,38 @@
 """What every format returns: the classes, the images, and how the mask of each is made."""
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from atrous.classes import Classes, build_classes
-from atrous.data.image_file import read_image_size
+from atrous.data.image_file import read_upright_hw
 from atrous.errors import DataError
 from atrous.parsing import parse_json
 
 BACKGROUND = "background"
-_SPLITS = {
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
     "valid": "val",
     "validation": "val",
     "dev": "val",
-    "training": "train",
+    "test": "test",
     "testing": "test",
 }
-_SPLIT_NAMES = ("train", "val", "test", *_SPLITS)
+"""The split that each known name stands for."""
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Item:
 
     Attributes:
         image: Path of the image.
-        split: `train`, `val`, `test` or None.
+        split: A name of `SPLITS`, as the source spells it, or None.
         load_mask: Makes the mask, uint8 (H, W) with class indices and 255 for ignored pixels, and
             counts in its argument what was left out.
         labels: Files that the mask comes from.
@@ -54,21 +62,43 @@ class Source:
         classes: Classes of the masks.
         items: The images.
         skipped: Reasons why annotations or images were left out, with their numbers.
+        notes: What was assumed, as sentences for the user.
     """
 
     format: str
     classes: Classes
     items: list[Item]
     skipped: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
 
 def find_split(parts: Sequence[str]) -> str | None:
-    """Return the split that a folder or file name states, such as `train2017` or `valid`."""
+    """Return the split that a folder or file name states, such as `train2017` or `images_valid`."""
     for part in parts:
-        match = re.fullmatch(rf"({'|'.join(_SPLIT_NAMES)})[-_]?\d*", part.lower())
-        if match:
-            return _SPLITS.get(match[1], match[1])
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", part)
+        found = {word.lower() for word in words} & SPLITS.keys()
+        if len(found) == 1 and (len(words) == 1 or "dev" not in found):
+            return found.pop()
     return None
+
+
+def map_on_all_cores(
+    function: Callable[[_T], _R],
+    values: Sequence[_T],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[_R]:
+    """Return the result for each value; the first error cancels the rest."""
+    results = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for done, result in enumerate(pool.map(function, values), start=1):
+                results.append(result)
+                if progress is not None:
+                    progress(done, len(values))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return results
 
 
 def name_classes(names: Sequence[str]) -> tuple[Classes, dict[str, int]]:
@@ -113,8 +143,8 @@ class Canvas:
 
     @classmethod
     def for_image(cls, path: Path) -> "Canvas":
-        """Return a canvas of the size of an image."""
-        return cls(*read_image_size(path))
+        """Return a canvas of the size of an upright image."""
+        return cls(*read_upright_hw(path)[0])
 
     def draw_polygon(self, points: Sequence[Sequence[float]], index: int) -> None:
         """Fill a polygon of (x, y) in pixels, its outline included."""

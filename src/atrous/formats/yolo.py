@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from atrous.data.pairs import list_image_files
-from atrous.errors import DataError
-from atrous.extras import import_extra
+from atrous.formats.class_tables import read_yaml_names
 from atrous.formats.source import Canvas, Item, Source, find_split, name_classes
 
 
@@ -29,17 +28,11 @@ def read(root: Path, found: list[Path]) -> Source:
         DataError: The YAML file has no names.
         ConfigError: PyYAML is not installed.
     """
-    yaml = import_extra("yaml", "labels")
     (path,) = found
     folder = path.parent
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        names = content["names"]
-        names = [names[i] for i in sorted(names)] if isinstance(names, dict) else list(names)
-    except (yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} has no list of class names under 'names' ({error}).") from None
-    classes, by_name = name_classes(list(map(str, names)))
-    indices = [by_name[str(name)] for name in names]
+    names = read_yaml_names(path)
+    classes, by_name = name_classes(names)
+    indices = [by_name[name] for name in names]
     source = Source("YOLO segmentation", classes, [])
     for labels in sorted(folder.rglob("labels")):
         for label_folder in [labels, *sorted(p for p in labels.rglob("*") if p.is_dir())]:
