@@ -382,7 +382,7 @@ def test_masks_of_another_size_or_too_many_colours_are_named(tmp_path):
         import_dataset(tmp_path / "src", tmp_path / "out")
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     put_mask(tmp_path / "src" / "masks" / "a.png", noise)
-    with pytest.raises(DataError, match="colours of the masks .* have no name"):
+    with pytest.raises(DataError, match=r"colours of the masks .* have no name"):
         import_dataset(tmp_path / "src", tmp_path / "out")
 
 

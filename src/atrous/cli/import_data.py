@@ -1,13 +1,19 @@
 """`atrous import`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from atrous.cli.console import Console
 from atrous.cli.output import show_progress
+from atrous.errors import ConfigError
+
+if TYPE_CHECKING:
+    from atrous.formats import ImportReport
+
+_SPLITS, _CLASSES = "Splits", "Classes"
 
 
 def run_import(
@@ -15,41 +21,141 @@ def run_import(
     out: Annotated[Path, typer.Argument(help="Folder to create.")],
     *,
     data_format: Annotated[
-        str, typer.Option("--format", help="coco, labelme, cvat, yolo, … (docs/data.md), or auto.")
+        str,
+        typer.Option("--format", help="coco, labelme, folders, … (docs/data.md); auto finds out."),
     ] = "auto",
+    copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of linking.")] = False,
     val: Annotated[
-        float, typer.Option(help="Share of validation images, if the source has no such split.")
+        float,
+        typer.Option(
+            help="Share of images for validation, if the source has no such split.",
+            rich_help_panel=_SPLITS,
+        ),
     ] = 0.2,
+    test: Annotated[
+        float,
+        typer.Option(
+            help="Share of images for testing, if the source has no such split.",
+            rich_help_panel=_SPLITS,
+        ),
+    ] = 0.0,
     group: Annotated[
         str | None,
-        typer.Option(help="Regular expression of images that stay together."),
+        typer.Option(
+            help="Regular expression: images with the same match in their names stay in one split. "
+            "Near-duplicates do by default, and numbered series of similar images.",
+            rich_help_panel=_SPLITS,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random split.")] = 0,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of linking.")] = False,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the random split.", rich_help_panel=_SPLITS)
+    ] = 0,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Classes to keep, in this order: a,b,c.", rich_help_panel=_CLASSES),
+    ] = None,
+    other: Annotated[
+        str | None,
+        typer.Option(
+            help="Class that those not in --classes become; by default background if there is "
+            "such a class, else they are ignored.",
+            rich_help_panel=_CLASSES,
+        ),
+    ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Classes that become one: vehicle=car,bus. Can be repeated.",
+            rich_help_panel=_CLASSES,
+        ),
+    ] = None,
+    ignore: Annotated[
+        str | None,
+        typer.Option(help="Classes whose pixels are ignored: a,b.", rich_help_panel=_CLASSES),
+    ] = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            help="Name of the only class besides background, as of instance and binary masks.",
+            rich_help_panel=_CLASSES,
+        ),
+    ] = None,
 ) -> None:
-    """Convert labels of another tool to a dataset: masks are written, images are linked."""
+    """Convert labels of another tool to a dataset: masks are written, images are linked.
+
+    The format is found by looking. The folder appears when it is complete, and the same command
+    again changes nothing.
+    """
+    from atrous.classes import ClassSelection
     from atrous.formats import import_dataset
 
+    names = None if classes is None else _split_names("--classes", classes)
+    if other is not None and names is None:
+        raise ConfigError("--other needs --classes: without it, no class is another.")
+    selection = ClassSelection(
+        names,
+        other,
+        _parse_merge(merge or []),
+        () if ignore is None else _split_names("--ignore", ignore),
+    )
     with show_progress("importing") as progress:
         report = import_dataset(
             source,
             out,
             format=data_format,
             val=val,
+            test=test,
             group=group,
             seed=seed,
+            selection=selection,
+            class_name=class_name,
             copy=copy,
             progress=progress,
         )
+    _print_report(report)
+
+
+def _print_report(report: "ImportReport") -> None:
     console = Console()
     splits = ", ".join(f"{name} {count}" for name, count in report.num_images.items())
     state = "was imported before" if report.is_old else "imported"
+    names = ", ".join(report.classes)
     console.print(
-        f"{report.format}: {splits} {state} into {escape(str(out))}. "
-        f"{len(report.classes)} classes: {escape(', '.join(report.classes))}.",
+        f"{report.format}: {splits} {state} into {escape(str(report.out))}. "
+        f"{len(report.classes)} classes: {escape(names)}.",
         highlight=False,
     )
+    for note in report.notes:
+        console.print(f"  [bold]note:[/] {escape(note)}", highlight=False)
     for reason, count in report.skipped.items():
         if count:
             console.print(f"  [yellow]left out:[/] {count} {escape(reason)}", highlight=False)
-    console.print(f"next  atrous check {escape(str(out))}", highlight=False)
+    console.print(f"next  atrous check {escape(str(report.out))}", highlight=False)
+
+
+def _split_names(option: str, text: str) -> tuple[str, ...]:
+    """Parse names separated by commas.
+
+    Raises:
+        ConfigError: A name is empty or occurs twice.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise ConfigError(f"{option} takes different names separated by commas, not '{text}'.")
+    return names
+
+
+def _parse_merge(texts: list[str]) -> dict[str, tuple[str, ...]]:
+    """Parse texts such as `vehicle=car,bus`.
+
+    Raises:
+        ConfigError: A text has another form, or a name is merged twice.
+    """
+    merge: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, separator, parts = text.partition("=")
+        if not separator or not name.strip() or name.strip() in merge:
+            raise ConfigError(f"--merge takes NAME=A,B, each NAME once, not '{text}'.")
+        merge[name.strip()] = _split_names("--merge", parts)
+    return merge

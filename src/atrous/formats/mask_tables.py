@@ -42,8 +42,8 @@ def read_table(path: Path, rows: Sequence[NamedClass], used: set[int]) -> Meanin
         moved = [row._replace(value=row.value + 1) for row in rows]
         rows = [NamedClass(BACKGROUND, 0, BLACK), *moved]
         notes = [f"{path.name} names the mask values from 1; 0 is {BACKGROUND}."]
-    classes, indices = _build_classes(rows)
-    return Meaning(classes, {row.value: indices[row.name] for row in rows}, notes)
+    classes, by_name = _build_classes(rows)
+    return Meaning(classes, {row.value: by_name[row.name] for row in rows}, notes)
 
 
 def _build_classes(rows: Sequence[NamedClass]) -> tuple[Classes, dict[str, int]]:
@@ -63,9 +63,9 @@ def read_colors(
     ]
     used, given = set().union(*masks), None
     if table:
-        classes, indices = _build_classes(table[1])
+        classes, by_name = _build_classes(table[1])
         given = build_table(table[0].name, classes, (BLACK, voc_color(IGNORE_INDEX)))
-        given.indices.update({row.color: indices[row.name] for row in table[1] if row.color})
+        given.indices.update({row.color: by_name[row.name] for row in table[1] if row.color})
     found = match_table(masks, given)
     if found is None or (given is not None and found is not given):
         unknown = sorted(used - given.indices.keys()) if given else sorted(used)

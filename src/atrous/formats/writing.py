@@ -19,21 +19,19 @@ from atrous.formats.source import Item, map_on_all_cores
 
 
 def name_items(items: Sequence[Item], splits: Sequence[str]) -> list[str]:
-    """Return `SPLIT/STEM` for each image, unique: with the name of its folder where necessary."""
-    stems = Counter(_join(item, split) for item, split in zip(items, splits, strict=True))
+    """Return `SPLIT/STEM` for each image, unique: with the names of its folders where necessary."""
+    root = os.path.commonpath([item.image.parent for item in items])
+    stems = Counter((item.split, item.image.stem) for item in items)
     taken: Counter[str] = Counter()
     names = []
     for item, split in zip(items, splits, strict=True):
-        name = _join(item, split)
-        if stems[name] > 1:
-            name = f"{split}/{item.image.parent.name}_{item.image.stem}"
-        taken[name] += 1
-        names.append(name if taken[name] == 1 else f"{name}_{taken[name]}")
+        stem = item.image.stem
+        if stems[item.split, stem] > 1:
+            stem = "_".join(item.image.relative_to(root).with_suffix("").parts)
+        taken[f"{split}/{stem}"] += 1
+        number = taken[f"{split}/{stem}"]
+        names.append(f"{split}/{stem}" if number == 1 else f"{split}/{stem}_{number}")
     return names
-
-
-def _join(item: Item, split: str) -> str:
-    return f"{split}/{item.image.stem}"
 
 
 def write_pairs(
@@ -66,11 +64,13 @@ def write_pairs(
         (folder / split / "images").mkdir(parents=True)
         (folder / split / "masks").mkdir()
 
+    palette = classes.palette
+
     def write(job: tuple[Item, str]) -> Counter[str]:
         item, skipped = job[0], Counter[str]()
         split, _, stem = job[1].partition("/")
         mask = Image.fromarray(table[_turn(item.image, item.load_mask(skipped))])
-        mask.putpalette(classes.palette)
+        mask.putpalette(palette)
         mask.save(folder / split / "masks" / f"{stem}.png")
         _put_image(item.image, folder / split / "images" / stem, copy)
         return skipped
