@@ -111,21 +111,25 @@ def _draw(
     indices: dict[int, int],
     skipped: Counter[str],
 ) -> np.ndarray:
-    mask = np.zeros(size_hw, np.uint8)
+    coco = import_extra("pycocotools.mask", "labels")
     drawn = []
     for row in annotations:
-        region = _decode(row.get("segmentation"), size_hw)
-        if region is None:
+        runs = _encode(row.get("segmentation"), size_hw)
+        if runs is None:
             skipped["annotations whose segmentation cannot be read"] += 1
         else:
-            drawn.append((int(region.sum()), row, region))
-    for _, row, region in sorted(drawn, key=lambda one: -one[0]):
-        mask[region] = IGNORE_INDEX if row.get("iscrowd") else indices[row["category_id"]]
-    return mask
+            drawn.append((int(coco.area(runs)), row, runs))
+    columns = np.zeros(size_hw[::-1], np.uint8)  # as run lengths go
+    for _, row, runs in sorted(drawn, key=lambda one: -one[0]):
+        left, _, width, _ = map(int, coco.toBbox(runs))
+        span = slice(left, left + width)
+        region = np.asarray(coco.decode([runs]))[..., 0].T[span].view(bool)
+        columns[span][region] = IGNORE_INDEX if row.get("iscrowd") else indices[row["category_id"]]
+    return columns.T
 
 
-def _decode(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray | None:
-    """Return the region of a segmentation, bool (H, W); None if it is invalid.
+def _encode(segmentation: Any, size_hw: tuple[int, int]) -> Any:
+    """Return the run lengths of a segmentation for pycocotools; None if it is invalid.
 
     Everything is checked before pycocotools sees it, which does not check the bounds of runs.
     """
@@ -140,16 +144,14 @@ def _decode(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray | None:
                 return None
             if not all(-limit <= value <= limit for value in values):  # also false for NaN
                 return None
-            runs = coco.merge(coco.frPyObjects(polygons, height, width))
-        else:
-            counts = segmentation["counts"]
-            counts = _parse_counts(counts) if isinstance(counts, str) else list(counts)
-            if list(segmentation["size"]) != [height, width]:
-                return None
-            if sum(counts) != height * width or min(counts) < 0:
-                return None
-            runs = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-        return np.asarray(coco.decode(runs)).astype(bool)
+            return coco.merge(coco.frPyObjects(polygons, height, width))
+        counts = segmentation["counts"]
+        counts = _parse_counts(counts) if isinstance(counts, str) else list(counts)
+        if list(segmentation["size"]) != [height, width]:
+            return None
+        if sum(counts) != height * width or min(counts) < 0:
+            return None
+        return coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     except (TypeError, ValueError, KeyError, IndexError):
         return None
 
