@@ -227,3 +227,20 @@ def test_class_names_only_one_class(tmp_path):
     put_mask(tmp_path / "src" / "a_mask.png", np.where(draw() == 1, 2, expect(6)))
     with pytest.raises(ConfigError, match=r"--class cell names the only class .* has 0, 1, 2\."):
         import_dataset(tmp_path / "src", tmp_path / "out", class_name="cell")
+
+
+def test_lists_of_names_are_splits(tmp_path):
+    root = tmp_path / "src"
+    for number in range(4):
+        put_image(root / "JPEGImages" / f"a{number}.jpg", number)
+        put_mask(root / "SegmentationClass" / f"a{number}.png", expect(number))
+        put_mask(root / "SegmentationObject" / f"a{number}.png", expect(number))
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a0\na1\n")
+    (lists / "valid.txt").write_text("JPEGImages/a2.jpg SegmentationClass/a2.png\na3 1\n")
+    (lists / "trainval.txt").write_text("a0\na1\na2\na3\n")
+    report = import_dataset(root, tmp_path / "out")
+    assert report.num_images == {"train": 2, "val": 2}
+    assert set(masks_of(tmp_path / "out", "val")) == {"a2", "a3"}
+    assert not sum(report.skipped.values())

@@ -312,6 +312,13 @@ def test_a_second_run_changes_nothing_and_a_failed_one_leaves_nothing(tmp_path, 
     (tmp_path / "full" / "x").touch()
     with pytest.raises(ConfigError, match="other files"):
         import_dataset(root, tmp_path / "full")
+    with pytest.raises(ConfigError, match="is a file"):
+        import_dataset(root, tmp_path / "full" / "x")
+    with pytest.raises(DataError, match="cannot be written"):
+        import_dataset(root, tmp_path / "full" / "x" / "out")
+    (out / "import.json").write_text('{"images": 3}')
+    with pytest.raises(ConfigError, match=r"import\.json cannot be read"):
+        import_dataset(root, out)
 
 
 BROKEN_COCO = {
@@ -359,7 +366,8 @@ def test_malformed_coco_is_skipped_and_counted(tmp_path, kind):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "has no known format"),
+        ({}, "has no known format; it holds no files"),
+        ({"a.csv": "x", "b.csv": "x"}, "it holds 2 files of .csv"),
         ({"a.json": '{"images": [], "annotations": [], "categories": []}'}, "no image of it"),
         ({"a.json": '{"images": 1, "annotations": [], "categories": [{"id": "x"}]}'}, "integer id"),
         ({"data.yaml": "names: 3\n"}, "no list of class names"),

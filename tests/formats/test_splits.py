@@ -51,7 +51,7 @@ def test_shares_of_images_and_a_seed(tmp_path):
     options = {"val": 0.2, "test": 0.1}
     report = import_dataset(root, tmp_path / "a", **options)
     assert report.num_images == {"test": 2, "train": 14, "val": 4}
-    assert any("'val' is not in the source: 4 of 20" in note for note in report.notes)
+    assert any("'val' is not in the source; 4 of 20" in note for note in report.notes)
     import_dataset(root, tmp_path / "b", **options)
     import_dataset(root, tmp_path / "c", **options, seed=1)
     val = [set(masks_of(tmp_path / name, "val")) for name in "abc"]
@@ -100,7 +100,7 @@ def test_near_duplicates_stay_together_unless_nearly_all_are(tmp_path):
             image.point(lambda value, n=number: min(255, value + n % 2)).save(images[-1])
     splits, notes = assign(images, group=r"\.png")
     assert splits.count("val") == 0
-    assert any("all others belong together" in note for note in notes)
+    assert any("all of them belong together" in note for note in notes)
     splits, notes = assign(images)
     assert splits.count("val") == 4
     assert splits[0::2] == splits[1::2]

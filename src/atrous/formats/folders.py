@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -102,14 +102,27 @@ def read(
     pairs, skipped = found
     meaning = find_meaning(root, [mask for _, mask in pairs], are_objects)
     source = Source("folders of images and masks", meaning.classes, [], skipped, meaning.notes)
+    listed = _read_lists(root)
     for image, mask in pairs:
         parts = image.relative_to(root).parts[:-1]
         split = find_split(parts) or find_split([_IMAGE_PART.sub("", part) for part in parts])
-        load = partial(
-            _translate, mask, partial(read_values, in_colors=meaning.in_colors), meaning.indices
-        )
-        source.items.append(Item(image, split, load, (mask,)))
+        read_own = partial(read_values, in_colors=meaning.in_colors)
+        load = partial(_translate, mask, read_own, meaning.indices)
+        source.items.append(Item(image, split or listed.get(image.stem), load, (mask,)))
     return source
+
+
+def _read_lists(root: Path) -> dict[str, str]:
+    """Return the split of the stems in lists such as `ImageSets/Segmentation/train.txt`.
+
+    The first word of a line is a stem or a path.
+    """
+    splits: dict[str, set[str]] = defaultdict(set)
+    for path in root.rglob("*.txt"):
+        if split := find_split([path.stem]):
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                splits[PurePosixPath((line.split() or [""])[0]).stem].add(split)
+    return {stem: next(iter(found)) for stem, found in splits.items() if len(found) == 1}
 
 
 def _translate(

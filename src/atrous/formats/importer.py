@@ -1,42 +1,17 @@
 """Conversion of a foreign dataset to paired folders: masks written once, images linked."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from atrous.classes import ClassSelection
 from atrous.data.classes_file import FILENAME, format_classes
-from atrous.errors import ConfigError, DataError, did_you_mean
-from atrous.formats import (
-    ade20k,
-    cityscapes,
-    coco,
-    cvat,
-    folders,
-    instances,
-    labelme,
-    supervisely,
-    yolo,
-)
+from atrous.errors import ConfigError
+from atrous.formats.known import read_source
 from atrous.formats.record import describe_files, read_record, write_record
 from atrous.formats.selection import choose_classes
-from atrous.formats.source import Source
 from atrous.formats.splits import assign_splits, check_shares, list_missing
-from atrous.formats.writing import name_items, write_pairs
-
-FORMATS = {
-    "cityscapes": cityscapes,
-    "ade20k": ade20k,
-    "supervisely": supervisely,
-    "coco": coco,
-    "labelme": labelme,
-    "cvat": cvat,
-    "folders": folders,
-    "yolo": yolo,
-    "instances": instances,
-}
-"""Modules of the formats by name, in the order in which they are tried."""
+from atrous.formats.writing import name_items, replace_folder, write_pairs
 
 
 @dataclass(frozen=True)
@@ -83,7 +58,7 @@ def import_dataset(
     Args:
         source: Folder or file that the tool exported.
         out: Folder to create.
-        format: A name of `FORMATS`, or `auto` to find out.
+        format: A name of `known.FORMATS`, or `auto` to find out.
         val: Share of the images for validation, if the source has no such split.
         test: Share of the images for testing, if the source has no such split.
         group: Regular expression; images whose names have the same match (its first group, if it
@@ -129,10 +104,7 @@ def import_dataset(
     splits, notes = assign_splits(found.items, source, shares, group, seed, advance)
     names = name_items(found.items, splits)
     num_images = {split: splits.count(split) for split in sorted(set(splits))}
-    partial = out.resolve().with_name(f".{out.resolve().name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with replace_folder(out) as partial:
         start = num_steps - len(names)
         skipped = found.skipped + write_pairs(
             partial, found.items, names, classes, table, copy, lambda d, t: advance(start + d, t)
@@ -140,36 +112,4 @@ def import_dataset(
         (partial / FILENAME).write_text(format_classes(classes), encoding="utf-8")
         notes = found.notes + notes
         write_record(partial, facts, dict(zip(names, files, strict=True)), skipped, notes)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return ImportReport(out, found.format, classes.names, num_images, dict(skipped), notes)
-
-
-def read_source(path: Path, format: str) -> Source:
-    """Read a foreign dataset.
-
-    Raises:
-        ConfigError: `format` is unknown.
-        DataError: The path does not exist, has no known format, or holds no image.
-    """
-    if not path.exists():
-        raise DataError(f"There is no file or folder {path}.")
-    if format not in ("auto", *FORMATS):
-        raise ConfigError(f"There is no format '{format}'.{did_you_mean(format, FORMATS)}")
-    for name, module in FORMATS.items():
-        if format in (name, "auto") and (found := module.find(path)):
-            source = module.read(path, found)
-            if source.items:
-                return source
-            skipped = [f"{count} {reason}" for reason, count in source.skipped.items() if count]
-            reasons = "; ".join(skipped) or "it lists none"
-            raise DataError(
-                f"{path} is {source.format}, but no image of it can be used: {reasons}."
-            )
-    raise DataError(
-        f"{path} has no known format. Known are {', '.join(FORMATS)}; give the folder that holds "
-        "all files of the export."
-    )

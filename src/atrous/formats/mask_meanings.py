@@ -63,7 +63,10 @@ def find_meaning(root: Path, masks: Sequence[Path], are_objects: bool | None) ->
     if unknown := sorted(greys - meaning.indices.keys() - _IGNORED):
         where = given if given.is_file() else table[0] if table else root
         listed = shorten([_name_value(value) for value in unknown])
-        raise DataError(f"The masks below {root} have values that {where} does not name: {listed}.")
+        raise DataError(
+            f"The masks below {root} have values that {where} does not name: {listed}. Add their "
+            "names there."
+        )
     colors = {FIRST_COLOR + GREY * v: i for v, i in meaning.indices.items() if 0 <= v < 256}
     return replace(meaning, indices=meaning.indices | colors)
 

@@ -76,7 +76,8 @@ def read_colors(
             "object, use --format instances; if there are countless shades, the masks were saved "
             "as JPEG or smoothed."
         )
-    notes = [] if given else [f"The colours of the masks are those of {found.name}."]
+    note = f"The colours of the masks are those of {found.name}; class_dict.csv names others."
+    notes = [] if given else [note]
     if rest := used - found.indices.keys():
         listed = shorten(sorted(map(format_color, rest)))
         notes.append(f"Pixels of rare colours that are no class are ignored: {listed}.")

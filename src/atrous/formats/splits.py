@@ -79,9 +79,9 @@ def assign_splits(
 
 
 def _describe(split: str, count: int, wanted: int, total: int, seed: int) -> str:
+    text = f"'{split}' is not in the source; {count} of {total} images drawn for it (seed {seed})"
     if not count:
-        return f"No images are left for '{split}': all others belong together."
-    text = f"'{split}' is not in the source: {count} of {total} images were drawn (seed {seed})"
+        return f"{text}: all of them belong together."
     is_near = abs(count - wanted) <= max(1, wanted // 10)
     return text + ("." if is_near else "; groups of related images allow no other number.")
 

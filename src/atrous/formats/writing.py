@@ -3,7 +3,8 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,31 @@ def name_items(items: Sequence[Item], splits: Sequence[str]) -> list[str]:
         number = taken[f"{split}/{stem}"]
         names.append(f"{split}/{stem}" if number == 1 else f"{split}/{stem}_{number}")
     return names
+
+
+@contextmanager
+def replace_folder(out: Path) -> Iterator[Path]:
+    """Provide a folder that becomes `out`, missing or empty, at the end of the block.
+
+    If the block raises, nothing of it remains.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    partial = out.resolve().with_name(f".{out.resolve().name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except OSError as error:
+        raise DataError(
+            f"{out} cannot be written: {error}. Give another folder, or free space."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_pairs(

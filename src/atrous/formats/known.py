@@ -1,0 +1,65 @@
+"""All formats, and which of them a dataset has."""
+
+from collections import Counter
+from pathlib import Path
+
+from atrous.errors import ConfigError, DataError, did_you_mean
+from atrous.formats import (
+    ade20k,
+    cityscapes,
+    coco,
+    cvat,
+    folders,
+    instances,
+    labelme,
+    supervisely,
+    yolo,
+)
+from atrous.formats.source import Source
+
+FORMATS = {
+    "cityscapes": cityscapes,
+    "ade20k": ade20k,
+    "supervisely": supervisely,
+    "coco": coco,
+    "labelme": labelme,
+    "cvat": cvat,
+    "folders": folders,
+    "yolo": yolo,
+    "instances": instances,
+}
+"""Modules of the formats by name, in the order in which they are tried."""
+
+
+def read_source(path: Path, format: str) -> Source:
+    """Read a foreign dataset.
+
+    Raises:
+        ConfigError: `format` is unknown.
+        DataError: The path does not exist, has no known format, or holds no image.
+    """
+    if not path.exists():
+        raise DataError(f"There is no file or folder {path}.")
+    if format not in ("auto", *FORMATS):
+        raise ConfigError(f"There is no format '{format}'.{did_you_mean(format, FORMATS)}")
+    for name, module in FORMATS.items():
+        if format in (name, "auto") and (found := module.find(path)):
+            source = module.read(path, found)
+            if source.items:
+                return source
+            skipped = [f"{count} {reason}" for reason, count in source.skipped.items() if count]
+            reasons = "; ".join(skipped) or "it lists none"
+            raise DataError(
+                f"{path} is {source.format}, but no image of it can be used: {reasons}."
+            )
+    if format != "auto":
+        raise DataError(
+            f"{path} is no dataset of the format {format}. `--format auto` finds it out."
+        )
+    files = [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
+    suffixes = Counter(file.suffix.lower() or "no suffix" for file in files).most_common(5)
+    found = ", ".join(f"{count} files of {suffix}" for suffix, count in suffixes) or "no files"
+    raise DataError(
+        f"{path} has no known format; it holds {found}. Known are {', '.join(FORMATS)}. Give the "
+        "folder that holds both images and labels, all files of the export."
+    )
