@@ -118,7 +118,8 @@ _ERRORS: _Texts = {
         "Every object has its own value, as in instance and panoptic masks, and the same value "
         "means something else in the next file. No class can be learned from that.",
         "Write the class index of each object, from the annotations that come with the masks; if "
-        "there is one kind of object, write 1 for all of them.",
+        "there is one kind of object, `atrous import DATA OUT --format instances --class NAME` "
+        "makes it a class.",
     ),
     "interpolated": (
         "Masks resized with interpolation",
