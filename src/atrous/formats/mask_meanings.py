@@ -19,6 +19,7 @@ from atrous.formats.mask_tables import Meaning, Summary, read_colors, read_table
 from atrous.formats.source import BACKGROUND, map_on_all_cores
 
 _MAX_VALUES = 4096
+_MAX_COUNTED = 1 << 16
 _IGNORED = {-1, IGNORE_INDEX, 65535}
 
 
@@ -68,19 +69,25 @@ def find_meaning(root: Path, masks: Sequence[Path], are_objects: bool | None) ->
             "names there."
         )
     colors = {FIRST_COLOR + GREY * v: i for v, i in meaning.indices.items() if 0 <= v < 256}
-    return replace(meaning, indices=meaning.indices | colors)
+    return replace(meaning, indices=meaning.indices | colors, in_colors=in_colors)
 
 
 def _summarize(path: Path, *, in_colors: bool) -> Summary:
     values = read_values(path, in_colors=in_colors)
-    unique, counts = np.unique(values, return_counts=True)
+    if values.min() >= 0 and values.max() < _MAX_COUNTED:  # fast, and nearly always
+        counts = np.bincount(values.ravel())
+        unique = np.flatnonzero(counts)
+        counts = counts[unique]
+    else:
+        unique, counts = np.unique(values, return_counts=True)
     if len(unique) > _MAX_VALUES:
         raise DataError(
             f"The mask {path} has {len(unique)} different values. A mask has one value or colour "
             "per class: JPEG and smoothed masks cannot be imported. Export it as PNG."
         )
-    scattered = find_scattered(values) if unique[-1] < FIRST_COLOR else frozenset()
-    return dict(zip(unique.tolist(), counts.tolist(), strict=True)), scattered
+    numbers = dict(zip(unique.tolist(), counts.tolist(), strict=True))
+    may_be_objects = unique[-1] < FIRST_COLOR and numbers.keys() - {0, IGNORE_INDEX}
+    return numbers, find_scattered(values) if may_be_objects else frozenset()
 
 
 def _to_grey(value: int) -> int:
