@@ -61,7 +61,8 @@ def assign_splits(
     ]
     pool = [index for index, split in enumerate(splits) if split == "train"]
     if not shares or not pool:
-        return splits, notes
+        unused = ["--group is not used: no split is drawn."] if group else []
+        return splits, notes + unused
     images = [items[index].image for index in pool]
     numbers = {split: max(1, round(share * len(pool))) for split, share in shares.items()}
     groups, reasons = group_images(images, root, group, sum(numbers.values()), progress)
