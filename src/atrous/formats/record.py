@@ -48,8 +48,9 @@ def read_record(
         raise ConfigError(f"{folder} already holds other files. Give a new folder.")
     try:
         stored = parse_json(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        given = parse_json(json.dumps(facts))  # lists, as they are stored
         images = stored["images"]
-        is_same = all(stored[key] == value for key, value in _as_json(facts).items())
+        is_same = all(stored[key] == value for key, value in given.items())
         is_same = is_same and sorted(images.values()) == sorted(files)
         counts = Counter(name.partition("/")[0] for name in images)
         result = dict(sorted(counts.items())), dict(stored["skipped"]), list(stored["notes"])
@@ -61,7 +62,3 @@ def read_record(
             "a new folder, or remove this one."
         )
     return result
-
-
-def _as_json(facts: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(facts))
