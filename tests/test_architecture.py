@@ -72,7 +72,7 @@ def test_imports_run_down():
     ]
 
 
-@pytest.mark.parametrize("package", ["atrous", "atrous.data", "atrous.models"])
+@pytest.mark.parametrize("package", ["atrous", "atrous.data", "atrous.formats", "atrous.models"])
 def test_the_names_of_lazy_packages_are_those_that_they_list(package):
     module = import_module(package)
     for name in module.__all__:
