@@ -16,7 +16,7 @@ from PIL import Image
 
 from atrous.classes import build_classes
 from atrous.data import open_dataset, read_image
-from atrous.data.classes_file import format_classes, read_classes_file
+from atrous.data.classes_file import format_classes, read_class_list, read_classes_file
 from atrous.engines.exported_engine import ExportCard, parse_export_card
 from atrous.errors import AtrousError
 from atrous.models import ModelCard
@@ -136,6 +136,16 @@ GOOD_RECIPE = json.loads(Recipe().model_dump_json(exclude_none=True))
 def test_classes_files(folder, content):
     (folder / "classes.toml").write_bytes(content)
     check(read_classes_file, folder / "classes.toml")
+
+
+GOOD_LISTS = [b"name,r,g,b\na,0,0,0\nb,1,1,1\n", b"a:0,0,0::\nb:1,1,1::\n", b"0,a\n3,b\n"]
+
+
+@bounded
+@given(damage_bytes(GOOD_LISTS))
+def test_class_lists(folder, content):
+    (folder / "names.csv").write_bytes(content)
+    check(read_class_list, folder / "names.csv")
 
 
 @bounded

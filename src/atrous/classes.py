@@ -123,6 +123,18 @@ class ClassSelection:
                 )
         return merged_into
 
+    def describe(self, selected: Classes) -> str:
+        """Return a text on the classes that `apply` has selected."""
+        names = [
+            f"{name} ({', '.join(self.merge[name])})" if name in self.merge else name
+            for name in selected.names
+        ]
+        rest = f"; ignored: {', '.join(self.ignore)}" if self.ignore else ""
+        if self.names is not None:
+            ignored = "pixels of other classes are ignored"
+            rest += f"; other classes become {self.other}" if self.other else f"; {ignored}"
+        return f"Classes to learn: {', '.join(names)}{rest}."
+
 
 def _check_known(key: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:

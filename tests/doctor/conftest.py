@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import COLORS
 from PIL import Image
 
 from atrous.doctor import check_dataset
+from atrous.recipe import DataRecipe
 
 NUM_TRAIN, NUM_VAL = 24, 8
 WIDTH, HEIGHT = 112, 96
 NAMES = ["ground", "disc", "box", "bar"]
-COLORS = [(0, 0, 0), (200, 40, 40), (40, 170, 60), (50, 70, 210)]
 
 
 def draw_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +91,8 @@ def make_clean(clean_sets, tmp_path):
 def check():
     """Check a folder in this process, with a crop that suits the small images."""
 
-    def run(root: Path, **options):
-        return check_dataset(root, **{"workers": 1, "crop_px": 96} | options)
+    def run(root: Path, names: Path | None = None, **options):
+        data = DataRecipe(root=str(root), **{"crop": 96} | options)
+        return check_dataset(data, names=names, workers=1)
 
     return run

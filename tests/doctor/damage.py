@@ -121,6 +121,9 @@ def shrink_a_little(path: Path) -> None:
     Image.fromarray((pixels * 0.95 + 10).clip(0, 255).astype(np.uint8)).save(path, quality=60)
 
 
+COLORS = [(0, 0, 0), (200, 40, 40), (40, 170, 60), (50, 70, 210)]
+"""Of the clean set."""
+
 CAMVID_COLORS = [(128, 64, 128), (128, 0, 0), (128, 128, 128), (0, 128, 192)]
 CITYSCAPES_COLORS = [(128, 64, 128), (70, 70, 70), (0, 0, 142), (220, 20, 60)]
 VOC_COLORS = [voc_color(index) for index in (0, 8, 12, 15)]

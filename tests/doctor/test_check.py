@@ -16,6 +16,7 @@ from atrous.doctor.kinds import format_table
 from atrous.errors import ConfigError, DataError
 from atrous.recipe import DataRecipe
 from atrous.training import train
+from atrous.training.suggest import suggest_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +50,7 @@ def test_workers_change_nothing(make_clean):
 
 def test_shapes_are_clean(tmp_path):
     write_shapes(tmp_path, num_train=80, num_val=30, size_px=128, seed=1)
-    report = check_dataset(tmp_path, workers=1, crop_px=128)
+    report = check_dataset(DataRecipe(root=str(tmp_path), crop=128), workers=1)
     assert report.findings == []
     assert report.exit_code == 0
 
@@ -85,11 +86,13 @@ def test_folders_that_cannot_be_used(tmp_path, atrous, make, message):
     assert "Traceback" not in errors
 
 
-def test_options_out_of_range(make_clean):
-    root = make_clean()
-    for options in ({"crop_px": 0}, {"workers": 0}, {"format": "coco"}):
-        with pytest.raises(ConfigError):
-            check_dataset(root, **options)
+def test_options_out_of_range(make_clean, atrous):
+    with pytest.raises(ConfigError, match="at least 1"):
+        check_dataset(make_clean(), workers=0)
+    with pytest.raises(ConfigError, match="No data is given"):
+        check_dataset("")
+    code, errors = atrous("check")
+    assert (code, "No data is given" in errors) == (2, True)
 
 
 def test_one_image_and_nothing_else(tmp_path, check):
@@ -149,8 +152,41 @@ def test_advice_on_splits_can_be_followed(make_clean, atrous, tmp_path):
     assert atrous("check", root, "--workers", 1, *arguments)[0] == 0
 
 
-def test_the_default_crop_is_that_of_training(make_clean):
-    assert check_dataset(make_clean(), workers=1).survey.crop_px == DataRecipe().crop
+def test_the_settings_are_those_of_training(make_clean, atrous, tmp_path):
+    root = make_clean()
+    _, printed = atrous("check", root, "--workers", 1, "--json", "-")
+    suggested = suggest_recipe(root)["data"]
+    assert json.loads(printed.out)["crop"] == suggested["crop"] == 112
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"[data]\nroot = '{root}'\ncrop = 40\nval_split = 'valid'\n")
+    code, printed = atrous("check", "--recipe", recipe, "--workers", 1, "--json", "-")
+    report = json.loads(printed.out)
+    assert (report["crop"], [f["code"] for f in report["findings"]]) == (40, ["refused-split"])
+    code, _ = atrous("check", "--recipe", recipe, "--val-split", "val", "--workers", 1)
+    assert code == 0
+
+
+def test_selected_classes_are_counted_as_they_are_learned(make_clean, atrous, check, tmp_path):
+    root = make_clean()
+    selection = {"classes": ("bar", "shape"), "other": "rest", "merge": {"shape": ("disc", "box")}}
+    report = check(root, **selection)
+    dataset = open_dataset(root, "train").select(report.survey.data.class_selection)
+    statistics = compute_mask_statistics(dataset)
+    classes = report.splits["train"].classes
+    assert [entry.name for entry in classes] == ["rest", "bar", "shape"]
+    assert [entry.pixels for entry in classes] == statistics.pixels
+    weights = compute_class_weights(statistics, "inverse")
+    assert [entry.weight_inverse for entry in classes] == weights
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[data]\nclasses = ['bar', 'shape']\nmerge.shape = ['disc', 'box']\n")
+    arguments = ("check", root, "--recipe", recipe, "--workers", 1, "--crop", 96)
+    assert (
+        "Classes to learn: bar, shape (disc, box); pixels of other classes are ignored."
+        in atrous(*arguments)[1]
+    )
+    recipe.write_text("[data]\nclasses = ['baz']\n")
+    code, errors = atrous(*arguments)
+    assert (code, "no class 'baz'. Did you mean 'bar'" in errors) == (2, True)
 
 
 def test_hundreds_of_splits_are_not_hundreds_of_tables(make_clean, atrous):

@@ -107,9 +107,8 @@ def test_greys_with_wide_gaps_are_colours(make_clean, check, tmp_path):
     change_masks(root, lambda mask: np.array([0, 128, 255, 0], np.uint8)[mask])
     for path in masks(root):
         save_as_rgb(path)
-    repair_dataset(check(root), tmp_path / "repaired")
-    names = open_dataset(tmp_path / "repaired", "train").classes.names
-    assert names == ("#000000", "#808080", "#ffffff")
+    with pytest.raises(DataError, match=r"these colours: 0,0,0 \(8\d %\), 128,128,128"):
+        repair_dataset(check(root), tmp_path / "repaired")
 
 
 def draw_objects(rng: np.random.Generator, number: int) -> np.ndarray:
@@ -144,6 +143,15 @@ def test_numbered_objects_are_no_classes(make_clean, check, find, tmp_path, kind
     assert not {"class-only-in-val", "imbalance"} & set(found)
     assert "object-ids" in repair_dataset(report, tmp_path / "repaired").remaining
     assert not (tmp_path / "repaired/classes.toml").exists()
+
+
+def test_named_values_are_no_object_ids(make_clean, check, find):
+    root = make_clean(classes_file=False)
+    write_objects(root, 1 + np.arange(32) % 5, lambda mask, rng: mask.astype(np.uint8))
+    assert "atrous import DATA OUT --format instances" in find(root)["object-ids"].kind.fix
+    for names, codes in ((list("012345"), {"object-ids"}), (list("abcdef"), set())):
+        (root / "classes.toml").write_text(f"names = {names}")
+        assert {"object-ids"} & set(find(root)) == codes
 
 
 def test_object_numbers_that_never_come_twice(make_clean, find):

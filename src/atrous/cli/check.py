@@ -1,13 +1,22 @@
 """`atrous check`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.padding import Padding
 
 from atrous.cli.console import Console
+from atrous.cli.options import (
+    Crop,
+    IgnoreIndex,
+    OwnFormat,
+    RecipeFile,
+    TrainSplit,
+    ValSplit,
+    choose_recipe,
+)
 from atrous.cli.output import STDOUT, build_table, show_progress, write_json
 
 if TYPE_CHECKING:
@@ -20,21 +29,21 @@ _MAX_TABLES = 4
 
 
 def run_check(
-    data: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    data: Annotated[str | None, typer.Argument(help="Folder of the dataset.")] = None,
     *,
-    data_format: Annotated[str, typer.Option("--format", help="auto, voc or pairs.")] = "auto",
-    ignore_index: Annotated[
-        int | None,
+    recipe: RecipeFile = None,
+    data_format: OwnFormat = None,
+    ignore_index: IgnoreIndex = None,
+    crop: Crop = None,
+    train_split: TrainSplit = None,
+    val_split: ValSplit = None,
+    names: Annotated[
+        Path | None,
         typer.Option(
-            help="Mask value of ignored pixels; by default that of classes.toml, else 255."
+            help="What the values or colours of the masks mean: class_dict.csv, labelmap.txt, "
+            "_classes.csv or classes.toml."
         ),
     ] = None,
-    crop: Annotated[
-        int | None,
-        typer.Option(min=1, help="Training crop in pixels; by default that of training."),
-    ] = None,
-    train_split: Annotated[str, typer.Option(help="Split used for training.")] = "train",
-    val_split: Annotated[str, typer.Option(help="Split used for validation.")] = "val",
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write the findings as JSON here; - prints them.")
     ] = None,
@@ -50,24 +59,26 @@ def run_check(
 ) -> None:
     """Read a whole dataset and report what is wrong with it, why it matters and what to do.
 
-    The exit code is 0 without errors and warnings, 1 with, 2 if the dataset cannot be used at all.
+    Splits, crop, ignore index and classes are those that `atrous train` would use with the same
+    options. The exit code is 0 without errors and warnings, 1 with, 2 if the dataset cannot be used
+    at all.
     """
     from atrous.doctor import check_dataset, repair_dataset
     from atrous.doctor.repair import check_place
 
+    options = {
+        "data.root": data,
+        "data.format": data_format,
+        "data.ignore_index": ignore_index,
+        "data.crop": crop,
+        "data.train_split": train_split,
+        "data.val_split": val_split,
+    }
+    settings = choose_recipe(recipe, options, suggest=_suggest).data
     if fix is not None:
-        check_place(data, fix)
+        check_place(Path(settings.root), fix)
     with show_progress("checking") as progress:
-        report = check_dataset(
-            data,
-            format=data_format,
-            ignore_index=ignore_index,
-            crop_px=crop,
-            train_split=train_split,
-            val_split=val_split,
-            workers=workers,
-            progress=progress,
-        )
+        report = check_dataset(settings, names=names, workers=workers, progress=progress)
     if json_path != STDOUT:
         print_report(report)
     if json_path is not None:
@@ -84,6 +95,14 @@ def run_check(
     raise typer.Exit(report.exit_code)
 
 
+def _suggest(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a run without --recipe that concern the data."""
+    from atrous.data.sizes import suggest_sizes
+
+    split, layout = given.get("data.train_split", "train"), given.get("data.format", "auto")
+    return {"data": suggest_sizes(given["data.root"], split, format=layout)}
+
+
 def print_report(report: "CheckReport") -> None:
     """Print the findings, errors first, then the class frequencies of the training splits."""
     from atrous.data.sample import shorten
@@ -92,10 +111,12 @@ def print_report(report: "CheckReport") -> None:
     splits = shorten([f"{name} {count.num_images}" for name, count in report.splits.items()])
     console.print(
         f"{escape(str(report.survey.root))}: {report.num_pairs} pairs ({escape(splits)}), "
-        f"{report.survey.layout} layout, {len(report.survey.classes)} classes, "
+        f"{report.survey.layout} layout, {len(report.survey.learned)} classes, "
         f"{report.seconds:.0f} s",
         highlight=False,
     )
+    if selection := report.survey.describe_selection():
+        console.print(escape(selection), highlight=False)
     for finding in report.findings:
         _print_finding(finding, console)
     _print_classes(report, console)

@@ -2,21 +2,22 @@
 
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from atrous.model_options import DEFAULT_SYSTEM
-from atrous.recipe import (
-    Recipe,
-    apply_overrides,
-    build_recipe,
-    flatten_values,
-    load_toml,
-    set_key,
+from atrous.cli.options import (
+    Crop,
+    IgnoreIndex,
+    OwnFormat,
+    RecipeFile,
+    TrainSplit,
+    ValSplit,
+    choose_recipe,
 )
+from atrous.model_options import DEFAULT_SYSTEM
+from atrous.run import RunFolder
 
 
 def run_train(
@@ -32,13 +33,11 @@ def run_train(
     duration: Annotated[
         str | None, typer.Option("--for", help="Duration of the run: 20ep, 30000it or 55min.")
     ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="TOML file; options override it.")] = None,
+    recipe: RecipeFile = None,
     size: Annotated[
         int | None, typer.Option(help="Resize images to this height and width in pixels.")
     ] = None,
-    crop: Annotated[
-        int | None, typer.Option(help="Height and width of random crops in pixels.")
-    ] = None,
+    crop: Crop = None,
     batch_size: Annotated[
         str | None, typer.Option(help="Images per batch; auto: the largest that fits in memory.")
     ] = None,
@@ -63,13 +62,10 @@ def run_train(
     devices: Annotated[
         int, typer.Option(min=1, help="Number of processes that share each batch, one per GPU.")
     ] = 1,
-    data_format: Annotated[
-        str | None,
-        typer.Option("--format", help="Dataset format: voc or pairs; detected by default."),
-    ] = None,
-    train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
-    val_split: Annotated[str | None, typer.Option(help="Split to validate on.")] = None,
-    ignore_index: Annotated[int | None, typer.Option(help="Mask value of ignored pixels.")] = None,
+    data_format: OwnFormat = None,
+    train_split: TrainSplit = None,
+    val_split: ValSplit = None,
+    ignore_index: IgnoreIndex = None,
     stop_after: Annotated[
         str | None, typer.Option(help="Budget of this session, such as 3h50m.")
     ] = None,
@@ -102,8 +98,9 @@ def run_train(
         "train.device": device,
         **_parse_feature_cache(feature_cache),
     }
-    base = load_toml(recipe) if recipe else _choose_recipe(options, overrides or [], out)
-    built = assemble_recipe(base, options, overrides or [])
+    stored = RunFolder(out).recipe
+    file = recipe or (stored if stored.is_file() else None)
+    built = choose_recipe(file, options, overrides or [], suggest=_suggest)
 
     from atrous.cli.display import TrainingDisplay, print_training_result
     from atrous.cli.processes import start_processes
@@ -124,37 +121,14 @@ def _parse_feature_cache(choice: str | None) -> dict[str, str]:
     return {"train.feature_cache": "auto", "train.feature_cache_dir": choice}
 
 
-def _choose_recipe(options: dict[str, Any], overrides: list[str], out: Path) -> Mapping[str, Any]:
-    """Return the values of a run without --recipe: those that it has, or that suit its data."""
-    from atrous.run import RunFolder
+def _suggest(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a run without --recipe."""
     from atrous.training.suggest import suggest_recipe
 
-    if (stored := RunFolder(out).recipe).is_file():
-        return load_toml(stored)
-    given = {key: value for key, value in options.items() if value is not None}
-    given |= flatten_values(apply_overrides({}, overrides))
-    if not given.get("data.root"):
-        return {}
-    values = suggest_recipe(
+    return suggest_recipe(
         given["data.root"],
         model=given.get("model.name"),
         init=given.get("model.init"),
         train_split=given.get("data.train_split", "train"),
         format=given.get("data.format", "auto"),
     )
-    if given.get("data.size"):
-        values["data"] = {}
-    return values
-
-
-def assemble_recipe(
-    values: Mapping[str, Any], options: dict[str, Any], overrides: list[str]
-) -> Recipe:
-    """Build a recipe from the values of a file, options over them, and `--set` over both."""
-    given = {key: value for key, value in options.items() if value is not None}
-    for key, other in (("data.size", "data.crop"), ("data.crop", "data.size")):
-        if key in given and other not in given:
-            values = set_key(values, other, None)
-    for key, value in given.items():
-        values = set_key(values, key, value)
-    return build_recipe(apply_overrides(values, overrides))

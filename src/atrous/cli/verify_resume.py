@@ -9,8 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from atrous.cli.console import Console
-from atrous.cli.train import assemble_recipe
-from atrous.recipe import load_toml
+from atrous.cli.options import choose_recipe
 
 
 def run_verify_resume(
@@ -36,9 +35,8 @@ def run_verify_resume(
     number of workers, and compares weights, optimizer, losses and scores bit for bit. The exit
     code is 0 if they are equal, else 1.
     """
-    parsed = assemble_recipe(
-        load_toml(recipe), {"data.root": data, "train.duration": duration}, overrides or []
-    )
+    options = {"data.root": data, "train.duration": duration}
+    parsed = choose_recipe(recipe, options, overrides or [], suggest=dict)
 
     from atrous.training.verify import verify_resume
 

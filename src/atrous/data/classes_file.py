@@ -1,15 +1,19 @@
-"""`classes.toml`: names and colours of the classes, and the ignore index."""
+"""Files of class names and colours: `classes.toml`, and the lists of labelling tools."""
 
+import csv
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atrous.classes import IGNORE_INDEX, Classes, build_classes
+from atrous.classes import IGNORE_INDEX, Classes, Color, build_classes
 from atrous.errors import DataError, did_you_mean
 from atrous.parsing import is_plain_name, parse_toml
 
 FILENAME = "classes.toml"
 _KEYS = ("ignore_index", "names", "colors")
+_CVAT_COLOR = re.compile(r":(\d+,\d+,\d+):[^:]*:[^:]*$")
 
 
 def read_classes_file(path: Path) -> tuple[Classes, int]:
@@ -35,11 +39,7 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
             f"{path} needs `names`, a list of 1 to 255 different class names in the order of "
             f'their mask values, such as names = ["road", "car"]; it has {names!r}.'
         )
-    if invalid := [name for name in names if not is_plain_name(name)]:
-        raise DataError(
-            f"The class name {invalid[0]!a} in {path} contains a control character or a mark that "
-            "changes the text direction. Use printable characters on one line."
-        )
+    _check_plain(path, names)
     if colors is not None and not (isinstance(colors, list) and all(map(_is_color, colors))):
         raise DataError(
             f"`colors` in {path} must be a list of [red, green, blue], each 0 to 255, "
@@ -59,11 +59,87 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
     return build_classes(names, colors), ignore_index
 
 
+@dataclass(frozen=True)
+class ClassList:
+    """Classes, and how masks show them.
+
+    Attributes:
+        classes: Names and colours.
+        values: Mask value of each class; None if masks show the colours.
+        ignore_index: Mask value of ignored pixels; None if the file does not state it.
+    """
+
+    classes: Classes
+    values: tuple[int, ...] | None
+    ignore_index: int | None = None
+
+
+def read_class_list(path: Path) -> ClassList:
+    """Read what the values or colours of masks mean.
+
+    A `classes.toml`, or lines of `name,red,green,blue` (class_dict.csv), `name:red,green,blue::`
+    (labelmap.txt of CVAT) or `value,name` (_classes.csv of Roboflow), also with semicolons or tabs.
+    Comments (#), a heading and empty lines are skipped.
+
+    Raises:
+        DataError: The file cannot be read, a line means nothing, no class is listed, or a name,
+            colour or value is listed twice.
+    """
+    if path.suffix.lower() == ".toml":
+        classes, ignore_index = read_classes_file(path)
+        return ClassList(classes, tuple(range(len(classes))), ignore_index)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        lines = [_CVAT_COLOR.sub(r",\1", line) for line in text.splitlines()]
+        separator = next((mark for mark in ";\t" if mark in text), ",")
+        cells = [list(map(str.strip, row)) for row in csv.reader(lines, delimiter=separator)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"Cannot read {path}: {error}.") from error
+    rows = [row for row in cells if any(row) and not row[0].startswith("#")]
+    body = rows if rows and _parse_row(rows[0]) else rows[1:]  # without a heading
+    entries = [entry for row in body if (entry := _parse_row(row))]
+    if not entries or len(entries) < len(body):
+        wrong = [",".join(row) for row in body or rows if not _parse_row(row)]
+        raise DataError(
+            f"{path} is no list of classes: {f'{wrong[0][:60]!r}' if wrong else 'an empty file'} "
+            "is neither `name,red,green,blue`, such as road,128,64,128, nor `value,name`, such as "
+            "3,road."
+        )
+    names, keys = [name for name, _ in entries], [key for _, key in entries]
+    values = tuple(key for key in keys if isinstance(key, int))
+    colors = [key for key in keys if not isinstance(key, int)]
+    if (values and colors) or len(set(keys)) < len(keys) or not _is_list_of_names(names):
+        raise DataError(
+            f"{path} must list at most {IGNORE_INDEX} classes, all by value or all by colour, and "
+            "none of the names, values and colours twice."
+        )
+    _check_plain(path, names)
+    return ClassList(build_classes(names, colors or None), values or None)
+
+
+def _parse_row(row: list[str]) -> tuple[str, int | Color] | None:
+    """Return the name of a class with its mask value or colour; None for another line."""
+    numbers = [int(cell) for cell in row[1:4] if re.fullmatch("[0-9]{1,3}", cell)]
+    if row[0] and len(numbers) == 3 and max(numbers) <= 255:
+        return row[0], (numbers[0], numbers[1], numbers[2])
+    if len(row) == 2 and row[1] and re.fullmatch("[0-9]{1,5}", row[0]):
+        return row[1], int(row[0])
+    return None
+
+
 def format_classes(classes: Classes, ignore_index: int = IGNORE_INDEX) -> str:
     """Return the text of a `classes.toml`."""
     names = ", ".join(json.dumps(name, ensure_ascii=False) for name in classes.names)
     colors = ", ".join(str(list(color)) for color in classes.colors)
     return f"ignore_index = {ignore_index}\nnames = [{names}]\ncolors = [{colors}]\n"
+
+
+def _check_plain(path: Path, names: list[str]) -> None:
+    if invalid := [name for name in names if not is_plain_name(name)]:
+        raise DataError(
+            f"The class name {invalid[0]!a} in {path} contains a control character or a mark that "
+            "changes the text direction. Use printable characters on one line."
+        )
 
 
 def _is_list_of_names(value: Any) -> bool:

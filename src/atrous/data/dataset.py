@@ -229,11 +229,13 @@ def list_split_files(layout: Layout, folder: Path, split: str) -> dict[str, tupl
         if missing
     }
     if incomplete:
-        listed = f" and their names in {split_list}" if layout == "voc" else ""
+        is_voc = layout == "voc"
+        listed = f" and their names in {split_list}" if is_voc else ""
+        suffixes = voc.describe_suffixes(files) if is_voc else ""
         raise DataError(
             f"{''.join(incomplete.values())}Add the missing files, or remove their partners"
             f"{listed}. `atrous check {folder}` shows which files may belong together."
-            f"{pairs.describe_overlooked(*incomplete)}"
+            f"{suffixes}{pairs.describe_overlooked(*incomplete)}"
         )
     return files.pairs
 

@@ -1,7 +1,7 @@
 """Mask values: classes, the ignore index, and values that are neither."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -70,7 +70,10 @@ def describe_wrong_values(values: list[int], num_classes: int, ignore_index: int
     if all(0 <= value < IGNORE_INDEX for value in values):
         advice.append("If all are classes, list them in classes.toml.")
     else:
-        advice.append(f"Class indices are 0 to {IGNORE_INDEX - 1}: renumber the classes.")
+        advice.append(
+            f"Class indices are 0 to {IGNORE_INDEX - 1}. List the classes in a file, one "
+            "`value,name` per line; `atrous check DATA --names FILE --fix DIR` renumbers them."
+        )
     if len(values) >= _MANY_VALUES:
         advice.append(
             "If each object has its own number (instance or panoptic ids), write the index "
@@ -90,6 +93,18 @@ def mark_ignored(indices: np.ndarray, ignore_index: int) -> np.ndarray:
     if ignore_index != IGNORE_INDEX:
         indices[indices == ignore_index] = IGNORE_INDEX
     return indices.astype(np.uint8, copy=False)
+
+
+def renumber(values: np.ndarray, indices: Mapping[int, int]) -> np.ndarray:
+    """Replace values by class indices, and all others by `IGNORE_INDEX`.
+
+    Shapes:
+        values: integer (H, W)
+        returns: uint8 (H, W)
+    """
+    unique, inverse = np.unique(values, return_inverse=True)
+    new = [indices.get(value, IGNORE_INDEX) for value in unique.tolist()]
+    return np.array(new, np.uint8)[inverse].reshape(values.shape)
 
 
 def number_classes(masks: Iterable[Path], ignore_index: int) -> Classes:

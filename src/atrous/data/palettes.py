@@ -1,7 +1,7 @@
 """Colour tables of well-known datasets, and which table a set of masks follows."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, Color, build_classes, voc_color
@@ -12,7 +12,6 @@ BLACK = (0, 0, 0)
 _MAX_OWN_COLORS = 64
 _MIN_COVERED = 0.999
 _MIN_MATCHED = 3
-_MIN_GAP_RATIO = 2
 _MIN_SHARE = 1e-4
 """Share of all pixels up to which a colour counts as noise."""
 
@@ -30,11 +29,6 @@ class ColorTable:
     name: str
     indices: dict[Color, int]
     classes: Classes
-
-    @property
-    def is_grey(self) -> bool:
-        """Whether all of its colours are grey."""
-        return all(r == g == b for r, g, b in self.indices)
 
 
 def build_table(name: str, classes: Classes, ignored: tuple[Color, ...] = ()) -> ColorTable:
@@ -68,15 +62,22 @@ _CAMVID_31 = {
     "wall": (64, 192, 0),
 }  # fmt: skip
 
-_CITYSCAPES = {
-    "road": (128, 64, 128), "sidewalk": (244, 35, 232), "building": (70, 70, 70),
-    "wall": (102, 102, 156), "fence": (190, 153, 153), "pole": (153, 153, 153),
-    "traffic light": (250, 170, 30), "traffic sign": (220, 220, 0),
-    "vegetation": (107, 142, 35), "terrain": (152, 251, 152), "sky": (70, 130, 180),
-    "person": (220, 20, 60), "rider": (255, 0, 0), "car": (0, 0, 142), "truck": (0, 0, 70),
-    "bus": (0, 60, 100), "train": (0, 80, 100), "motorcycle": (0, 0, 230),
-    "bicycle": (119, 11, 32),
-}  # fmt: skip
+_CITYSCAPES = (
+    ("road", 7, (128, 64, 128)), ("sidewalk", 8, (244, 35, 232)), ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)), ("fence", 13, (190, 153, 153)), ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)), ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)), ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)), ("person", 24, (220, 20, 60)), ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)), ("truck", 27, (0, 0, 70)), ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)), ("motorcycle", 32, (0, 0, 230)), ("bicycle", 33, (119, 11, 32)),
+)  # fmt: skip
+CITYSCAPES = build_classes([name for name, _, _ in _CITYSCAPES], [rgb for _, _, rgb in _CITYSCAPES])
+"""The 19 classes of training. Source: https://github.com/mcordts/cityscapesScripts."""
+
+CITYSCAPES_IDS = {number: index for index, (_, number, _) in enumerate(_CITYSCAPES)}
+"""Index in `CITYSCAPES` by the id in `labelIds` masks; other ids are ignored."""
+
+MAX_CITYSCAPES_ID = 33
 
 _CITYSCAPES_IGNORED = (
     BLACK, (111, 74, 0), (81, 0, 81), (250, 170, 160), (230, 150, 140), (180, 165, 180),
@@ -84,15 +85,16 @@ _CITYSCAPES_IGNORED = (
 )  # fmt: skip
 
 
-def _build_known(name: str, colors: Mapping[str, Color], ignored: tuple[Color, ...]) -> ColorTable:
-    return build_table(name, build_classes(list(colors), list(colors.values())), ignored)
-
-
 KNOWN_TABLES = (
     VOC_TABLE,
-    _build_known("CamVid, 11 classes", _CAMVID_11, (BLACK,)),
-    _build_known("CamVid, 31 classes", _CAMVID_31, (BLACK,)),
-    _build_known("Cityscapes", _CITYSCAPES, _CITYSCAPES_IGNORED),
+    *(
+        build_table(name, build_classes(list(colors), list(colors.values())), (BLACK,))
+        for name, colors in (
+            ("CamVid, 11 classes", _CAMVID_11),
+            ("CamVid, 31 classes", _CAMVID_31),
+        )
+    ),
+    build_table("Cityscapes", CITYSCAPES, _CITYSCAPES_IGNORED),
 )
 
 
@@ -101,96 +103,73 @@ def match_table(
 ) -> ColorTable | None:
     """Find the colour table of some masks.
 
-    The given table is tried first, then the known ones, which need three matching colours besides
-    black. A table fits if it contains the colours of 99.9 % of the pixels; the remaining pixels
-    are ignored. The first colours of VOC's palette are used for arbitrary classes, so these
-    classes are only numbered. Otherwise up to 64 colours are numbered, black first, unless they
-    number objects.
+    It must contain the colours of 99.9 % of the pixels; the remaining pixels are ignored. Known
+    tables also need three matching colours besides black. The first colours of VOC's palette are
+    used for arbitrary classes, so these classes are only numbered.
 
     Args:
         masks: Per mask, colour → number of pixels.
-        given: Table of the dataset's own classes.
+        given: Table of the dataset's own classes; without it, the known tables are tried.
 
     Returns:
         The table; None if no table explains the colours.
     """
+    colors = _count_pixels(masks)
+    for table in KNOWN_TABLES if given is None else (given,):
+        matched = {color for color in colors if color in table.indices and color != BLACK}
+        covered = sum(count for color, count in colors.items() if color in table.indices)
+        if covered < _MIN_COVERED * colors.total() or (
+            given is None and len(matched) < _MIN_MATCHED
+        ):
+            continue
+        indices = {table.indices[color] for color in matched} - {IGNORE_INDEX}
+        num_classes = len(indices) + 1
+        are_first = indices == set(range(1, num_classes)) and num_classes < len(VOC_NAMES)
+        if table is not VOC_TABLE or not are_first:
+            return table
+        if _are_objects(masks):
+            return None
+        classes = build_classes([str(index) for index in range(num_classes)])
+        return ColorTable("PASCAL VOC's palette", table.indices, classes)
+    return None
+
+
+def list_own_colors(masks: Sequence[Mapping[Color, int]]) -> dict[Color, float]:
+    """Return the colours of masks that may be classes, with their shares of the pixels.
+
+    Returns:
+        Sorted by colour, black first; empty if they number objects, or are more than 64, as after
+        blurring.
+    """
+    colors = _count_pixels(masks)
+    own = {
+        color: count / colors.total()
+        for color, count in sorted(colors.items())
+        if count > _MIN_SHARE * colors.total()
+    }
+    is_few = len(own) <= _MAX_OWN_COLORS and sum(own.values()) >= _MIN_COVERED
+    return own if is_few and not _are_objects(masks) else {}
+
+
+def _are_objects(masks: Sequence[Mapping[Color, int]]) -> bool:
+    colors = _count_pixels(masks)
+    own = {color for color, count in colors.items() if count > _MIN_SHARE * colors.total()}
+    return are_object_colors([mask.keys() & own - {BLACK} for mask in masks])
+
+
+def _count_pixels(masks: Sequence[Mapping[Color, int]]) -> Counter[Color]:
     colors: Counter[Color] = Counter()
     for mask in masks:
         colors.update(mask)
-    total = colors.total()
-    if given is not None and _count(colors, given.indices) >= _MIN_COVERED * total:
-        return given
-    own = sorted(color for color, count in colors.items() if count > _MIN_SHARE * total)
-    are_objects = are_object_colors([mask.keys() & set(own) - {BLACK} for mask in masks])
-    for table in KNOWN_TABLES:
-        matched = {color for color in colors if color in table.indices and color != BLACK}
-        covered = _count(colors, table.indices)
-        if len(matched) >= _MIN_MATCHED and covered >= _MIN_COVERED * total:
-            indices = {table.indices[color] for color in matched} - {IGNORE_INDEX}
-            num_classes = len(indices) + 1
-            are_first = indices == set(range(1, num_classes)) and num_classes < len(VOC_NAMES)
-            if table is not VOC_TABLE or not are_first:
-                return table
-            if are_objects:
-                return None
-            classes = build_classes([str(index) for index in range(num_classes)])
-            return ColorTable("PASCAL VOC's palette", table.indices, classes)
-    if are_objects or len(own) > _MAX_OWN_COLORS or _count(colors, own) < _MIN_COVERED * total:
-        return None
-    names = [format_color(color) for color in own]
-    return build_table("a table of their own", build_classes(names, own))
+    return colors
 
 
-def build_grey_table(
-    greys: Set[int],
-    used: Set[int],
-    ignore_index: int,
-    given: Classes | None,
-    *,
-    is_binary: bool,
-) -> ColorTable | None:
-    """Return the table of masks whose colours are the grey values of class indices.
-
-    Args:
-        greys: Values in these masks.
-        used: Classes in the masks of indices beside them.
-        ignore_index: Mask value of ignored pixels.
-        given: The dataset's own classes.
-        is_binary: Whether 255 means the foreground; see `Survey.binary_masks`.
-
-    Returns:
-        The table; None if a value is not one of the given classes, or without given classes if
-        there are wide gaps or too many values.
-    """
-    if is_binary:
-        names = ["background", "foreground"]
-        classes = given or build_classes(names, [BLACK, (255, 255, 255)])
-        values = {value: value for value in greys} | {IGNORE_INDEX: 1}
-    else:
-        labels = (greys - {ignore_index}) | used
-        num_classes = len(given) if given else max(labels, default=0) + 1
-        limit = IGNORE_INDEX if used or given else _MAX_OWN_COLORS
-        if max(labels, default=0) >= num_classes or num_classes > limit:
-            return None
-        if given is None and has_wide_gaps(labels):
-            return None
-        classes = given or build_classes([str(index) for index in range(num_classes)])
-        values = {value: value for value in greys}
-    if ignore_index in values and not (is_binary and ignore_index == IGNORE_INDEX):
-        values[ignore_index] = IGNORE_INDEX
-    indices = {(value, value, value): index for value, index in values.items()}
-    return ColorTable("black and white" if is_binary else "grey values", indices, classes)
-
-
-def has_wide_gaps(labels: Set[int]) -> bool:
-    """Return whether class numbers have such gaps that they are probably not class numbers."""
-    return bool(labels) and max(labels) >= _MIN_GAP_RATIO * len(labels) + 1
+def pack_color(color: Color) -> int:
+    """Return a colour as a number of 24 bits; see `read_colors`."""
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
 
 
 def format_color(color: Color) -> str:
     """Return a colour as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-def _count(colors: Counter[Color], chosen: Mapping[Color, int] | list[Color]) -> int:
-    return sum(count for color, count in colors.items() if color in chosen)

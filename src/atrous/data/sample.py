@@ -133,6 +133,12 @@ def holds_indices(image: Image.Image) -> bool:
     return image.mode in ("P", "L", "1", "I") or image.mode.startswith("I;16")
 
 
+def read_colors(image: Image.Image) -> np.ndarray:
+    """Return the colour of each pixel as a number, see `palettes.pack_color`: int64 (H, W)."""
+    rgb = np.asarray(image.convert("RGB")).astype(np.int64)
+    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+
+
 def describe_float_mask(path: Path) -> str:
     """Return the error message for a mask of floating point numbers."""
     return (

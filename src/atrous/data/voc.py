@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from atrous.data.pairs import list_image_files
+from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
 from atrous.data.split_files import SplitFiles, normalize_name
 from atrous.errors import DataError
 
@@ -73,6 +73,17 @@ def find_voc_files(devkit: Path, split: str) -> SplitFiles:
 def find_split_list(devkit: Path, split: str) -> Path:
     """Return the path of a split list."""
     return devkit / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def describe_suffixes(files: SplitFiles) -> str:
+    """Return a text if a split list has names such as `a.jpg` instead of `a`; '' otherwise."""
+    for name in files.without_image:
+        path = PurePosixPath(name)
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return (
+                f" The list has names with a suffix, such as {name}: write {path.with_suffix('')}."
+            )
+    return ""
 
 
 def has_voc_names(devkit: Path) -> bool:

@@ -2,34 +2,47 @@
 
 from collections.abc import Iterable
 
-from atrous.data.palettes import has_wide_gaps
+from atrous.classes import IGNORE_INDEX
+from atrous.data.palettes import CITYSCAPES_IDS
 from atrous.data.sample import shorten
 from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.survey import Survey
+from atrous.doctor.value_tables import ValueTable, find_value_table
 
 _MIN_IMBALANCE = 200
+_RENUMBERED = ("value-gaps", "label-ids", "counted-from-one")
 
 
 def check_classes(survey: Survey) -> list[Finding]:
     """Find class numbers with gaps, and classes that occur in some splits only, or nowhere."""
     used = _list_used(survey, survey.splits)
+    table = find_value_table(survey)
     findings = []
     if len(used) == 1 and not survey.binary_masks:
-        summary = f"Only '{survey.classes.names[used[0]]}' occurs."
+        summary = f"Only '{survey.learned.names[used[0]]}' occurs."
         findings += build_findings("single-class", summary)
-    if survey.given is None and has_wide_gaps(set(used)):
-        num_classes = used[-1] + 1
-        summary = (
-            f"{len(used)} values occur, {shorten(used, 12)}; that makes {num_classes} classes."
-        )
-        if any(survey.ignore_index in (mask.values or {}) for _, mask in survey.index_masks):
-            summary += f" {survey.ignore_index} occurs too and is ignored."
-        return findings + build_findings("value-gaps", summary, values=used)
+    if table is not None and table.code in _RENUMBERED:
+        return findings + _describe_values(survey, table)
     if not used or survey.binary_masks or survey.id_masks:
         return findings
-    if unused := set(range(len(survey.classes))) - set(used):
+    if unused := set(range(len(survey.learned))) - set(used):
         findings += build_findings("class-unused", f"{_name(survey, unused)}.")
     return findings + _find_missing_classes(survey)
+
+
+def _describe_values(survey: Survey, table: ValueTable) -> list[Finding]:
+    values = survey.list_values()
+    num_classes = len(table.classes)
+    summary = f"{len(values)} values occur ({shorten(values, 12)}); "
+    if table.code == "label-ids":
+        summary += f"{len(set(values) & CITYSCAPES_IDS.keys())} of them are among the 19 classes."
+    elif survey.given is not None:
+        summary += f"the {num_classes} classes are {shorten(table.classes.names)}."
+    else:
+        summary += f"that makes {values[-1] + 1} classes."
+    if any(survey.ignore_index in (mask.values or {}) for _, mask in survey.index_masks):
+        summary += f" {survey.ignore_index} occurs too and is ignored."
+    return build_findings(table.code, summary, values=values)
 
 
 def _find_missing_classes(survey: Survey) -> list[Finding]:
@@ -43,8 +56,8 @@ def _find_missing_classes(survey: Survey) -> list[Finding]:
     chosen = set(survey.list_members(survey.held_out_splits))
     files = [
         survey.found_mask(index, _name(survey, here))
-        for index, mask in survey.index_masks
-        if index in chosen and (here := missing & set(mask.values or {}))
+        for index, pixels in survey.class_pixels
+        if index in chosen and (here := missing & pixels.keys())
     ]
     findings = build_findings("class-only-in-val", "; ".join(parts) + ".", files)
     trained = set(_list_used(survey, survey.train_splits))
@@ -80,16 +93,10 @@ def compute_imbalance(pixels: list[int]) -> float | None:
 def _list_used(survey: Survey, splits: Iterable[str]) -> list[int]:
     """Return the sorted classes that occur in some splits; interpolated masks do not count."""
     chosen = set(survey.list_members(splits))
-    return sorted(
-        {
-            value
-            for index, mask in survey.index_masks
-            if index in chosen and not mask.is_interpolated
-            for value in survey.list_classes(mask)
-            if value < len(survey.classes)
-        }
-    )
+    clean = {index for index, mask in survey.index_masks if not mask.is_interpolated} & chosen
+    found = set().union(*(pixels for index, pixels in survey.class_pixels if index in clean))
+    return sorted(found - {IGNORE_INDEX})
 
 
 def _name(survey: Survey, classes: Iterable[int]) -> str:
-    return shorten([survey.classes.names[index] for index in sorted(classes)], 24)
+    return shorten([survey.learned.names[index] for index in sorted(classes)], 24)

@@ -1,14 +1,16 @@
 """The dataset doctor: read a whole dataset once and report what is wrong with it."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from atrous.classes import IGNORE_INDEX, VOC_NAMES, build_classes
+from atrous.classes import IGNORE_INDEX
 from atrous.data import compute_class_weights
+from atrous.data.classes_file import read_class_list
 from atrous.data.dataset import find_layout, find_split_files, read_given_classes
 from atrous.data.pairs import describe_overlooked
 from atrous.data.split_files import SplitFiles
@@ -21,8 +23,6 @@ from atrous.doctor.split_checks import find_matches
 from atrous.doctor.survey import Survey
 from atrous.errors import ConfigError, DataError
 from atrous.recipe import DataRecipe
-
-_DEFAULTS = DataRecipe()
 
 _CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
     split_checks.check_refused_splits,
@@ -122,9 +122,9 @@ class CheckReport:
             "root": str(survey.root),
             "format": survey.layout,
             "num_pairs": self.num_pairs,
-            "num_classes": len(survey.classes),
+            "num_classes": len(survey.learned),
             "ignore_index": survey.ignore_index,
-            "crop": survey.crop_px,
+            "crop": survey.data.crop,
             "seconds": round(self.seconds, 2),
             "exit_code": self.exit_code,
             "findings": [finding.to_json() for finding in self.findings],
@@ -133,32 +133,27 @@ class CheckReport:
 
 
 def check_dataset(
-    root: Path | str,
+    data: DataRecipe | Path | str,
     *,
-    format: str = "auto",
-    ignore_index: int | None = None,
-    crop_px: int | None = None,
-    train_split: str = _DEFAULTS.train_split,
-    val_split: str = _DEFAULTS.val_split,
+    names: Path | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Read every image and mask of all splits once, and report what is wrong.
 
     Args:
-        root: Folder of the dataset, in a layout that `open_dataset` reads.
-        format: `voc`, `pairs`, or `auto` to detect it.
-        ignore_index: Mask value of ignored pixels; by default from `classes.toml`, else 255.
-        crop_px: Side of the training crop; None for the default of training.
-        train_split: Split used for training.
-        val_split: Split used for validation.
+        data: Settings of training, such as `recipe.data`: splits, crop, ignore index, classes. Or
+            the folder of a dataset, with their defaults.
+        names: File that says what the values or colours of masks mean, instead of `classes.toml`;
+            see `read_class_list`.
         workers: Number of processes; None for one per core.
         progress: Called with the number of pairs done and the total.
 
     Raises:
-        DataError: There is no dataset of a known layout, it is empty, or `classes.toml` or a
-            split list cannot be read.
-        ConfigError: An option is out of range.
+        DataError: There is no dataset of a known layout, it is empty, or `classes.toml`, `names`
+            or a split list cannot be read.
+        ConfigError: No folder is given, an option is out of range, or a selected class does not
+            exist.
 
     Example:
         >>> from atrous.doctor import check_dataset
@@ -166,13 +161,13 @@ def check_dataset(
         >>> print(report.exit_code, [finding.code for finding in report.findings])
     """
     start_s = time.monotonic()
-    crop_px = _DEFAULTS.crop if crop_px is None else crop_px
-    assert crop_px is not None
-    if crop_px < 1 or (workers is not None and workers < 1):
-        raise ConfigError("The crop and the number of workers must be at least 1.")
-    root = Path(root)
-    layout, folder = find_layout(root, format)
-    splits = find_split_files(root, format=format)
+    data = data if isinstance(data, DataRecipe) else DataRecipe(root=str(data))
+    if not data.root:
+        raise ConfigError("No data is given: name the folder of the dataset, or data.root.")
+    if workers is not None and workers < 1:
+        raise ConfigError("The number of workers must be at least 1.")
+    layout, folder = find_layout(Path(data.root), data.format)
+    splits = find_split_files(data.root, format=data.format)
     _check_not_empty(folder, splits)
     matches = {split: find_matches(files, layout) for split, files in splits.items()}
     indices: dict[PairPaths, int] = {}
@@ -182,9 +177,18 @@ def check_dataset(
         members[split] = [
             indices.setdefault(PairPaths(name, *paths), len(indices)) for name, paths in pairs
         ]
-    given, own_ignore_index = read_given_classes(root, layout, folder) or (None, IGNORE_INDEX)
+    listed = None if names is None else read_class_list(names)
+    own = read_given_classes(Path(data.root), layout, folder)
+    given, ignore_index = own or (None, IGNORE_INDEX)
+    if listed is not None:
+        given = listed.classes
+        ignore_index = ignore_index if listed.ignore_index is None else listed.ignore_index
+        if ignore_index in (listed.values or ()):
+            ignore_index = -1  # no value of a mask
+    if given is not None:
+        data.class_selection.apply(given)  # fails before files are read
     survey = Survey(
-        root=root,
+        data=data,
         folder=folder,
         layout=layout,
         splits=splits,
@@ -192,12 +196,8 @@ def check_dataset(
         pairs=scan_pairs(list(indices), workers=workers, progress=progress),
         members=members,
         given=given,
-        has_table=given is not None
-        and (given != build_classes(given.names) or given.names == VOC_NAMES),
-        ignore_index=own_ignore_index if ignore_index is None else ignore_index,
-        crop_px=crop_px,
-        train_split=train_split,
-        val_split=val_split,
+        ignore_index=ignore_index if data.ignore_index is None else data.ignore_index,
+        names=listed,
     )
     return CheckReport(survey, _list_findings(survey), time.monotonic() - start_s)
 
@@ -217,31 +217,23 @@ def _list_findings(survey: Survey) -> list[Finding]:
 
 def _count_split(survey: Survey, split: str) -> SplitCount:
     statistics = survey.count_pixels([split])
-    total = sum(statistics.pixels)
-    num_images = [0] * len(survey.classes)
-    chosen = set(survey.members[split])
-    for index, mask in survey.index_masks:
-        for value in survey.list_classes(mask) if index in chosen else ():
-            if value < len(num_images):
-                num_images[value] += 1
-    inverse = median = [0.0] * len(num_images)
-    if total:
-        inverse = compute_class_weights(statistics, "inverse") or inverse
-        median = compute_class_weights(statistics, "median_frequency") or median
+    total, chosen = sum(statistics.pixels), set(survey.members[split])
+    num_images = Counter(
+        label for index, pixels in survey.class_pixels if index in chosen for label in pixels
+    )
+    zeros = [0.0] * len(survey.learned)
+    inverse, median = (
+        (compute_class_weights(statistics, method) if total else None) or zeros
+        for method in ("inverse", "median_frequency")
+    )
     return SplitCount(
         num_images=len(chosen),
         ignored_share=statistics.num_ignored / max(total + statistics.num_ignored, 1),
         imbalance=compute_imbalance(statistics.pixels),
         classes=[
-            ClassCount(
-                index=index,
-                name=name,
-                pixels=statistics.pixels[index],
-                share=statistics.pixels[index] / max(total, 1),
-                num_images=num_images[index],
-                weight_inverse=inverse[index],
-                weight_median_frequency=median[index],
+            ClassCount(i, name, count, count / max(total, 1), num_images[i], inverse[i], median[i])
+            for i, (name, count) in enumerate(
+                zip(survey.learned.names, statistics.pixels, strict=True)
             )
-            for index, name in enumerate(survey.classes.names)
         ],
     )

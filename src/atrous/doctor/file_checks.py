@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from atrous.doctor.facts import ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.findings import Finding, FoundFile, build_findings
 from atrous.doctor.survey import Survey
+from atrous.recipe import DataRecipe
 
 _FILE_CODES = ("unreadable", "damaged-exif", "pages")
 _PAIR_CODES = ("swapped", "size-mismatch", "exif-rotation")
@@ -15,12 +16,12 @@ _CROP_CODES = ("small-for-crop", "large-for-crop")
 
 def check_files(survey: Survey) -> list[Finding]:
     """Find everything that a single file, or an image with its mask, shows by itself."""
-    num_pairs, crop = len(survey.pairs), survey.crop_px
+    num_pairs, data = len(survey.pairs), survey.data
     units = dict.fromkeys(_FILE_CODES, f"of {2 * num_pairs} files.")
     units |= dict.fromkeys(_PAIR_CODES, f"of {num_pairs} pairs.")
     units |= dict.fromkeys(_MASK_CODES, f"of {num_pairs} masks.")
     units |= dict.fromkeys(_IMAGE_CODES, f"of {num_pairs} images.")
-    units |= dict.fromkeys(_CROP_CODES, f"of {num_pairs} images, for a crop of {crop} × {crop}.")
+    units |= dict.fromkeys(_CROP_CODES, f"of {num_pairs} images, for {describe_crop(data)}.")
     files: dict[str, list[FoundFile]] = {code: [] for code in units}
     for index, pair in enumerate(survey.pairs):
         for path, facts, error in (
@@ -34,7 +35,7 @@ def check_files(survey: Survey) -> list[Finding]:
             for code, detail in notes.items():
                 files[code].append(FoundFile(survey.relative(path), detail, index))
         if pair.image is not None:
-            for code, detail in _check_image(pair, pair.image, crop):
+            for code, detail in _check_image(pair, pair.image, data):
                 files[code].append(survey.found_image(index, detail))
         if pair.mask is not None:
             for code, detail in _check_mask(pair, pair.mask, survey):
@@ -46,15 +47,27 @@ def check_files(survey: Survey) -> list[Finding]:
     ]
 
 
-def _check_image(pair: PairFacts, image: ImageFacts, crop: int) -> Iterator[tuple[str, str]]:
+def _check_image(pair: PairFacts, image: ImageFacts, data: DataRecipe) -> Iterator[tuple[str, str]]:
     """Yield (code, detail)."""
     if pair.is_turned is not False:
         code = "exif-rotation" if pair.is_turned else "exif-unclear"
         yield code, f"EXIF orientation {image.orientation}"
-    if 4 * min(image.hw[0], crop) * min(image.hw[1], crop) < crop * crop:
+    if data.crop is None:
+        return
+    factor = data.long_side / max(image.hw) if data.long_side else 1
+    height, width = (factor * side for side in image.hw)
+    if 4 * min(height, data.crop) * min(width, data.crop) < data.crop**2:
         yield "small-for-crop", _format_hw(image.hw)
-    elif min(image.hw) > 8 * crop:
+    elif min(height, width) > 8 * data.crop:
         yield "large-for-crop", _format_hw(image.hw)
+
+
+def describe_crop(data: DataRecipe) -> str:
+    """Return the size of the training images as text."""
+    if data.crop is None:
+        return f"images resized to {data.size} × {data.size}"
+    resized = f" from images resized to {data.long_side} pixels" if data.long_side else ""
+    return f"a crop of {data.crop} × {data.crop}{resized}"
 
 
 def _check_mask(pair: PairFacts, mask: MaskFacts, survey: Survey) -> Iterator[tuple[str, str]]:

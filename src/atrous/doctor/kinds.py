@@ -32,9 +32,8 @@ _ERRORS: _Texts = {
     "refused-split": (
         "A split that training needs and cannot use",
         "`atrous train` refuses to start: it trains on one split and validates on another.",
-        "If a split is missing, name the splits train and val, or name yours: `atrous train DATA "
-        "--set data.train_split=NAME --set data.val_split=NAME`, and --train-split and --val-split "
-        "here. If all pixels are ignored, add images whose masks have classes.",
+        "Name the missing split with --train-split or --val-split, of `atrous train` too. If all "
+        "pixels are ignored, add images whose masks have classes.",
     ),
     "unpaired": (
         "Images without a mask, or masks without an image",
@@ -71,8 +70,7 @@ _ERRORS: _Texts = {
     "size-mismatch": (
         "Mask and image differ in size",
         "Pixels of the mask cannot be assigned to pixels of the image; training refuses the pair.",
-        "If the mask covers the whole image, resize it with nearest neighbour; otherwise export it "
-        "again for this image.",
+        "Resize a mask of the whole image with nearest neighbour; export others again.",
         "leaves them out",
     ),
     "exif-rotation": (
@@ -86,14 +84,15 @@ _ERRORS: _Texts = {
         "Masks of colours instead of class indices",
         "Training needs class indices and refuses colours.",
         "Give every pixel the index of its colour, and list the classes in classes.toml.",
-        "writes indices and classes.toml if a colour table fits; leaves the others out",
+        "writes indices by the colours of classes.toml, --names or a known dataset, and asks for "
+        "--names if none fits; it leaves out blurred masks and object ids",
     ),
     "palette-order": (
         "Palette masks whose colours are classes, but whose indices are not",
         "Training reads indices. Here the same index means different classes from file to file, or "
         "other classes than in the class list, as after a drawing program has sorted the palette.",
         "Give every pixel the index that its colour has in the class list.",
-        "writes indices by colour if a colour table fits",
+        "writes indices by colour, as for `color-masks`",
     ),
     "jpeg-masks": (
         "Masks saved as JPEG",
@@ -110,21 +109,26 @@ _ERRORS: _Texts = {
     "values": (
         "Mask values that are no class",
         "Training refuses them; other programs crash on the GPU or train on the wrong class.",
-        "Correct the masks, list all classes in classes.toml, or set ignore_index to the one value "
-        "that marks ignored pixels.",
+        "Correct the masks, list all classes, or set ignore_index to the value of ignored pixels.",
+    ),
+    "counted-from-one": (
+        "Masks that count the classes from 1",
+        "The classes are listed from 0, so that every pixel has the name of the next class, and "
+        "training refuses the last value.",
+        "Subtract 1 from all values.",
+        "subtracts 1; where 0 is the ignore index, it becomes 255",
     ),
     "object-ids": (
         "Masks of object ids instead of classes",
         "Every object has its own value, as in instance and panoptic masks, and the same value "
         "means something else in the next file. No class can be learned from that.",
-        "Write the class index of each object, from the annotations that come with the masks; if "
-        "there is one kind of object, `atrous import DATA OUT --format instances --class NAME` "
-        "makes it a class.",
+        "If there is one kind of object, `atrous import DATA OUT --format instances --class NAME` "
+        "makes it one class. Otherwise write the class index of each object, from the annotations "
+        "that come with the masks. If the values are classes after all, name them in classes.toml.",
     ),
     "interpolated": (
         "Masks resized with interpolation",
-        "Along every edge there are values between those of the two regions: other classes, or "
-        "none.",
+        "Edges have values between those of the two regions: other classes, or none.",
         "Resize the original masks again with nearest neighbour.",
     ),
 }
@@ -147,10 +151,17 @@ _WARNINGS: _Texts = {
         "Save every page as its own file, or only the first.",
     ),
     "value-gaps": (
-        "Class numbers with wide gaps",
-        "Without classes.toml there are as many classes as the largest value plus 1, so the model "
-        "gets outputs for numbers that never occur. Grey masks made for display are like this.",
+        "Class numbers that do not start at 0, or have wide gaps",
+        "The model gets outputs for numbers that never occur: there are as many classes as the "
+        "largest value plus 1. Masks made for display, or counting from 1, are like this.",
         "Renumber the classes from 0 without gaps, or list them in classes.toml.",
+        "renumbers them in their order and names each by its old number, or as --names says",
+    ),
+    "label-ids": (
+        "Label ids of Cityscapes instead of its training classes",
+        "Published scores are of 19 of the 34 ids, and cannot be compared with those of others.",
+        "Replace the ids by the 19 training classes, or list all ids in classes.toml.",
+        "writes the 19 training classes, and 255 for the other ids",
     ),
     "all-ignored": (
         "Masks whose pixels are all ignored",
@@ -241,6 +252,7 @@ _NOTES: _Texts = {
         "Classes of the list that never occur",
         "The model gets outputs that are never right; scores leave these classes out.",
         "Nothing, if the dataset is a part of a larger one with this class list.",
+        "drops class 0, and counts the others from 0, where 0 is the ignore index",
     ),
     "imbalance": (
         "Classes of very different frequency",
@@ -261,7 +273,7 @@ _NOTES: _Texts = {
     "large-for-crop": (
         "Images more than eight times as large as the crop",
         "A crop covers little of the image, and objects may be larger than the receptive field.",
-        "Train with a larger --crop, or shrink the dataset (masks with nearest neighbour).",
+        "Train with a larger --crop, or set data.long_side in a recipe.",
     ),
 }
 

@@ -1,21 +1,21 @@
 """Checks of mask contents: kind of pixels, values, colours."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 
-from atrous.classes import IGNORE_INDEX, Color, voc_color
+from atrous.classes import IGNORE_INDEX, Color
 from atrous.data.mask_values import describe_wrong_values
 from atrous.data.palettes import (
-    BLACK,
     ColorTable,
-    build_grey_table,
-    build_table,
     format_color,
+    list_own_colors,
     match_table,
 )
 from atrous.data.sample import shorten
 from atrous.doctor.facts import MaskFacts
 from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.survey import Survey
+from atrous.doctor.value_tables import find_value_table
 
 _MAX_LISTED = 24
 
@@ -26,21 +26,11 @@ def check_color_masks(survey: Survey) -> list[Finding]:
     for index, mask in survey.color_masks:
         number = "more than 256" if mask.colors is None else len(mask.colors)
         files.append(survey.found_mask(index, f"{mask.mode}, {number} colours"))
-    if not files:
-        return []
-    summary = f"{len(files)} of {len(survey.pairs)} masks; "
     used = {color for _, mask in survey.color_masks for color in mask.colors or {}}
+    summary = f"{len(files)} of {len(survey.pairs)} masks; "
     table = find_color_table(survey)
     if table is None:
-        if any(mask.colors is None for _, mask in survey.color_masks):
-            summary += "too many colours for a table: blurred or compressed."
-        else:
-            summary += (
-                f"no table explains their {len(used)} colours. If they are classes, list them with "
-                "their colours in classes.toml; if they number objects, as instance and panoptic "
-                "ids do, write the class of each object instead, from the annotations beside the "
-                "masks."
-            )
+        summary += _describe_no_table(survey, used)
         return build_findings("color-masks", summary, files, table=None)
     colors = {
         format_color(color): index
@@ -52,65 +42,100 @@ def check_color_masks(survey: Survey) -> list[Finding]:
     return build_findings("color-masks", summary, files, table=table.name, colors=colors)
 
 
-def find_color_table(survey: Survey) -> ColorTable | None:
-    """Return the table of the masks of colours; None if no table fits."""
-    masks = [mask for _, mask in survey.color_masks if mask.colors is not None]
-    given = _build_given_table(survey)
-    greys = {value for mask in masks for value in mask.grey_values or {}}
-    is_given = given is not None and all((v, v, v) in given.indices for v in greys)
-    if greys and all(mask.grey_values is not None for mask in masks) and not is_given:
-        if survey.id_masks:
-            return None
-        used = {value for _, mask in survey.index_masks for value in survey.list_classes(mask)}
-        is_binary = bool(survey.binary_masks)
-        table = build_grey_table(
-            greys, used, survey.ignore_index, survey.given, is_binary=is_binary
-        )
-        if table is not None or survey.index_masks:
-            return table
-    return match_table([mask.colors or {} for mask in masks], given) if masks else None
-
-
-def _build_given_table(survey: Survey) -> ColorTable | None:
-    """Return the table of the dataset's own colours; black and VOC's void colour are ignored."""
-    if survey.given is None or not survey.has_table:
-        return None
-    return build_table("the class list", survey.given, (BLACK, voc_color(IGNORE_INDEX)))
-
-
 def check_palette_order(survey: Survey) -> list[Finding]:
     """Find palette masks whose colours follow the classes, but whose indices do not."""
     files = []
-    for index, mask in list_disordered_masks(survey):
+    for index, mask in _list_disordered_masks(survey):
         colors = [f"{value} is {format_color(color)}" for value, color in mask.palette.items()]
         files.append(survey.found_mask(index, shorten(colors, 5)))
-    table = find_palette_table(survey)
-    summary = (
-        f"{len(files)} of {len(survey.pairs)} masks; their colours follow "
-        f"{'no table that fits' if table is None else table.name}, their indices do not."
+    table = find_color_table(survey)
+    reason = ask_for_meaning(survey) or "their colours follow no table that fits."
+    if table is not None:
+        reason = f"their colours follow {table.name}, their indices do not."
+    summary = f"{len(files)} of {len(survey.pairs)} masks; {reason}"
+    return build_findings("palette-order", summary, files, table=table and table.name)
+
+
+def _describe_no_table(survey: Survey, used: set[Color]) -> str:
+    if question := ask_for_meaning(survey):
+        return question
+    if any(mask.colors is None for _, mask in survey.color_masks):
+        return "too many colours for a table: blurred or compressed."
+    return (
+        f"no table explains their {len(used)} colours. If they are classes, list them in a file "
+        "for --names; if they number objects, as instance and panoptic ids do, "
+        f"`atrous import {survey.root} OUT --format instances --class NAME` makes one class of "
+        "all objects."
     )
-    return build_findings("palette-order", summary, files)
 
 
-def find_palette_table(survey: Survey) -> ColorTable | None:
-    """Return the table of the palette masks whose indices are out of order; None if none fits."""
-    masks = []
-    for _, mask in list_disordered_masks(survey):
-        colors: Counter[Color] = Counter()
+def ask_for_meaning(survey: Survey) -> str | None:
+    """Return a text that asks what colours, or values, of masks mean; None if that is known.
+
+    Object ids, and the many colours of blurred masks, have no meaning to ask for.
+    """
+    if survey.id_masks:
+        return None
+    unlisted = sorted(set(survey.list_values()) - survey.class_indices.keys())
+    if survey.names is not None and unlisted and find_value_table(survey) is None:
+        return f"the file of --names does not list the values {shorten(unlisted)}. Add them."
+    masks = [] if find_color_table(survey) else list(list_colored_masks(survey).values())
+    known = survey.color_table.indices if survey.color_table else {}
+    colors = {c: share for c, share in list_own_colors(masks).items() if c not in known}
+    listed = [f"{r},{g},{b} ({100 * share:.2g} %)" for (r, g, b), share in colors.items()]
+    text = (
+        f"no class list or known table has these colours: {shorten(listed, _MAX_LISTED)}. Write "
+        "what they mean to a file, one line per class such as `road,128,64,128`, and give it: "
+        f"`atrous check {survey.root} --names FILE --fix DIR`."
+    )
+    return text if colors else None
+
+
+def find_color_table(survey: Survey) -> ColorTable | None:
+    """Return the table of the masks whose colours are classes; None if no table fits.
+
+    Without given classes, no table fits if there are masks of indices too: which index a colour
+    has there is unknown.
+    """
+    masks = list_colored_masks(survey)
+    if survey.grey_masks:
+        table = find_value_table(survey)
+        if table is not None:
+            name = "black and white" if table.code == "binary-masks" else "grey values"
+            indices = {(v, v, v): index for v, index in table.indices.items()}
+            return ColorTable(name, indices, table.classes)
+        if survey.id_masks:
+            return None
+    has_others = any(index not in masks for index, _ in survey.index_masks)
+    if not masks or (has_others and survey.given is None):
+        return None
+    return match_table(list(masks.values()), survey.color_table)
+
+
+def list_colored_masks(survey: Survey) -> dict[int, Mapping[Color, int]]:
+    """Return the pixels of each colour, by pair, of masks whose colours are classes.
+
+    These are the masks of colours, and palette masks whose indices are out of order.
+    """
+    masks: dict[int, Mapping[Color, int]] = {}
+    for index, mask in survey.color_masks:
+        if mask.colors is not None:
+            masks[index] = mask.colors
+    for index, mask in _list_disordered_masks(survey):
+        colors = masks[index] = Counter[Color]()
         for value, color in mask.palette.items():
             colors[color] += (mask.values or {})[value]
-        masks.append(colors)
-    return match_table(masks, _build_given_table(survey)) if masks else None
+    return masks
 
 
-def list_disordered_masks(survey: Survey) -> list[tuple[int, MaskFacts]]:
+def _list_disordered_masks(survey: Survey) -> list[tuple[int, MaskFacts]]:
     """Return (pair index, mask) of the palette masks whose indices contradict their colours.
 
     The reference is the dataset's own colour table. Without one, all palette masks are out of
     order if any colour has several indices.
     """
     masks = [(index, mask) for index, mask in survey.index_masks if mask.palette]
-    given = _build_given_table(survey)
+    given = survey.color_table
     if given is not None:
         return [(index, mask) for index, mask in masks if _contradicts(mask, given)]
     indices: dict[Color, set[int]] = defaultdict(set)
@@ -138,15 +163,25 @@ def check_binary_masks(survey: Survey) -> list[Finding]:
 def check_values(survey: Survey) -> list[Finding]:
     """Find masks with values that are neither a class nor ignored."""
     files, values = [], set()
+    table = find_value_table(survey)
+    known = set() if table is None else table.indices.keys()
     for index, mask in survey.index_masks:
-        wrong = [] if index in survey.binary_masks else survey.list_wrong_values(mask)
+        wrong = [value for value in survey.list_wrong_values(mask) if value not in known]
         if wrong and not mask.is_interpolated and not survey.pairs[index].is_swapped:
             values.update(wrong)
             files.append(survey.found_mask(index, shorten(wrong)))
     if not files:
         return []
-    advice = describe_wrong_values(sorted(values), len(survey.classes), survey.ignore_index)
+    num_classes = len(survey.classes)
+    advice = ask_for_meaning(survey) or describe_wrong_values(
+        sorted(values), num_classes, survey.ignore_index
+    )
     summary = f"{len(files)} of {len(survey.pairs)} masks: {advice}"
+    if values == {num_classes} and survey.ignore_index != 0:
+        summary += (
+            f" If 0 marks ignored pixels and the classes are 1 to {num_classes}, add "
+            "`--ignore-index 0`, with which `--fix` moves the classes to 0."
+        )
     return build_findings("values", summary, files, values=sorted(values))
 
 

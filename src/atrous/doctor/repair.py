@@ -9,20 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from atrous.classes import IGNORE_INDEX, Classes, build_classes
+from atrous.classes import IGNORE_INDEX
 from atrous.data.classes_file import FILENAME, format_classes
 from atrous.data.image_file import decode_image
+from atrous.data.mask_values import renumber
 from atrous.data.orientation import turn_upright
-from atrous.data.palettes import ColorTable
-from atrous.data.sample import read_indices, shorten
+from atrous.data.palettes import pack_color
+from atrous.data.sample import read_colors, read_indices, shorten
 from atrous.data.voc import find_split_list
 from atrous.doctor.doctor import CheckReport
 from atrous.doctor.facts import PairFacts
-from atrous.doctor.mask_checks import find_color_table, find_palette_table, list_disordered_masks
+from atrous.doctor.mask_checks import (
+    ask_for_meaning,
+    find_color_table,
+    list_colored_masks,
+)
 from atrous.doctor.survey import Survey
+from atrous.doctor.value_tables import find_value_table
 from atrous.errors import DataError
 
 _KEPT = ("icc_profile", "transparency")
@@ -62,9 +67,10 @@ def repair_dataset(
 ) -> RepairReport:
     """Write a copy of a checked dataset, with all findings repaired that can be.
 
-    Masks of colours become indices, 255 becomes 1 in binary masks, EXIF orientations are applied,
-    and matching files get the same stem. Files that training would refuse and that cannot be
-    repaired are left out; all others are copied byte for byte. On an error, no copy is left.
+    Masks of colours become indices, class numbers with gaps or counted from 1 are renumbered, 255
+    becomes 1 in binary masks, EXIF orientations are applied, and matching files get the same stem.
+    Files that training would refuse and that cannot be repaired are left out; all others are
+    copied byte for byte. On an error, no copy is left.
 
     Args:
         report: Result of `check_dataset`.
@@ -72,11 +78,13 @@ def repair_dataset(
         progress: Called with the number of pairs done and the total.
 
     Raises:
-        DataError: The folder is not empty, overlaps the dataset or cannot be written, or the copy
-            would be empty.
+        DataError: The folder is not empty, overlaps the dataset or cannot be written, the copy
+            would be empty, or it is unknown what the colours of masks mean.
     """
     survey, folder = report.survey, Path(folder)
     check_place(survey.root, folder)
+    if question := ask_for_meaning(survey):
+        raise DataError(f"No corrected copy was written to {folder}: {question}")
     remaining = [
         finding.code
         for finding in report.findings
@@ -135,29 +143,25 @@ class _Writer:
         self._survey = survey
         self._copy = folder / survey.folder.relative_to(survey.root)
         self._result = result
-        self._tables: dict[int, ColorTable] = {}  # pair → table by which its mask is rewritten
-        self._classes: Classes | None = None  # written to classes.toml, if any
+        colors, values = find_color_table(survey), find_value_table(survey)
+        self._colored = list_colored_masks(survey).keys() if colors else set()
+        self._colors = {pack_color(c): i for c, i in colors.indices.items()} if colors else {}
+        has_plain = any(index not in self._colored for index, _ in survey.index_masks)
+        is_other = values and colors and colors.classes != values.classes
+        if values is None or values.code == "color-masks" or is_other or not has_plain:
+            values = None
+        self._values = values.indices if values else {}  # of the masks of indices
+        table = colors or values
+        classes = survey.given if table is None else table.classes
         self._ignore_index = survey.ignore_index
-        disordered = list_disordered_masks(survey)
-        num_plain = len(survey.index_masks) - len(disordered)
-        for chosen, table in (
-            (disordered, find_palette_table(survey)),
-            (survey.color_masks, find_color_table(survey)),
-        ):
-            if table is None or (num_plain and survey.given is None and not table.is_grey):
-                continue  # the index of a colour among the other masks is unknown
-            self._tables |= {i: table for i, mask in chosen if mask.colors or mask.palette}
-            if survey.given is None or survey.given.names != table.classes.names:
-                self._classes = table.classes
-        self._binary = survey.binary_masks - self._tables.keys()  # 255 is rewritten as 1
-        if self._binary and survey.given is None and self._classes is None:
-            self._classes = build_classes(["background", "foreground"])
         can_be_saved = 0 <= survey.ignore_index < 2**16
-        if self._classes is not None and not num_plain:
-            if not can_be_saved or survey.ignore_index < len(self._classes):
+        if classes and table and (self._values or not has_plain):
+            if not can_be_saved or survey.ignore_index < len(classes):
                 self._ignore_index = IGNORE_INDEX
         elif not can_be_saved:
-            self._tables = {}
+            self._colored = set()
+        is_new = classes != survey.given or self._ignore_index != survey.ignore_index
+        self._classes = classes if is_new or survey.names else None  # written to classes.toml
 
     def write(self, progress: Callable[[int, int], None] | None) -> None:
         survey, result = self._survey, self._result
@@ -189,8 +193,11 @@ class _Writer:
             return "another size than its image"
         if pair.mask.is_jpeg:
             return "a JPEG"
-        if pair.mask.values is None and index not in self._tables:
+        if pair.mask.values is None and index not in self._colored:
             return "colours that no table explains"
+        values = {} if index in self._colored else pair.mask.values or {}
+        if self._values and values.keys() - self._values.keys():
+            return "values that are no class"
         return None
 
     def _write_pair(self, index: int, pair: PairFacts) -> None:
@@ -202,7 +209,9 @@ class _Writer:
         else:
             _write_upright(pair.image_path, image_path)
             result.num_turned += 1
-        is_converted = index in self._tables or index in self._binary
+        is_converted = index in self._colored or any(
+            self._renumber(value) != value for value in (pair.mask and pair.mask.values) or {}
+        )
         if pair.is_turned or is_converted:
             self._write_mask(index, pair, mask_path.with_suffix(".png"))
             result.num_converted += is_converted
@@ -217,17 +226,21 @@ class _Writer:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
+    def _renumber(self, value: int) -> int:
+        """Return the new value of a value in the masks of indices."""
+        index = self._values.get(value, value)
+        return self._ignore_index if self._values and index == IGNORE_INDEX else index
+
     def _write_mask(self, index: int, pair: PairFacts, path: Path) -> None:
-        table, ignore_index = self._tables.get(index), self._ignore_index
-        if table is None:
-            indices = read_indices(pair.mask_path)
+        if index in self._colored:
+            indices = renumber(read_colors(decode_image(pair.mask_path).image), self._colors)
         else:
-            indices = _convert(pair.mask_path, table)
-            if ignore_index != IGNORE_INDEX:
-                kind = np.uint8 if ignore_index < IGNORE_INDEX else np.uint16
-                indices = np.where(indices == IGNORE_INDEX, ignore_index, indices).astype(kind)
-        if index in self._binary:
-            indices[indices == IGNORE_INDEX] = 1
+            indices = read_indices(pair.mask_path)
+            if self._values:
+                indices = renumber(indices, self._values)
+        if self._ignore_index != IGNORE_INDEX and (self._values or index in self._colored):
+            kind = np.uint8 if self._ignore_index < IGNORE_INDEX else np.uint16
+            indices = np.where(indices == IGNORE_INDEX, self._ignore_index, indices).astype(kind)
         mask = Image.fromarray(indices)
         if pair.is_turned and pair.image is not None:
             mask = turn_upright(mask, pair.image.orientation)
@@ -267,16 +280,3 @@ def _write_upright(source: Path, path: Path) -> None:
     kept = {key: upright.info[key] for key in _KEPT if key in upright.info}
     upright.info = {}  # other metadata may repeat the orientation
     upright.save(path, format, **kept, **_SAVE_OPTIONS.get(format or "", {}))
-
-
-def _convert(path: Path, table: ColorTable) -> npt.NDArray[np.uint8]:
-    """Return the index of each pixel's colour; 255 if the table does not contain it."""
-    colors = np.asarray(decode_image(path).image.convert("RGB")).astype(np.uint32)
-    keys = colors[..., 0] << 16 | colors[..., 1] << 8 | colors[..., 2]
-    known = sorted((r << 16 | g << 8 | b, index) for (r, g, b), index in table.indices.items())
-    known_keys = np.array([key for key, _ in known], np.uint32)
-    values = np.array([index for _, index in known], np.uint8)
-    places = np.searchsorted(known_keys, keys).clip(max=len(known_keys) - 1)
-    return np.where(known_keys[places] == keys, values[places], np.uint8(IGNORE_INDEX)).astype(
-        np.uint8
-    )

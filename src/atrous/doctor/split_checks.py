@@ -10,6 +10,7 @@ from atrous.data.dataset import Layout, list_split_files
 from atrous.data.pairs import describe_overlooked, list_image_files, match_by_words
 from atrous.data.sample import shorten
 from atrous.data.split_files import SplitFiles, normalize_name
+from atrous.data.voc import describe_suffixes
 from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
@@ -17,7 +18,7 @@ from atrous.errors import DataError
 
 def check_refused_splits(survey: Survey) -> list[Finding]:
     """Find a training or validation split that `atrous train` refuses."""
-    needed = (survey.train_split, survey.val_split)
+    needed = (survey.data.train_split, survey.data.val_split)
     parts = []
     if missing := [split for split in needed if split not in survey.splits]:
         parts.append(
@@ -44,7 +45,7 @@ def _is_ignored(survey: Survey, split: str) -> bool:
     masks = dict(survey.index_masks)
     return all(
         index in masks
-        and not survey.list_classes(masks[index])
+        and not survey.list_labels(masks[index])
         and not survey.list_wrong_values(masks[index])
         for index in survey.members[split]
     )
@@ -58,6 +59,8 @@ def check_unpaired(survey: Survey) -> list[Finding]:
         if _is_unlabelled(survey, split):
             continue
         matches = {path: pair for pair in survey.matches[split].values() for path in pair}
+        if survey.layout == "voc":
+            overlooked[describe_suffixes(found)] = True
         for names, what, folder, paths in (
             (found.without_mask, "mask", found.mask_folder, found.images),
             (found.without_image, "image", found.image_folder, found.masks),
@@ -119,7 +122,7 @@ def check_unlabelled(survey: Survey) -> list[Finding]:
 
 def _is_unlabelled(survey: Survey, split: str) -> bool:
     found = survey.splits[split]
-    is_needed = split in (survey.train_split, survey.val_split)
+    is_needed = split in (survey.data.train_split, survey.data.val_split)
     return split.startswith("test") and bool(found.images) and not found.masks and not is_needed
 
 

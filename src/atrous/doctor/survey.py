@@ -1,19 +1,28 @@
 """The facts of a whole dataset, from which the checks derive their findings."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
-from atrous.classes import IGNORE_INDEX, Classes, build_classes
+from atrous.classes import (
+    IGNORE_INDEX,
+    VOC_NAMES,
+    Classes,
+    ClassSelection,
+    build_classes,
+    voc_color,
+)
 from atrous.data import MaskStatistics
+from atrous.data.classes_file import ClassList
 from atrous.data.dataset import Layout
 from atrous.data.object_ids import are_object_ids
+from atrous.data.palettes import BLACK, ColorTable, build_table
 from atrous.data.split_files import SplitFiles
 from atrous.doctor.facts import ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.findings import FoundFile
+from atrous.recipe import DataRecipe
 
 
 @dataclass(frozen=True)
@@ -21,21 +30,19 @@ class Survey:
     """A dataset and the facts of its files.
 
     Attributes:
-        root: Folder as the user gave it.
+        data: Settings of training.
         folder: Folder in which the layout begins.
         layout: `voc` or `pairs`.
         splits: Split → its files.
         matches: Split → stem → (image, mask) that belong together although their names differ.
         pairs: Facts of each pair, once, even if several splits contain it.
         members: Split → indices into `pairs`.
-        given: Classes of the layout or of `classes.toml`; None if there are none.
-        has_table: Whether the colours of `given` are the dataset's own, not generated.
+        given: Classes of `names`, of `classes.toml` or of the layout; None if there are none.
         ignore_index: Mask value of ignored pixels.
-        crop_px: Side of the training crop.
-        train_split, val_split: Splits that training uses, whether they exist or not.
+        names: What the values or colours of the masks mean; None to take it from the dataset.
     """
 
-    root: Path
+    data: DataRecipe
     folder: Path
     layout: Layout
     splits: dict[str, SplitFiles]
@@ -43,11 +50,23 @@ class Survey:
     pairs: list[PairFacts]
     members: dict[str, list[int]]
     given: Classes | None
-    has_table: bool
     ignore_index: int
-    crop_px: int
-    train_split: str
-    val_split: str
+    names: ClassList | None = None
+
+    @property
+    def root(self) -> Path:
+        """Folder as the user gave it."""
+        return Path(self.data.root)
+
+    @property
+    def color_table(self) -> ColorTable | None:
+        """Colours of the given classes, unless they are generated; black and VOC's void ignored."""
+        given = self.given
+        if given is None or (
+            self.names is None and given.names != VOC_NAMES and given == build_classes(given.names)
+        ):
+            return None
+        return build_table("the class list", given, (BLACK, voc_color(IGNORE_INDEX)))
 
     @property
     def train_splits(self) -> list[str]:
@@ -55,8 +74,8 @@ class Survey:
         return [
             split
             for split in self.splits
-            if split == self.train_split
-            or (split.startswith("train") and "val" not in split and split != self.val_split)
+            if split == self.data.train_split
+            or (split.startswith("train") and "val" not in split and split != self.data.val_split)
         ]
 
     @property
@@ -65,8 +84,8 @@ class Survey:
         return [
             split
             for split in self.splits
-            if split == self.val_split
-            or (split.startswith(("val", "dev", "test", "eval")) and split != self.train_split)
+            if split == self.data.val_split
+            or (split.startswith(("val", "dev", "test", "eval")) and split != self.data.train_split)
         ]
 
     @cached_property
@@ -74,8 +93,41 @@ class Survey:
         """The given classes; otherwise numbers up to the largest mask value, at least one class."""
         if self.given is not None:
             return self.given
-        values = (value for _, mask in self.index_masks for value in self.list_classes(mask))
-        return build_classes([str(index) for index in range(max(values, default=0) + 1)])
+        values = (value for _, mask in self.index_masks for value in self.list_labels(mask))
+        return _number(max(values, default=0) + 1)
+
+    @cached_property
+    def class_indices(self) -> dict[int, int]:
+        """Mask value → index in `classes`."""
+        values = range(len(self.classes))
+        if self.names is not None and self.names.values is not None:
+            return dict(zip(self.names.values, values, strict=True))
+        return {value: value for value in values}
+
+    @cached_property
+    def learned(self) -> Classes:
+        """The classes that training selects, in the order of the model."""
+        return self.data.class_selection.apply(self.classes)[0]
+
+    def describe_selection(self) -> str:
+        """Return a text on the classes that training selects; '' if it takes all as they are."""
+        selection = self.data.class_selection
+        return "" if selection == ClassSelection() else selection.describe(self.learned)
+
+    @cached_property
+    def class_pixels(self) -> list[tuple[int, dict[int, int]]]:
+        """(pair index, index in `learned` or 255 → pixels) of the lossless masks of indices."""
+        _, selected = self.data.class_selection.apply(self.classes)
+        table = {value: selected[index] for value, index in self.class_indices.items()}
+        table[self.ignore_index] = IGNORE_INDEX
+        counted = []
+        for pair, mask in self.index_masks:
+            pixels: Counter[int] = Counter()
+            for value, count in (mask.values or {}).items():
+                if value in table:
+                    pixels[table[value]] += count
+            counted.append((pair, dict(pixels)))
+        return counted
 
     @cached_property
     def images(self) -> list[tuple[int, ImageFacts]]:
@@ -120,13 +172,28 @@ class Survey:
 
     @cached_property
     def id_masks(self) -> list[int]:
-        """Pairs with a mask of object ids instead of classes; see `object_ids`."""
+        """Pairs with a mask of object ids instead of classes; see `object_ids`.
+
+        Empty if `classes.toml` gives every value a name that is not its number.
+        """
         masks = {
             i: (values.keys() - {0, self.ignore_index}, mask.scattered)
             for i, values, mask in self._value_masks
             if values
         }
+        used = set().union(*(values for values, _ in masks.values()))
+        is_named = self.given is not None and used <= self.class_indices.keys()
+        if is_named and self.given not in (build_classes(VOC_NAMES), _number(len(self.classes))):
+            return []
         return sorted(masks) if are_object_ids(list(masks.values())) else []
+
+    @cached_property
+    def grey_masks(self) -> Collection[int]:
+        """Pairs with a mask of colours, if all of these are grey and not those of the classes."""
+        masks = [(i, mask.grey_values) for i, mask in self.color_masks if mask.colors is not None]
+        table, greys = self.color_table, {v for _, values in masks for v in values or {}}
+        is_listed = table is not None and all((v, v, v) in table.indices for v in greys)
+        return [] if is_listed or any(values is None for _, values in masks) else dict(masks)
 
     @property
     def _value_masks(self) -> list[tuple[int, dict[int, int], MaskFacts]]:
@@ -135,33 +202,47 @@ class Survey:
         masks = [*self.index_masks, *grey]
         return [(i, mask.values or mask.grey_values or {}, mask) for i, mask in masks]
 
-    def list_classes(self, mask: MaskFacts) -> list[int]:
+    def list_values(self) -> list[int]:
+        """Return the sorted values of all masks of indices or grey colours that are not ignored.
+
+        Masks that are interpolated or exchanged with their images do not count.
+        """
+        return sorted(
+            {
+                value
+                for i, values, mask in self._value_masks
+                if (mask.values is not None or i in self.grey_masks)
+                and not mask.is_interpolated
+                and not self.pairs[i].is_swapped
+                for value in values
+            }
+            - {self.ignore_index}
+        )
+
+    def list_labels(self, mask: MaskFacts) -> list[int]:
         """Return the values of a mask that can be class indices: 0 to 254, not ignored."""
         return [v for v in mask.values or {} if 0 <= v < IGNORE_INDEX and v != self.ignore_index]
 
     def list_wrong_values(self, mask: MaskFacts) -> list[int]:
         """Return the sorted values of a mask that are neither a class nor ignored."""
-        last = len(self.classes) - 1
-        return sorted(v for v in mask.values or {} if not 0 <= v <= last and v != self.ignore_index)
+        known = self.class_indices.keys() | {self.ignore_index}
+        return sorted((mask.values or {}).keys() - known)
 
     def list_members(self, splits: Iterable[str]) -> list[int]:
         """Return the sorted pair indices of some splits, without repetition."""
         return sorted({index for split in splits for index in self.members[split]})
 
     def count_pixels(self, splits: Iterable[str]) -> MaskStatistics:
-        """Count the pixels of each class over the masks of some splits."""
+        """Count the pixels of each learned class over the masks of some splits."""
         chosen = set(self.list_members(splits))
-        pixels, where_present = np.zeros((2, len(self.classes)), np.int64)
-        num_ignored = 0
-        for index, mask in self.index_masks:
-            if index not in chosen or mask.values is None:
-                continue
-            known = [v for v in self.list_classes(mask) if v < len(self.classes)]
-            counts = np.array([mask.values[value] for value in known], np.int64)
-            pixels[known] += counts
-            where_present[known] += counts.sum()
-            num_ignored += mask.values.get(self.ignore_index, 0)
-        return MaskStatistics(pixels.tolist(), where_present.tolist(), num_ignored)
+        pixels, where_present = [0] * (IGNORE_INDEX + 1), [0] * (IGNORE_INDEX + 1)
+        for index, counts in self.class_pixels:
+            num_labelled = sum(counts.values()) - counts.get(IGNORE_INDEX, 0)
+            for label, count in counts.items() if index in chosen else ():
+                pixels[label] += count
+                where_present[label] += num_labelled
+        last = len(self.learned)
+        return MaskStatistics(pixels[:last], where_present[:last], pixels[IGNORE_INDEX])
 
     def relative(self, path: Path) -> str:
         """Return a path relative to the root, with forward slashes; whole if it lies outside."""
@@ -185,3 +266,7 @@ class Survey:
         if other is not None:
             detail += f" {self.relative(self.pairs[other].image_path)}"
         return FoundFile(self.relative(self.pairs[index].image_path), detail, index, other)
+
+
+def _number(num_classes: int) -> Classes:
+    return build_classes([str(index) for index in range(num_classes)])

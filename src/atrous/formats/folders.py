@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from atrous.classes import IGNORE_INDEX
+from atrous.data.mask_values import renumber
 from atrous.data.pairs import IMAGE_SUFFIXES, IMAGE_WORDS, MASK_WORDS, match_by_words
 from atrous.formats.mask_files import ARRAY_SUFFIXES, read_values
 from atrous.formats.mask_meanings import find_meaning
@@ -131,7 +131,4 @@ def _translate(
     indices: dict[int, int],
     skipped: Counter[str],
 ) -> np.ndarray:
-    values = read(path)
-    unique, inverse = np.unique(values, return_inverse=True)
-    table = np.array([indices.get(value, IGNORE_INDEX) for value in unique.tolist()], np.uint8)
-    return table[inverse].reshape(values.shape)
+    return renumber(read(path), indices)

@@ -6,6 +6,7 @@ from typing import Any
 from atrous.doctor import KINDS, CheckReport, Finding
 from atrous.doctor.doctor import SplitCount
 from atrous.doctor.examples import render_examples
+from atrous.doctor.file_checks import describe_crop
 from atrous.doctor.survey import Survey
 from atrous.report.html import render_page
 
@@ -25,11 +26,12 @@ def render_check_page(report: CheckReport) -> str:
         facts=[
             ("Layout", survey.layout),
             ("Pairs", f"{report.num_pairs:,}"),
-            ("Classes", len(survey.classes)),
+            ("Classes", len(survey.learned)),
             ("Ignore index", survey.ignore_index),
-            ("Crop", f"{survey.crop_px} × {survey.crop_px}"),
+            ("Training", describe_crop(survey.data)),
             ("Time", f"{report.seconds:.0f} s"),
         ],
+        selection=survey.describe_selection(),
         findings=[_describe(finding, survey) for finding in report.findings],
         splits=[_describe_split(name, count) for name, count in splits[:_MAX_SPLITS]],
         num_more_splits=max(0, len(splits) - _MAX_SPLITS),

@@ -15,10 +15,8 @@ def list_notes(
 ) -> Iterator[dict[str, Any]]:
     """Return the notes and warnings about the classes, frozen weights and taps of a new run."""
     if train_set.selection is not None:
-        other = recipe.data.other
-        rest = f"other classes become {other}" if other else "pixels of other classes are ignored"
-        names = ", ".join(train_set.classes.names)
-        yield {"kind": "note", "message": f"Classes of this run: {names}; {rest}."}
+        message = recipe.data.class_selection.describe(train_set.classes)
+        yield {"kind": "note", "message": message}
     frozen = learner.frozen.names if learner.frozen else []
     random = set(frozen if learner.loaded is None else learner.loaded.missing)
     if names_of_random := [name for name in frozen if name in random]:

@@ -1,15 +1,13 @@
 """The recipe of `atrous train` without one: pretrained weights, and sizes that fit the data."""
 
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from atrous.data import open_dataset
-from atrous.data.image_file import read_image_size
+from atrous.data.sizes import suggest_sizes
 from atrous.model_options import DEFAULT_SYSTEM, ModelOptions
 from atrous.models.weights import find_weights, load_card
 
-_CROP_PX, _MAX_LONG_SIDE_PX, _NUM_MEASURED = 256, 512, 200
 _BATCH_SIZE, _NUM_EPOCHS, _MIN_STEPS, _MAX_STEPS = 8, 30, 1000, 10_000
 
 
@@ -23,9 +21,8 @@ def suggest_recipe(
 ) -> dict[str, dict[str, Any]]:
     """Return the sections of a recipe that fine-tunes DeepLabv3+ on EfficientNet-Lite0.
 
-    Images are resized to the median longer side of the training images, at most 512 pixels, so that
-    the crop of 256 pixels covers a good part of them. The run has 30 epochs, but at least 1000 and
-    at most 10,000 steps. The other values are those of recipes/camvid.toml (docs/results.md).
+    The sizes of the images are those of `suggest_sizes`. The run has 30 epochs, but at least 1000
+    and at most 10,000 steps. The other values are those of recipes/camvid.toml (docs/results.md).
 
     Args:
         root: Folder of the dataset.
@@ -36,19 +33,15 @@ def suggest_recipe(
         format: Layout of the dataset.
 
     Raises:
-        DataError: The split does not exist, or an image cannot be read.
+        DataError: The split does not exist.
     """
     dataset = open_dataset(root, train_split, format=format)
-    every = -(-len(dataset) // _NUM_MEASURED)
-    long_sides = [max(read_image_size(path)) for path in dataset.image_paths[::every]]
-    long_side = max(32, min(_MAX_LONG_SIDE_PX, round(median(long_sides))))
     steps = round(_NUM_EPOCHS * len(dataset) / _BATCH_SIZE)
     steps = max(_MIN_STEPS, min(_MAX_STEPS, steps))
     return {
         "model": _suggest_model(model) if model else _read_model(init),
         "data": {
-            "long_side": long_side,
-            "crop": max(32, min(_CROP_PX, long_side)),
+            **suggest_sizes(root, train_split, format=format),
             "scale": [0.5, 1.5],
             "flip": 0.5,
             "brightness": 0.3,
