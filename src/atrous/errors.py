@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class AtrousError(Exception):
@@ -14,6 +15,18 @@ class ConfigError(AtrousError):
 
 class DataError(AtrousError):
     """Dataset, image or mask that cannot be used; the message names the file."""
+
+
+class LayoutError(DataError):
+    """Folder that holds no dataset of a known layout.
+
+    Attributes:
+        root: The folder.
+    """
+
+    def __init__(self, message: str, root: Path) -> None:
+        super().__init__(message)
+        self.root = root
 
 
 class WeightsError(AtrousError):

@@ -16,7 +16,7 @@ from atrous.classes import build_classes
 from atrous.data import open_dataset
 from atrous.errors import ConfigError
 from atrous.formats import import_dataset
-from atrous.formats.source import Canvas
+from atrous.formats.canvas import Canvas
 from atrous.prediction import predict, predict_stream, regions
 from atrous.prediction.regions import (
     compute_area,

@@ -8,7 +8,7 @@ from typing import NoReturn
 from rich.markup import escape
 
 from atrous.cli.console import Console
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, LayoutError
 
 _NO_MEMORY = (
     "out of memory",
@@ -28,6 +28,14 @@ def describe_failure(error: BaseException) -> str | None:
 
     These are an `AtrousError` and a lack of memory, open files or disk space.
     """
+    if isinstance(error, LayoutError):
+        from atrous.formats.known import find_format
+
+        if name := find_format(error.root):
+            return (
+                f"{error.root} looks like an export of the format '{name}', which is not read "
+                f"directly: run `atrous import {error.root} OUT` and give the folder OUT instead."
+            )
     if isinstance(error, AtrousError):
         return str(error)
     text = (str(error) or type(error).__name__).splitlines()[0][:300]

@@ -13,7 +13,7 @@ from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.mask_values import number_classes, read_mask
 from atrous.data.sample import Sample, check_same_size, read_image, shorten
 from atrous.data.split_files import SplitFiles
-from atrous.errors import ConfigError, DataError, did_you_mean
+from atrous.errors import ConfigError, DataError, LayoutError, did_you_mean
 
 Layout = Literal["voc", "pairs"]
 FORMATS = ("auto", "voc", "pairs")
@@ -175,7 +175,8 @@ def list_splits(root: Path | str, *, format: str = "auto") -> list[str]:
     """Return the names of the splits of a dataset, sorted.
 
     Raises:
-        DataError: The folder is missing or its layout is unknown.
+        DataError: The folder is missing.
+        LayoutError: The layout is unknown.
     """
     return _list_splits(*find_layout(Path(root), format))
 
@@ -244,7 +245,8 @@ def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
     """Return the layout of a dataset and the folder that holds it.
 
     Raises:
-        DataError: The folder is missing or its layout is unknown.
+        DataError: The folder is missing.
+        LayoutError: The layout is unknown.
         ConfigError: `format` is unknown.
     """
     if format not in FORMATS:
@@ -257,9 +259,10 @@ def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
     if format != "voc" and pairs.list_pairs_splits(root):
         return "pairs", root
     found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
-    raise DataError(
+    raise LayoutError(
         f"{root} has no layout that can be read; it holds {found}. {_LAYOUTS} Exports "
-        f"of labelling tools and other folders: `atrous import {root} OUT`."
+        f"of labelling tools and other folders: `atrous import {root} OUT`.",
+        root,
     )
 
 

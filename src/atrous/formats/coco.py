@@ -2,42 +2,34 @@
 
 from collections import Counter, defaultdict
 from functools import partial
+from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from atrous.classes import IGNORE_INDEX
-from atrous.errors import DataError
+from atrous.data.image_file import read_upright_hw
+from atrous.data.sample import check_same_size
 from atrous.extras import import_extra
-from atrous.formats.source import Item, Source, find_split, name_classes, read_json
+from atrous.formats.canvas import MAX_OUTSIDE
+from atrous.formats.coco_json import find_contents, find_images, read_categories
+from atrous.formats.label_files import Entry
+from atrous.formats.source import Item, Source, name_classes
 
-_KEYS = {"images", "annotations", "categories"}
-_MAX_OUTSIDE = 10  # polygons that reach farther outside, in image sides, are invalid
+_INVALID = "annotations whose segmentation cannot be read"
+
+
+class _Annotation(Entry):
+    image_id: str
+    category_id: int
+    segmentation: Any = None
+    iscrowd: bool = False
 
 
 def find(root: Path) -> dict[Path, Any]:
     """Return the JSON files of a COCO export below a folder, with their contents."""
-    files = (
-        [root]
-        if root.suffix == ".json"
-        else sorted(path for pattern in ("*.json", "*/*.json") for path in root.glob(pattern))
-    )
-    # COCO's own folder also holds keypoints and panoptic segments of the same images.
-    files = [path for path in files if path.stem.startswith("instances")] or files
-    contents = {path: read_json(path) for path in files if _may_be_coco(path)}
-    return {
-        path: content
-        for path, content in contents.items()
-        if isinstance(content, dict) and content.keys() >= _KEYS
-    }
-
-
-def _may_be_coco(path: Path) -> bool:
-    with open(path, "rb") as file:
-        start = file.read(4096)
-    keys = (b'"%s"' % key.encode() in start for key in (*_KEYS, "info"))
-    return start.lstrip().startswith(b"{") and (len(start) < 4096 or any(keys))
+    return find_contents(root, is_panoptic=False)
 
 
 def read(root: Path, contents: dict[Path, Any]) -> Source:
@@ -47,76 +39,49 @@ def read(root: Path, contents: dict[Path, Any]) -> Source:
     lies on top; crowds are ignored; pixels of no object are background.
 
     Raises:
-        DataError: A file has entries of the wrong type, or two files have different categories.
+        DataError: A category is invalid, or has another name in another file.
         ConfigError: pycocotools is not installed.
     """
     import_extra("pycocotools.mask", "labels")
-    names: dict[int, str] = {}
-    used = {one.get("category_id") for c in contents.values() for one in _rows(c["annotations"])}
+    categories = read_categories(contents)
+    skipped: Counter[str] = Counter()
+    by_image: defaultdict[tuple[Path, str], list[_Annotation]] = defaultdict(list)
     for path, content in contents.items():
-        for row in _rows(content["categories"]):
-            number, name = row.get("id"), row.get("name")
-            if not isinstance(number, int) or not isinstance(name, str):
-                raise DataError(f"{path}: a category needs an integer id and a name: {row!r}.")
-            if names.setdefault(number, name) != name:
-                raise DataError(f"{path}: category {number} is '{names[number]}' in another file.")
-    supers = {row.get("supercategory") for c in contents.values() for row in _rows(c["categories"])}
+        for row in _Annotation.parse_list(content["annotations"], skipped, _INVALID):
+            by_image[path, row.image_id].append(row)
+    used = {row.category_id for rows in by_image.values() for row in rows}
+    supers = {category.supercategory for category in categories}
     # Roboflow adds the name of the project as a category of its own, without annotations.
-    kept = {n: name for n, name in sorted(names.items()) if n in used or name not in supers}
-    classes, by_name = name_classes(list(kept.values()))
-    indices = {number: by_name[name] for number, name in kept.items()}
-    source = Source("COCO", classes, [])
-    for path, content in contents.items():
-        _add_items(source, root, path, content, indices)
+    kept = [one for one in categories if one.id in used or one.name not in supers]
+    classes, by_name = name_classes([one.name for one in kept], next(iter(contents)))
+    indices = {one.id: by_name[one.name] for one in kept}
+    source = Source("COCO", classes, [], skipped)
+    for path, image, entry, split in find_images(root, contents, skipped):
+        rows = by_image.pop((path, entry.id), [])
+        load = partial(_draw, rows, (entry.height, entry.width), indices, image, path)
+        source.items.append(Item(image, split, load, (path,)))
+    skipped["annotations without an image"] += sum(map(len, by_image.values()))
     return source
 
 
-def _rows(value: Any) -> list[dict[str, Any]]:
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
-
-
-def _add_items(
-    source: Source, root: Path, path: Path, content: Any, indices: dict[int, int]
-) -> None:
-    by_image: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for row in _rows(content["annotations"]):
-        if row.get("category_id") in indices:
-            by_image[row.get("image_id")].append(row)
-        else:
-            source.skipped["annotations of an unknown category"] += 1
-    folder = path.parent if path == root else root
-    name = path.stem.rpartition("_")[2]
-    split = find_split([name, path.parent.name if path.parent != root else ""])
-    places = [path.parent / "images", path.parent, folder / name]
-    places += [folder / "images" / name, folder / "images", folder]
-    for row in _rows(content["images"]):
-        annotations = by_image.pop(row.get("id"), [])
-        size_hw: Any = row.get("height"), row.get("width")
-        file_name = str(row.get("file_name", ""))
-        if ".." in Path(file_name).parts or not all(isinstance(n, int) and n > 0 for n in size_hw):
-            source.skipped["images with an invalid entry"] += 1
-            continue
-        image = next((p / file_name for p in places if (p / file_name).is_file()), None)
-        if image is None:
-            source.skipped["images without a file"] += 1
-            continue
-        load = partial(_draw, annotations, size_hw, indices)
-        source.items.append(Item(image, split, load, (path,)))
-    source.skipped["annotations of an unknown image"] += sum(map(len, by_image.values()))
-
-
 def _draw(
-    annotations: list[dict[str, Any]],
+    annotations: list[_Annotation],
     size_hw: tuple[int, int],
     indices: dict[int, int],
+    image: Path,
+    path: Path,
     skipped: Counter[str],
 ) -> np.ndarray:
+    image_hw = read_upright_hw(image)[0]
+    if sorted(image_hw) != sorted(size_hw):  # the mask may be for the image as stored
+        check_same_size(image_hw, size_hw, image, path)
     coco = import_extra("pycocotools.mask", "labels")
     drawn = []
     for row in annotations:
-        runs = _encode(row.get("segmentation"), size_hw)
-        if runs is None:
-            skipped["annotations whose segmentation cannot be read"] += 1
+        if row.category_id not in indices:
+            skipped["annotations of an unknown category"] += 1
+        elif (runs := _encode(row.segmentation, *size_hw)) is None:
+            skipped[_INVALID] += 1
         else:
             drawn.append((int(coco.area(runs)), row, runs))
     columns = np.zeros(size_hw[::-1], np.uint8)  # as run lengths go
@@ -124,21 +89,20 @@ def _draw(
         left, _, width, _ = map(int, coco.toBbox(runs))
         span = slice(left, left + width)
         region = np.asarray(coco.decode([runs]))[..., 0].T[span].view(bool)
-        columns[span][region] = IGNORE_INDEX if row.get("iscrowd") else indices[row["category_id"]]
+        columns[span][region] = IGNORE_INDEX if row.iscrowd else indices[row.category_id]
     return columns.T
 
 
-def _encode(segmentation: Any, size_hw: tuple[int, int]) -> Any:
+def _encode(segmentation: Any, height: int, width: int) -> Any:
     """Return the run lengths of a segmentation for pycocotools; None if it is invalid.
 
     Everything is checked before pycocotools sees it, which does not check the bounds of runs.
     """
     coco = import_extra("pycocotools.mask", "labels")
-    height, width = size_hw
     try:
         if isinstance(segmentation, list):
             polygons = [p for p in segmentation if len(p) >= 6]
-            limit = _MAX_OUTSIDE * max(size_hw)
+            limit = MAX_OUTSIDE * max(height, width)
             values = [value for polygon in polygons for value in polygon]
             if not polygons or any(len(p) % 2 for p in polygons):
                 return None
@@ -146,7 +110,7 @@ def _encode(segmentation: Any, size_hw: tuple[int, int]) -> Any:
                 return None
             return coco.merge(coco.frPyObjects(polygons, height, width))
         counts = segmentation["counts"]
-        counts = _parse_counts(counts) if isinstance(counts, str) else list(counts)
+        counts = _parse_counts(counts) if isinstance(counts, str) else list(map(index, counts))
         if list(segmentation["size"]) != [height, width]:
             return None
         if sum(counts) != height * width or min(counts) < 0:
@@ -174,4 +138,6 @@ def _parse_counts(text: str) -> list[int]:
                 value -= 1 << shift
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))
             value = shift = 0
+        elif shift > 60:
+            raise ValueError("a number of too many bits")
     return counts

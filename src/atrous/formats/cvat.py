@@ -1,16 +1,16 @@
 """CVAT for images 1.1: one XML file with polygons, boxes, ellipses and masks."""
 
-import math
 from collections import Counter
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
 
 from atrous.errors import DataError
-from atrous.formats.source import Canvas, Item, Source, are_points, find_split, name_classes
+from atrous.formats.canvas import Canvas, outline_ellipse, rotate
+from atrous.formats.label_files import ImageFiles, has_word
+from atrous.formats.source import Item, Source, find_split, name_classes
 
 Shape = dict[str, str]
 
@@ -18,7 +18,7 @@ Shape = dict[str, str]
 def find(root: Path) -> list[Path]:
     """Return the XML files of CVAT in a folder."""
     files = [root] if root.suffix == ".xml" else sorted(root.glob("*.xml"))
-    return [path for path in files if b"<annotations>" in path.read_bytes()[:1000]]
+    return [path for path in files if has_word(path, "<annotations>")]
 
 
 def read(root: Path, files: list[Path]) -> Source:
@@ -41,16 +41,16 @@ def read(root: Path, files: list[Path]) -> Source:
                     shapes = [{"kind": child.tag, **child.attrib} for child in element]
                     images.append((path, dict(element.attrib), shapes))
                     element.clear()
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, LookupError, ValueError) as error:
             raise DataError(f"{path} is not valid XML: {error}.") from None
     used = [shape["label"] for _, _, shapes in images for shape in shapes if "label" in shape]
-    classes, indices = name_classes([*names, *sorted(set(used))])
+    classes, indices = name_classes([*names, *sorted(set(used))], root)
     source = Source("CVAT for images", classes, [])
+    image_files = ImageFiles(root if root.is_dir() else root.parent)
     for path, image, shapes in images:
         name, subset = image.get("name", ""), image.get("subset", "")
-        folders = (path.parent / "images" / subset, path.parent / "images", path.parent)
-        file = next((f / name for f in folders if name and (f / name).is_file()), None)
-        if file is None or ".." in Path(name).parts:
+        file = image_files.find(name, "images", subset)
+        if file is None:
             source.skipped["images without a file"] += 1
             continue
         split = find_split([subset, *Path(name).parts[:-1]])
@@ -65,7 +65,7 @@ def _draw(
     for shape in sorted(shapes, key=_z_order):
         try:
             is_drawn = _draw_shape(canvas, shape, indices[shape["label"]])
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             is_drawn = False
         if not is_drawn:
             skipped[f"shapes that cannot be drawn ({shape['kind']})"] += 1
@@ -73,50 +73,31 @@ def _draw(
 
 
 def _z_order(shape: Shape) -> int:
-    text = shape.get("z_order", "0")
-    return int(text) if text.lstrip("-").isdigit() else 0
+    try:
+        return int(shape.get("z_order", 0))
+    except ValueError:
+        return 0
 
 
 def _draw_shape(canvas: Canvas, shape: Shape, index: int) -> bool:
+    angle = float(shape.get("rotation", 0))
     match shape["kind"]:
         case "polygon":
-            points = [[float(v) for v in pair.split(",")] for pair in shape["points"].split(";")]
-            if not are_points(points, 3):
-                return False
-            canvas.draw_polygon(points, index)
+            pairs = [pair.split(",") for pair in shape["points"].split(";")]
+            return canvas.draw_polygon([(float(x), float(y)) for x, y in pairs], index)
         case "box":
-            left, top, right, bottom = _read_floats(shape, "xtl", "ytl", "xbr", "ybr")
+            left, top, right, bottom = (float(shape[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
             corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-            canvas.draw_polygon(_rotate(corners, shape), index)
+            center = (left + right) / 2, (top + bottom) / 2
+            return canvas.draw_polygon(rotate(corners, center, angle), index)
         case "ellipse":
-            x, y, rx, ry = _read_floats(shape, "cx", "cy", "rx", "ry")
-            angles = [math.tau * step / 90 for step in range(90)]
-            corners = [(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles]
-            canvas.draw_polygon(_rotate(corners, shape), index)
+            x, y, rx, ry = (float(shape[key]) for key in ("cx", "cy", "rx", "ry"))
+            corners = rotate(outline_ellipse((x, y), (rx, ry)), (x, y), angle)
+            return canvas.draw_polygon(corners, index)
         case "mask":
             return _paste(canvas, shape, index)
         case _:
             return False
-    return True
-
-
-def _read_floats(shape: Shape, *keys: str) -> list[float]:
-    values = [float(shape[key]) for key in keys]
-    if not all(map(math.isfinite, values)):
-        raise ValueError("not finite")
-    return values
-
-
-def _rotate(points: list[tuple[float, float]], shape: Shape) -> list[tuple[float, float]]:
-    """Turn points around their centre by the shape's `rotation`, in degrees, clockwise."""
-    angle = math.radians(float(shape.get("rotation", 0)))
-    x = sum(point[0] for point in points) / len(points)
-    y = sum(point[1] for point in points) / len(points)
-    cos, sin = math.cos(angle), math.sin(angle)
-    return [
-        (x + (px - x) * cos - (py - y) * sin, y + (px - x) * sin + (py - y) * cos)
-        for px, py in points
-    ]
 
 
 def _paste(canvas: Canvas, shape: Shape, index: int) -> bool:
@@ -127,6 +108,5 @@ def _paste(canvas: Canvas, shape: Shape, index: int) -> bool:
     is_inside = 0 <= left < left + width <= image_width and 0 <= top < top + height <= image_height
     if not is_inside or min(runs) < 0 or sum(runs) != width * height:
         return False
-    values = np.repeat(np.arange(len(runs)) % 2, runs).reshape(height, width)
-    canvas.paste(Image.fromarray(values.astype(np.uint8)), (left, top), index)
-    return True
+    region = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+    return canvas.paste(region, (left, top), index)

@@ -19,7 +19,9 @@ _IMAGE_PART = re.compile(
 )
 _MASK_PART = re.compile(rf"(?i)(?:^|[-_ ]|(?<=[a-z0-9]))(?:{MASK_WORDS})$|^(?:{MASK_WORDS})[-_ ]")
 _MASK_STEM = re.compile(rf"(?i)(?:^|[-_ .])(?:{MASK_WORDS}|l)$|^(?:{MASK_WORDS})[-_ .]")
-_OTHER_PARTS = ("segmentationobject", "__macosx")
+_OTHER_PART = re.compile(  # of VOC, LabelMe and macOS
+    r"segmentationobject.*|segmentationclass(?:npy|png)|.*visuali[sz]ations?|__macosx|\..*"
+)
 _SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
@@ -57,9 +59,8 @@ def _list_files(root: Path) -> Iterator[tuple[Path, bool, tuple[str, ...]]]:
     """Yield each file, whether it is a mask, and its folders without the words that say so."""
     for path in sorted(root.rglob("*")):
         relative, suffix = path.relative_to(root), path.suffix.lower()
-        parts = [part.lower() for part in relative.parts]
-        is_hidden = any(part.startswith(".") or part in _OTHER_PARTS for part in parts)
-        if is_hidden or suffix not in (*_SUFFIXES, *ARRAY_SUFFIXES):
+        is_other = any(_OTHER_PART.fullmatch(part.lower()) for part in relative.parts)
+        if is_other or suffix not in (*_SUFFIXES, *ARRAY_SUFFIXES):
             continue
         is_mask, folders = None, []
         for part in relative.parts[:-1]:

@@ -8,10 +8,14 @@ from atrous.formats import (
     ade20k,
     cityscapes,
     coco,
+    coco_panoptic,
     cvat,
     folders,
     instances,
+    label_studio,
     labelme,
+    nnunet,
+    rle_table,
     supervisely,
     yolo,
 )
@@ -22,8 +26,12 @@ FORMATS = {
     "ade20k": ade20k,
     "supervisely": supervisely,
     "coco": coco,
+    "coco_panoptic": coco_panoptic,
+    "label_studio": label_studio,
     "labelme": labelme,
     "cvat": cvat,
+    "nnunet": nnunet,
+    "rle_table": rle_table,
     "folders": folders,
     "yolo": yolo,
     "instances": instances,
@@ -63,3 +71,11 @@ def read_source(path: Path, format: str) -> Source:
         f"{path} has no known format; it holds {found}. Known are {', '.join(FORMATS)}. Give the "
         "folder that holds both images and labels, all files of the export."
     )
+
+
+def find_format(path: Path) -> str | None:
+    """Return the name of the format that a folder or file has; None if it is not known."""
+    try:
+        return next((name for name, module in FORMATS.items() if module.find(path)), None)
+    except DataError:  # a label file is damaged
+        return None

@@ -18,7 +18,7 @@ _NAME = "import.json"
 
 def describe_files(item: Item) -> Files:
     """Return the files of an image."""
-    paths = (item.image, *item.labels)
+    paths = (item.image, *item.more_bands, *item.labels)
     return [[str(path), path.stat().st_size if path.is_file() else 0] for path in paths]
 
 

@@ -1,22 +1,19 @@
 """What every format returns: the classes, the images, and how the mask of each is made."""
 
-import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from atrous.classes import Classes, build_classes
-from atrous.data.image_file import read_upright_hw
+from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.errors import DataError
-from atrous.parsing import parse_json
+from atrous.parsing import escape_controls
 
 BACKGROUND = "background"
 SPLITS = {
@@ -45,12 +42,14 @@ class Item:
         load_mask: Makes the mask, uint8 (H, W) with class indices and 255 for ignored pixels, and
             counts in its argument what was left out.
         labels: Files that the mask comes from.
+        more_bands: Files of the same size with the other bands of the image.
     """
 
     image: Path
     split: str | None
     load_mask: Callable[[Counter[str]], np.ndarray]
     labels: tuple[Path, ...]
+    more_bands: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -101,65 +100,21 @@ def map_on_all_cores(
     return results
 
 
-def name_classes(names: Sequence[str]) -> tuple[Classes, dict[str, int]]:
-    """Build classes, with `background` as class 0, and the index of each name."""
-    rest = [name for name in dict.fromkeys(names) if name.lower() != BACKGROUND]
-    indices = {name: index for index, name in enumerate(rest, start=1)}
-    return build_classes([BACKGROUND, *rest]), dict.fromkeys(names, 0) | indices
+def name_classes(
+    names: Iterable[str], path: Path, *, has_background: bool = True
+) -> tuple[Classes, dict[str, int]]:
+    """Build classes, by default with `background` as class 0, and the index of each name.
 
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
+    Control characters in names are escaped.
 
     Raises:
-        DataError: The file cannot be read, or is not JSON.
+        DataError: There are no classes, or more than a mask can hold.
     """
-    try:
-        return parse_json(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}.") from None
-
-
-def are_points(points: Any, min_points: int) -> TypeGuard[list[tuple[float, float]]]:
-    """Return whether a value is a list of (x, y) with finite numbers."""
-    return (
-        isinstance(points, list)
-        and len(points) >= min_points
-        and all(
-            isinstance(point, list | tuple)
-            and len(point) == 2
-            and all(isinstance(one, int | float) and math.isfinite(one) for one in point)
-            for point in points
-        )
-    )
-
-
-class Canvas:
-    """A mask on which shapes are drawn, the later over the earlier."""
-
-    def __init__(self, height: int, width: int) -> None:
-        self.image = Image.new("L", (width, height))
-        self.draw = ImageDraw.Draw(self.image)
-
-    @classmethod
-    def for_image(cls, path: Path) -> "Canvas":
-        """Return a canvas of the size of an upright image."""
-        return cls(*read_upright_hw(path)[0])
-
-    def draw_polygon(self, points: Sequence[Sequence[float]], index: int) -> None:
-        """Fill a polygon of (x, y) in pixels, its outline included."""
-        self.draw.polygon([(x, y) for x, y in points], fill=index, outline=index)
-
-    def draw_rectangle(self, corners: Sequence[Sequence[float]], index: int) -> None:
-        """Fill a rectangle of two opposite corners (x, y), its outline included."""
-        (left, top), (right, bottom) = corners[:2]
-        self.draw_polygon([(left, top), (right, top), (right, bottom), (left, bottom)], index)
-
-    def paste(self, region: Image.Image, corner: tuple[int, int], index: int) -> None:
-        """Set the pixels where a grey image is above 0, with its upper left at (x, y)."""
-        stencil = region.convert("L").point(lambda value: 255 * (value > 0))
-        self.image.paste(index, corner, stencil)
-
-    def to_mask(self) -> np.ndarray:
-        """Return the mask, uint8 (H, W)."""
-        return np.array(self.image)
+    clean = {name: " ".join(escape_controls(name).split()) or "unnamed" for name in names}
+    if has_background:
+        backgrounds = {name: BACKGROUND for name in clean if name.lower() == BACKGROUND}
+        clean = {BACKGROUND: BACKGROUND} | clean | backgrounds
+    ordered = list(dict.fromkeys(clean.values()))
+    if not 1 <= len(ordered) <= IGNORE_INDEX:
+        raise DataError(f"{path} has {len(ordered)} classes. A mask holds 1 to {IGNORE_INDEX}.")
+    return build_classes(ordered), {name: ordered.index(one) for name, one in clean.items()}

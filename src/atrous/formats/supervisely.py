@@ -1,28 +1,44 @@
 """Supervisely: `meta.json`, and folders `img` and `ann` per dataset."""
 
-import base64
 import zlib
 from collections import Counter
 from functools import partial
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
+from pydantic import Base64Bytes, Field
 
 from atrous.errors import DataError
-from atrous.formats.source import (
-    Canvas,
-    Item,
-    Source,
-    are_points,
-    find_split,
-    name_classes,
-    read_json,
-)
+from atrous.formats.canvas import Canvas, Points
+from atrous.formats.label_files import Entry, read_json
+from atrous.formats.source import Item, Source, find_split, name_classes
 
 _MAX_BYTES = 2**26
+
+
+class _Class(Entry):
+    title: str
+
+
+class _Meta(Entry):
+    classes: list[_Class]
+
+
+class _Bitmap(Entry):
+    data: Base64Bytes
+    origin: tuple[int, int]
+
+
+class _Outline(Entry):
+    exterior: Points
+    interior: list[Points] | None = None
+
+
+class _Object(Entry):
+    name: str = Field(alias="classTitle")
+    kind: str = Field("", alias="geometryType")
+    points: _Outline | None = None
+    bitmap: _Bitmap | None = None
 
 
 def find(root: Path) -> list[Path]:
@@ -40,12 +56,10 @@ def read(root: Path, found: list[Path]) -> Source:
         DataError: `meta.json` has no classes.
     """
     (path,) = found
-    meta = read_json(path)
-    try:
-        names = [str(row["title"]) for row in meta["classes"]]
-    except (KeyError, TypeError):
-        raise DataError(f"{path} has no classes with titles.") from None
-    classes, indices = name_classes(names)
+    meta = _Meta.parse(read_json(path))
+    if meta is None:
+        raise DataError(f"{path} has no list of 'classes' with titles.")
+    classes, indices = name_classes([one.title for one in meta.classes], path)
     source = Source("Supervisely", classes, [])
     for label in sorted(root.rglob("ann/*.json")):
         image = label.parent.parent / "img" / label.stem
@@ -62,43 +76,23 @@ def _draw(image: Path, label: Path, indices: dict[str, int], skipped: Counter[st
     objects = content.get("objects") if isinstance(content, dict) else None
     if not isinstance(objects, list):
         raise DataError(f"{label} has no list of 'objects'.")
-    for one in objects:
-        known = isinstance(one, dict) and one.get("classTitle") in indices
-        if not known or not _draw_object(canvas, one, indices[one["classTitle"]]):
+    for one in _Object.parse_list(objects, skipped, "objects with invalid values"):
+        if one.name not in indices or not _draw_object(canvas, one, indices[one.name]):
             skipped["objects that cannot be drawn"] += 1
     return canvas.to_mask()
 
 
-def _draw_object(canvas: Canvas, one: dict[str, Any], index: int) -> bool:
-    if isinstance(bitmap := one.get("bitmap"), dict):
-        return _paste(canvas, bitmap, index)
-    points = one.get("points")
-    exterior = points.get("exterior") if isinstance(points, dict) else None
-    region = Canvas(canvas.image.height, canvas.image.width)
-    if one.get("geometryType") == "rectangle" and are_points(exterior, 2):
-        region.draw_rectangle(exterior, 255)
-    elif one.get("geometryType") == "polygon" and are_points(exterior, 3):
-        region.draw_polygon(exterior, 255)
-    else:
-        return False
-    for hole in points.get("interior") or [] if isinstance(points, dict) else []:
-        if are_points(hole, 3):
-            region.draw_polygon(hole, 0)
-    canvas.image.paste(index, (0, 0), region.image)
-    return True
-
-
-def _paste(canvas: Canvas, bitmap: dict[str, Any], index: int) -> bool:
-    try:
-        packed = base64.b64decode(bitmap["data"], validate=True)
-        content = zlib.decompressobj().decompress(packed, _MAX_BYTES)
-        image = Image.open(BytesIO(content), formats=["PNG"])
-        if image.width * image.height > _MAX_BYTES:
+def _draw_object(canvas: Canvas, one: _Object, index: int) -> bool:
+    if one.bitmap:
+        try:
+            content = zlib.decompressobj().decompress(one.bitmap.data, _MAX_BYTES)
+        except zlib.error:
             return False
-        # The mask is the alpha channel, or a grey image.
-        region = image.convert("RGBA").getchannel("A") if "A" in image.getbands() else image
-        left, top = bitmap["origin"]
-        canvas.paste(region, (int(left), int(top)), index)
-    except (KeyError, TypeError, ValueError, OSError, zlib.error):
+        return canvas.paste_png(content, one.bitmap.origin, index)
+    region = Canvas(canvas.image.height, canvas.image.width)
+    draw = {"rectangle": region.draw_rectangle, "polygon": region.draw_polygon}.get(one.kind)
+    if not draw or not one.points or not draw(one.points.exterior, 255):
         return False
-    return True
+    for hole in one.points.interior or []:
+        region.draw_polygon(hole, 0)
+    return canvas.paste(region.to_mask() > 0, (0, 0), index)

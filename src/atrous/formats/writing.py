@@ -16,6 +16,7 @@ from atrous.data.orientation import turn_upright
 from atrous.data.pairs import IMAGE_SUFFIXES
 from atrous.data.sample import read_image
 from atrous.errors import DataError
+from atrous.formats.bands import write_bands
 from atrous.formats.source import Item, map_on_all_cores
 
 
@@ -98,7 +99,11 @@ def write_pairs(
         mask = Image.fromarray(table[_turn(item.image, item.load_mask(skipped))])
         mask.putpalette(palette)
         mask.save(folder / split / "masks" / f"{stem}.png")
-        _put_image(item.image, folder / split / "images" / stem, copy)
+        place = folder / split / "images" / stem
+        if item.more_bands:
+            write_bands((item.image, *item.more_bands), place.with_name(f"{stem}.tif"))
+        else:
+            _put_image(item.image, place, copy)
         return skipped
 
     jobs = list(zip(items, names, strict=True))

@@ -1,22 +1,22 @@
 """YOLO segmentation: `data.yaml`, and a text file of normalised polygons per image."""
 
-import math
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from atrous.data.pairs import list_image_files
+from atrous.formats.canvas import Canvas
 from atrous.formats.class_tables import read_yaml_names
-from atrous.formats.source import Canvas, Item, Source, find_split, name_classes
+from atrous.formats.label_files import has_word
+from atrous.formats.source import Item, Source, find_split, name_classes
 
 
 def find(root: Path) -> list[Path]:
     """Return `data.yaml` or another YAML file with names, if it is there."""
     files = [root] if root.suffix in (".yaml", ".yml") else sorted(root.glob("*.y*ml"))
-    return [path for path in files if b"names" in path.read_bytes()[:100_000]][:1]
+    return [path for path in files if has_word(path, "names")][:1]
 
 
 def read(root: Path, found: list[Path]) -> Source:
@@ -31,7 +31,7 @@ def read(root: Path, found: list[Path]) -> Source:
     (path,) = found
     folder = path.parent
     names = read_yaml_names(path)
-    classes, by_name = name_classes(names)
+    classes, by_name = name_classes(names, path)
     indices = [by_name[name] for name in names]
     source = Source("YOLO segmentation", classes, [])
     for labels in sorted(folder.rglob("labels")):
@@ -54,19 +54,15 @@ def _draw(image: Path, label: Path, indices: list[int], skipped: Counter[str]) -
     text = label.read_text(encoding="utf-8", errors="replace") if label.is_file() else ""
     for line in filter(None, map(str.strip, text.splitlines())):
         values = _parse(line)
-        if values is None or not 0 <= values[0] < len(indices):
+        points = [(x * width, y * height) for x, y in zip(values[1::2], values[2::2], strict=False)]
+        is_known = values and len(values) % 2 and values[0] in range(len(indices))
+        if not is_known or not canvas.draw_polygon(points, indices[int(values[0])]):
             skipped["lines that are no polygon of a known class"] += 1
-            continue
-        points = zip(values[1::2], values[2::2], strict=True)
-        index = indices[int(values[0])]
-        canvas.draw_polygon([(x * width, y * height) for x, y in points], index)
     return canvas.to_mask()
 
 
-def _parse(line: str) -> list[Any] | None:
+def _parse(line: str) -> list[float]:
     try:
-        values = [float(word) for word in line.split()]
+        return [float(word) for word in line.split()]
     except ValueError:
-        return None
-    is_polygon = len(values) >= 7 and len(values) % 2 == 1 and values[0] == int(values[0])
-    return values if is_polygon and all(map(math.isfinite, values)) else None
+        return []

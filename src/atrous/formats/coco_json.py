@@ -1,0 +1,89 @@
+"""What COCO's JSON files of objects and of panoptic segments share: categories and images."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from atrous.errors import DataError
+from atrous.formats.label_files import Entry, ImageFiles, has_word, read_json
+from atrous.formats.source import find_split
+
+_Size = Annotated[int, Field(gt=0)]
+
+
+class Category(Entry):
+    """A category."""
+
+    id: int
+    name: str
+    supercategory: str | None = None
+
+
+class ImageEntry(Entry):
+    """An image."""
+
+    id: str
+    file_name: str
+    height: _Size
+    width: _Size
+
+
+def find_contents(root: Path, *, is_panoptic: bool) -> dict[Path, Any]:
+    """Return the JSON files of a COCO export below a folder, with their contents."""
+    files = (
+        [root]
+        if root.suffix == ".json"
+        else sorted(path for pattern in ("*.json", "*/*.json") for path in root.glob(pattern))
+    )
+    # COCO's own folder also holds keypoints of the same images.
+    kind = "panoptic" if is_panoptic else "instances"
+    files = [path for path in files if path.stem.startswith(kind)] or files
+    contents = {
+        path: read_json(path)
+        for path in files
+        if has_word(path, '"categories"') and has_word(path, '"segments_info"') == is_panoptic
+    }
+    keys = {"images", "annotations", "categories"}
+    return {p: c for p, c in contents.items() if isinstance(c, dict) and c.keys() >= keys}
+
+
+def read_categories(contents: dict[Path, Any]) -> list[Category]:
+    """Return the categories of all files by their ids.
+
+    Raises:
+        DataError: A category is invalid, or has another name in another file.
+    """
+    found: dict[int, Category] = {}
+    for path, content in contents.items():
+        rows = content["categories"] if isinstance(content["categories"], list) else [None]
+        for row in rows:
+            category = Category.parse(row)
+            if category is None:
+                row = f"{row!r:.80}"
+                raise DataError(f"{path}: a category needs an integer id and a name: {row}.")
+            if found.setdefault(category.id, category).name != category.name:
+                name = found[category.id].name
+                raise DataError(f"{path}: category {category.id} is '{name}' in another place.")
+    return [found[number] for number in sorted(found)]
+
+
+def find_images(
+    root: Path, contents: dict[Path, Any], skipped: Counter[str]
+) -> Iterator[tuple[Path, Path, ImageEntry, str | None]]:
+    """Yield label file, image, entry and split of each image that is there; count the others."""
+    folder = root if root.is_dir() else root.parent
+    files = ImageFiles(folder)
+    for path, content in contents.items():
+        name = path.stem.rpartition("_")[2]
+        for row in ImageEntry.parse_list(
+            content["images"], skipped, "images with an invalid entry"
+        ):
+            if image := files.find(row.file_name, name, "images", *path.parent.parts):
+                places = (name, *path.relative_to(folder).parts[:-1])
+                split = find_split([*places, *image.relative_to(folder).parts[:-1]])
+                yield path, image, row, split
+            else:
+                skipped["images without a file"] += 1
