@@ -278,13 +278,14 @@ def build_optimizer(model: nn.Module, settings: TrainRecipe) -> torch.optim.Opti
         for factor, parameters in parts.items()
         for is_weight in (True, False)
     ]
+    fused = all(parameter.is_cuda for parameter in model.parameters()) or None
     match settings.optimizer:
         case "adam":
-            return torch.optim.Adam(groups, lr=settings.lr)
+            return torch.optim.Adam(groups, lr=settings.lr, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=settings.lr)
+            return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
         case "sgd":
-            return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+            return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
 
 
 def _launch_fabric(device: torch.device, precision: str, world: World) -> Fabric:
@@ -309,9 +310,10 @@ def _update_average(
     average: nn.Module, model: nn.Module, decay: float, frozen: Collection[str]
 ) -> None:
     current, averaged = model.state_dict(), average.state_dict()
-    for name in current.keys() - set(frozen):
-        value = averaged[name]
-        if value.is_floating_point():
-            value.lerp_(current[name], 1 - decay)
-        else:
-            value.copy_(current[name])
+    names = sorted(current.keys() - set(frozen))
+    floats = [name for name in names if averaged[name].is_floating_point()]
+    torch._foreach_lerp_(
+        [averaged[name] for name in floats], [current[name] for name in floats], 1 - decay
+    )
+    for name in set(names).difference(floats):
+        averaged[name].copy_(current[name])
