@@ -194,12 +194,19 @@ def _load_folder(path: Path, name: str) -> LoadedRun:
         folder=folder,
         name=name,
         stored_recipe=load_recipe(folder.recipe) if folder.recipe.is_file() else None,
-        plan=_load_values(folder.plan, PlanValues, "Restore the file.")
-        if folder.plan.is_file()
-        else {},
+        plan=load_plan(folder.plan),
         records=group_records(load_log(folder.log) if folder.log.is_file() else []),
         scores={},
     )
+
+
+def load_plan(path: Path) -> dict[str, Any]:
+    """Return the content of a plan.json, or {} if there is none.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    return _load_values(path, PlanValues, "Restore the file.") if path.is_file() else {}
 
 
 def _load_evaluation(run: LoadedRun, split: str) -> EvaluatedRun:

@@ -1,0 +1,292 @@
+"""Label quality: the regions of a split ranked by how likely their labels are wrong."""
+
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+from torch import Tensor
+
+from atrous.classes import IGNORE_INDEX, Classes
+from atrous.devices import Precision
+from atrous.engines import open_engine
+from atrous.errors import AtrousWarning, DataError
+from atrous.evaluation.counts import Counts
+from atrous.evaluation.evaluate import open_run_data
+from atrous.evaluation.evaluator import Progress, predict_split
+from atrous.evaluation.label_parts import FloatRows, Parts, find_parts
+from atrous.evaluation.planted_errors import MIN_REGION_SHARE, label_regions, plant_errors
+from atrous.evaluation.run_reader import load_plan
+from atrous.run import RunFolder
+
+SUSPECT_SCORE = 0.5
+"""A region with at least this score is more likely wrong than not, by the planted errors."""
+
+ASSUMED_SHARE = 0.05
+"""Share of wrong regions that the score assumes."""
+
+_PLANTED_SHARE = 0.25
+_MAX_ROWS = 20_000
+_RIDGE = 10.0
+_WHOLE = 0.8
+
+
+@dataclass(frozen=True)
+class RankedRegion:
+    """A label region in which the model predicts another class.
+
+    Attributes:
+        image: Name of the image.
+        box: Left, top, right and bottom of its most suspicious part, in pixels; right and bottom
+            exclusive.
+        given: Class of the label.
+        suggested: Class that the model predicts in the part.
+        score: 0 to 1, the probability that the label is wrong if one region in 20 is.
+        reason: What speaks for an error.
+    """
+
+    image: str
+    box: tuple[int, int, int, int]
+    given: str
+    suggested: str
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class RankedImage:
+    """An image; `score` is the sum of the scores of its regions.
+
+    Attributes:
+        num_suspects: Number of regions with a score of at least `SUSPECT_SCORE`.
+    """
+
+    image: str
+    score: float
+    num_suspects: int
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """Ranking of the labels of a split, most suspicious first.
+
+    Attributes:
+        regions: Regions in which the model disagrees; all others rank behind them.
+        images: All images.
+        num_regions: Number of ranked label regions, those without disagreement included.
+    """
+
+    regions: tuple[RankedRegion, ...]
+    images: tuple[RankedImage, ...]
+    num_regions: int
+
+    @property
+    def num_suspects(self) -> int:
+        """Number of regions with a score of at least `SUSPECT_SCORE`."""
+        return sum(image.num_suspects for image in self.images)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return asdict(self) | {"num_suspects": self.num_suspects}
+
+
+class LabelRanking:
+    """Ranks the label regions of a split, image by image.
+
+    A label region is an 8-connected region of one class that covers at least 0.1 % of its image.
+    It is ranked by its most suspicious part: connected pixels in which the model predicts one
+    other class. To learn which parts are wrong labels and which are errors of the model, errors
+    are planted into a copy of every mask (`plant_errors`). A logistic regression on the numbers of
+    each part, their squares and products tells the parts of planted errors from those of the
+    masks as given. It is fitted on one half of the images and scores the other.
+
+    About 10 kB per image are kept.
+
+    Args:
+        classes: Names of the classes.
+        temperature: Divisor of the logits that calibrates the probabilities.
+    """
+
+    def __init__(self, classes: Classes, *, temperature: float = 1.0) -> None:
+        self.classes = classes
+        self.temperature = temperature
+        self.num_regions = 0
+        self._names: list[str] = []
+        self._counts = Counts(len(classes))
+        self._given: list[Parts] = []
+        self._planted: list[Parts] = []
+
+    def update(self, name: str, logits: Tensor, mask: Tensor) -> None:
+        """Add one image.
+
+        Shapes:
+            logits: float (classes, H, W)
+            mask: uint8 (H, W), class indices, 255 is ignored
+        """
+        log_probs = (logits.float() / self.temperature).log_softmax(dim=0)
+        labels = mask.cpu().numpy()
+        rng = np.random.default_rng(len(self._names))
+        planted, errors = plant_errors(labels, len(self.classes), rng, share=_PLANTED_SHARE)
+        areas = np.bincount(label_regions(labels, labels != IGNORE_INDEX).ravel())[1:]
+        self.num_regions += int((areas >= MIN_REGION_SHARE * labels.size).sum())
+        self._counts.update(logits.argmax(dim=0), mask)
+        self._names.append(name)
+        self._given.append(find_parts(log_probs, labels))
+        changed = np.zeros(labels.shape, np.bool_)
+        for error in errors:
+            changed |= error.changed
+        self._planted.append(find_parts(log_probs, planted, inside=changed))
+
+    def compute(self) -> LabelReport:
+        """Return the ranking of all images added so far.
+
+        Raises:
+            DataError: No mask has a region that is large enough.
+        """
+        if not self.num_regions:
+            raise DataError(
+                "There are no labels to rank: no mask has a labelled region of at least "
+                f"{MIN_REGION_SHARE:.1%} of its image."
+            )
+        scores = self._compute_scores()
+        regions, images = [], []
+        for name, parts, values in zip(self._names, self._given, scores, strict=True):
+            found, seen = [], set()
+            for part in np.argsort(-values, kind="stable"):
+                if parts.regions[part] not in seen:
+                    seen.add(parts.regions[part])
+                    found.append(self._describe(name, parts, part, float(values[part])))
+            regions += found
+            num_suspects = sum(region.score >= SUSPECT_SCORE for region in found)
+            images.append(RankedImage(name, sum(row.score for row in found), num_suspects))
+        return LabelReport(
+            regions=tuple(sorted(regions, key=lambda row: -row.score)),
+            images=tuple(sorted(images, key=lambda row: -row.score)),
+            num_regions=self.num_regions,
+        )
+
+    def _compute_scores(self) -> list[FloatRows]:
+        """Return the scores of the given parts of each image."""
+        evidence = np.zeros_like(self._counts.confusion, dtype=np.float64)
+        for parts in self._given:
+            np.add.at(evidence, (parts.given, parts.suggested), parts.evidence)
+        given = [self._describe_parts(parts, evidence, own=1.0) for parts in self._given]
+        planted = [self._describe_parts(parts, evidence, own=0.0) for parts in self._planted]
+        weights = []
+        for half in (0, 1):
+            rows, errors = given[1 - half :: 2] or given, planted[1 - half :: 2] or planted
+            weights.append(fit_logistic(np.concatenate(rows), np.concatenate(errors)))
+        return [weights[index % 2](rows) for index, rows in enumerate(given)]
+
+    def _describe_parts(self, parts: Parts, evidence: FloatRows, own: float) -> FloatRows:
+        """Return the numbers of each part, with how typical its error is of the model.
+
+        Args:
+            parts: Parts of one image.
+            evidence: Sum of the evidence of all given parts by given and suggested class.
+            own: 1 if the parts are among them, else 0.
+        """
+        pixels = self._counts.confusion.sum(axis=1)
+        shares = np.log(pixels / pixels.sum() + 1e-6)
+        others = evidence[parts.given, parts.suggested] - own * parts.evidence
+        typical = np.log(np.maximum(others, 0) + 1e-3)
+        columns = (typical, shares[parts.given], shares[parts.suggested])
+        return np.concatenate((parts.numbers, np.stack(columns, axis=1)), axis=1)
+
+    def _describe(self, image: str, parts: Parts, part: int, score: float) -> RankedRegion:
+        given, suggested = int(parts.given[part]), int(parts.suggested[part])
+        names, confusion = self.classes.names, self._counts.confusion
+        rate = confusion[given, suggested] / max(1, confusion[given].sum())
+        *_, probability, _, of_label, of_prediction = parts.numbers[part].tolist()
+        what = f"{of_label:.0%} of the region is '{names[suggested]}' to the model"
+        if of_label < _WHOLE and of_prediction >= _WHOLE:
+            what = f"the model sees a whole '{names[suggested]}' here"
+        reason = (
+            f"{what}, with probability {probability:.2f}; it predicts this class on {rate:.2%} of "
+            f"the pixels labelled '{names[given]}'"
+        )
+        left, top, right, bottom = parts.boxes[part].tolist()
+        box = (left, top, right, bottom)
+        return RankedRegion(image, box, names[given], names[suggested], score, reason)
+
+
+def fit_logistic(given: FloatRows, planted: FloatRows) -> Callable[[FloatRows], FloatRows]:
+    """Fit a logistic regression with squares and products, and return its probabilities.
+
+    Planted rows are weighted as if `ASSUMED_SHARE` of the regions were wrong.
+
+    Shapes:
+        given, planted: float (rows, numbers)
+    """
+    rng = np.random.default_rng(0)
+    given, planted = (
+        rows if len(rows) <= _MAX_ROWS else rng.choice(rows, _MAX_ROWS, replace=False)
+        for rows in (given, planted)
+    )
+    rows = np.concatenate((given, planted))
+    mean, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-6
+    first, second = np.triu_indices(rows.shape[1])
+
+    def expand(values: FloatRows) -> FloatRows:
+        linear = np.clip((values - mean) / scale, -4, 4)
+        ones = np.ones((len(linear), 1))
+        return np.concatenate((ones, linear, linear[:, first] * linear[:, second]), axis=1)
+
+    features = expand(rows)
+    is_planted = np.repeat((0.0, 1.0), (len(given), len(planted)))
+    importance = np.where(is_planted, ASSUMED_SHARE / _PLANTED_SHARE, 1.0)
+
+    def compute_loss(weights: FloatRows) -> tuple[float, FloatRows]:
+        logits = features @ weights
+        loss = importance * (np.logaddexp(0, logits) - is_planted * logits)
+        slope = features.T @ (importance * (expit(logits) - is_planted))
+        penalty = np.concatenate(([0.0], weights[1:]))
+        return loss.sum() + _RIDGE / 2 * penalty @ penalty, slope + _RIDGE * penalty
+
+    best = minimize(compute_loss, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B")
+    return lambda values: expit(expand(values) @ best.x)
+
+
+def rank_labels(
+    run_or_file: Path | str,
+    data: Path | str | None = None,
+    *,
+    split: str | None = None,
+    format: str = "auto",
+    ignore_index: int | None = None,
+    device: str = "auto",
+    precision: Precision = "32",
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> LabelReport:
+    """Rank the labels of a split by how likely they are wrong, with a model that has not seen them.
+
+    See `LabelRanking` for the method, and `evaluate` for the other arguments and errors. A model
+    that was trained on the split has learned its wrong labels, which is warned of.
+
+    Args:
+        run_or_file: Run folder, whose best weights are used, or a weights file.
+        data: Folder of the dataset; by default, the run's.
+        split: Name of the split; by default, the run's validation split, else `val`.
+    """
+    path = Path(run_or_file)
+    engine = open_engine(path, device=device, precision=precision)
+    dataset = open_run_data(path, engine.card, data, split, format, ignore_index)
+    plan = RunFolder(path).plan
+    if plan.is_file() and load_plan(plan).get("train_fingerprint") == dataset.fingerprint():
+        warnings.warn(
+            f"{path} was trained on the split '{dataset.split}', whose wrong labels it has learned "
+            "in part. Give a run that was trained on another split.",
+            AtrousWarning,
+            stacklevel=2,
+        )
+    ranking = LabelRanking(dataset.classes, temperature=engine.temperature)
+    with closing(predict_split(engine, dataset, workers=workers, progress=progress)) as results:
+        for result in results:
+            ranking.update(result.name, result.logits, result.mask)
+    return ranking.compute()
