@@ -7,9 +7,11 @@ import typer
 from rich.markup import escape
 from rich.padding import Padding
 
+from atrous.cli.check_labels import print_ranking
 from atrous.cli.console import Console
 from atrous.cli.options import (
     Crop,
+    Device,
     IgnoreIndex,
     OwnFormat,
     RecipeFile,
@@ -18,6 +20,7 @@ from atrous.cli.options import (
     choose_recipe,
 )
 from atrous.cli.output import STDOUT, build_table, show_progress, write_json
+from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
     from atrous.doctor import CheckReport, Finding, RepairReport
@@ -56,13 +59,38 @@ def run_check(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes; by default one per core.")
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Rank the labels by this run, which must not have seen them."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="With --model: split to rank; by default the run's val.")
+    ] = None,
+    csv_path: Annotated[
+        Path | None, typer.Option("--csv", help="With --model: write the ranked regions here.")
+    ] = None,
+    device: Device = "auto",
 ) -> None:
     """Read a whole dataset and report what is wrong with it, why it matters and what to do.
+
+    With --model, rank the label regions of a split by how likely they are wrong instead.
 
     Splits, crop, ignore index and classes are those that `atrous train` would use with the same
     options. The exit code is 0 without errors and warnings, 1 with, 2 if the dataset cannot be used
     at all.
     """
+    if model is not None:
+        if fix is not None:
+            raise ConfigError("--fix corrects files, not labels: use it without --model.")
+        print_ranking(
+            model,
+            data,
+            {"split": split, "format": data_format, "ignore_index": ignore_index, "device": device},
+            paths=(html, json_path, csv_path),
+        )
+        return
+    if split is not None or csv_path is not None:
+        raise ConfigError("--split and --csv belong to --model RUN, which ranks the labels.")
     from atrous.doctor import check_dataset, repair_dataset
     from atrous.doctor.repair import check_place
 

@@ -40,7 +40,15 @@ def write_json(values: dict[str, Any], path: Path) -> None:
     Raises:
         AtrousError: The file cannot be written.
     """
-    text = escape_controls(json.dumps(values, indent=2, ensure_ascii=False)) + "\n"
+    write_text(escape_controls(json.dumps(values, indent=2, ensure_ascii=False)) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write text to a file, atomically, or to standard output for `-`.
+
+    Raises:
+        AtrousError: The file cannot be written.
+    """
     if path == STDOUT:
         print(text, end="")
         return

@@ -1,24 +1,21 @@
 """Label quality: the regions of a split ranked by how likely their labels are wrong."""
 
 import warnings
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 from torch import Tensor
 
 from atrous.classes import IGNORE_INDEX, Classes
-from atrous.devices import Precision
-from atrous.engines import open_engine
+from atrous.data import SegmentationDataset
+from atrous.engines import Engine, open_engine
 from atrous.errors import AtrousWarning, DataError
 from atrous.evaluation.counts import Counts
 from atrous.evaluation.evaluate import open_run_data
-from atrous.evaluation.evaluator import Progress, predict_split
+from atrous.evaluation.evaluator import Progress, check_classes, predict_split
+from atrous.evaluation.label_classifier import PLANTED_SHARE, fit_ranking
 from atrous.evaluation.label_parts import FloatRows, Parts, find_parts
 from atrous.evaluation.planted_errors import MIN_REGION_SHARE, label_regions, plant_errors
 from atrous.evaluation.run_reader import load_plan
@@ -27,12 +24,6 @@ from atrous.run import RunFolder
 SUSPECT_SCORE = 0.5
 """A region with at least this score is more likely wrong than not, by the planted errors."""
 
-ASSUMED_SHARE = 0.05
-"""Share of wrong regions that the score assumes."""
-
-_PLANTED_SHARE = 0.25
-_MAX_ROWS = 20_000
-_RIDGE = 10.0
 _WHOLE = 0.8
 
 
@@ -90,9 +81,13 @@ class LabelReport:
         """Number of regions with a score of at least `SUSPECT_SCORE`."""
         return sum(image.num_suspects for image in self.images)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return asdict(self) | {"num_suspects": self.num_suspects}
+    def describe_verdict(self) -> str:
+        """Return the result in one sentence."""
+        num_images = sum(image.num_suspects > 0 for image in self.images)
+        return (
+            f"{self.num_suspects:,} of {self.num_regions:,} label regions are probably wrong, in "
+            f"{num_images:,} of {len(self.images):,} images."
+        )
 
 
 class LabelRanking:
@@ -100,10 +95,12 @@ class LabelRanking:
 
     A label region is an 8-connected region of one class that covers at least 0.1 % of its image.
     It is ranked by its most suspicious part: connected pixels in which the model predicts one
-    other class. To learn which parts are wrong labels and which are errors of the model, errors
-    are planted into a copy of every mask (`plant_errors`). A logistic regression on the numbers of
-    each part, their squares and products tells the parts of planted errors from those of the
-    masks as given. It is fitted on one half of the images and scores the other.
+    other class. Of regions whose parts overlap (by their boxes) only the most suspicious is listed.
+
+    To learn which parts are wrong labels and which are errors of the model, errors are planted
+    into a copy of every mask (`plant_errors`). A logistic regression on the numbers of each part,
+    their squares and products tells the parts of planted errors from those of the masks as given.
+    It is fitted on one half of the images and scores the other.
 
     About 10 kB per image are kept.
 
@@ -131,7 +128,7 @@ class LabelRanking:
         log_probs = (logits.float() / self.temperature).log_softmax(dim=0)
         labels = mask.cpu().numpy()
         rng = np.random.default_rng(len(self._names))
-        planted, errors = plant_errors(labels, len(self.classes), rng, share=_PLANTED_SHARE)
+        planted, errors = plant_errors(labels, len(self.classes), rng, share=PLANTED_SHARE)
         areas = np.bincount(label_regions(labels, labels != IGNORE_INDEX).ravel())[1:]
         self.num_regions += int((areas >= MIN_REGION_SHARE * labels.size).sum())
         self._counts.update(logits.argmax(dim=0), mask)
@@ -156,11 +153,8 @@ class LabelRanking:
         scores = self._compute_scores()
         regions, images = [], []
         for name, parts, values in zip(self._names, self._given, scores, strict=True):
-            found, seen = [], set()
-            for part in np.argsort(-values, kind="stable"):
-                if parts.regions[part] not in seen:
-                    seen.add(parts.regions[part])
-                    found.append(self._describe(name, parts, part, float(values[part])))
+            chosen = choose_parts(parts, values)
+            found = [self._describe(name, parts, part, float(values[part])) for part in chosen]
             regions += found
             num_suspects = sum(region.score >= SUSPECT_SCORE for region in found)
             images.append(RankedImage(name, sum(row.score for row in found), num_suspects))
@@ -177,11 +171,15 @@ class LabelRanking:
             np.add.at(evidence, (parts.given, parts.suggested), parts.evidence)
         given = [self._describe_parts(parts, evidence, own=1.0) for parts in self._given]
         planted = [self._describe_parts(parts, evidence, own=0.0) for parts in self._planted]
-        weights = []
-        for half in (0, 1):
-            rows, errors = given[1 - half :: 2] or given, planted[1 - half :: 2] or planted
-            weights.append(fit_logistic(np.concatenate(rows), np.concatenate(errors)))
-        return [weights[index % 2](rows) for index, rows in enumerate(given)]
+        if not sum(map(len, given)):
+            return [np.zeros(0)] * len(given)
+        rankings = []
+        for other in (1, 0):
+            rows, errors = given[other::2], planted[other::2]
+            if not sum(map(len, errors)):
+                rows, errors = given, planted
+            rankings.append(fit_ranking(np.concatenate(rows), np.concatenate(errors)))
+        return [rankings[index % 2](rows) for index, rows in enumerate(given)]
 
     def _describe_parts(self, parts: Parts, evidence: FloatRows, own: float) -> FloatRows:
         """Return the numbers of each part, with how typical its error is of the model.
@@ -215,44 +213,19 @@ class LabelRanking:
         return RankedRegion(image, box, names[given], names[suggested], score, reason)
 
 
-def fit_logistic(given: FloatRows, planted: FloatRows) -> Callable[[FloatRows], FloatRows]:
-    """Fit a logistic regression with squares and products, and return its probabilities.
-
-    Planted rows are weighted as if `ASSUMED_SHARE` of the regions were wrong.
-
-    Shapes:
-        given, planted: float (rows, numbers)
-    """
-    rng = np.random.default_rng(0)
-    given, planted = (
-        rows if len(rows) <= _MAX_ROWS else rng.choice(rows, _MAX_ROWS, replace=False)
-        for rows in (given, planted)
-    )
-    rows = np.concatenate((given, planted))
-    mean, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-6
-    first, second = np.triu_indices(rows.shape[1])
-
-    def expand(values: FloatRows) -> FloatRows:
-        linear = np.clip((values - mean) / scale, -4, 4)
-        ones = np.ones((len(linear), 1))
-        return np.concatenate((ones, linear, linear[:, first] * linear[:, second]), axis=1)
-
-    features = expand(rows)
-    is_planted = np.repeat((0.0, 1.0), (len(given), len(planted)))
-    importance = np.where(is_planted, ASSUMED_SHARE / _PLANTED_SHARE, 1.0)
-
-    def compute_loss(weights: FloatRows) -> tuple[float, FloatRows]:
-        logits = features @ weights
-        loss = importance * (np.logaddexp(0, logits) - is_planted * logits)
-        slope = features.T @ (importance * (expit(logits) - is_planted))
-        penalty = np.concatenate(([0.0], weights[1:]))
-        return loss.sum() + _RIDGE / 2 * penalty @ penalty, slope + _RIDGE * penalty
-
-    best = minimize(compute_loss, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B")
-    return lambda values: expit(expand(values) @ best.x)
+def choose_parts(parts: Parts, scores: FloatRows) -> list[int]:
+    """Return the parts to list, most suspicious first: one per label region and per place."""
+    chosen: list[int] = []
+    for part in np.argsort(-scores, kind="stable").tolist():
+        left, top, right, bottom = parts.boxes[part]
+        lefts, tops, rights, bottoms = parts.boxes[chosen].T
+        overlaps = (left < rights) & (lefts < right) & (top < bottoms) & (tops < bottom)
+        if not (overlaps | (parts.regions[chosen] == parts.regions[part])).any():
+            chosen.append(part)
+    return chosen
 
 
-def rank_labels(
+def open_model_and_labels(
     run_or_file: Path | str,
     data: Path | str | None = None,
     *,
@@ -260,31 +233,56 @@ def rank_labels(
     format: str = "auto",
     ignore_index: int | None = None,
     device: str = "auto",
-    precision: Precision = "32",
-    workers: int = 0,
-    progress: Progress | None = None,
-) -> LabelReport:
-    """Rank the labels of a split by how likely they are wrong, with a model that has not seen them.
-
-    See `LabelRanking` for the method, and `evaluate` for the other arguments and errors. A model
-    that was trained on the split has learned its wrong labels, which is warned of.
+) -> tuple[Engine, SegmentationDataset]:
+    """Open a model and a split whose labels it shall rank; warn if it was trained on them.
 
     Args:
         run_or_file: Run folder, whose best weights are used, or a weights file.
         data: Folder of the dataset; by default, the run's.
         split: Name of the split; by default, the run's validation split, else `val`.
+        format: `voc`, `pairs`, or `auto` to detect it.
+        ignore_index: Mask value of ignored pixels; by default, that of the run or the dataset.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, …
+
+    Raises:
+        ConfigError: The device cannot be used, or no dataset is given.
+        DataError: The dataset cannot be used, or its classes are not those of the model.
+        WeightsError: The weights cannot be used.
     """
     path = Path(run_or_file)
-    engine = open_engine(path, device=device, precision=precision)
+    engine = open_engine(path, device=device)
     dataset = open_run_data(path, engine.card, data, split, format, ignore_index)
+    check_classes(engine.card, dataset)
     plan = RunFolder(path).plan
     if plan.is_file() and load_plan(plan).get("train_fingerprint") == dataset.fingerprint():
         warnings.warn(
-            f"{path} was trained on the split '{dataset.split}', whose wrong labels it has learned "
-            "in part. Give a run that was trained on another split.",
+            f"{path} was trained on the split '{dataset.split}' of {dataset.root}, and has learned "
+            "its wrong labels in part: they are ranked too low. Give a run that was trained on "
+            "another split.",
             AtrousWarning,
             stacklevel=2,
         )
+    return engine, dataset
+
+
+def rank_labels(
+    engine: Engine,
+    dataset: SegmentationDataset,
+    *,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> LabelReport:
+    """Rank the labels of a split by how likely they are wrong; see `LabelRanking`.
+
+    Args:
+        engine: A model that has not seen the labels.
+        dataset: A split with the classes of the engine.
+        workers: Number of processes that read images.
+        progress: Called after each image with the number of images done and the total.
+
+    Raises:
+        DataError: The classes differ, a file cannot be used, or there is nothing to rank.
+    """
     ranking = LabelRanking(dataset.classes, temperature=engine.temperature)
     with closing(predict_split(engine, dataset, workers=workers, progress=progress)) as results:
         for result in results:

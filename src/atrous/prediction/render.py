@@ -91,7 +91,7 @@ def render_overlay(
     pixels = image.permute(1, 2, 0).cpu().numpy()
     indices = mask.cpu().numpy()
     height, width = indices.shape
-    tinted = Image.fromarray(_tint(pixels, indices, classes, opacity))
+    tinted = Image.fromarray(tint(pixels, indices, classes, opacity))
     if legend is None:
         legend = [index for index in np.unique(indices).tolist() if index < len(classes)]
     text_px = max(12, round(0.028 * (height * width) ** 0.5))
@@ -102,7 +102,14 @@ def render_overlay(
     return canvas
 
 
-def _tint(pixels: Pixels, indices: Pixels, classes: Classes, opacity: float) -> Pixels:
+def tint(pixels: Pixels, indices: Pixels, classes: Classes, opacity: float) -> Pixels:
+    """Tint pixels with their class colours and outline the regions.
+
+    Shapes:
+        pixels: uint8 (H, W, 3)
+        indices: uint8 (H, W)
+        returns: uint8 (H, W, 3)
+    """
     colors = np.zeros((IGNORE_INDEX + 1, 3), np.float32)
     colors[: len(classes)] = classes.colors
     weights = np.where((colors == UNTINTED).all(axis=1), 0.0, opacity).astype(np.float32)

@@ -1,0 +1,147 @@
+"""HTML page of `atrous check --model`: the regions whose labels are most likely wrong."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy import ndimage
+
+from atrous.classes import Classes
+from atrous.data import SegmentationDataset
+from atrous.engines import Engine
+from atrous.evaluation.evaluator import Progress
+from atrous.evaluation.label_classifier import ASSUMED_SHARE
+from atrous.evaluation.label_quality import LabelReport, RankedRegion
+from atrous.prediction.render import tint
+from atrous.report.gallery import WRONG
+from atrous.report.html import format_data_uri, render_page
+
+MAX_REGIONS = 60
+_MAX_IMAGES = 200
+_TILE_HW = 225, 300
+_CONTEXT, _MIN_CROP_PX = 1.8, 64
+_OPACITY = 0.55
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def render_labels_page(
+    report: LabelReport,
+    engine: Engine,
+    dataset: SegmentationDataset,
+    *,
+    progress: Progress | None = None,
+) -> str:
+    """Return the first regions of a ranking as a self-contained HTML page.
+
+    Args:
+        report: Ranking of the split.
+        engine: The model that ranked it; it predicts the images of these regions again.
+        dataset: The split.
+        progress: Called after each image with the number of images done and the total.
+    """
+    shown = report.regions[:MAX_REGIONS]
+    tiles = dict(_render_all(shown, engine, dataset, progress))
+    return render_page(
+        "labels.html",
+        name=Path(dataset.root).resolve().name,
+        split=dataset.split,
+        verdict=report.describe_verdict(),
+        assumed=f"{ASSUMED_SHARE:.0%}",
+        facts=[
+            ("Folder", str(dataset.root)),
+            ("Split", dataset.split),
+            ("Images", f"{len(report.images):,}"),
+            ("Label regions", f"{report.num_regions:,}"),
+            ("Model", engine.card.name),
+        ],
+        regions=[_describe(rank, row, tiles) for rank, row in enumerate(shown, start=1)],
+        num_more=len(report.regions) - len(shown),
+        images=report.images[:_MAX_IMAGES],
+        num_more_images=max(0, len(report.images) - _MAX_IMAGES),
+    )
+
+
+def _describe(rank: int, row: RankedRegion, tiles: dict[RankedRegion, Any]) -> dict[str, Any]:
+    left, top, right, bottom = row.box
+    names = ("image", f"ground truth: {row.given}", f"prediction: {row.suggested}")
+    return vars(row) | {
+        "rank": rank,
+        "place": f"x {left} to {right}, y {top} to {bottom}",
+        "tiles": list(zip(names, tiles[row], strict=True)),
+    }
+
+
+def _render_all(
+    rows: Sequence[RankedRegion],
+    engine: Engine,
+    dataset: SegmentationDataset,
+    progress: Progress | None,
+) -> Iterator[tuple[RankedRegion, list[str]]]:
+    indices = {name: index for index, name in enumerate(dataset.names)}
+    names = list(dict.fromkeys(row.image for row in rows))
+    for num_done, name in enumerate(names, start=1):
+        sample = dataset.load(indices[name])
+        predicted = engine.predict_mask(sample.image).cpu().numpy()
+        pixels = sample.image.permute(1, 2, 0).numpy()
+        for row in rows:
+            if row.image == name:
+                layers = pixels, sample.mask.numpy(), predicted
+                yield row, [format_data_uri(tile, 0) for tile in _render(row, *layers, engine)]
+        if progress is not None:
+            progress(num_done, len(names))
+
+
+def _render(
+    row: RankedRegion, pixels: Pixels, mask: Pixels, predicted: Pixels, engine: Engine
+) -> list[Image.Image]:
+    """Return the image, the ground truth and the prediction around a part, which is outlined."""
+    classes = engine.classes
+    left, top, right, bottom = _find_crop(row.box, mask.shape)
+    place = np.s_[top:bottom, left:right]
+    part = np.zeros(mask.shape, np.bool_)
+    box = np.s_[row.box[1] : row.box[3], row.box[0] : row.box[2]]
+    given, suggested = classes.names.index(row.given), classes.names.index(row.suggested)
+    part[box] = (mask[box] == given) & (predicted[box] == suggested)
+    crops = [
+        pixels[place],
+        _tint(pixels[place], mask[place], classes),
+        _tint(pixels[place], predicted[place], classes),
+    ]
+    outline = _enlarge(Image.fromarray(part[place]), Image.Resampling.NEAREST)
+    inside = np.asarray(outline)
+    edge = ndimage.binary_dilation(inside, iterations=2) & ~inside
+    tiles = []
+    for crop in crops:
+        tile = np.array(_enlarge(Image.fromarray(crop), Image.Resampling.BICUBIC))
+        tile[ndimage.binary_dilation(edge)] = 255
+        tile[edge] = WRONG
+        tiles.append(Image.fromarray(tile))
+    return tiles
+
+
+def _tint(pixels: Pixels, indices: Pixels, classes: Classes) -> Pixels:
+    return tint(pixels, indices, classes, _OPACITY)
+
+
+def _find_crop(
+    box: tuple[int, int, int, int], size_hw: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    """Return a piece around a box, in the proportions of a tile where the image is large enough."""
+    left, top, right, bottom = box
+    height, width = size_hw
+    unit = max((bottom - top) / _TILE_HW[0], (right - left) / _TILE_HW[1]) * _CONTEXT
+    unit = max(unit, _MIN_CROP_PX / _TILE_HW[0])
+    crop_h, crop_w = (min(round(unit * t), s) for t, s in zip(_TILE_HW, size_hw, strict=True))
+    x = min(max(0, (left + right - crop_w) // 2), width - crop_w)
+    y = min(max(0, (top + bottom - crop_h) // 2), height - crop_h)
+    return x, y, x + crop_w, y + crop_h
+
+
+def _enlarge(image: Image.Image, method: Image.Resampling) -> Image.Image:
+    factor = min(_TILE_HW[0] / image.height, _TILE_HW[1] / image.width)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    return image.resize(size, method)
