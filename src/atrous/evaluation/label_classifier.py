@@ -12,18 +12,24 @@ ASSUMED_SHARE = 0.05
 """Share of wrong regions that the score assumes."""
 
 PLANTED_SHARE = 0.25
-"""Share of the regions in which errors are planted."""
+"""Share of the regions of a copy in which errors are planted."""
 
 _MAX_ROWS = 20_000
 _MAX_DEVIATIONS = 4.0
 _RIDGE = 10.0
 
 
-def fit_ranking(given: FloatRows, planted: FloatRows) -> Callable[[FloatRows], FloatRows]:
+def fit_ranking(
+    given: FloatRows, planted: FloatRows, planted_share: float
+) -> Callable[[FloatRows], FloatRows]:
     """Fit a classifier of parts, and return the function that scores them.
 
     Given parts that look planted are probably wrong labels: they are left out of a second fit. The
-    scores assume that `ASSUMED_SHARE` of the regions are wrong, not `PLANTED_SHARE`.
+    scores assume that `ASSUMED_SHARE` of the regions are wrong.
+
+    Args:
+        given, planted: Numbers of the parts.
+        planted_share: Number of planted errors over that of the regions, expected.
 
     Shapes:
         given, planted: float (rows, numbers)
@@ -35,7 +41,7 @@ def fit_ranking(given: FloatRows, planted: FloatRows) -> Callable[[FloatRows], F
     )
     is_planted = _fit_logistic(given, planted)
     is_planted = _fit_logistic(given[is_planted(given) < 0], planted)
-    shift = np.log(ASSUMED_SHARE / PLANTED_SHARE)
+    shift = np.log(ASSUMED_SHARE / planted_share)
     return lambda rows: expit(is_planted(rows) + shift)
 
 

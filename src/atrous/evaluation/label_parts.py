@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 from torch import Tensor
 
 from atrous.classes import IGNORE_INDEX
+from atrous.engines.logits import compute_mask
 from atrous.evaluation.boundary import BoolMap, LabelMap, find_edges
 from atrous.evaluation.planted_errors import MIN_REGION_SHARE, IntMap, label_regions
 
@@ -21,6 +23,7 @@ class Parts:
     """Connected pixels with one class in the mask and another one in the prediction.
 
     Attributes:
+        num_regions: Number of label regions of the image that are large enough to be ranked.
         regions: Number of the label region that each part lies in.
         boxes: int (parts, 4), left, top, right and bottom in pixels; right and bottom exclusive.
         given: Class in the mask.
@@ -30,6 +33,7 @@ class Parts:
             probabilities, and the shares of the label region and the predicted region covered.
     """
 
+    num_regions: int
     regions: npt.NDArray[np.int32]
     boxes: npt.NDArray[np.int32]
     given: npt.NDArray[np.uint8]
@@ -51,69 +55,89 @@ def find_parts(log_probs: Tensor, mask: LabelMap, inside: BoolMap | None = None)
         mask: uint8 (H, W)
         inside: bool (H, W)
     """
-    best, classes = log_probs.max(dim=0)
-    predicted = classes.cpu().numpy().astype(np.uint8)
+    predicted = compute_mask(log_probs).cpu().numpy()
     labelled = mask != IGNORE_INDEX
-    given = np.where(labelled, mask, 0)
-    index = classes.new_tensor(given.astype(np.int64))
-    log_given = log_probs.gather(0, index[None])[0].double().cpu().numpy()
-    log_best = best.double().cpu().numpy()
-    disagrees = labelled & (predicted != mask)
-    pairs = given.astype(np.int32) * len(log_probs) + predicted
-    ids = label_regions(pairs, disagrees)
-    true_ids, predicted_ids = label_regions(mask, labelled), label_regions(predicted, labelled)
-    areas, first = np.bincount(ids.ravel()), _find_first(ids)
-    true_areas = np.bincount(true_ids.ravel())[true_ids.ravel()[first]]
-    predicted_areas = np.bincount(predicted_ids.ravel())[predicted_ids.ravel()[first]]
-    chosen = (areas >= _MIN_PART_SHARE * mask.size) & (true_areas >= MIN_REGION_SHARE * mask.size)
-    chosen[0] = False
+    pairs = mask.astype(np.int32) * len(log_probs) + predicted
+    ids = label_regions(pairs, labelled & (predicted != mask))
+    label_ids = label_regions(mask, labelled).ravel()
+    predicted_ids = label_regions(predicted, labelled).ravel()
+    label_areas, predicted_areas = np.bincount(label_ids), np.bincount(predicted_ids)
+    is_ranked = label_areas >= MIN_REGION_SHARE * mask.size
+    is_ranked[0] = False
+    where = np.flatnonzero(ids)
+    own = ids.ravel()[where] - 1  # part of each of these pixels
+    areas = np.bincount(own)
+    chosen = areas >= _MIN_PART_SHARE * mask.size
+    chosen[own[~is_ranked[label_ids[where]]]] = False
     if inside is not None:
-        chosen &= 2 * np.bincount(ids[inside], minlength=len(areas)) >= areas
-
-    def average(values: FloatRows) -> FloatRows:
-        return (np.bincount(ids.ravel(), weights=values.ravel()) / np.maximum(areas, 1))[chosen]
-
-    thickness_px = _compute_depth(ids)
-    deepest_px = np.asarray(ndimage.maximum(thickness_px, ids, np.arange(len(areas))))[chosen]
-    evidence, side_px = average(log_best - log_given), mask.size**0.5
-    numbers = (
-        np.log(areas[chosen] / mask.size),
-        np.log(deepest_px / side_px),
-        np.log(average(thickness_px) / side_px),
-        evidence,
-        average(-log_given),
-        average(np.exp(log_best)),
-        np.log(average(np.exp(log_given)) + 1e-4),
-        areas[chosen] / true_areas[chosen],
-        areas[chosen] / predicted_areas[chosen],
+        chosen &= 2 * np.bincount(own[inside.ravel()[where]], minlength=len(areas)) >= areas
+    where, own = where[chosen[own]], (np.cumsum(chosen) - 1)[own[chosen[own]]]
+    areas = areas[chosen]
+    first = np.zeros(len(areas), np.int64)
+    first[own] = where
+    shares = (
+        areas / label_areas[label_ids[first]],
+        areas / predicted_areas[predicted_ids[first]],
     )
-    places = ndimage.find_objects(ids)
-    boxes = [_to_box(places[part - 1]) for part in np.flatnonzero(chosen)]
-    where = first[chosen]
+    measured = _measure(log_probs.flatten(1), mask.ravel(), where, own)
+    depth_px = _compute_depth_px(ids).ravel()[where]
+    deepest_px = np.zeros(len(areas))
+    np.maximum.at(deepest_px, own, depth_px)
+    thickness = (deepest_px, np.bincount(own, weights=depth_px) / areas)
+    side_px = mask.size**0.5
+    sizes = (np.log(areas / mask.size), *(np.log(px / side_px) for px in thickness))
     return Parts(
-        regions=true_ids.ravel()[where],
-        boxes=np.array(boxes, np.int32).reshape(-1, 4),
-        given=mask.ravel()[where],
-        suggested=predicted.ravel()[where],
-        evidence=evidence * areas[chosen] / mask.size,
-        numbers=np.stack(numbers, axis=1),
+        num_regions=int(is_ranked.sum()),
+        regions=label_ids[first],
+        boxes=_find_boxes(ids)[chosen],
+        given=mask.ravel()[first],
+        suggested=predicted.ravel()[first],
+        evidence=measured[0] * areas / mask.size,
+        numbers=np.stack((*sizes, *measured, *shares), axis=1),
     )
 
 
-def _find_first(ids: IntMap) -> npt.NDArray[np.int64]:
-    """Return the flat index of one pixel of each id; 0 for ids without one."""
-    first = np.zeros(int(ids.max()) + 1, np.int64)
-    first[ids.ravel()] = np.arange(ids.size)
-    return first
+def _measure(
+    log_probs: Tensor,
+    mask: LabelMap,
+    where: npt.NDArray[np.int64],
+    own: npt.NDArray[np.int64],
+) -> tuple[FloatRows, ...]:
+    """Return the mean evidence, loss and probabilities of each part.
+
+    Args:
+        log_probs: Logarithms of the probabilities.
+        mask: Class indices.
+        where: Pixels of the parts.
+        own: Part of each of these pixels.
+
+    Shapes:
+        log_probs: float (classes, pixels)
+        mask: uint8 (pixels,)
+    """
+    places = torch.from_numpy(where).to(log_probs.device)
+    given = torch.from_numpy(mask[where].astype(np.int64)).to(log_probs.device)
+    there = log_probs[:, places].double()
+    log_best = there.amax(dim=0).cpu().numpy()
+    log_given = there.gather(0, given[None])[0].cpu().numpy()
+    areas = np.bincount(own)
+    evidence, loss, best, probability = (
+        np.bincount(own, weights=values) / areas
+        for values in (log_best - log_given, -log_given, np.exp(log_best), np.exp(log_given))
+    )
+    return evidence, loss, best, np.log(probability + 1e-4)
 
 
-def _compute_depth(ids: IntMap) -> FloatRows:
+def _compute_depth_px(ids: IntMap) -> FloatRows:
     """Return the distance of each pixel to the outside of its part, 1 at the edge."""
     edges = np.pad(find_edges(ids), 1, constant_values=True)
     depth = ndimage.distance_transform_cdt(~edges, "chessboard")[1:-1, 1:-1]
     return (depth + 1).astype(np.float64)
 
 
-def _to_box(place: tuple[slice, slice]) -> tuple[int, int, int, int]:
-    rows, columns = place
-    return columns.start, rows.start, columns.stop, rows.stop
+def _find_boxes(ids: IntMap) -> npt.NDArray[np.int32]:
+    boxes = [
+        (columns.start, rows.start, columns.stop, rows.stop)
+        for rows, columns in ndimage.find_objects(ids)
+    ]
+    return np.array(boxes, np.int32).reshape(-1, 4)

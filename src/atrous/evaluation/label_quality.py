@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from atrous.classes import IGNORE_INDEX, Classes
+from atrous.classes import Classes
 from atrous.data import SegmentationDataset
 from atrous.engines import Engine, open_engine
+from atrous.engines.logits import compute_mask
 from atrous.errors import AtrousWarning, DataError
+from atrous.evaluation.boundary import LabelMap
 from atrous.evaluation.counts import Counts
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import Progress, check_classes, predict_split
 from atrous.evaluation.label_classifier import PLANTED_SHARE, fit_ranking
 from atrous.evaluation.label_parts import FloatRows, Parts, find_parts
-from atrous.evaluation.planted_errors import MIN_REGION_SHARE, label_regions, plant_errors
+from atrous.evaluation.planted_errors import MIN_REGION_SHARE, plant_errors
 from atrous.evaluation.run_reader import load_plan
 from atrous.run import RunFolder
 
@@ -25,6 +27,7 @@ SUSPECT_SCORE = 0.5
 """A region with at least this score is more likely wrong than not, by the planted errors."""
 
 _WHOLE = 0.8
+_NUM_COPIES, _NUM_FIRST = 4, 25
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,10 @@ class LabelRanking:
     other class. Of regions whose parts overlap (by their boxes) only the most suspicious is listed.
 
     To learn which parts are wrong labels and which are errors of the model, errors are planted
-    into a copy of every mask (`plant_errors`). A logistic regression on the numbers of each part,
-    their squares and products tells the parts of planted errors from those of the masks as given.
-    It is fitted on one half of the images and scores the other.
+    into a copy of every mask, and into four of each of the first 25 (`plant_errors`). A logistic
+    regression on the numbers of each part, their squares and products tells the parts of planted
+    errors from those of the masks as given. It is fitted on one half of the images and scores the
+    other.
 
     About 10 kB per image are kept.
 
@@ -112,11 +116,10 @@ class LabelRanking:
     def __init__(self, classes: Classes, *, temperature: float = 1.0) -> None:
         self.classes = classes
         self.temperature = temperature
-        self.num_regions = 0
         self._names: list[str] = []
         self._counts = Counts(len(classes))
         self._given: list[Parts] = []
-        self._planted: list[Parts] = []
+        self._planted: list[list[Parts]] = []
 
     def update(self, name: str, logits: Tensor, mask: Tensor) -> None:
         """Add one image.
@@ -127,17 +130,22 @@ class LabelRanking:
         """
         log_probs = (logits.float() / self.temperature).log_softmax(dim=0)
         labels = mask.cpu().numpy()
-        rng = np.random.default_rng(len(self._names))
-        planted, errors = plant_errors(labels, len(self.classes), rng, share=PLANTED_SHARE)
-        areas = np.bincount(label_regions(labels, labels != IGNORE_INDEX).ravel())[1:]
-        self.num_regions += int((areas >= MIN_REGION_SHARE * labels.size).sum())
-        self._counts.update(logits.argmax(dim=0), mask)
+        planted = [
+            self._plant(log_probs, labels, np.random.default_rng([len(self._names), copy]))
+            for copy in range(_NUM_COPIES if len(self._names) < _NUM_FIRST else 1)
+        ]
+        self._counts.update(compute_mask(logits), mask)
         self._names.append(name)
         self._given.append(find_parts(log_probs, labels))
+        self._planted.append(planted)
+
+    def _plant(self, log_probs: Tensor, labels: LabelMap, rng: np.random.Generator) -> Parts:
+        """Plant errors into a copy of a mask and return the parts that lie in them."""
+        planted, errors = plant_errors(labels, len(self.classes), rng, share=PLANTED_SHARE)
         changed = np.zeros(labels.shape, np.bool_)
         for error in errors:
             changed |= error.changed
-        self._planted.append(find_parts(log_probs, planted, inside=changed))
+        return find_parts(log_probs, planted, inside=changed)
 
     def compute(self) -> LabelReport:
         """Return the ranking of all images added so far.
@@ -145,7 +153,8 @@ class LabelRanking:
         Raises:
             DataError: No mask has a region that is large enough.
         """
-        if not self.num_regions:
+        num_regions = sum(parts.num_regions for parts in self._given)
+        if not num_regions:
             raise DataError(
                 "There are no labels to rank: no mask has a labelled region of at least "
                 f"{MIN_REGION_SHARE:.1%} of its image."
@@ -161,7 +170,7 @@ class LabelRanking:
         return LabelReport(
             regions=tuple(sorted(regions, key=lambda row: -row.score)),
             images=tuple(sorted(images, key=lambda row: -row.score)),
-            num_regions=self.num_regions,
+            num_regions=num_regions,
         )
 
     def _compute_scores(self) -> list[FloatRows]:
@@ -170,7 +179,11 @@ class LabelRanking:
         for parts in self._given:
             np.add.at(evidence, (parts.given, parts.suggested), parts.evidence)
         given = [self._describe_parts(parts, evidence, own=1.0) for parts in self._given]
-        planted = [self._describe_parts(parts, evidence, own=0.0) for parts in self._planted]
+        planted = [
+            np.concatenate([self._describe_parts(parts, evidence, own=0.0) for parts in copies])
+            for copies in self._planted
+        ]
+        planted_share = PLANTED_SHARE * sum(map(len, self._planted)) / len(given)
         if not sum(map(len, given)):
             return [np.zeros(0)] * len(given)
         rankings = []
@@ -178,7 +191,9 @@ class LabelRanking:
             rows, errors = given[other::2], planted[other::2]
             if not sum(map(len, errors)):
                 rows, errors = given, planted
-            rankings.append(fit_ranking(np.concatenate(rows), np.concatenate(errors)))
+            rankings.append(
+                fit_ranking(np.concatenate(rows), np.concatenate(errors), planted_share)
+            )
         return [rankings[index % 2](rows) for index, rows in enumerate(given)]
 
     def _describe_parts(self, parts: Parts, evidence: FloatRows, own: float) -> FloatRows:
@@ -201,12 +216,12 @@ class LabelRanking:
         names, confusion = self.classes.names, self._counts.confusion
         rate = confusion[given, suggested] / max(1, confusion[given].sum())
         *_, probability, _, of_label, of_prediction = parts.numbers[part].tolist()
-        what = f"{of_label:.0%} of the region is '{names[suggested]}' to the model"
-        if of_label < _WHOLE and of_prediction >= _WHOLE:
-            what = f"the model sees a whole '{names[suggested]}' here"
+        where = f"{max(0.01, of_label):.0%} of the region"
+        if of_label < _WHOLE <= of_prediction:
+            where = f"a whole {names[suggested]} within the region"
         reason = (
-            f"{what}, with probability {probability:.2f}; it predicts this class on {rate:.2%} of "
-            f"the pixels labelled '{names[given]}'"
+            f"{where}, predicted with probability {probability:.2f}; the model predicts "
+            f"{names[suggested]} on {rate:.2%} of all pixels labelled {names[given]}"
         )
         left, top, right, bottom = parts.boxes[part].tolist()
         box = (left, top, right, bottom)

@@ -46,7 +46,7 @@ def plant_errors(
     """Plant errors in random label regions of a mask.
 
     Regions are shifted in a random direction, or grown, by a sixtieth of the diagonal: 10 pixels
-    of 480 × 360. An error that would touch another one, or change less than the smallest region,
+    of 480 × 360. An error that would overlap another one, or change less than the smallest region,
     is left out.
 
     Args:
@@ -72,7 +72,7 @@ def plant_errors(
         if changed.sum() < min_px or (taken & changed).any():
             continue
         result[changed] = planted[changed]
-        taken |= ndimage.binary_dilation(changed, _EIGHT_NEIGHBOURS)
+        taken |= changed
         errors.append(PlantedError(kind, changed))
     return result, errors
 
