@@ -165,8 +165,8 @@ def check_classes(card: ModelCard, dataset: SegmentationDataset) -> None:
     if len(ours) != len(theirs):
         raise DataError(
             f"The dataset {dataset.root} has {len(theirs)} classes ({', '.join(theirs)}), but "
-            f"the model {card.name} was trained for {len(ours)}. Give the dataset that it was "
-            "trained for, or other weights."
+            f"the model {card.name} was trained for {len(ours)} ({', '.join(ours)}). Give the "
+            "dataset that it was trained for, or other weights."
         )
     numbers = tuple(str(index) for index in range(len(theirs)))
     if ours != theirs and numbers not in (ours, theirs):
