@@ -39,9 +39,11 @@ LOSS = 4
 class Trial:
     """One seed: masks with planted errors, and their regions in the order of three rankings."""
 
-    def __init__(self, engine, seed):
+    def __init__(self, engine, num_images, seed):
         self.temperature = engine.temperature
-        self.ranking = LabelRanking(engine.classes, temperature=engine.temperature)
+        self.ranking = LabelRanking(
+            engine.classes, num_images=num_images, temperature=engine.temperature
+        )
         self.rng = np.random.default_rng([seed, 1])
         self.kinds, self.images = [], {}
         self.by_region_loss, self.by_part_loss = [], []
@@ -112,7 +114,7 @@ def main():
     engine = open_engine(arguments.run)
     path = Path(arguments.run)
     dataset = open_run_data(path, engine.card, arguments.data, arguments.split, "auto", None)
-    trials = {seed: Trial(engine, seed) for seed in arguments.seeds}
+    trials = {seed: Trial(engine, len(dataset), seed) for seed in arguments.seeds}
     with closing(predict_split(engine, dataset)) as results:
         for result in results:
             for trial in trials.values():

@@ -31,7 +31,7 @@ def predict(mask, noise_seed=None):
 
 
 def rank(masks, labels, noisy=True):
-    ranking = LabelRanking(CLASSES)
+    ranking = LabelRanking(CLASSES, num_images=len(masks))
     for index, (mask, label) in enumerate(zip(masks, labels, strict=True)):
         logits = predict(mask, index if noisy else None)
         ranking.update(f"image{index}", logits, torch.from_numpy(label))

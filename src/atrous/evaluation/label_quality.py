@@ -27,7 +27,7 @@ SUSPECT_SCORE = 0.5
 """A region with at least this score is more likely wrong than not, by the planted errors."""
 
 _WHOLE = 0.8
-_NUM_COPIES, _NUM_FIRST = 4, 25
+_NUM_MASKS = 100
 
 
 @dataclass(frozen=True)
@@ -101,20 +101,21 @@ class LabelRanking:
     other class. Of regions whose parts overlap (by their boxes) only the most suspicious is listed.
 
     To learn which parts are wrong labels and which are errors of the model, errors are planted
-    into a copy of every mask, and into four of each of the first 25 (`plant_errors`). A logistic
-    regression on the numbers of each part, their squares and products tells the parts of planted
-    errors from those of the masks as given. It is fitted on one half of the images and scores the
-    other.
+    into copies of the masks, at least 100 in all (`plant_errors`). A logistic regression on the
+    numbers of each part, their squares and products tells the parts of planted errors from those
+    of the masks as given. It is fitted on one half of the images and scores the other.
 
     About 10 kB per image are kept.
 
     Args:
         classes: Names of the classes.
+        num_images: Number of images that will be added.
         temperature: Divisor of the logits that calibrates the probabilities.
     """
 
-    def __init__(self, classes: Classes, *, temperature: float = 1.0) -> None:
+    def __init__(self, classes: Classes, *, num_images: int, temperature: float = 1.0) -> None:
         self.classes = classes
+        self.num_copies = -(-_NUM_MASKS // max(1, num_images))
         self.temperature = temperature
         self._names: list[str] = []
         self._counts = Counts(len(classes))
@@ -132,7 +133,7 @@ class LabelRanking:
         labels = mask.cpu().numpy()
         planted = [
             self._plant(log_probs, labels, np.random.default_rng([len(self._names), copy]))
-            for copy in range(_NUM_COPIES if len(self._names) < _NUM_FIRST else 1)
+            for copy in range(self.num_copies)
         ]
         self._counts.update(compute_mask(logits), mask)
         self._names.append(name)
@@ -183,7 +184,7 @@ class LabelRanking:
             np.concatenate([self._describe_parts(parts, evidence, own=0.0) for parts in copies])
             for copies in self._planted
         ]
-        planted_share = PLANTED_SHARE * sum(map(len, self._planted)) / len(given)
+        planted_share = PLANTED_SHARE * self.num_copies
         if not sum(map(len, given)):
             return [np.zeros(0)] * len(given)
         rankings = []
@@ -298,7 +299,7 @@ def rank_labels(
     Raises:
         DataError: The classes differ, a file cannot be used, or there is nothing to rank.
     """
-    ranking = LabelRanking(dataset.classes, temperature=engine.temperature)
+    ranking = LabelRanking(dataset.classes, num_images=len(dataset), temperature=engine.temperature)
     with closing(predict_split(engine, dataset, workers=workers, progress=progress)) as results:
         for result in results:
             ranking.update(result.name, result.logits, result.mask)
