@@ -45,7 +45,7 @@ class RankedRegion:
     """
 
     image: str
-    box: tuple[int, int, int, int]
+    box: tuple[int, ...]
     given: str
     suggested: str
     score: float
@@ -184,7 +184,6 @@ class LabelRanking:
             np.concatenate([self._describe_parts(parts, evidence, own=0.0) for parts in copies])
             for copies in self._planted
         ]
-        planted_share = PLANTED_SHARE * self.num_copies
         if not sum(map(len, given)):
             return [np.zeros(0)] * len(given)
         rankings = []
@@ -192,9 +191,8 @@ class LabelRanking:
             rows, errors = given[other::2], planted[other::2]
             if not sum(map(len, errors)):
                 rows, errors = given, planted
-            rankings.append(
-                fit_ranking(np.concatenate(rows), np.concatenate(errors), planted_share)
-            )
+            share = PLANTED_SHARE * self.num_copies
+            rankings.append(fit_ranking(np.concatenate(rows), np.concatenate(errors), share))
         return [rankings[index % 2](rows) for index, rows in enumerate(given)]
 
     def _describe_parts(self, parts: Parts, evidence: FloatRows, own: float) -> FloatRows:
@@ -224,8 +222,7 @@ class LabelRanking:
             f"{where}, predicted with probability {probability:.2f}; the model predicts "
             f"{names[suggested]} on {rate:.2%} of all pixels labelled {names[given]}"
         )
-        left, top, right, bottom = parts.boxes[part].tolist()
-        box = (left, top, right, bottom)
+        box = tuple(parts.boxes[part].tolist())
         return RankedRegion(image, box, names[given], names[suggested], score, reason)
 
 

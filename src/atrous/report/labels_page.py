@@ -127,9 +127,7 @@ def _tint(pixels: Pixels, indices: Pixels, classes: Classes) -> Pixels:
     return tint(pixels, indices, classes, _OPACITY)
 
 
-def _find_crop(
-    box: tuple[int, int, int, int], size_hw: tuple[int, ...]
-) -> tuple[int, int, int, int]:
+def _find_crop(box: tuple[int, ...], size_hw: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Return a piece around a box, in the proportions of a tile where the image is large enough."""
     left, top, right, bottom = box
     height, width = size_hw
