@@ -57,7 +57,7 @@ class RankedImage:
     """An image; `score` is the sum of the scores of its regions.
 
     Attributes:
-        num_suspects: Number of regions with a score of at least `SUSPECT_SCORE`.
+        num_suspects: Number of its regions from `SUSPECT_SCORE`.
     """
 
     image: str
@@ -142,11 +142,8 @@ class LabelRanking:
 
     def _plant(self, log_probs: Tensor, labels: LabelMap, rng: np.random.Generator) -> Parts:
         """Plant errors into a copy of a mask and return the parts that lie in them."""
-        planted, errors = plant_errors(labels, len(self.classes), rng, share=PLANTED_SHARE)
-        changed = np.zeros(labels.shape, np.bool_)
-        for error in errors:
-            changed |= error.changed
-        return find_parts(log_probs, planted, inside=changed)
+        planted, _ = plant_errors(labels, len(self.classes), rng, share=PLANTED_SHARE)
+        return find_parts(log_probs, planted, inside=planted != labels)
 
     def compute(self) -> LabelReport:
         """Return the ranking of all images added so far.
@@ -184,12 +181,12 @@ class LabelRanking:
             np.concatenate([self._describe_parts(parts, evidence, own=0.0) for parts in copies])
             for copies in self._planted
         ]
-        if not sum(map(len, given)):
+        if not any(map(len, given)):
             return [np.zeros(0)] * len(given)
         rankings = []
         for other in (1, 0):
             rows, errors = given[other::2], planted[other::2]
-            if not sum(map(len, errors)):
+            if not any(map(len, errors)):
                 rows, errors = given, planted
             share = PLANTED_SHARE * self.num_copies
             rankings.append(fit_ranking(np.concatenate(rows), np.concatenate(errors), share))
@@ -266,8 +263,8 @@ def open_model_and_labels(
     engine = open_engine(path, device=device)
     dataset = open_run_data(path, engine.card, data, split, format, ignore_index)
     check_classes(engine.card, dataset)
-    plan = RunFolder(path).plan
-    if plan.is_file() and load_plan(plan).get("train_fingerprint") == dataset.fingerprint():
+    plan = load_plan(RunFolder(path).plan)
+    if plan.get("train_fingerprint") == dataset.fingerprint():
         warnings.warn(
             f"{path} was trained on the split '{dataset.split}' of {dataset.root}, and has learned "
             "its wrong labels in part: they are ranked too low. Give a run that was trained on "
