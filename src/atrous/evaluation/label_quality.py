@@ -27,7 +27,7 @@ SUSPECT_SCORE = 0.5
 """A region with at least this score is more likely wrong than not, by the planted errors."""
 
 _WHOLE = 0.8
-_NUM_MASKS = 100
+_NUM_MASKS = 300
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class LabelRanking:
     other class. Of regions whose parts overlap (by their boxes) only the most suspicious is listed.
 
     To learn which parts are wrong labels and which are errors of the model, errors are planted
-    into copies of the masks, at least 100 in all (`plant_errors`). A logistic regression on the
+    into copies of the masks, at least 300 in all (`plant_errors`). A logistic regression on the
     numbers of each part, their squares and products tells the parts of planted errors from those
     of the masks as given. It is fitted on one half of the images and scores the other.
 
