@@ -20,7 +20,7 @@ _RIDGE = 10.0
 
 
 def fit_ranking(
-    given: FloatRows, planted: FloatRows, planted_share: float
+    given: FloatRows, planted: FloatRows, num_copies: int
 ) -> Callable[[FloatRows], FloatRows]:
     """Fit a classifier of parts, and return the function that scores them.
 
@@ -29,7 +29,7 @@ def fit_ranking(
 
     Args:
         given, planted: Numbers of the parts.
-        planted_share: Number of planted errors over that of the regions, expected.
+        num_copies: Number of copies of the masks with planted errors.
 
     Shapes:
         given, planted: float (rows, numbers)
@@ -39,13 +39,15 @@ def fit_ranking(
         rows if len(rows) <= _MAX_ROWS else rng.choice(rows, _MAX_ROWS, replace=False)
         for rows in (given, planted)
     )
-    is_planted = _fit_logistic(given, planted)
-    is_planted = _fit_logistic(given[is_planted(given) < 0], planted)
-    shift = np.log(ASSUMED_SHARE / planted_share)
+    is_planted = _fit_logistic(given, planted, num_copies)
+    is_planted = _fit_logistic(given[is_planted(given) < 0], planted, num_copies)
+    shift = np.log(ASSUMED_SHARE / PLANTED_SHARE)
     return lambda rows: expit(is_planted(rows) + shift)
 
 
-def _fit_logistic(given: FloatRows, planted: FloatRows) -> Callable[[FloatRows], FloatRows]:
+def _fit_logistic(
+    given: FloatRows, planted: FloatRows, given_weight: float
+) -> Callable[[FloatRows], FloatRows]:
     """Fit a logistic regression with squares and products; return the function of its logits.
 
     Shapes:
@@ -62,11 +64,12 @@ def _fit_logistic(given: FloatRows, planted: FloatRows) -> Callable[[FloatRows],
 
     features = expand(rows)
     is_planted = np.repeat((0.0, 1.0), (len(given), len(planted)))
+    importance = np.where(is_planted > 0, 1.0, given_weight)
 
     def compute_loss(weights: FloatRows) -> tuple[float, FloatRows]:
         logits = features @ weights
-        loss = np.logaddexp(0, logits) - is_planted * logits
-        slope = features.T @ (expit(logits) - is_planted)
+        loss = importance * (np.logaddexp(0, logits) - is_planted * logits)
+        slope = features.T @ (importance * (expit(logits) - is_planted))
         penalty = np.concatenate(([0.0], weights[1:]))
         return loss.sum() + _RIDGE / 2 * penalty @ penalty, slope + _RIDGE * penalty
 

@@ -188,8 +188,8 @@ class LabelRanking:
             rows, errors = given[other::2], planted[other::2]
             if not any(map(len, errors)):
                 rows, errors = given, planted
-            share = PLANTED_SHARE * self.num_copies
-            rankings.append(fit_ranking(np.concatenate(rows), np.concatenate(errors), share))
+            numbers = np.concatenate(rows), np.concatenate(errors)
+            rankings.append(fit_ranking(*numbers, self.num_copies))
         return [rankings[index % 2](rows) for index, rows in enumerate(given)]
 
     def _describe_parts(self, parts: Parts, evidence: FloatRows, own: float) -> FloatRows:
