@@ -15,7 +15,7 @@ from atrous.evaluation.planted_errors import MIN_REGION_SHARE, IntMap, label_reg
 
 FloatRows = npt.NDArray[np.float64]
 
-_MIN_PART_SHARE = MIN_REGION_SHARE / 10
+_MIN_PART_SHARE = MIN_REGION_SHARE / 2
 
 
 @dataclass(frozen=True)
