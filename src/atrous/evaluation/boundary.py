@@ -159,7 +159,7 @@ class BoundaryCounts:
         )
 
 
-def find_edges(labels: LabelMap) -> BoolMap:
+def find_edges(labels: npt.NDArray[np.integer]) -> BoolMap:
     """Return the pixels with a 4-neighbour of another label."""
     edges = np.zeros(labels.shape, np.bool_)
     for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):

@@ -65,7 +65,7 @@ def find_parts(log_probs: Tensor, mask: LabelMap, inside: BoolMap | None = None)
     is_ranked = label_areas >= MIN_REGION_SHARE * mask.size
     is_ranked[0] = False
     where = np.flatnonzero(ids)
-    own = ids.ravel()[where] - 1  # part of each of these pixels
+    own = ids.ravel()[where].astype(np.int64) - 1  # part of each of these pixels
     areas = np.bincount(own)
     chosen = areas >= _MIN_PART_SHARE * mask.size
     chosen[own[~is_ranked[label_ids[where]]]] = False
