@@ -85,7 +85,12 @@ def run_check(
         print_ranking(
             model,
             data,
-            {"split": split, "format": data_format, "ignore_index": ignore_index, "device": device},
+            {
+                "split": split,
+                "format": data_format or "auto",
+                "ignore_index": ignore_index,
+                "device": device,
+            },
             paths=(html, json_path, csv_path),
         )
         return

@@ -17,13 +17,13 @@ _MAX_ROWS = 20
 
 
 def print_ranking(
-    model: Path, data: Path, options: dict[str, Any], paths: tuple[Path | None, ...]
+    model: Path, data: str | None, options: dict[str, Any], paths: tuple[Path | None, ...]
 ) -> None:
     """Rank the labels of a split, print the first regions and write the page and the lists.
 
     Args:
         model: Run folder or weights file.
-        data: Folder of the dataset.
+        data: Folder of the dataset; None for that of the run.
         options: Other arguments of `open_model_and_labels`.
         paths: HTML page, JSON and CSV file; None for those that are not wanted.
     """
