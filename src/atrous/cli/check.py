@@ -80,8 +80,13 @@ def run_check(
     at all.
     """
     if model is not None:
-        if fix is not None:
-            raise ConfigError("--fix corrects files, not labels: use it without --model.")
+        others = {"--fix": fix, "--recipe": recipe, "--names": names, "--crop": crop}
+        others |= {"--train-split": train_split, "--val-split": val_split, "--workers": workers}
+        if unused := [name for name, value in others.items() if value is not None]:
+            raise ConfigError(
+                f"--model ranks labels, which {', '.join(unused)} would not change. Leave it out, "
+                "or check the files without --model."
+            )
         print_ranking(
             model,
             data,
