@@ -11,6 +11,7 @@ import atrous
 SOURCE = Path(atrous.__file__).parent
 FLOORS = {
     "errors": 1,
+    "bands": 2,
     "classes": 2,
     "devices": 2,
     "durations": 2,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from atrous.classes import IGNORE_INDEX, voc_color
 from atrous.data import read_image, read_mask
-from atrous.errors import DataError
+from atrous.errors import AtrousWarning, DataError
 
 RED = (200, 30, 40)
 
@@ -29,9 +29,13 @@ def test_every_mode_of_image_becomes_rgb(tmp_path, mode):
         assert image[:, 0, 0].tolist() == pytest.approx(RED, abs=2)
 
 
-def test_16_bit_images_keep_their_high_byte(tmp_path):
+def test_8_bit_rgb_of_16_bit_images_has_the_highest_8_of_the_bits_that_are_used(tmp_path):
     path = save(tmp_path / "deep.png", np.array([[0, 256, 65535]], dtype=np.uint16))
-    assert read_image(path)[0].tolist() == [[0, 1, 255]]
+    with pytest.warns(AtrousWarning, match="the highest 8 bits are kept"):
+        assert read_image(path)[0].tolist() == [[0, 1, 255]]
+    path = save(tmp_path / "12_bits.png", np.array([[0, 16, 4095]], dtype=np.uint16))
+    with pytest.warns(AtrousWarning, match="more than 8 bits"):
+        assert read_image(path)[:, 0].tolist() == [[0, 1, 255]] * 3
 
 
 @pytest.mark.parametrize("mode", ["L", "P"])
@@ -122,7 +126,7 @@ def test_wrong_masks_say_what_is_wrong(tmp_path, name, pixels, message):
     assert str(path) in str(caught.value)
 
 
-def test_floating_point_images_are_refused(tmp_path):
-    path = save(tmp_path / "float.tif", np.zeros((2, 2), np.float32))
-    with pytest.raises(DataError, match="floating point"):
-        read_image(path)
+def test_8_bit_rgb_of_floating_point_images_is_scaled_by_percentiles(tmp_path):
+    path = save(tmp_path / "float.tif", np.linspace(-1, 3, 6, dtype=np.float32).reshape(2, 3))
+    with pytest.warns(AtrousWarning, match="percentiles 0.5 and 99.5"):
+        assert read_image(path)[0].tolist() == [[0, 50, 101], [153, 204, 255]]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from atrous.classes import voc_color
@@ -56,6 +57,16 @@ def store_12_bits(path: Path) -> None:
         grey = np.asarray(image.convert("L")).astype(np.uint16)
     path.unlink()
     Image.fromarray(16 * grey).save(path.with_suffix(".png"))
+
+
+def store_floats(path: Path, missing: float = 0.0) -> None:
+    """Save an image as a TIFF of red, green, blue and an empty band; NaN in a corner or not."""
+    with Image.open(path) as image:
+        bands = np.dstack([np.asarray(image.convert("RGB")), np.full(image.size[::-1], 9)]) / 9
+    path.unlink()
+    bands[:4, :5] += missing
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(path.with_suffix(".tif"), bands.astype(np.float32), **options)
 
 
 def tag(path: Path, orientation: int, *, store_turned: bool = True) -> None:

@@ -232,21 +232,24 @@ def test_imagenet_weights_go_into_the_encoder_of_segnet(monkeypatch):
 
 
 @pytest.mark.parametrize("in_channels", [1, 2, 3, 4, 7])
-def test_a_grey_image_in_any_number_of_channels_gives_what_it_gave(in_channels, tmp_path):
+def test_the_first_convolution_is_adapted_to_the_number_of_bands(in_channels, tmp_path):
     peer = torchvision.models.resnet18().eval()
     torch.save(peer.state_dict(), tmp_path / "peer.pth")
     model = build_model("fcn_resnet18", in_channels=in_channels).eval()
     loaded = init_weights(model, str(tmp_path / "peer.pth"))
     assert "backbone.conv1.weight" in loaded.loaded
-    grey = torch.randn(1, 1, 32, 48)
-    with torch.inference_mode():
-        expected = peer.conv1(grey.expand(-1, 3, -1, -1))
-        response = model.backbone.conv1(grey.expand(-1, in_channels, -1, -1))
-    torch.testing.assert_close(response, expected, rtol=1e-4, atol=1e-5)
-    if in_channels == 4:
-        weight, published = model.backbone.conv1.weight, peer.conv1.weight
-        assert torch.equal(weight[:, 1:3], published[:, 1:3])
-        assert torch.equal(weight[:, 0], weight[:, 3])
+    assert loaded.num_file_bands == (None if in_channels == 3 else 3)
+    weight, published = model.backbone.conv1.weight, peer.conv1.weight
+    if in_channels < 3:  # a grey image gives what it gave in red, green and blue
+        grey = torch.randn(1, 1, 32, 48)
+        with torch.inference_mode():
+            expected = peer.conv1(grey.expand(-1, 3, -1, -1))
+            response = model.backbone.conv1(grey.expand(-1, in_channels, -1, -1))
+        torch.testing.assert_close(response, expected, rtol=1e-4, atol=1e-5)
+    else:
+        assert torch.equal(weight[:, :3], published)
+        mean = published.mean(1, keepdim=True).expand(-1, in_channels - 3, -1, -1)
+        assert torch.equal(weight[:, 3:], mean)
     if in_channels != 3:
         with pytest.raises(WeightsError, match=r"another shape.*backbone\.conv1\.weight"):
             load_weights(model, tmp_path / "peer.pth")

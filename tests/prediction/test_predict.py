@@ -19,7 +19,7 @@ from atrous.classes import IGNORE_INDEX, build_classes
 from atrous.data import open_dataset
 from atrous.engines import TTA, TorchEngine
 from atrous.engines.logits import compute_confidence
-from atrous.errors import AtrousError, ConfigError, DataError, WeightsError
+from atrous.errors import AtrousError, AtrousWarning, ConfigError, DataError, WeightsError
 from atrous.models import ModelCard, build_model, save_weights
 from atrous.prediction import compute_prediction, outputs, predict, predict_stream
 from atrous.prediction.render import render_overlay, write_mask
@@ -80,13 +80,14 @@ def test_folders_suffixes_broken_files_and_progress(color_model, tmp_path):
     assert list_files(tmp_path / "out") == names
 
 
-def test_images_of_which_8_bits_keep_nothing_are_named(color_model, tmp_path):
+def test_images_that_are_nearly_black_are_named_and_12_bits_are_not(color_model, tmp_path):
     save_stripes(tmp_path / "good.png")
     pixels = np.random.default_rng(0).integers(0, 4096, (40, 48)).astype(np.uint16)
-    for name, factor in (("dark", 1), ("scaled", 16)):
-        Image.fromarray(pixels * factor).save(tmp_path / f"{name}.png")
-    paths = [tmp_path / f"{name}.png" for name in ("good", "dark", "scaled")]
-    report = predict(color_model, paths, tmp_path / "out")
+    Image.fromarray(pixels).save(tmp_path / "deep.png")
+    Image.fromarray((pixels >> 8).astype(np.uint8)).save(tmp_path / "dark.png")
+    paths = [tmp_path / f"{name}.png" for name in ("good", "deep", "dark")]
+    with pytest.warns(AtrousWarning, match="more than 8 bits"):
+        report = predict(color_model, paths, tmp_path / "out")
     assert report.nearly_black == [str(tmp_path / "dark.png")]
 
 

@@ -147,9 +147,11 @@ def print_report(report: "CheckReport") -> None:
 
     console = Console()
     splits = shorten([f"{name} {count.num_images}" for name, count in report.splits.items()])
+    kinds = {image.bands.kind for _, image in report.survey.images if image.bands}
+    bands = f", images of {kinds.pop()}" if len(kinds) == 1 else ""
     console.print(
         f"{escape(str(report.survey.root))}: {report.num_pairs} pairs ({escape(splits)}), "
-        f"{report.survey.layout} layout, {len(report.survey.learned)} classes, "
+        f"{report.survey.layout} layout, {len(report.survey.learned)} classes{bands}, "
         f"{report.seconds:.0f} s",
         highlight=False,
     )

@@ -82,10 +82,17 @@ class TrainingDisplay:
         new = group_names(loaded.missing, apart_from=loaded.loaded)
         if loaded.num_file_classes is not None:
             new[-1] += f"; the file's classifier is for {loaded.num_file_classes} classes"
+        adapted = []
+        if loaded.num_file_bands is not None:
+            adapted = [
+                f"the first convolution, from {loaded.num_file_bands} bands: new bands have the "
+                "mean of its filters; fewer share their sum equally"
+            ]
         table = Table.grid(padding=(0, 2))
         for label, parts in (
             ("loaded", group_names(loaded.loaded, apart_from=loaded.missing)),
             ("new", new),
+            ("adapted", adapted),
             ("unused in the file", group_names(loaded.unexpected)),
         ):
             if parts:

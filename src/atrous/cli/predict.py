@@ -175,8 +175,8 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
         errors.print(
             f"[yellow]Nearly black:[/] {len(report.nearly_black)} of {report.num_frames} images "
             "use at most 16 of 256 levels, so their predictions may be meaningless: "
-            f"{escape(shorten(report.nearly_black, 3))}. Of 16 bits per channel the high byte is "
-            "kept; scale 12-bit data by 16, as for training.",
+            f"{escape(shorten(report.nearly_black, 3))}. Give images with the same range of values "
+            "as those of the training.",
             highlight=False,
         )
     if report.failed and not (report.num_frames or report.resumed or report.kept):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atrous.bands import MAX_BANDS, Ranges, check_ranges
 from atrous.classes import IGNORE_INDEX, Classes, Color, build_classes
 from atrous.errors import DataError, did_you_mean
 from atrous.parsing import is_plain_name, parse_toml
 
 FILENAME = "classes.toml"
-_KEYS = ("ignore_index", "names", "colors")
+_KEYS = ("ignore_index", "names", "colors", "bands", "range")
 _CVAT_COLOR = re.compile(r":(\d+,\d+,\d+):[^:]*:[^:]*$")
 
 
@@ -127,6 +128,40 @@ def _parse_row(row: list[str]) -> tuple[str, int | Color] | None:
     return None
 
 
+def read_bands(path: Path) -> tuple[int | None, Ranges | None]:
+    """Read `bands` and `range` of a `classes.toml` that `read_classes_file` accepts.
+
+    `range` is [low, high] for all bands, or one such pair per band.
+
+    Returns:
+        Number of bands and range of each band; None for what is not given.
+
+    Raises:
+        DataError: A value is invalid.
+    """
+    content = parse_toml(path.read_text(encoding="utf-8-sig"))
+    bands, given = content.get("bands"), content.get("range")
+    if "bands" in content and not (type(bands) is int and 1 <= bands <= MAX_BANDS):
+        raise DataError(f"`bands` in {path} must be a whole number from 1 to {MAX_BANDS}.")
+    if given is None:
+        return bands, None
+    pairs = given if isinstance(given, list) and given and isinstance(given[0], list) else [given]
+    try:
+        ranges = check_ranges(tuple((float(low), float(high)) for low, high in pairs)) or ()
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"`range` in {path} must be two numbers, the lower first, such as range = [0, 4095], "
+            f"or a list of one such pair per band: {error}."
+        ) from None
+    if bands is None and given is pairs:
+        bands = len(ranges)
+    if bands is None:
+        raise DataError(f"{path} gives a `range` for all bands; add their number, as in bands = 4.")
+    if len(ranges) not in (1, bands):
+        raise DataError(f"{path} has {len(ranges)} ranges, but bands = {bands}. Give one per band.")
+    return bands, ranges if len(ranges) == bands else ranges * bands
+
+
 def format_classes(classes: Classes, ignore_index: int = IGNORE_INDEX) -> str:
     """Return the text of a `classes.toml`."""
     names = ", ".join(json.dumps(name, ensure_ascii=False) for name in classes.names)
@@ -140,6 +175,12 @@ def _check_plain(path: Path, names: list[str]) -> None:
             f"The class name {invalid[0]!a} in {path} contains a control character or a mark that "
             "changes the text direction. Use printable characters on one line."
         )
+
+
+def format_bands(bands: int | None, ranges: Ranges | None) -> str:
+    """Return the lines of a `classes.toml` on bands; '' for 8-bit RGB."""
+    lines = "" if bands is None else f"bands = {bands}\n"
+    return lines if ranges is None else f"{lines}range = {list(map(list, ranges))}\n"
 
 
 def _is_list_of_names(value: Any) -> bool:

@@ -3,17 +3,22 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
+from atrous.bands import Ranges
 from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, ClassSelection, build_classes
 from atrous.data import pairs, voc
-from atrous.data.classes_file import FILENAME, read_classes_file
+from atrous.data.arrays import open_array
+from atrous.data.classes_file import FILENAME, read_bands, read_classes_file
 from atrous.data.mask_values import number_classes, read_mask
 from atrous.data.sample import Sample, check_same_size, read_image, shorten
 from atrous.data.split_files import SplitFiles
 from atrous.errors import ConfigError, DataError, LayoutError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Layout = Literal["voc", "pairs"]
 FORMATS = ("auto", "voc", "pairs")
@@ -39,6 +44,8 @@ class SegmentationDataset:
         mask_paths: One mask per name.
         selection: For each class of the masks, its index in `classes` or `IGNORE_INDEX`; None if
             they are the same.
+        bands: Number of bands; None for 8-bit RGB, to which grey images are converted.
+        ranges: Value range of each band, if it is known; it is used to fill pixels without data.
     """
 
     root: Path
@@ -50,6 +57,8 @@ class SegmentationDataset:
     image_paths: list[Path]
     mask_paths: list[Path]
     selection: tuple[int, ...] | None = None
+    bands: int | None = None
+    ranges: Ranges | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -57,11 +66,13 @@ class SegmentationDataset:
     def load(self, index: int) -> Sample:
         """Read the image and the mask with this index.
 
+        Pixels without data have the lowest value of each band, and are ignored in the mask.
+
         Raises:
             DataError: A file cannot be read, or the two differ in size.
         """
         image_path, mask_path = self.image_paths[index], self.mask_paths[index]
-        image = read_image(image_path)
+        image = read_image(image_path, bands=self.bands)
         mask = read_mask(
             mask_path, num_classes=self.num_mask_classes, ignore_index=self.ignore_index
         )
@@ -70,7 +81,13 @@ class SegmentationDataset:
         )
         if self.selection is not None:
             mask = mask.new_tensor(self.select_indices(mask.numpy()))
+        if self.bands is not None:
+            _fill(image, mask, self.ranges)
         return Sample(image, mask, self.names[index])
+
+    def read_as(self, ranges: Ranges | None) -> Self:
+        """Return the same files with the bands of a model; None for 8-bit RGB."""
+        return replace(self, bands=None if ranges is None else len(ranges), ranges=ranges)
 
     @property
     def num_mask_classes(self) -> int:
@@ -143,6 +160,10 @@ def open_dataset(
         all_files = _find_all_files(layout, folder).values()
         masks = sorted({path for files in all_files for path in files.masks.values()})
         classes = number_classes(masks, ignore_index)
+    image_paths = [image_path for image_path, _ in files.values()]
+    bands, ranges = read_given_bands(root, folder)
+    if bands is None and (opened := open_array(image_paths[0], str(image_paths[0]))):
+        bands = opened.num_bands
     return SegmentationDataset(
         root=root,
         split=split,
@@ -150,9 +171,17 @@ def open_dataset(
         classes=classes,
         ignore_index=ignore_index,
         names=list(files),
-        image_paths=[image_path for image_path, _ in files.values()],
+        image_paths=image_paths,
         mask_paths=[mask_path for _, mask_path in files.values()],
+        bands=bands,
+        ranges=ranges,
     )
+
+
+def read_given_bands(root: Path, folder: Path) -> tuple[int | None, Ranges | None]:
+    """Return the number of bands and their ranges that `classes.toml` gives; None for neither."""
+    path = next((p / FILENAME for p in (folder, root) if (p / FILENAME).is_file()), None)
+    return (None, None) if path is None else read_bands(path)
 
 
 def read_given_classes(root: Path, layout: Layout, folder: Path) -> tuple[Classes, int] | None:
@@ -272,6 +301,13 @@ def find_owner(folder: Path) -> Path | None:
         if (pairs.is_part(place) or voc.is_part(place)) and pairs.list_image_files(place):
             return place
     return None
+
+
+def _fill(image: "Tensor", mask: "Tensor", ranges: Ranges | None) -> None:
+    """Replace NaN in an image by the low ends of the ranges, or 0, and ignore its pixels."""
+    mask[image[0].isnan()] = IGNORE_INDEX
+    for index, band in enumerate(image):
+        band.nan_to_num_(ranges[index][0] if ranges else 0.0)
 
 
 def _list_splits(layout: Layout, folder: Path) -> list[str]:

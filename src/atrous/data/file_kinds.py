@@ -84,5 +84,7 @@ def _describe_tiff(file: BinaryIO, head: bytes) -> tuple[str, str] | None:
     except Exception:  # damaged tags raise exceptions of many kinds
         return None
     bands = "1 band" if num_bands == 1 else f"{num_bands} bands"
-    remedy = "Write 3 bands as red, green and blue, or a single one, with 8 or 16 bits each"
+    remedy = (
+        "Write it uncompressed or with deflate, as whole numbers of 8 or 16 bits, or as float32"
+    )
     return f"a TIFF of {bands} of {bits}-bit {numbers}", remedy

@@ -63,11 +63,17 @@ class DecodedImage(NamedTuple):
                 "orientation 1."
             )
         if self.has_more_pages:
-            texts.append(
-                f"The image {name} holds more than one page or frame: only the first is read. Save "
-                "the others as separate files to use them; `atrous predict` reads all."
-            )
+            texts.append(describe_pages(name))
         return texts
+
+
+def describe_pages(name: Path | str) -> str:
+    """Return the warning about pages that are not read."""
+    return (
+        f"The image {name} holds more than one page or frame: only the first is read. Save the "
+        "others as separate files to use them; `atrous predict` reads all. If each page is a band, "
+        "set `bands` in classes.toml to their number."
+    )
 
 
 def warn(text: str) -> None:
@@ -101,9 +107,9 @@ def decode_image(
     with open_image(source, name, formats) as image:
         has_more_pages = page is None and _has_more_pages(image, source, name)
         if image.format in _ANIMATED:  # to find a frame is to decode those before it
-            _check_size(image, max_pixels, name)
+            check_size((image.height, image.width), max_pixels, name)
         _seek(image, page, name)
-        _check_size(image, max_pixels, name)
+        check_size((image.height, image.width), max_pixels, name)
         width, height = image.size
         if draft is not None:
             image.draft(draft[0], (draft[1], draft[1]))
@@ -130,7 +136,11 @@ def read_image_size(
     Raises:
         DataError: The file is missing or no image.
     """
+    from atrous.data.arrays import open_array  # which imports this file
+
     name = name or str(source)
+    if array := open_array(source, name, page=page):
+        return array.size_hw
     # All frames of an animation have one size, and to find a frame is to decode those before it.
     with open_image(source, name, formats) as image:
         if image.format not in _ANIMATED:
@@ -217,11 +227,12 @@ def check_plain_file(path: Path) -> None:
         raise OSError("it is not a regular file")
 
 
-def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
-    num_pixels = image.width * image.height
-    if num_pixels > max_pixels:
+def check_size(size_hw: tuple[int, int], max_pixels: int, name: str) -> None:
+    """Raise DataError if an image states more pixels than the limit."""
+    height, width = size_hw
+    if (num_pixels := height * width) > max_pixels:
         raise DataError(
-            f"The image {name} states {image.width} × {image.height} pixels, "
+            f"The image {name} states {width} × {height} pixels, "
             f"{num_pixels / 1e6:,.0f} million; the limit is {max_pixels / 1e6:,.0f} million. If "
             "the size is right, make the image smaller or raise the limit where there is an option "
             "for it."

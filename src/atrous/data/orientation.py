@@ -1,7 +1,9 @@
 """EXIF orientation of images."""
 
 import struct
+from typing import Any
 
+import numpy.typing as npt
 from PIL import Image
 
 _TAG = 0x0112
@@ -38,6 +40,15 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     """Return an image with an EXIF orientation applied."""
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def turn_array(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Return an array (H, W, …) with an EXIF orientation applied."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return array[::rows, ::columns]
 
 
 def turn_back(image: Image.Image, orientation: int) -> Image.Image:

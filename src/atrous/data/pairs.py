@@ -1,6 +1,6 @@
 """The layout of paired folders: an image and its mask have the same file stem.
 
-<root>/train/images/0001.jpg    jpg, jpeg, png, webp, tif, tiff or bmp
+<root>/train/images/0001.jpg    jpg, jpeg, png, webp, tif, tiff, bmp or npy
 <root>/train/masks/0001.png     one class index per pixel
 <root>/classes.toml             optional: names, colors, ignore_index
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from atrous.data.sample import shorten
 from atrous.data.split_files import SplitFiles, normalize_name
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".npy")
 _CLUTTER = ("", ".db", ".ini")
 
 MASK_WORDS = (

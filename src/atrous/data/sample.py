@@ -1,4 +1,4 @@
-"""Reading images as RGB and masks as integers."""
+"""Reading images as 8-bit RGB or at their own depth, and masks as integers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from atrous.data.image_file import MAX_PIXELS, decode_image, warn
+from atrous.data.array_file import Array
+from atrous.data.arrays import mark_nodata, open_array
+from atrous.data.image_file import MAX_PIXELS, check_size, decode_image, describe_pages, warn
 from atrous.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ class Sample:
     """An image with its mask.
 
     Attributes:
-        image: uint8 (3, H, W), RGB.
+        image: uint8 (3, H, W), RGB; or float32 (bands, H, W), in the units of the file.
         mask: uint8 (H, W), class indices; ignored pixels are `IGNORE_INDEX` (255).
         name: File stem, unique within a split.
     """
@@ -40,12 +42,15 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] | None = None,
     page: int | None = None,
+    bands: int | None = None,
     warn: Callable[[str], object] = warn,
 ) -> "Tensor":
-    """Read an image file as RGB and apply its EXIF orientation.
+    """Read an image file and apply its EXIF orientation.
 
-    Grey, palette and CMYK images are converted, alpha is dropped, and 16-bit channels keep their
-    high byte. A damaged EXIF block is ignored with a warning.
+    Without `bands`, the result is 8-bit RGB: grey, palette and CMYK images are converted, and alpha
+    is dropped. Deeper images are reduced with a warning, see `reduce_to_rgb`. With `bands`, it has
+    the values of the file, and NaN in pixels without data. A damaged EXIF block is ignored with a
+    warning.
 
     Args:
         source: Path or seekable file object.
@@ -53,21 +58,36 @@ def read_image(
         max_pixels: Largest number of pixels; checked before decoding.
         formats: Pillow's names of the formats that are tried; None for all.
         page: One of `list_pages`; by default the first, with a warning if there are more.
+        bands: Number of bands that the image must have; None for 8-bit RGB.
         warn: Called with the text of each warning; by default issues an `AtrousWarning`.
 
     Shapes:
-        returns: uint8 (3, H, W)
+        returns: uint8 (3, H, W), or float32 (bands, H, W)
 
     Raises:
-        DataError: The file is missing, truncated, no image, too large, or holds floats.
+        DataError: The file is missing, truncated, no image, too large, or has other bands.
     """
     import torch  # here, since `atrous check` reads files without it
 
     path = name or str(source)
+    opened = open_array(source, path, page=page, bands=bands)
+    if opened is not None:
+        check_size(opened.size_hw, max_pixels, path)
+        if page is None and opened.num_pages > 1:
+            warn(describe_pages(path))
+        if bands is not None:
+            check_bands(opened.num_bands, bands, path)
+            values = mark_nodata(opened.read(), opened.nodata)
+            return torch.from_numpy(values).permute(2, 0, 1)
+        return torch.from_numpy(reduce_to_rgb(opened.read(), path, warn)).permute(2, 0, 1)
     decoded = decode_image(source, path, max_pixels=max_pixels, formats=formats, page=page)
     for text in decoded.list_warnings(path):
         warn(text)
-    image = reduce_to_8_bits(decoded.image, path)
+    image = decoded.image
+    if bands is not None:
+        pixels = _list_bands(image, bands)
+        check_bands(pixels.shape[-1], bands, path)
+        return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)
     # Channels last in memory, on which uint8 resizing is fastest.
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     num_rows = max(1, _STRIP_PIXELS // max(1, image.width))
@@ -78,21 +98,76 @@ def read_image(
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def reduce_to_8_bits(image: Image.Image, path: Path | str) -> Image.Image:
-    """Return an image with 8 bits per channel; 16-bit channels keep their high byte.
+def reduce_to_rgb(array: Array, path: Path | str, warn: Callable[[str], object] = warn) -> Array:
+    """Return an image of any depth as 8-bit RGB, for models of 8-bit RGB images.
+
+    Of whole numbers, the highest 8 of the bits that the image uses are kept: those above bit 4 if
+    its largest value is 4000. Other numbers are scaled from their percentiles 0.5 and 99.5 to 0 and
+    255. One band is grey; of more than three, the first three are red, green and blue.
+
+    Shapes:
+        array: (H, W, bands)
+        returns: uint8 (H, W, 3)
 
     Raises:
-        DataError: The image holds floating point numbers.
+        DataError: The image has two bands.
     """
-    if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey)
-    if image.mode == "F":
+    num_bands = array.shape[-1]
+    if num_bands == 2:
         raise DataError(
-            f"The image {path} holds floating point numbers, whose range is unknown. "
-            "Save it with 8 or 16 bits per channel."
+            f"The image {path} has 2 bands, where 1 (grey) or 3 (red, green, blue) were expected."
         )
-    return image
+    if num_bands > 3:
+        warn(
+            f"Of images with {num_bands} bands, such as {path}, the first three are read as red, "
+            "green and blue, since 8-bit RGB was expected; the others are not used."
+        )
+    array = array[..., :3]
+    if array.dtype.kind == "u":
+        num_bits = max(8, int(array.max(initial=0)).bit_length())
+        reduced, rule = (array >> (num_bits - 8)).astype(np.uint8), "the highest 8 bits are kept"
+    else:
+        low, high = np.nanpercentile(array, (0.5, 99.5)) if array.size else (0, 1)
+        scaled = 255 * (array.astype(np.float32) - low) / max(high - low, 1e-12)
+        reduced = np.nan_to_num(scaled).clip(0, 255).astype(np.uint8)
+        rule = "percentiles 0.5 and 99.5 become 0 and 255"
+    if array.dtype.itemsize > 1:
+        warn(
+            "Images of more than 8 bits are reduced to 8-bit RGB, since that was expected: of the "
+            f"values that each image uses, {rule} (docs/data.md)."
+        )
+    return np.broadcast_to(reduced, (*reduced.shape[:2], 3)).copy()
+
+
+def render_preview(array: Array) -> Image.Image:
+    """Return the first three bands, or the first as grey, from percentiles 0.5 to 99.5."""
+    shown = array[..., : 3 if array.shape[-1] >= 3 else 1].astype(np.float32)
+    valid = shown[np.isfinite(shown).all(axis=-1)]
+    low, high = np.percentile(valid, (0.5, 99.5), axis=0) if len(valid) else (0.0, 1.0)
+    shares = np.nan_to_num((shown - low) / np.maximum(high - low, 1e-12))
+    pixels = (255 * shares.clip(0, 1)).astype(np.uint8)
+    return Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
+
+
+def check_bands(found: int, expected: int, path: Path | str) -> None:
+    """Raise DataError unless an image has the expected number of bands."""
+    if found != expected:
+        raise DataError(
+            f"The image {path} has {found} band{'s' * (found > 1)}, where {expected} "
+            f"{'were' if expected > 1 else 'was'} expected. A dataset and its model have one "
+            "number of bands: export the image again, or set `bands` in classes.toml if the first "
+            "image is the wrong one."
+        )
+
+
+def _list_bands(image: Image.Image, bands: int) -> Array:
+    """Return an image of 8 bits as (H, W, bands), without transparency unless it is expected."""
+    if image.mode in ("RGBA", "LA", "PA") and len(image.getbands()) != bands:
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def is_nearly_black(pixels: "np.ndarray | Tensor") -> bool:

@@ -1,10 +1,13 @@
 """Sizes of training images that suit a dataset."""
 
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
-from atrous.data.dataset import find_split_files
+from atrous.data.arrays import open_array
+from atrous.data.dataset import find_layout, find_split_files, read_given_bands
 from atrous.data.image_file import read_image_size
+from atrous.data.tiff import is_georeferenced
 from atrous.errors import DataError
 
 _CROP_PX, _MAX_LONG_SIDE_PX, _NUM_MEASURED = 256, 512, 200
@@ -16,7 +19,8 @@ def suggest_sizes(
     """Return `long_side` and `crop` of a recipe; empty if no training image can be read.
 
     Images are resized to the median longer side of the training images, at most 512 pixels, so that
-    the crop of 256 pixels covers a good part of them.
+    the crop of 256 pixels covers a good part of them. Images that are not 8-bit RGB, and GeoTIFFs,
+    keep their own size (no `long_side`): their scale usually has a meaning.
 
     Raises:
         DataError: The folder is missing, its layout is unknown, or a split list is unreadable.
@@ -33,4 +37,14 @@ def suggest_sizes(
     if not long_sides:
         return {}
     long_side = max(32, min(_MAX_LONG_SIDE_PX, round(median(long_sides))))
-    return {"long_side": long_side, "crop": min(_CROP_PX, long_side)}
+    crop = min(_CROP_PX, long_side)
+    if _has_scale(root, paths[0], format):
+        return {"crop": crop}
+    return {"long_side": long_side, "crop": crop}
+
+
+def _has_scale(root: Path | str, path: Path, format: str) -> bool:
+    bands, _ = read_given_bands(Path(root), find_layout(Path(root), format)[1])
+    with suppress(DataError):  # reported where it is read
+        return bands is not None or bool(open_array(path, str(path))) or is_georeferenced(path)
+    return False

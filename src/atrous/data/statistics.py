@@ -4,14 +4,17 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
 import numpy as np
 
 from atrous.classes import IGNORE_INDEX
+from atrous.data.arrays import describe_bands, open_array
+from atrous.data.band_statistics import draw_pixels
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.mask_values import describe_wrong_values, find_wrong_values, mark_ignored
 from atrous.data.sample import check_same_size, read_image, read_indices, shorten
@@ -19,6 +22,8 @@ from atrous.errors import ConfigError, DataError, did_you_mean
 
 WeightMethod = Literal["none", "inverse", "median_frequency"]
 _METHODS = ("none", "inverse", "median_frequency")
+_MIN_DRAWN, _MAX_DRAWN = 64, 2**21
+"""Pixels drawn per image at least, and from all images together."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,18 @@ class MaskStatistics:
         pixels: Number of pixels per class.
         pixels_where_present: For each class, the labelled pixels of the images it occurs in.
         num_ignored: Number of ignored pixels.
+        num_without_data: Number of pixels without data, which are among the ignored ones.
+        depth: Bands of the images and type of their numbers; the same for all images.
+        samples: Values of pixels drawn from all images, float32 (pixels, bands); None for 8-bit
+            RGB.
     """
 
     pixels: list[int]
     pixels_where_present: list[int]
     num_ignored: int
+    num_without_data: int = 0
+    samples: np.ndarray | None = None
+    depth: str = field(default="", compare=False)
 
 
 def compute_mask_statistics(
@@ -53,6 +65,9 @@ def compute_mask_statistics(
     where_present = np.zeros(num_classes, dtype=np.int64)
     wrong: dict[str, list[int]] = {}
     unusable: dict[str, str] = {}
+    samples: list[np.ndarray] = []
+    num_without_data = 0
+    depths: dict[str, Path] = {}
 
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(os.cpu_count())
@@ -64,16 +79,29 @@ def compute_mask_statistics(
             elif isinstance(result, list):
                 wrong[name] = result
             else:
-                histogram += result
-                present = result[:num_classes] > 0
-                where_present[present] += result[:num_classes].sum()
+                counts, drawn, num_invalid, depth = result
+                depths.setdefault(depth, dataset.image_paths[index])
+                histogram += counts
+                present = counts[:num_classes] > 0
+                where_present[present] += counts[:num_classes].sum()
+                num_without_data += num_invalid
+                samples += [] if drawn is None else [drawn]
             if progress is not None:
                 progress(index + 1, len(dataset))
     _raise_problems(dataset, wrong, unusable)
+    if len(depths) > 1:
+        listed = ", ".join(f"{path} holds {depth}" for depth, path in depths.items())
+        raise DataError(
+            f"The images of split '{dataset.split}' are of different kinds: {listed}. Their values "
+            "cannot have the same range: export all of them in one way."
+        )
     return MaskStatistics(
         pixels=histogram[:num_classes].tolist(),
         pixels_where_present=where_present.tolist(),
         num_ignored=int(histogram[IGNORE_INDEX]),
+        num_without_data=num_without_data,
+        samples=np.concatenate(samples) if samples else None,
+        depth=next(iter(depths), ""),
     )
 
 
@@ -145,19 +173,33 @@ def check_labelled(dataset: SegmentationDataset, statistics: MaskStatistics) -> 
         )
 
 
-def _count(dataset: SegmentationDataset, index: int) -> np.ndarray | list[int] | str:
-    """Return the histogram of one mask (ignored pixels at 255), its wrong values, or an error."""
+def _count(
+    dataset: SegmentationDataset, index: int
+) -> tuple[np.ndarray, np.ndarray | None, int, str] | list[int] | str:
+    """Return facts of one pair, the wrong values of its mask, or an error.
+
+    The facts are the histogram of the mask (ignored pixels at 255), values of some pixels, the
+    number of pixels without data, and the type of the image's numbers.
+    """
     image_path, mask_path = dataset.image_paths[index], dataset.mask_paths[index]
     try:
         indices = read_indices(mask_path)
-        image = read_image(image_path)
+        image = read_image(image_path, bands=dataset.bands)
         check_same_size((image.shape[1], image.shape[2]), indices.shape, image_path, mask_path)
     except DataError as error:
         return str(error)
     if values := find_wrong_values(indices, dataset.num_mask_classes, dataset.ignore_index):
         return values
     selected = dataset.select_indices(mark_ignored(indices, dataset.ignore_index))
-    return np.bincount(selected.ravel(), minlength=IGNORE_INDEX + 1)
+    drawn, num_invalid = None, 0
+    if dataset.bands is not None:
+        pixels = image.numpy()
+        invalid = np.isnan(pixels[0])
+        selected = np.where(invalid, np.uint8(IGNORE_INDEX), selected)
+        drawn = draw_pixels(pixels, max(_MIN_DRAWN, _MAX_DRAWN // len(dataset)), seed=index)
+        num_invalid = int(invalid.sum())
+    depth = describe_bands(open_array(image_path, str(image_path)))
+    return np.bincount(selected.ravel(), minlength=IGNORE_INDEX + 1), drawn, num_invalid, depth
 
 
 def _raise_problems(

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from atrous.bands import Ranges
 from atrous.classes import IGNORE_INDEX
-from atrous.data.pixels import IMAGENET_MEAN, resize_image, resize_mask
+from atrous.data.pixels import IMAGENET_MEAN, compute_fill, resize_image, resize_mask
 from atrous.data.sample import Sample
 from atrous.errors import ConfigError
-
-_PADDING = [round(255 * channel) for channel in IMAGENET_MEAN]
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class TrainTransform:
     Attributes:
         size_hw: Size to which the whole image is resized, regardless of its aspect ratio.
         crop_hw: Size of a random window that is cut out after scaling by a random factor. Outside
-            of the image, the window has the ImageNet mean colour and ignored pixels.
+            of the image, the window has the mean colour and ignored pixels.
         scale: Smallest and largest factor, drawn uniformly; only with `crop_hw`.
         long_side: Longer side in pixels to which images are resized before they are scaled; None
             for their own size. Only with `crop_hw`.
@@ -33,9 +32,12 @@ class TrainTransform:
         contrast: See `brightness`.
         saturation: See `brightness`.
         hue: The shift is drawn from ± `hue`; 0.5 is half the colour circle.
+        ranges: Value range of each band; None for 8-bit RGB.
+        mean: Mean of each band, in units of its range.
 
     Raises:
-        ConfigError: Not exactly one of the sizes is given, or a number is out of range.
+        ConfigError: Not exactly one of the sizes is given, a number is out of range, or saturation
+            or hue is given for other images than of three bands.
     """
 
     size_hw: tuple[int, int] | None = None
@@ -47,6 +49,8 @@ class TrainTransform:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    ranges: Ranges | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN
 
     def __post_init__(self) -> None:
         if (self.size_hw is None) == (self.crop_hw is None):
@@ -60,12 +64,18 @@ class TrainTransform:
         ):  # fmt: skip
             if not 0 <= getattr(self, name) <= limit:
                 raise ConfigError(f"{name} must be 0 to {limit}, not {getattr(self, name)}.")
+        if self.ranges is not None and len(self.ranges) != 3 and (self.saturation or self.hue):
+            raise ConfigError(
+                "data.saturation and data.hue change the colours of red, green and blue, but the "
+                f"images have {len(self.ranges)} band{'s' * (len(self.ranges) > 1)}. Set both to "
+                "0; data.brightness and data.contrast change any band."
+            )
 
     def __call__(self, sample: Sample, generator_seed: int) -> Sample:
         """Return the augmented sample; no global random state is read or changed.
 
         Shapes:
-            returns: image uint8 (3, *size), mask uint8 (*size)
+            returns: image uint8 (3, *size) or float32 (bands, *size), mask uint8 (*size)
         """
         rng = random.Random(generator_seed)
         image, mask, padding = sample.image, sample.mask, [0, 0, 0, 0]
@@ -73,9 +83,9 @@ class TrainTransform:
             image, mask = resize_image(image, self.size_hw), resize_mask(mask, self.size_hw)
         else:
             image, mask, padding = self._crop(image, mask, rng)
-        image = self._jitter(image, rng)
+        image = self._jitter(image, rng) if self.ranges is None else self._jitter_bands(image, rng)
         if any(padding):
-            image = F.pad(image, padding, fill=_PADDING)
+            image = F.pad(image, padding, fill=compute_fill(self.mean, self.ranges).tolist())
             mask = F.pad(mask[None], padding, fill=IGNORE_INDEX)[0]
         if rng.random() < self.flip:
             image, mask = image.flip(-1), mask.flip(-1)
@@ -112,6 +122,24 @@ class TrainTransform:
         if self.hue:
             image = F.adjust_hue(image, rng.uniform(-self.hue, self.hue))
         return image
+
+    def _jitter_bands(self, image: Tensor, rng: random.Random) -> Tensor:
+        """Change images of any bands; the contrast about the mean of each band."""
+        amounts = self.brightness, self.contrast, self.saturation, self.hue
+        if not any(amounts):
+            return image
+        assert self.ranges is not None
+        values = torch.tensor(self.ranges, dtype=torch.float32)[..., None, None]
+        low, span = values[:, 0], values[:, 1] - values[:, 0]
+        mean = torch.tensor(self.mean)[:, None, None]
+        factors = [rng.uniform(1 - amount, 1 + amount) for amount in amounts[:3]]
+        shares = ((image - low) / span).clamp_(0, 1)
+        shares = ((shares * factors[0] - mean) * factors[1] + mean).clamp_(0, 1)
+        if self.saturation:
+            shares = F.adjust_saturation(shares, factors[2])
+        if self.hue:
+            shares = F.adjust_hue(shares, rng.uniform(-self.hue, self.hue))
+        return shares * span + low
 
 
 def _adjust_contrast(image: Tensor, factor: float) -> Tensor:

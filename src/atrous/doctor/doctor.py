@@ -11,10 +11,22 @@ from typing import Any
 from atrous.classes import IGNORE_INDEX
 from atrous.data import compute_class_weights
 from atrous.data.classes_file import read_class_list
-from atrous.data.dataset import find_layout, find_split_files, read_given_classes
+from atrous.data.dataset import (
+    find_layout,
+    find_split_files,
+    read_given_bands,
+    read_given_classes,
+)
 from atrous.data.pairs import describe_overlooked
 from atrous.data.split_files import SplitFiles
-from atrous.doctor import class_checks, file_checks, look_checks, mask_checks, split_checks
+from atrous.doctor import (
+    band_checks,
+    class_checks,
+    file_checks,
+    look_checks,
+    mask_checks,
+    split_checks,
+)
 from atrous.doctor.class_checks import compute_imbalance
 from atrous.doctor.findings import Finding
 from atrous.doctor.kinds import KINDS, LEVELS
@@ -30,6 +42,7 @@ _CHECKS: tuple[Callable[[Survey], list[Finding]], ...] = (
     split_checks.check_unlabelled,
     split_checks.check_repeated_names,
     file_checks.check_files,
+    band_checks.check_bands,
     mask_checks.check_color_masks,
     mask_checks.check_palette_order,
     mask_checks.check_binary_masks,
@@ -187,17 +200,20 @@ def check_dataset(
             ignore_index = -1  # no value of a mask
     if given is not None:
         data.class_selection.apply(given)  # fails before files are read
+    bands, ranges = read_given_bands(Path(data.root), folder)
     survey = Survey(
         data=data,
         folder=folder,
         layout=layout,
         splits=splits,
         matches=matches,
-        pairs=scan_pairs(list(indices), workers=workers, progress=progress),
+        pairs=scan_pairs(list(indices), bands=bands, workers=workers, progress=progress),
         members=members,
         given=given,
         ignore_index=ignore_index if data.ignore_index is None else data.ignore_index,
         names=listed,
+        bands=bands,
+        ranges=ranges,
     )
     return CheckReport(survey, _list_findings(survey), time.monotonic() - start_s)
 

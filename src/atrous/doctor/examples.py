@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from atrous.classes import Classes
+from atrous.data.arrays import open_array
 from atrous.data.image_file import decode_image
-from atrous.data.sample import holds_indices, reduce_to_8_bits
+from atrous.data.sample import holds_indices, render_preview
 from atrous.doctor.findings import Finding, FoundFile
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
@@ -68,8 +69,9 @@ def _list_tiles(code: str, file: FoundFile, survey: Survey) -> list[Image.Image 
 
 def _open_image(path: Path) -> Image.Image | None:
     try:
-        image = decode_image(path, draft=("RGB", 2 * max(_TILE_HW))).image
-        return reduce_to_8_bits(image, path).convert("RGB")
+        if opened := open_array(path, str(path)):
+            return render_preview(opened.read()).convert("RGB")
+        return decode_image(path, draft=("RGB", 2 * max(_TILE_HW))).image.convert("RGB")
     except DataError:
         return None
 

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from atrous.classes import Color
 from atrous.doctor.fit import Fit
 
@@ -17,19 +20,37 @@ _MIN_RAMP_SHARE = 0.1
 
 
 @dataclass(frozen=True)
+class BandFacts:
+    """Facts of the bands of an image.
+
+    Attributes:
+        kind: Number of bands and type of their numbers, such as `4 bands of uint16`.
+        num_bands: Number of bands.
+        samples: Values of some pixels, float32 (pixels, bands).
+        share_missing: Share of the pixels without data: NaN or nodata.
+    """
+
+    kind: str
+    num_bands: int
+    samples: npt.NDArray[np.float32]
+    share_missing: float
+
+
+@dataclass(frozen=True)
 class ImageFacts:
     """Facts of one image.
 
     Attributes:
         hw: Height and width after the EXIF orientation is applied.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
-        num_values: Number of distinct colours, or of 16-bit levels. None for lossy formats and
-            above 256.
-        is_constant: All pixels have (nearly) the same brightness after reduction to 8 bits.
+        num_values: Number of distinct colours, or of values of the first band. None for lossy
+            formats and above 256.
+        is_constant: All pixels have (nearly) the same brightness.
         digest: Hash of the file.
         image_hash: Perceptual hash, 32 bytes.
         thumbnail: 16 × 16 grey values.
         notes: Findings about this file alone, code → detail; the detail may be empty.
+        bands: Facts of an image that is not 8-bit grey or RGB; else None.
     """
 
     hw: tuple[int, int]
@@ -40,6 +61,7 @@ class ImageFacts:
     image_hash: bytes
     thumbnail: bytes
     notes: dict[str, str] = field(default_factory=dict)
+    bands: BandFacts | None = None
 
 
 @dataclass(frozen=True)

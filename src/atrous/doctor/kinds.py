@@ -126,6 +126,12 @@ _ERRORS: _Texts = {
         "makes it one class. Otherwise write the class index of each object, from the annotations "
         "that come with the masks. If the values are classes after all, name them in classes.toml.",
     ),
+    "bands-differ": (
+        "Images with different bands or kinds of numbers",
+        "A model takes one number of bands in one range; training refuses other images.",
+        "Export all images in one way. If the first image is the wrong one, set `bands` in "
+        "classes.toml.",
+    ),
     "interpolated": (
         "Masks resized with interpolation",
         "Edges have values between those of the two regions: other classes, or none.",
@@ -210,11 +216,21 @@ _WARNINGS: _Texts = {
         "Look at them; remove the pairs, or export the images again.",
     ),
     "nearly-black": (
-        "Images that are nearly black after reduction to 8 bits",
-        "They use at most 16 of 256 levels. Of 16-bit channels only the high byte is kept, which "
-        "is almost empty for 8-, 10- or 12-bit data.",
-        "Scale the values to the range of the file (12-bit data by 16), with the same factor for "
-        "all images, including those to be predicted later.",
+        "Images that are nearly black",
+        "They use at most 16 of 256 levels. Often only the high byte of 10- or 12-bit data was "
+        "saved.",
+        "Export the images again at their own depth: 16-bit PNG and TIFF are read as they are.",
+    ),
+    "few-levels": (
+        "Bands that use fewer than 64 levels of their range",
+        "After normalization all values are nearly equal, as of 12-bit data in a range of 16 bits.",
+        "Leave `range` out of classes.toml, so that it is computed from the images, or set it to "
+        "the range of their values.",
+    ),
+    "constant-band": (
+        "Bands with one value in all images",
+        "They carry no information: an empty channel, or transparency.",
+        "Export the images without these bands.",
     ),
     "small-for-crop": (
         "Images smaller than half of the crop",
@@ -269,6 +285,12 @@ _NOTES: _Texts = {
         "They are frames of one video or resized copies: the split has less variety than its "
         "number of images suggests.",
         "Nothing, if it is a video; otherwise keep one of each.",
+    ),
+    "nodata": (
+        "Images with pixels without data",
+        "NaN, or the nodata value of the file. These pixels are ignored in the mask, and have the "
+        "lowest value of the range in the image.",
+        "Nothing, if the images have margins without data.",
     ),
     "large-for-crop": (
         "Images more than eight times as large as the crop",

@@ -18,7 +18,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from atrous.classes import Color
-from atrous.data.image_file import DecodedImage, check_plain_file, decode_image
+from atrous.data.array_file import ArrayFile
+from atrous.data.arrays import describe_bands, mark_nodata, open_array
+from atrous.data.band_statistics import draw_pixels
+from atrous.data.image_file import (
+    MAX_PIXELS,
+    DecodedImage,
+    check_plain_file,
+    check_size,
+    decode_image,
+)
 from atrous.data.image_hash import compute_hash
 from atrous.data.object_ids import find_scattered
 from atrous.data.orientation import turn_back
@@ -26,9 +35,9 @@ from atrous.data.sample import (
     describe_float_mask,
     holds_indices,
     is_nearly_black,
-    reduce_to_8_bits,
+    render_preview,
 )
-from atrous.doctor.facts import MAX_COLORS, ImageFacts, MaskFacts
+from atrous.doctor.facts import MAX_COLORS, BandFacts, ImageFacts, MaskFacts
 from atrous.doctor.fit import GRID, Grid, compute_image_edges, compute_label_edges
 from atrous.errors import DataError
 
@@ -45,12 +54,21 @@ _JPEG_DAMAGE = re.compile(
 _JPEG_PADDING = re.compile(r"\b[1-4] extraneous bytes before marker 0xd9")
 """Some cameras append a few bytes to the pixels."""
 
+_NUM_DRAWN = 512
+"""Pixels whose values are kept of an image that is not 8-bit RGB."""
+
 _STDERR = 2
 _CAPTURING = threading.Lock()
 
 
-def read_image_facts(path: Path) -> tuple[ImageFacts, Grid | None, Grid | None]:
+def read_image_facts(
+    path: Path, bands: int | None = None
+) -> tuple[ImageFacts, Grid | None, Grid | None]:
     """Read an image; JPEGs are decoded whole, but at reduced size.
+
+    Args:
+        path: The file.
+        bands: Number of bands in `classes.toml`, if it is given.
 
     Returns:
         The facts, the edges of the upright image (None if it has none), and the edges of the image
@@ -58,15 +76,18 @@ def read_image_facts(path: Path) -> tuple[ImageFacts, Grid | None, Grid | None]:
     """
     check_plain_file(path)
     content = path.read_bytes()
-    decoded = decode_image(BytesIO(content), str(path), draft=("L", GRID))
+    band_facts = None
+    if opened := open_array(path, str(path), bands=bands):
+        decoded, band_facts = _decode_array(opened)
+    else:
+        decoded = decode_image(BytesIO(content), str(path), draft=("L", GRID))
     is_jpeg = _is_jpeg(decoded)
-    shallow = reduce_to_8_bits(decoded.image, path)
-    full = shallow.convert("L")
+    full = decoded.image.convert("L")
     grey = full
     if max(full.size) > 4 * GRID:
         grey = full.reduce(max(1, min(full.size) // (2 * GRID)))
     is_constant = float(np.asarray(full).std()) < _MIN_DEVIATION
-    darkness = _describe_darkness(decoded.image, shallow)
+    darkness = _describe_darkness(decoded.image) if band_facts is None else None
     damage = _find_jpeg_damage(content) if is_jpeg else None
     notes = {
         "damaged-jpeg": damage,
@@ -83,10 +104,32 @@ def read_image_facts(path: Path) -> tuple[ImageFacts, Grid | None, Grid | None]:
         image_hash=image_hash,
         thumbnail=thumbnail,
         notes=_list_notes(decoded) | {k: text for k, text in notes.items() if text is not None},
+        bands=band_facts,
     )
     stored = turn_back(grey, decoded.orientation)
     stored_edges = None if decoded.orientation == 1 else compute_image_edges(stored)
     return facts, compute_image_edges(grey), stored_edges
+
+
+def _decode_array(opened: ArrayFile) -> tuple[DecodedImage, BandFacts]:
+    """Read an image at its own depth; returns a preview, and the facts of its bands."""
+    check_size(opened.size_hw, MAX_PIXELS, "")
+    array = opened.read()
+    values = np.moveaxis(mark_nodata(array, opened.nodata), -1, 0)
+    num_missing = int(np.isnan(values[0]).sum())
+    facts = BandFacts(
+        kind=describe_bands(opened),
+        num_bands=opened.num_bands,
+        samples=draw_pixels(values, _NUM_DRAWN, seed=0),
+        share_missing=num_missing / values[0].size,
+    )
+    height, width = opened.upright_hw
+    preview = render_preview(np.moveaxis(values, 0, -1))
+    has_more_pages = opened.num_pages > 1
+    decoded = DecodedImage(
+        preview, "", (height, width), opened.orientation, has_more_pages, has_damaged_exif=False
+    )
+    return decoded, facts
 
 
 def read_mask_facts(path: Path) -> tuple[MaskFacts, Grid | None]:
@@ -137,23 +180,16 @@ def _list_notes(decoded: DecodedImage) -> dict[str, str]:
 
 
 def _count_values(image: Image.Image) -> int | None:
-    if image.mode.startswith("I"):
-        number = len(np.unique(np.asarray(image)))
-        return number if number <= MAX_COLORS else None
     colors = image.getcolors(MAX_COLORS)
     return None if colors is None else len(colors)
 
 
-def _describe_darkness(image: Image.Image, shallow: Image.Image) -> str | None:
-    """Return the maximum brightness of an image that is nearly black with 8 bits; else None."""
-    grey = np.asarray(shallow.convert("L"))  # cheap test first: not above the brightest channel
-    if not is_nearly_black(grey) or not is_nearly_black(np.asarray(shallow.convert("RGB"))):
+def _describe_darkness(image: Image.Image) -> str | None:
+    """Return the maximum brightness of an image that is nearly black; else None."""
+    grey = np.asarray(image.convert("L"))  # cheap test first: not above the brightest channel
+    if not is_nearly_black(grey) or not is_nearly_black(np.asarray(image.convert("RGB"))):
         return None
-    is_deep = image.mode.startswith("I")
-    values = np.asarray(image) if is_deep else grey
-    if values.std() < _MIN_DEVIATION:
-        return None
-    return f"brightest value {values.max()} of {65535 if is_deep else 255}"
+    return None if grey.std() < _MIN_DEVIATION else f"brightest value {grey.max()} of 255"
 
 
 def _find_jpeg_damage(content: bytes) -> str | None:

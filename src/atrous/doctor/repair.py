@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from atrous.classes import IGNORE_INDEX
-from atrous.data.classes_file import FILENAME, format_classes
+from atrous.data.arrays import open_array
+from atrous.data.classes_file import FILENAME, format_bands, format_classes
 from atrous.data.image_file import decode_image
 from atrous.data.mask_values import renumber
 from atrous.data.orientation import turn_upright
@@ -255,7 +256,9 @@ class _Writer:
     def _write_classes(self) -> None:
         path = self._copy / FILENAME
         if self._classes is not None:
-            path.write_text(format_classes(self._classes, self._ignore_index), encoding="utf-8")
+            bands, ranges = self._survey.bands, self._survey.ranges
+            text = format_classes(self._classes, self._ignore_index) + format_bands(bands, ranges)
+            path.write_text(text, encoding="utf-8")
             return
         for folder in (self._survey.folder, self._survey.root):
             if (folder / FILENAME).is_file():
@@ -274,6 +277,18 @@ def _list_without_partner(survey: Survey, split: str) -> list[tuple[str, str]]:
 
 
 def _write_upright(source: Path, path: Path) -> None:
+    if opened := open_array(source, str(source)):
+        import tifffile
+
+        planes = np.ascontiguousarray(np.moveaxis(opened.read(), -1, 0))
+        target, layout = path.with_suffix(".tif"), "separate" if len(planes) > 1 else None
+        tifffile.imwrite(
+            target,
+            planes.squeeze(0) if layout is None else planes,
+            photometric="minisblack",
+            planarconfig=layout,
+        )
+        return
     decoded = decode_image(source)
     format = "JPEG" if decoded.format == "MPO" else decoded.format
     upright = decoded.image.copy()

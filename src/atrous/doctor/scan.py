@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -30,6 +31,7 @@ class PairPaths(NamedTuple):
 def scan_pairs(
     pairs: Sequence[PairPaths],
     *,
+    bands: int | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PairFacts]:
@@ -37,6 +39,7 @@ def scan_pairs(
 
     Args:
         pairs: Sorted by name, so that neighbours are adjacent.
+        bands: Number of bands in `classes.toml`, if it is given.
         workers: Number of processes; None for one per core, 1 to read in this process.
         progress: Called with the number of pairs done and the total.
 
@@ -47,7 +50,7 @@ def scan_pairs(
     workers = min(workers or _count_cores(), max(len(chunks), 1))
     facts: list[PairFacts] = []
     try:
-        for done in _map_chunks(chunks, workers):
+        for done in _map_chunks(chunks, bands, workers):
             facts.extend(done)
             if progress is not None:
                 progress(len(facts), len(pairs))
@@ -60,23 +63,27 @@ def scan_pairs(
     return facts
 
 
-def _map_chunks(chunks: list[Sequence[PairPaths]], workers: int) -> Iterator[list[PairFacts]]:
+def _map_chunks(
+    chunks: list[Sequence[PairPaths]], bands: int | None, workers: int
+) -> Iterator[list[PairFacts]]:
+    scan = partial(_scan_chunk, bands)
     if workers == 1:
-        yield from map(_scan_chunk, chunks)
+        yield from map(scan, chunks)
         return
     if any(p.image_path.suffix.lower() in (".jpg", ".jpeg") for chunk in chunks for p in chunk):
         import torchvision.io  # noqa: F401  once here, not in every forked worker
     with ProcessPoolExecutor(workers) as pool:
         try:
-            yield from pool.map(_scan_chunk, chunks)
+            yield from pool.map(scan, chunks)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _scan_chunk(pairs: Sequence[PairPaths]) -> list[PairFacts]:
+def _scan_chunk(bands: int | None, pairs: Sequence[PairPaths]) -> list[PairFacts]:
     """Read some pairs, and score each mask on its image and on the neighbouring images."""
-    images = [_try(read_image_facts, pair.image_path) for pair in pairs]
+    read_image = partial(read_image_facts, bands=bands)
+    images = [_try(read_image, pair.image_path) for pair in pairs]
     masks = [_try(read_mask_facts, pair.mask_path) for pair in pairs]
     edges = [None if mask is None else mask[1] for mask, _ in masks]
     facts = []

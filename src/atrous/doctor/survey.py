@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from atrous.bands import Ranges
 from atrous.classes import (
     IGNORE_INDEX,
     VOC_NAMES,
@@ -40,6 +41,8 @@ class Survey:
         given: Classes of `names`, of `classes.toml` or of the layout; None if there are none.
         ignore_index: Mask value of ignored pixels.
         names: What the values or colours of the masks mean; None to take it from the dataset.
+        bands: Number of bands in `classes.toml`, if it is given.
+        ranges: Their ranges in `classes.toml`, if they are given.
     """
 
     data: DataRecipe
@@ -52,6 +55,8 @@ class Survey:
     given: Classes | None
     ignore_index: int
     names: ClassList | None = None
+    bands: int | None = None
+    ranges: Ranges | None = None
 
     @property
     def root(self) -> Path:

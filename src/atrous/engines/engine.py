@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from atrous.classes import Classes
+from atrous.data.pixels import compute_fill
 from atrous.engines.logits import check_finite, compute_upsampled_mask
 from atrous.engines.tta import MIN_PX, TTA, iterate_tta_blocks
 from atrous.engines.windows import Block, assemble_blocks
@@ -41,8 +42,7 @@ class Engine(ABC):
         self.precision = precision
         self.device = device
         self.tta = tta
-        mean = torch.tensor(self.card.mean, device=device)
-        self._fill = (mean * 255).round().to(torch.uint8)
+        self._fill = compute_fill(card.mean, card.ranges).to(device)
 
     @property
     def classes(self) -> Classes:
@@ -69,7 +69,7 @@ class Engine(ABC):
         With sliding windows, the logits of the whole image are never in memory at once.
 
         Shapes:
-            image: uint8 (3, H, W), any size
+            image: uint8 (3, H, W), or float32 (bands, H, W), any size
             returns: blocks of float32 logits on the engine's device; under test-time
                 augmentation, the logarithm of the mean probabilities
 
@@ -84,7 +84,7 @@ class Engine(ABC):
         """Return logits at the image's own size.
 
         Shapes:
-            image: uint8 (3, H, W), any size
+            image: uint8 (3, H, W), or float32 (bands, H, W), any size
             returns: float32 (classes, H, W), on the engine's device
 
         Raises:
@@ -101,7 +101,7 @@ class Engine(ABC):
             check: Called between sliding windows; its error ends the prediction.
 
         Shapes:
-            image: uint8 (3, H, W), any size
+            image: uint8 (3, H, W), or float32 (bands, H, W), any size
             returns: uint8 (H, W), on the engine's device
 
         Raises:
@@ -113,12 +113,20 @@ class Engine(ABC):
             check_finite(small)
             return compute_upsampled_mask(small, (height, width))
         mask = torch.empty(height, width, dtype=torch.uint8, device=self.device)
+        for rows, columns, block in self.iterate_masks(image, check):
+            mask[rows, columns] = block
+        return mask
+
+    @torch.inference_mode()
+    def iterate_masks(
+        self, image: Tensor, check: Callable[[], object] = lambda: None
+    ) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield (rows, columns, mask) of an image block by block; see `predict_mask`."""
         for rows, columns, logits in self._iterate_blocks(image):
             check()
             best, indices = logits.max(dim=0)
             check_finite(best)
-            mask[rows, columns] = indices.to(torch.uint8)
-        return mask
+            yield rows, columns, indices.to(torch.uint8)
 
     def compute_batch_size(self, height: int, width: int) -> int:
         """Return the most efficient batch size for images of a size."""
@@ -145,7 +153,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _forward(self, image: Tensor) -> Tensor:
-        """Map a uint8 image (3, H, W) to float32 logits (classes, H, W)."""
+        """Map an image (bands, H, W) to float32 logits (classes, H, W)."""
 
     def _forward_small(self, image: Tensor) -> Tensor:
         """Map an image like `_forward`, to logits before their last upsampling if possible."""

@@ -36,7 +36,7 @@ class ExportCard:
         model: Card of the model.
         target: Export target, such as `openvino-int8`.
         uint8_input: Whether the file normalizes images. Its input is then uint8 (batch, H, W, 3)
-            instead of normalized float32 (batch, 3, H, W).
+            instead of normalized float32 (batch, bands, H, W).
         mask_output: Whether the file returns class indices, uint8 (batch, H, W), instead of
             float32 logits (batch, classes, H, W).
         size_hw: Height and width of the images in pixels; None for any size from 32 up.
@@ -150,7 +150,7 @@ class ExportedEngine(Engine):
         return self._run_image(self.run_small, image).float()
 
     def _run_image(self, run: Callable[[Array], Array], image: Tensor) -> Tensor:
-        """Run the file on a uint8 image (3, H, W) and return its logits or mask.
+        """Run the file on an image (bands, H, W) and return its logits or mask.
 
         Raises:
             ConfigError: The file takes images of another size only.
@@ -162,7 +162,8 @@ class ExportedEngine(Engine):
         if self.export.uint8_input:
             batch = image.permute(1, 2, 0)[None]
         else:
-            batch = normalize(image[None], self.card.mean, self.card.std)
+            card = self.card
+            batch = normalize(image[None], card.mean, card.std, card.ranges)
         output = run(batch.contiguous().numpy())
         shape, num_classes = output.shape[1:], len(self.classes)
         if self.export.mask_output:

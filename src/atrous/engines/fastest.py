@@ -70,7 +70,8 @@ def measure_engines(openers: Openers) -> dict[str, float | None]:
         with suppress(AtrousError):
             engines[label] = opener()
     generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (3, *IMAGE_HW), generator=generator, dtype=torch.uint8)
+    bands = {engine.card.bands or 3 for engine in engines.values()}  # one model: one number
+    image = torch.randint(0, 256, (*bands, *IMAGE_HW), generator=generator, dtype=torch.uint8)
     calls = [partial(engine.predict_mask, image) for engine in engines.values()]
     times_s = measure_times_s(calls, min_rounds=NUM_ROUNDS, max_rounds=NUM_ROUNDS)
     medians_s = [round(statistics.median(times), 6) for times in times_s]

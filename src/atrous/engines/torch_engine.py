@@ -105,7 +105,8 @@ class TorchEngine(Engine):
     def _normalize(self, images: Sequence[Tensor]) -> Tensor:
         # A single image is stacked too: the strides of image[None] are ambiguous, and convolutions
         # that do not recognize channels_last are 20 % slower.
-        pixels = normalize(torch.stack(list(images)), self.card.mean, self.card.std)
+        card = self.card
+        pixels = normalize(torch.stack(list(images)), card.mean, card.std, card.ranges)
         return pixels.contiguous(memory_format=self.memory_format)
 
     def _autocast(self) -> torch.autocast:

@@ -93,11 +93,11 @@ def iterate_tta_blocks(
 
     Args:
         forward: The network, including normalization.
-        image: uint8 (3, H, W) on any device; inputs of the network are moved to that of `fill`.
+        image: (bands, H, W) on any device; inputs of the network are moved to that of `fill`.
         tta: A single pass yields the logits of the network; several yield the logarithm of their
             mean probabilities.
         size_hw: Image size at scale 1; None for the image's own size.
-        fill: uint8 (3,), colour of padding.
+        fill: (bands,), colour of padding.
 
     Returns:
         Blocks that cover the image at its own size, each pixel once.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Forward = Callable[[Tensor], Tensor]
-"""Maps a uint8 image (3, H, W) to float32 logits (classes, H, W)."""
+"""Maps an image (bands, H, W) to float32 logits (classes, H, W)."""
 
 
 class Block(NamedTuple):
@@ -30,7 +30,7 @@ def blend_windows(
 
     Args:
         forward: The network.
-        image: uint8 (3, H, W), at least as large as the window.
+        image: (bands, H, W), at least as large as the window.
         window_hw: Height and width of the window, in pixels.
         overlap: Minimum overlap of neighbouring windows as a share of their side, in [0, 1).
 

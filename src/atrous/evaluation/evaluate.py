@@ -247,6 +247,7 @@ def open_run_data(
     if not root:
         raise ConfigError(f"{path} does not name its dataset: give the dataset folder.")
     dataset = open_dataset(root, split or "val", format=format, ignore_index=ignore_index)
+    dataset = dataset.read_as(card.ranges)
     if card.selection is None or dataset.classes.names == card.classes.names:
         return dataset
     try:

@@ -22,7 +22,7 @@ from atrous.engines.export_records import (
 )
 from atrous.engines.exported_engine import ExportCard, ExportedEngine, list_export_files
 from atrous.engines.open_engine import open_export
-from atrous.errors import ExportError
+from atrous.errors import ConfigError, ExportError
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import Progress, check_classes
 from atrous.export import formats
@@ -98,7 +98,8 @@ def export_model(
         split: Split of the gate; by default, the run's validation split, else `val`.
         format: Dataset format: `voc`, `pairs` or `auto`.
         ignore_index: Mask value of ignored pixels; by default, that of the run or dataset.
-        uint8_input: Include normalization: the file takes uint8 (batch, H, W, 3).
+        uint8_input: Include normalization: the file takes uint8 (batch, H, W, 3). Only for models
+            of 8-bit RGB images.
         mask_output: Include argmax: the file returns uint8 (batch, H, W).
         size_hw: Fixed height and width in pixels; None for any size from 32 up.
         num_gate_images: Images of the split to compare on; None for all.
@@ -116,6 +117,12 @@ def export_model(
     source = Path(run_or_file)
     model = load_model(source)
     assert model.card is not None
+    if uint8_input and model.card.ranges is not None:
+        raise ConfigError(
+            f"--uint8 is for models of 8-bit RGB images, but {source} takes images of "
+            f"{len(model.card.ranges)} bands with ranges of their own. Leave it out: the file then "
+            "takes normalized float32, and its metadata holds ranges, mean and std."
+        )
     card = ExportCard(model.card, to, uint8_input, mask_output, size_hw)
     gate_data = open_run_data(source, model.card, data, split, format, ignore_index)
     check_classes(model.card, gate_data)

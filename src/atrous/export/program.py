@@ -13,7 +13,7 @@ class ExportNetwork(nn.Module):
     """A network with normalization before and argmax behind it, if the card says so.
 
     Shapes:
-        image: normalized float32 (batch, 3, H, W); or uint8 (batch, H, W, 3) with `uint8_input`
+        image: normalized float32 (batch, bands, H, W); or uint8 (batch, H, W, 3) with `uint8_input`
         returns: float32 logits (batch, classes, H, W); or uint8 (batch, H, W) with `mask_output`
     """
 
@@ -26,7 +26,7 @@ class ExportNetwork(nn.Module):
         self.uint8_input = card.uint8_input
         self.mask_output = card.mask_output
         for name, values in (("offset", card.model.mean), ("scale", card.model.std)):
-            self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1))
+            self.register_buffer(name, 255 * torch.tensor(values).view(-1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits or masks."""
@@ -52,7 +52,7 @@ def build_program(model: Segmenter, card: ExportCard) -> ExportedProgram:
         example = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
         axes = (0, 1, 2)
     else:
-        example = torch.zeros(batch, 3, height, width)
+        example = torch.zeros(batch, model.in_channels, height, width)
         axes = (0, 2, 3)
     sizes = None if card.size_hw else {INPUT_NAME: dict.fromkeys(axes, Dim.DYNAMIC)}
     try:

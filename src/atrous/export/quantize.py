@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from atrous.classes import IGNORE_INDEX
 from atrous.data import SegmentationDataset, normalize, resize_image
-from atrous.data.pixels import resize_mask
+from atrous.data.pixels import compute_fill, resize_mask
 from atrous.engines.exported_engine import INPUT_NAME, Array, ExportCard
 from atrous.engines.tta import MIN_PX
 from atrous.errors import AtrousError, ExportError
@@ -50,11 +50,10 @@ class CalibrationImages:
         right, below = width - image.shape[-1], height - image.shape[-2]
         mask = F.pad(mask, (0, right, 0, below), value=IGNORE_INDEX)
         if self.card.uint8_input:
-            fill = (torch.tensor(model.mean) * 255).round().to(torch.uint8)
-            padded = fill[:, None, None].repeat(1, height, width)
+            padded = compute_fill(model.mean)[:, None, None].repeat(1, height, width)
             padded[:, : image.shape[-2], : image.shape[-1]] = image
             return padded.permute(1, 2, 0)[None].contiguous().numpy(), mask
-        pixels = normalize(image[None], model.mean, model.std)
+        pixels = normalize(image[None], model.mean, model.std, model.ranges)
         return F.pad(pixels, (0, right, 0, below)).contiguous().numpy(), mask
 
 

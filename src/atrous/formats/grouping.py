@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from atrous.data.arrays import open_array
 from atrous.data.image_file import decode_image
 from atrous.data.image_hash import (
     compute_hash,
@@ -16,7 +17,7 @@ from atrous.data.image_hash import (
     normalize_thumbnails,
     split_number,
 )
-from atrous.data.sample import reduce_to_8_bits, shorten
+from atrous.data.sample import render_preview, shorten
 from atrous.errors import ConfigError
 from atrous.formats.source import map_on_all_cores
 
@@ -102,8 +103,11 @@ def _hash(
     """Return the indices of the images that are not constant, their hashes and thumbnails."""
 
     def compute(path: Path) -> tuple[bytes, bytes] | None:
-        image = decode_image(path, draft=("L", _HASH_PX)).image
-        grey = reduce_to_8_bits(image, path).convert("L")
+        if opened := open_array(path, str(path)):
+            image = render_preview(opened.read())
+        else:
+            image = decode_image(path, draft=("L", _HASH_PX)).image
+        grey = image.convert("L")
         return None if np.asarray(grey).std() < _MIN_DEVIATION else compute_hash(grey)
 
     found = [(i, one) for i, one in enumerate(map_on_all_cores(compute, images, progress)) if one]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from atrous.bands import Ranges, check_ranges
 from atrous.classes import IGNORE_INDEX, Classes, ClassSelection
 from atrous.parsing import explain_validation, is_plain_name, parse_json
 
@@ -65,8 +66,8 @@ class ModelCard:
         name: Name of the variant.
         options: Options of `build_model`.
         classes: Names and colours of the classes.
-        mean: Mean of each channel, for the normalization of images in 0-1.
-        std: Standard deviation of each channel.
+        mean: Mean of each band, for the normalization of images in 0-1.
+        std: Standard deviation of each band.
         size_hw: Height and width that images are resized to; None to keep their aspect ratio.
         training: Origin of the weights, such as step and score.
         temperature: Divisor of the logits that calibrates the probabilities; 1 unless
@@ -74,6 +75,8 @@ class ModelCard:
         long_side: Longer side in pixels that images are resized to, in proportion; None for
             `size_hw` or their own size.
         selection: The classes of the dataset that the model learned; None for all.
+        ranges: Values of each band that become 0 and 1; None for 8-bit RGB images, where these are
+            0 and 255.
     """
 
     name: Annotated[str, AfterValidator(check_name)]
@@ -86,8 +89,14 @@ class ModelCard:
     temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
     long_side: Side | None = None
     selection: ClassSelection | None = None
+    ranges: Annotated[Ranges | None, AfterValidator(check_ranges)] = None
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @property
+    def bands(self) -> int | None:
+        """Number of bands of the images; None for 8-bit RGB."""
+        return None if self.ranges is None else len(self.ranges)
 
     def compute_size_hw(self, height: int, width: int) -> tuple[int, int] | None:
         """Return the size that an image is resized to; None if it keeps its own."""

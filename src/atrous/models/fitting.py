@@ -26,12 +26,14 @@ class LoadedWeights:
         unexpected: Keys in the file that were not used.
         missing: State-dict keys of the model that were not loaded and kept their values.
         num_file_classes: Number of classes of the file's classifier, if it was not loaded.
+        num_file_bands: Number of image channels of the file, if its first convolution was adapted.
     """
 
     loaded: list[str]
     unexpected: list[str]
     missing: list[str]
     num_file_classes: int | None = None
+    num_file_bands: int | None = None
 
 
 def find_owner(tensor_name: str) -> str:
@@ -94,8 +96,7 @@ def fit_tensors(
     file_names = {_rename(name, whole, prefix): name for name in file_tensors}
     tensors = {name: file_tensors[file_name] for name, file_name in file_names.items()}
     own = model.state_dict()
-    if new_classifier:
-        _adapt_first_conv(own, tensors)
+    num_file_bands = _adapt_first_conv(own, tensors) if new_classifier else None
     # Files from before torch 0.4.1 have no num_batches_tracked, which is not used here.
     missing = [
         name for name in own if name not in tensors and not name.endswith("num_batches_tracked")
@@ -133,16 +134,16 @@ def fit_tensors(
     fitting = {name: tensors[name] for name in shared if name not in per_class}
     model.load_state_dict(fitting, strict=False)
     unexpected = [file_names[name] for name in unknown + per_class]
-    return LoadedWeights(list(fitting), unexpected, missing + per_class, num_file_classes)
+    lacking = missing + per_class
+    return LoadedWeights(list(fitting), unexpected, lacking, num_file_classes, num_file_bands)
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
     """Adapt the weight of a first convolution to another number of image channels.
 
-    The output for an image with equal channels does not change. With more channels, channel i gets
-    the filter of channel i modulo the old number, divided by the number of channels that share the
-    filter; with fewer, each gets the sum of all filters divided by the new number. One grey channel
-    is treated like a grey RGB image, and a fourth channel shares the filter of red.
+    With more channels, the old ones keep their filters, and each new one gets the mean of them.
+    With fewer, each gets the sum of all filters divided by the new number, so that one grey channel
+    is treated like a grey RGB image.
 
     Shapes:
         weight: float (out_channels, old in_channels, height, width)
@@ -151,16 +152,19 @@ def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
     num_old = weight.shape[1]
     if in_channels < num_old:
         return weight.sum(1, keepdim=True).expand(-1, in_channels, -1, -1) / in_channels
-    sources = torch.arange(in_channels) % num_old
-    return weight[:, sources] / sources.bincount()[sources].reshape(1, -1, 1, 1)
+    mean = weight.mean(1, keepdim=True).expand(-1, in_channels - num_old, -1, -1)
+    return torch.cat([weight, mean], dim=1)
 
 
-def _adapt_first_conv(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> None:
+def _adapt_first_conv(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> int | None:
+    """Adapt the first convolution to the number of channels; returns the file's if it differs."""
     name = next(iter(own))  # every backbone starts with the convolution that reads the image
     if name in tensors and tensors[name].ndim == 4:
         shape, needed = tensors[name].shape, own[name].shape
         if shape[1] != needed[1] and (shape[0], *shape[2:]) == (needed[0], *needed[2:]):
             tensors[name] = adapt_channels(tensors[name], needed[1])
+            return shape[1]
+    return None
 
 
 def _rename(file_name: str, whole: bool, prefix: str) -> str:

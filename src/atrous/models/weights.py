@@ -133,6 +133,10 @@ def check_model(card: ModelCard) -> None:
     for key, channels in (("mean", card.mean), ("std", card.std)):
         if len(channels) not in (3, in_channels):  # red, green and blue, or one for each
             raise ValueError(f"`{key}` holds {len(channels)}, but in_channels is {in_channels}.")
+    if card.ranges is not None and {len(card.ranges), len(card.mean), len(card.std)} != {
+        in_channels
+    }:
+        raise ValueError(f"`ranges` holds {len(card.ranges)}, but in_channels is {in_channels}.")
 
 
 def find_weights(run_or_file: Path) -> Path:

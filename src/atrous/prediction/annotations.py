@@ -7,7 +7,7 @@ import numpy as np
 
 from atrous.classes import Classes
 from atrous.extras import import_extra
-from atrous.prediction.regions import Indices, compute_area, trace_regions
+from atrous.prediction.regions import Indices, Ring, compute_area, trace_regions
 
 
 def build_coco_annotations(mask: Indices, classes: Classes) -> list[dict[str, Any]]:
@@ -38,12 +38,20 @@ def build_coco_annotations(mask: Indices, classes: Classes) -> list[dict[str, An
     return annotations
 
 
-def build_geojson(mask: Indices, classes: Classes) -> dict[str, Any]:
+def build_geojson(
+    mask: Any, classes: Classes, transform: Any = None, crs: Any = None
+) -> dict[str, Any]:
     """Return the connected regions of a mask as polygons with holes.
 
-    Coordinates are pixel corners, x to the right and y down, from (0, 0)
-    at the top left corner of the image to (width, height). Filling the polygons gives the mask;
-    ignored pixels lie in no polygon.
+    Coordinates are pixel corners, x to the right and y down, from (0, 0) at the top left corner of
+    the image to (width, height); or, with a transform, those of the CRS. Filling the polygons gives
+    the mask; ignored pixels lie in no polygon.
+
+    Args:
+        mask: Class indices; or, with a transform, a band of a dataset of rasterio.
+        classes: Names of the classes.
+        transform: Affine transform of this dataset, from pixels to coordinates.
+        crs: Coordinate reference system of rasterio, written as the member `crs`.
 
     Shapes:
         mask: uint8 (H, W), class indices; ignored pixels are 255
@@ -60,11 +68,15 @@ def build_geojson(mask: Indices, classes: Classes) -> dict[str, Any]:
                 "index": index,
                 "area_px": compute_area(rings),
             },
-            "geometry": {"type": "Polygon", "coordinates": rings},
+            "geometry": {"type": "Polygon", "coordinates": _place(rings, transform)},
         }
-        for index, rings in trace_regions(mask, mask < len(classes))
+        for index, rings in trace_regions(mask, transform=transform)
+        if index < len(classes)
     ]
     frame = {"width": width, "height": height, "x": "right", "y": "down", "unit": "pixel"}
+    if transform is not None:
+        place = {} if crs is None else {"crs": _describe_crs(crs)}
+        return {"type": "FeatureCollection", **place, "features": features}
     return {"type": "FeatureCollection", "pixel_frame": frame, "features": features}
 
 
@@ -72,3 +84,18 @@ def write_json(file: BinaryIO, content: Any) -> None:
     """Write a value as one line of JSON."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
     file.write(text.encode(errors="backslashreplace"))  # names may not be UTF-8
+
+
+def _place(rings: list[Ring], transform: Any) -> list[Any]:
+    """Return rings of pixel corners in the coordinates of a transform, if there is one."""
+    if transform is None:
+        return rings
+    step = -1 if transform.determinant < 0 else 1  # north up, which mirrors the rings
+    return [[transform @ point for point in ring[::step]] for ring in rings]
+
+
+def _describe_crs(crs: Any) -> dict[str, Any]:
+    """Return the member `crs`, of the GeoJSON of 2008, as GDAL and QGIS read it."""
+    authority = crs.to_authority()
+    name = f"urn:ogc:def:crs:{authority[0]}::{authority[1]}" if authority else crs.to_wkt()
+    return {"type": "name", "properties": {"name": name}}

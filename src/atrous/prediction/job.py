@@ -1,7 +1,7 @@
 """A prediction job: images and videos through one engine into one folder."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from atrous.data import read_image
 from atrous.data.image_file import read_image_size
+from atrous.data.pixels import convert_to_rgb
 from atrous.data.sample import is_nearly_black
 from atrous.engines.engine import Engine
 from atrous.errors import AtrousError, DataError
 from atrous.prediction.clips import record_clip
+from atrous.prediction.geotiff import segment_geotiff
 from atrous.prediction.job_options import JobOptions, check_lengths, find_link
 from atrous.prediction.manifest import Manifest, Record
 from atrous.prediction.outputs import LABEL_KINDS, compute_shares, save_files
@@ -46,7 +48,7 @@ class PredictionJob:
         digest: Changes with the weights and options.
         progress: Called after each image and frame.
         failed: Sources that cannot be used, and why.
-        nearly_black: Images that use at most 16 of 256 levels.
+        nearly_black: Images that use at most 16 of 256 levels of the model's range.
         num_frames: Number of segmented images and frames.
     """
 
@@ -78,10 +80,13 @@ class PredictionJob:
             AtrousError: A file cannot be written.
             WeightsError: The logits are not finite.
         """
-        images = [source for source in sources if not source.is_video]
         clips = [source for source in sources if source.is_video]
-        self._num_total = None if clips else len(images)
+        maps = [source for source in sources if source.is_geo]
+        images = [source for source in sources if not source.is_video and not source.is_geo]
+        self._num_total = None if clips else len(sources)
         self._run_images(images)
+        for source in maps:
+            self._run_geotiff(source)
         for number, clip in enumerate(clips, start=1):
             try:
                 self._run_clip(clip, is_last=number == len(clips))
@@ -101,7 +106,7 @@ class PredictionJob:
                 except DataError as error:
                     self.failed.append((source.source, str(error)))
                 else:
-                    if is_nearly_black(image):
+                    if is_nearly_black(convert_to_rgb(image, self.engine.card.ranges)):
                         self.nearly_black.append(source.source)
                     writer.submit(self._write_image, source, image, prediction)
                     self.num_frames += 1
@@ -109,6 +114,21 @@ class PredictionJob:
                         writer.flush()
                     del image, prediction
                 self._report_progress()
+
+    def _run_geotiff(self, source: Source) -> None:
+        try:
+            check_lengths(self.out, self.options.name_outputs(source))
+            with _explain_memory("a row of windows"):
+                files, *facts = segment_geotiff(self.engine, source, self.out, self.options)
+        except DataError as error:
+            self.failed.append((source.source, str(error)))
+        except OSError as error:
+            raise self._build_write_error(source, error) from error
+        else:
+            names = ("height", "width", "shares")
+            self._add_record(source, files, **dict(zip(names, facts, strict=True)))
+            self.num_frames += 1
+        self._report_progress()
 
     def _load(self, fetched: Fetched) -> tuple[Source, Callable[[], Tensor]]:
         """Return a source and a function that gives its image, read already unless large."""
@@ -119,7 +139,10 @@ class PredictionJob:
             check_lengths(self.out, self.options.name_outputs(source))
             name, page = source.source, source.page
             max_pixels = self.options.max_pixels
-            read = partial(read_image, file, name=name, max_pixels=max_pixels, page=page)
+            bands = self.engine.card.bands
+            read = partial(
+                read_image, file, name=name, max_pixels=max_pixels, page=page, bands=bands
+            )
             height, width = read_image_size(file, name=name, page=page)
             if height * width > ONE_AT_A_TIME_PIXELS:
                 return source, read
@@ -129,7 +152,7 @@ class PredictionJob:
         return source, lambda: image
 
     def _predict(self, image: Tensor) -> Prediction:
-        try:
+        with _explain_memory(f"{image.shape[-1]} × {image.shape[-2]} pixels"):
             return compute_prediction(
                 self.engine,
                 image,
@@ -137,20 +160,11 @@ class PredictionJob:
                 probs="probs" in self.options.kinds,
                 min_confidence=self.options.min_confidence,
             )
-        except (MemoryError, RuntimeError) as error:
-            # On a CPU, torch reports a lack of memory only in the text of a RuntimeError.
-            is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-            if not is_memory and "allocate memory" not in str(error):
-                raise
-            raise DataError(
-                f"There is not enough memory to segment {image.shape[-1]} × {image.shape[-2]} "
-                "pixels this way. Use smaller windows, such as --window 512."
-            ) from error
 
     def _write_image(self, source: Source, image: Tensor, prediction: Prediction) -> None:
         stem, classes = self.options.name_stem(source), self.engine.classes
-        link = find_link(source, self.out / stem)
-        segmented = SegmentedImage(source.source, image, prediction, source.name, link)
+        link, ranges = find_link(source, self.out / stem), self.engine.card.ranges
+        segmented = SegmentedImage(source.source, image, prediction, source.name, link, ranges)
         try:
             files = save_files(self.out, stem, segmented, classes, self.options.kinds)
         except OSError as error:
@@ -195,6 +209,21 @@ class PredictionJob:
                 self.num_frames += 1
                 self._report_progress()
         self._add_record(clip, files)
+
+
+@contextmanager
+def _explain_memory(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU, torch reports a lack of memory only in the text of a RuntimeError.
+        is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_memory and "allocate memory" not in str(error):
+            raise
+        raise DataError(
+            f"There is not enough memory to segment {what} this way. Use smaller windows, such as "
+            "--window 512."
+        ) from error
 
 
 def _fetch_all(sources: Sequence[Source]) -> Iterator[Fetched]:

@@ -76,7 +76,7 @@ class JobOptions:
         """Return the files of a source, relative to the output folder; of frames, the first."""
         stem = self.name_stem(source)
         if not source.is_video:
-            return name_files(stem, self.kinds)
+            return name_files(stem, self.kinds, is_geo=source.is_geo)
         names = [f"{stem}{VIDEO_ENDINGS[kind]}" for kind in self.video_kinds]
         if "shares" in self.kinds:
             names.append(f"{stem}_shares.csv")

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from atrous.classes import IGNORE_INDEX, Classes
+from atrous.data.pixels import convert_to_rgb
 from atrous.errors import ConfigError, did_you_mean
 from atrous.extras import import_extra
 from atrous.files import write_atomically
@@ -43,7 +44,8 @@ def _write_mask(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> 
 
 
 def _write_overlay(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
-    write_overlay(file, segmented.image, segmented.prediction.mask, classes)
+    image = convert_to_rgb(segmented.image, segmented.ranges)
+    write_overlay(file, image, segmented.prediction.mask, classes)
 
 
 def _write_confidence(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
@@ -131,9 +133,10 @@ def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind in kinds)
 
 
-def name_files(stem: str, kinds: Collection[str]) -> list[str]:
-    """Return the files of one image, relative to the output folder."""
-    return [name.format(stem) for kind, (name, _) in FILES.items() if kind in kinds]
+def name_files(stem: str, kinds: Collection[str], *, is_geo: bool = False) -> list[str]:
+    """Return the files of one image, relative to the output folder; of a GeoTIFF with `is_geo`."""
+    names = [name for kind, (name, _) in FILES.items() if kind in kinds]
+    return [(name.replace(".png", ".tif") if is_geo else name).format(stem) for name in names]
 
 
 def save_files(

@@ -40,7 +40,7 @@ class PredictionReport:
         resumed: Sources that were up to date.
         kept: Sources whose labels exist, which an annotator may have corrected.
         num_frames: Number of segmented images and frames.
-        nearly_black: Images that use at most 16 of 256 levels.
+        nearly_black: Images that use at most 16 of 256 levels of the model's range.
         merged_px: Pixels of small regions that are labelled as a region beside them.
     """
 
@@ -120,7 +120,14 @@ def predict(
     """
     options = JobOptions(tuple(save), min_confidence, frames, full_names, max_pixels, ahead)
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    sources, out = find_sources(given, full_names=full_names), Path(out)
+    out, runner = (
+        Path(out),
+        open_engine(run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust),
+    )
+    with_maps = LABEL_KINDS.isdisjoint(options.kinds)
+    sources = find_sources(
+        given, full_names=full_names, bands=runner.card.bands, with_maps=with_maps
+    )
     check_names(sources, out, options)
     chosen = None if part is None else Part.parse(part)
     if chosen is not None:
@@ -129,9 +136,6 @@ def predict(
         sources = [source for source in sources if chosen.contains(source)]
     if any(source.is_video for source in sources):
         import_av()
-    runner = open_engine(
-        run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust
-    )
     if options.needs_logits:
         runner.require_logits()
     _check_names_files(out, options, runner.classes)
@@ -199,10 +203,11 @@ def predict_stream(
     known = [known for known in FILES if known not in LABEL_KINDS]
     if kind not in known:
         raise ConfigError(f"'{kind}' is no file of one image. Choose from: {', '.join(known)}.")
-    image = read_image(BytesIO(source.read()), name="stdin", max_pixels=max_pixels)
     runner = open_engine(
         run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust
     )
+    content, ranges = BytesIO(source.read()), runner.card.ranges
+    image = read_image(content, name="stdin", max_pixels=max_pixels, bands=runner.card.bands)
     prediction = compute_prediction(
         runner,
         image,
@@ -213,7 +218,7 @@ def predict_stream(
     if kind == "overlay" and (text := describe_undrawable(runner.classes.names)):
         warnings.warn(text, AtrousWarning, stacklevel=2)
     whole = BytesIO()
-    FILES[kind][1](whole, SegmentedImage("stdin", image, prediction), runner.classes)
+    FILES[kind][1](whole, SegmentedImage("stdin", image, prediction, ranges=ranges), runner.classes)
     target.write(whole.getvalue())
     target.flush()
 

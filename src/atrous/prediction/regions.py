@@ -5,7 +5,7 @@ Regions are 4-connected: pixels that touch only at a corner belong to different 
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,10 +56,17 @@ def find_regions(mask: Indices, values: Sequence[int]) -> Iterator[Region]:
             yield Region(value, columns.start, rows.start, numbers[box] == number)
 
 
-def trace_regions(mask: Indices, is_traced: Pixels) -> Iterator[tuple[int, list[Ring]]]:
+def trace_regions(
+    mask: Any, is_traced: Pixels | None = None, *, transform: Any = None
+) -> Iterator[tuple[int, list[Ring]]]:
     """Yield the value of each region and its rings: the outline, then its holes.
 
     Outlines are counterclockwise and holes clockwise, as in RFC 7946.
+
+    Args:
+        mask: Class indices; or, with a transform, a band of a dataset of rasterio.
+        is_traced: Pixels that are traced; None for all.
+        transform: Affine transform of this dataset, in whose coordinates rasterio gives the rings.
 
     Shapes:
         mask: uint8 (H, W)
@@ -71,6 +78,9 @@ def trace_regions(mask: Indices, is_traced: Pixels) -> Iterator[tuple[int, list[
     shapes = import_extra("rasterio.features", "geo").shapes
     for polygon, value in shapes(mask, mask=is_traced, connectivity=4):
         rings = polygon["coordinates"]
+        if transform is not None:
+            inverse = ~transform
+            rings = [[map(round, inverse @ point) for point in ring] for ring in rings]
         yield int(value), [[(int(x), int(y)) for x, y in reversed(ring)] for ring in rings]
 
 

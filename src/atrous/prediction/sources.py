@@ -3,6 +3,7 @@
 import glob
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -12,10 +13,13 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from atrous.data.arrays import open_array
 from atrous.data.image_file import UNREADABLE, describe_unreadable, list_pages, open_image
 from atrous.data.orientation import find_orientation, turn_upright
 from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
-from atrous.errors import ConfigError, DataError
+from atrous.data.tiff import is_georeferenced
+from atrous.errors import AtrousWarning, ConfigError, DataError
+from atrous.extras import import_extra
 from atrous.prediction.archives import is_archive, list_archive
 from atrous.prediction.video import VIDEO_SUFFIXES
 
@@ -45,6 +49,7 @@ class Source:
         path: The file on disk; None for members of archives and standard input.
         page: Page of the fetched file, from 0; None for its only image.
         is_whole: Whether a file of this name holds this image only.
+        is_geo: Whether it is a GeoTIFF, of which masks have the coordinates.
     """
 
     source: str
@@ -54,6 +59,7 @@ class Source:
     path: Path | None = None
     page: int | None = None
     is_whole: bool = True
+    is_geo: bool = False
 
     @property
     def is_video(self) -> bool:
@@ -61,7 +67,13 @@ class Source:
         return self.path is not None and self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> list[Source]:
+def find_sources(
+    given: Sequence[Path | str],
+    *,
+    full_names: bool = False,
+    bands: int | None = None,
+    with_maps: bool = True,
+) -> list[Source]:
     """Return the given images and videos, each file once.
 
     Args:
@@ -70,6 +82,8 @@ def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> li
             input. Each page of a TIFF and each frame of a GIF, WebP or PNG is one image.
         full_names: Whether `Source.name` is the whole path rather than the part below the folder
             or below the fixed part of the pattern.
+        bands: Number of bands of the model. A TIFF with as many pages of one band is one image.
+        with_maps: Whether GeoTIFFs keep their coordinates; otherwise they are images like others.
 
     Raises:
         ConfigError: A path does not exist, a pattern matches nothing, or there is no image.
@@ -82,7 +96,9 @@ def find_sources(given: Sequence[Path | str], *, full_names: bool = False) -> li
                 source = replace(source, name=clean_name(source.path.as_posix()))
             key = os.path.realpath(source.path) if source.path is not None else source.source
             if key not in sources:
-                sources[key] = [source] if source.is_video else _split_pages(source)
+                sources[key] = (
+                    [source] if source.is_video else _split_pages(source, bands, with_maps)
+                )
     if not sources:
         raise ConfigError(
             f"There are no images in {', '.join(map(str, given)) or 'an empty list'}. Give "
@@ -157,14 +173,16 @@ def _open_file(path: Path, name: str) -> Iterator[Source]:
     yield Source(str(path), clean_name(name), stamp, lambda: path, path)
 
 
-def _split_pages(image: Source) -> list[Source]:
+def _split_pages(image: Source, bands: int | None, with_maps: bool) -> list[Source]:
     """Return one source per page of a file; errors are left to the reading of the image."""
     if not _may_have_pages(image):
         return [image]
     try:
         file = image.fetch()
-        if len(pages := list_pages(file)) < 2:
-            return [image]
+        array = open_array(file, image.source, bands=bands)
+        pages = [0] if array is not None and array.num_pages == 1 else list_pages(file)
+        if len(pages) < 2:
+            return [replace(image, is_geo=with_maps and _is_geo(image))]
         with open_image(file, image.source) as opened:
             in_order = opened.format != "TIFF" and opened.width * opened.height <= MAX_FRAME_PIXELS
     except (DataError, OSError):
@@ -180,6 +198,22 @@ def _split_pages(image: Source) -> list[Source]:
         page_source = replace(image, source=source, name=name, fetch=fetch, page=own_page)
         sources.append(replace(page_source, is_whole=False))
     return sources
+
+
+def _is_geo(image: Source) -> bool:
+    """Return whether an image on disk is a GeoTIFF whose coordinates can be read."""
+    if image.path is None or not is_georeferenced(image.path):
+        return False
+    try:
+        import_extra("rasterio", "geo")
+    except ConfigError as error:
+        warnings.warn(
+            f"{image.source} is a GeoTIFF, but its coordinates are not kept. {error}",
+            AtrousWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def _may_have_pages(image: Source) -> bool:

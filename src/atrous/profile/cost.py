@@ -97,10 +97,8 @@ def measure_costs(
         ConfigError: A model has no card.
     """
     engines = [TorchEngine(model.eval(), tta=tta, precision=precision) for model in models]
-    image = torch.randint(
-        0, 256, (3, *size_hw), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
-    calls = [partial(_segment, engine, image) for engine in engines]
+    images = [_make_image(engine.card.bands or 3, size_hw) for engine in engines]
+    calls = [partial(_segment, *pair) for pair in zip(engines, images, strict=True)]
     before = read_processor_times_s()
     times = measure_times_s(calls, budget_s=budget_s)
     other_load = compute_other_load(before, read_processor_times_s())
@@ -117,7 +115,7 @@ def measure_costs(
             device=describe_device(engine.device),
             other_load=other_load,
         )
-        for engine, times_s in zip(engines, times, strict=True)
+        for engine, image, times_s in zip(engines, images, times, strict=True)
     ]
 
 
@@ -142,6 +140,11 @@ def describe_device(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     num_threads = torch.get_num_threads()
     return f"{device.type.upper()}, {num_threads} thread{'s' * (num_threads > 1)}"
+
+
+def _make_image(num_bands: int, size_hw: tuple[int, int]) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (num_bands, *size_hw), generator=generator, dtype=torch.uint8)
 
 
 def _segment(engine: TorchEngine, image: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from atrous.classes import IGNORE_INDEX, Classes
 from atrous.data import Sample, SegmentationDataset
+from atrous.data.pixels import convert_to_rgb
 from atrous.devices import resolve_device
 from atrous.engines import TTA, TorchEngine
 from atrous.engines.logits import compute_confidence, compute_mask
@@ -171,7 +172,7 @@ def render_layers(
     confidence = compute_confidence(logits, temperature).cpu().numpy()
     predicted = compute_mask(logits).cpu().numpy()
     true = sample.mask.numpy()
-    pixels = sample.image.permute(1, 2, 0).numpy()
+    pixels = convert_to_rgb(sample.image, engine.card.ranges).permute(1, 2, 0).numpy()
     layers = {
         "ground truth": _color_classes(true, engine.classes),
         "prediction": _color_classes(predicted, engine.classes),

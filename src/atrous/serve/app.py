@@ -186,7 +186,8 @@ async def _segment(
     """Decode an image, run the model and encode the result."""
     run = partial(asyncio.get_running_loop().run_in_executor, codecs)
     warnings: list[str] = []
-    image = await run(decode_image, content, service.limits, reservation, warnings.append)
+    bands = service.engines[name].card.bands
+    image = await run(decode_image, content, service.limits, reservation, bands, warnings.append)
     confidence = query.confidence and format == "json"
     prediction = await asyncio.wrap_future(service.submit(name, image, confidence=confidence))
     engine = service.engines[name]

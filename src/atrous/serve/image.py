@@ -14,7 +14,7 @@ from atrous.data.image_file import read_image_size
 from atrous.data.sample import read_image
 from atrous.errors import DataError
 from atrous.serve.errors import RequestError
-from atrous.serve.limits import DECODING_BYTES, MAX_PIXELS, Limits, Reservation
+from atrous.serve.limits import BAND_BYTES, DECODING_BYTES, MAX_PIXELS, Limits, Reservation
 
 FORMATS = {
     "PNG": "image/png",
@@ -43,18 +43,20 @@ def decode_image(
     content: bytes,
     limits: Limits,
     reservation: Reservation,
+    bands: int | None = None,
     warn: Callable[[str], object] = _LOG.warning,
 ) -> Tensor:
-    """Decode an image file as `atrous predict` does: RGB, with its EXIF orientation applied.
+    """Decode an image file as `atrous predict` does, with its EXIF orientation applied.
 
     Args:
         content: The file. Its name and media type are ignored.
         limits: Limits of pixels and sides, checked before decoding.
         reservation: Memory accounting of the request.
+        bands: Number of bands of the model; None for 8-bit RGB.
         warn: Called with warnings about ignored parts of the file; by default they are logged.
 
     Shapes:
-        returns: uint8 (3, H, W)
+        returns: uint8 (3, H, W), or float32 (bands, H, W)
 
     Raises:
         RequestError: 415: the format is not supported. 413: the image is too large. 422: it cannot
@@ -71,11 +73,17 @@ def decode_image(
                 f"The JPEG has more than {_MAX_SCANS} scans, which no camera or program writes. "
                 "Save it again.",
             )
-        reservation.resize(len(content) + DECODING_BYTES * height * width)
+        per_pixel = DECODING_BYTES if bands is None else DECODING_BYTES + BAND_BYTES * bands
+        reservation.resize(len(content) + per_pixel * height * width)
         image = read_image(
-            BytesIO(content), name=_NAME, max_pixels=max_pixels, formats=formats, warn=warn
+            BytesIO(content),
+            name=_NAME,
+            max_pixels=max_pixels,
+            formats=formats,
+            bands=bands,
+            warn=warn,
         )
-        reservation.resize(image.numel())
+        reservation.resize(image.numel() * image.element_size())
         return image
     except RequestError:
         raise

@@ -13,6 +13,9 @@ MAX_PIXELS = 50_000_000
 DECODING_BYTES = 7
 """Bytes per pixel while an image is decoded: Pillow's copy and the tensor."""
 
+BAND_BYTES = 12
+"""Bytes per pixel and band of images that are not 8-bit RGB: the array and its copy as float32."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from atrous.classes import Classes
+from atrous.data.pixels import convert_to_rgb
 from atrous.engines import Engine
 from atrous.prediction import Prediction
 from atrous.prediction.annotations import build_coco_annotations
@@ -36,7 +37,7 @@ def encode_result(
 
     Args:
         format: The requested format.
-        image: uint8 (3, H, W).
+        image: uint8 (3, H, W), or float32 (bands, H, W).
         prediction: Mask (H, W) and, for JSON only, confidence (H, W).
         name: Name of the model.
         engine: Its engine.
@@ -51,7 +52,8 @@ def encode_result(
     if format == "mask":
         write_mask(file, prediction.mask, engine.classes)
     else:
-        write_overlay(file, image, prediction.mask, engine.classes, opacity=opacity, format="PNG")
+        shown = convert_to_rgb(image, engine.card.ranges)
+        write_overlay(file, shown, prediction.mask, engine.classes, opacity=opacity, format="PNG")
     return file.getvalue()
 
 

@@ -16,6 +16,7 @@ from atrous.engines import TTA, Engine, open_engine
 from atrous.errors import ConfigError, did_you_mean
 from atrous.fonts import describe_undrawable
 from atrous.prediction import Prediction, compute_prediction
+from atrous.prediction.prediction import ignore_nodata
 from atrous.serve.batcher import Batcher, BatchKey
 from atrous.serve.errors import RequestError
 from atrous.serve.limits import MAX_PIXELS, Limits, Memory
@@ -111,7 +112,7 @@ class Service:
 
         Args:
             name: Name of a model.
-            image: uint8 (3, H, W).
+            image: uint8 (3, H, W), or float32 (bands, H, W).
             confidence: Whether to compute the confidence, if the engine provides it.
 
         Raises:
@@ -137,7 +138,8 @@ class Service:
         self.observe_batch(len(images))
         engine = self.engines[key.model]
         if not key.confidence:
-            return [Prediction(mask.cpu()) for mask in engine.predict_masks(images, check)]
+            pairs = zip(engine.predict_masks(images, check), images, strict=True)
+            return [Prediction(ignore_nodata(mask.cpu(), image)) for mask, image in pairs]
         try:
             engine.require_logits()
             confidence = True
@@ -156,7 +158,7 @@ def _measure_speed(engine: Engine) -> float:
     """
     resizes = engine.card.compute_size_hw(256, 256) is not None
     side = 2048 if resizes else 256  # a resized image takes about the same time at any size
-    blank = torch.zeros(3, side, side, dtype=torch.uint8)
+    blank = torch.zeros(engine.card.bands or 3, side, side, dtype=torch.uint8)
     seconds = []
     for _ in range(3):
         start_s = time.perf_counter()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from atrous.bands import BandStatistics
 from atrous.classes import build_classes
 from atrous.data import Batch
 from atrous.devices import resolve_device
@@ -23,7 +24,12 @@ MEMORY_SHARE = 0.8
 
 
 def find_batch_size(
-    recipe: Recipe, num_classes: int, *, max_batch_size: int, memory_bytes: int | None = None
+    recipe: Recipe,
+    num_classes: int,
+    *,
+    max_batch_size: int,
+    memory_bytes: int | None = None,
+    bands: int | None = None,
 ) -> tuple[int, int]:
     """Find the largest power of two that trains as a batch size on the recipe's device.
 
@@ -39,7 +45,7 @@ def find_batch_size(
     """
     values = recipe.model_dump(mode="json", exclude_none=True)
     values["train"]["accumulate"] = 1
-    request = [values, num_classes, max_batch_size, memory_bytes]
+    request = [values, num_classes, max_batch_size, memory_bytes, bands]
     child = run_child(f"{__name__}:_try_batch_sizes", request)
     if not child.stdout:
         reason = (child.stderr.strip().splitlines() or ["killed"])[-1].removesuffix(":")
@@ -52,7 +58,7 @@ def find_batch_size(
 
 
 def _try_batch_sizes() -> None:
-    values, num_classes, max_batch_size, memory_bytes = parse_json(sys.stdin.read())
+    values, num_classes, max_batch_size, memory_bytes, bands = parse_json(sys.stdin.read())
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     recipe = build_recipe(values)
     device = resolve_device(recipe.train.device)
@@ -67,7 +73,8 @@ def _try_batch_sizes() -> None:
         max_data = read_process_bytes("VmData") + limit
         resource.setrlimit(resource.RLIMIT_DATA, (max_data, max_data))
     classes = build_classes([str(index) for index in range(num_classes)])
-    learner = Learner(recipe, classes, None, load_init=False)
+    statistics = BandStatistics.unknown(bands)
+    learner = Learner(recipe, classes, None, load_init=False, bands=statistics)
     previous = 0
     for batch_size in (2**power for power in range(max_batch_size.bit_length())):
         _train_steps(learner, recipe, num_classes, batch_size)
@@ -83,11 +90,12 @@ def _try_batch_sizes() -> None:
 def _train_steps(learner: Learner, recipe: Recipe, num_classes: int, batch_size: int) -> None:
     side = recipe.data.size or recipe.data.crop
     assert side is not None
+    image_chw = (learner.model.in_channels, side, side)
     batch: Batch | FeatureBatch
     if learner.cut is not None:
-        batch = make_random_batch(learner.compute_features, (side, side), batch_size)
+        batch = make_random_batch(learner.compute_features, image_chw, batch_size)
     else:
-        image = torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8)
+        image = torch.randint(256, (batch_size, *image_chw), dtype=torch.uint8)
         batch = Batch(image, image[:, 0] % num_classes, ["random"] * batch_size)
     for step in range(2 if batch_size == 1 else 1):  # the first step creates the optimizer's state
         learner.update(iter([batch]), step=step, lr=0.0)

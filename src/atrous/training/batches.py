@@ -2,7 +2,14 @@
 
 from collections.abc import Generator
 
-from atrous.data import Batch, SegmentationDataset, TrainTransform, build_train_loader
+from atrous.data import (
+    IMAGENET_MEAN,
+    Batch,
+    SegmentationDataset,
+    TrainTransform,
+    build_train_loader,
+)
+from atrous.models import ModelCard
 from atrous.recipe import DataRecipe, Recipe
 from atrous.training.distributed import World
 
@@ -14,18 +21,19 @@ def load_batches(
     first_step: int,
     num_steps: int,
     world: World = World(),
+    card: ModelCard | None = None,
 ) -> Generator[Batch]:
     """Return the batches of `num_steps` optimizer steps, `train.accumulate` per step.
 
     Each process of a world gets its share of every batch.
 
     The `first_step` steps before are skipped at no cost. A consumer that may stop early closes the
-    generator, which ends the worker processes.
+    generator, which ends the worker processes. `card` is needed for images that are not 8-bit RGB.
     """
     settings = recipe.train
     return build_train_loader(
         dataset,
-        build_transform(recipe.data),
+        build_transform(recipe.data, card),
         batch_size=settings.batch_size // world.size,
         seed=settings.seed,
         start_batch=first_step * settings.accumulate,
@@ -36,8 +44,13 @@ def load_batches(
     )
 
 
-def build_transform(data: DataRecipe) -> TrainTransform:
-    """Build the transform of training samples."""
+def build_transform(data: DataRecipe, card: ModelCard | None = None) -> TrainTransform:
+    """Build the transform of training samples.
+
+    Raises:
+        ConfigError: The augmentation cannot be used on the bands of the images.
+    """
+    ranges = None if card is None else card.ranges
     return TrainTransform(
         size_hw=data.size_hw,
         crop_hw=None if data.crop is None else (data.crop, data.crop),
@@ -48,4 +61,6 @@ def build_transform(data: DataRecipe) -> TrainTransform:
         contrast=data.contrast,
         saturation=data.saturation,
         hue=data.hue,
+        ranges=ranges,
+        mean=IMAGENET_MEAN if card is None or ranges is None else card.mean,
     )

@@ -68,7 +68,7 @@ class FeatureCache:
         folder: Parent folder of the cache.
         dataset: The training images.
         cut: Where the model is cut.
-        compute: Computes the features of images, uint8 (batch, 3, H, W), in evaluation mode.
+        compute: Computes the features of images (batch, bands, H, W), in evaluation mode.
         frozen_sha256: SHA-256 of the frozen weights and statistics.
 
     Attributes:
@@ -91,7 +91,7 @@ class FeatureCache:
         self.recipe, self.dataset, self.compute = recipe, dataset, compute
         self.place, self.size_hw = cut.place, recipe.data.size_hw
         self.num_copies = 2 if recipe.data.flip > 0 else 1
-        black = torch.zeros(1, 3, *self.size_hw, dtype=torch.uint8)
+        black = torch.zeros(1, dataset.bands or 3, *self.size_hw, dtype=torch.uint8)
         copies = [compute(black) for _ in range(self.num_copies)]
         self._dtypes = [feature.dtype for feature in copies[0]]
         self.file_bytes = len(save(_pack(copies, black[:, 0])[0]))
@@ -108,6 +108,8 @@ class FeatureCache:
             "data": dataset.fingerprint(),
             "files": _sha256("".join(map(compute_file_sha256, paths))),
         }
+        if dataset.ranges is not None:
+            self.facts["ranges"] = dataset.ranges
         self.path = folder / _sha256(json.dumps(self.facts, sort_keys=True))[:32]
 
     @property
@@ -251,10 +253,10 @@ def _pack(copies: list[list[Tensor]], mask: Tensor) -> list[dict[str, Tensor]]:
 
 
 def make_random_batch(
-    compute: ComputeFeatures, size_hw: tuple[int, int], batch_size: int
+    compute: ComputeFeatures, image_chw: tuple[int, int, int], batch_size: int
 ) -> FeatureBatch:
     """Return a batch of features of random images, for measurements."""
-    image = torch.randint(256, (batch_size, 3, *size_hw), dtype=torch.uint8)
+    image = torch.randint(256, (batch_size, *image_chw), dtype=torch.uint8)
     features = [feature.cpu().clone() for feature in compute(image)]
     return FeatureBatch(features, torch.zeros_like(image[:, 0]), ["random"] * batch_size)
 

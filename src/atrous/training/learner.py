@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from atrous.bands import BandStatistics
 from atrous.classes import Classes, ClassSelection
 from atrous.data import Batch, SegmentationDataset, normalize
 from atrous.devices import resolve_device, resolve_precision
@@ -48,6 +49,7 @@ class Learner:
         load_init: Whether to load the recipe's initial weights; unnecessary before a checkpoint
             is loaded.
         world: The processes that train together.
+        bands: Ranges and statistics of the bands; None for 8-bit RGB.
 
     Attributes:
         frozen: The frozen part, or None.
@@ -64,6 +66,7 @@ class Learner:
         *,
         load_init: bool = True,
         world: World = World(),
+        bands: BandStatistics | None = None,
     ) -> None:
         settings, self.world = recipe.train, world
         device = world.choose_device(resolve_device(settings.device))
@@ -76,7 +79,7 @@ class Learner:
         channels_last, contiguous = torch.channels_last, torch.contiguous_format
         self.memory_format = channels_last if settings.channels_last else contiguous
         torch.manual_seed(settings.seed)
-        self.model = build_segmenter(recipe, classes)
+        self.model = build_segmenter(recipe, classes, bands)
         self.loaded = init_weights(self.model, recipe.model.init if load_init else "none")
         keep = set(self.loaded.loaded) if self.loaded else set()
         self.untrained_taps = zero_untrained_taps(self.model, recipe.data.train_hw, keep=keep)
@@ -184,7 +187,7 @@ class Learner:
         """Compute the inputs of the trained part, in evaluation mode and training precision.
 
         Shapes:
-            image: uint8 (batch, 3, H, W)
+            image: uint8 (batch, 3, H, W), or float32 (batch, bands, H, W)
             returns: one float (batch, channels, height, width) per feature map
         """
         assert self.cut is not None
@@ -210,7 +213,7 @@ class Learner:
 
     def _prepare(self, image: Tensor) -> Tensor:
         moved = image.to(self.fabric.device, non_blocking=True)
-        return self._move(normalize(moved, self.card.mean, self.card.std))
+        return self._move(normalize(moved, self.card.mean, self.card.std, self.card.ranges))
 
     def _move(self, tensor: Tensor) -> Tensor:
         moved = tensor.to(self.fabric.device, non_blocking=True)
@@ -238,22 +241,27 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def build_segmenter(recipe: Recipe, classes: Classes) -> Segmenter:
+def build_segmenter(
+    recipe: Recipe, classes: Classes, bands: BandStatistics | None = None
+) -> Segmenter:
     """Build the model of a recipe, with the card of its weights files."""
     name, options = recipe.model.name, recipe.model.build_options()
     implied = init_model_options(name, recipe.model.init, output_stride=recipe.model.output_stride)
+    if bands is not None:
+        implied["in_channels"] = len(bands.ranges)
     model = build_model(name, num_classes=len(classes), **{**implied, **options})
     selection = recipe.data.class_selection
     model.card = ModelCard(
         name=model.name,
         options=model.options,
         classes=classes,
-        mean=model.backbone.mean,
-        std=model.backbone.std,
+        mean=model.backbone.mean if bands is None else bands.mean,
+        std=model.backbone.std if bands is None else bands.std,
         size_hw=recipe.data.size_hw,
         training={},
         long_side=recipe.data.long_side,
         selection=None if selection == ClassSelection() else selection,
+        ranges=None if bands is None else bands.ranges,
     )
     return model
 

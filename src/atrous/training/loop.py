@@ -65,6 +65,7 @@ class TrainingLoop:
                 first_step=first_step,
                 num_steps=num_steps,
                 world=self.world,
+                card=state.learner.card,
             )
         else:
             batches = features.load_batches(first_step=first_step, num_steps=num_steps)

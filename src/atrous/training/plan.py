@@ -5,12 +5,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from atrous.bands import BandStatistics
 from atrous.data import (
+    MaskStatistics,
     SegmentationDataset,
     check_foreground,
     check_labelled,
     compute_mask_statistics,
 )
+from atrous.data.band_statistics import compute_band_statistics, find_band_problems
 from atrous.data.statistics import compute_class_weights
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError, DataError
@@ -37,6 +40,7 @@ class Plan:
         total_steps, warmup_steps, validate_steps, step_at: The recipe's durations in steps.
         frozen_sha256: SHA-256 of the frozen weights and statistics, or None.
         batch_size: Images per batch, given or found by `--batch-size auto`.
+        bands: Ranges and statistics of the bands; None for 8-bit RGB.
     """
 
     train_fingerprint: str
@@ -53,6 +57,7 @@ class Plan:
     step_at: list[int]
     frozen_sha256: str | None = None
     batch_size: int | None = None
+    bands: BandStatistics | None = None
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON."""
@@ -69,7 +74,8 @@ class Plan:
         try:
             values = parse_json(path.read_text(encoding="utf-8"))
             speed = values.pop("speed")
-            return cls(speed=speed and Speed(**speed), **values)
+            bands = BandStatistics.from_json(values.pop("bands", None))
+            return cls(speed=speed and Speed(**speed), bands=bands, **values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError(
                 f"The plan of the run, {path}, cannot be read ({error}). Restore it, or start "
@@ -102,7 +108,7 @@ def compute_plan(
     listener: Listener,
     world: World,
 ) -> Plan:
-    """Read all masks, compute the class weights, and convert durations to steps.
+    """Read all files, compute ranges and class weights, and convert durations to steps.
 
     Speed is measured if a duration is in clock time, which includes validations.
 
@@ -110,14 +116,26 @@ def compute_plan(
         ConfigError: The duration of the run is 0.
         DataError: A file cannot be used, or a split has no labelled pixels.
     """
+    bands: BandStatistics | None = None
 
     def progress(done: int, total: int) -> None:
         listener({"kind": "checking", "done": done, "total": total})
 
     statistics = compute_mask_statistics(train_set, progress)
+    if statistics.samples is not None:
+        bands = compute_band_statistics(statistics.samples, train_set.ranges)
+        _report_bands(statistics, bands, listener)
+        train_set, val_set = train_set.read_as(bands.ranges), val_set.read_as(bands.ranges)
     check_foreground(train_set, statistics)
     check_labelled(train_set, statistics)
-    check_labelled(val_set, compute_mask_statistics(val_set, progress))
+    val_statistics = compute_mask_statistics(val_set, progress)
+    check_labelled(val_set, val_statistics)
+    if val_statistics.depth != statistics.depth:
+        raise DataError(
+            f"The images of split '{train_set.split}' hold {statistics.depth}, but those of "
+            f"'{val_set.split}' {val_statistics.depth}. Their values cannot have the same range: "
+            "export all of them in one way."
+        )
     settings = recipe.train
     class_weights = compute_class_weights(statistics, recipe.loss.class_weights)
     if class_weights is not None:
@@ -126,7 +144,7 @@ def compute_plan(
     speed: Speed | None = None
     if any(parse_duration(text).unit == "s" for text in texts):
         listener({"kind": "measuring"})
-        learner = Learner(recipe, train_set.classes, class_weights, world=world)
+        learner = Learner(recipe, train_set.classes, class_weights, world=world, bands=bands)
         speed = world.share(measure_speed(learner, recipe, train_set, val_set))
     steps_per_epoch = len(train_set) / (settings.batch_size * settings.accumulate)
 
@@ -154,4 +172,23 @@ def compute_plan(
         validate_steps=validate_steps,
         step_at=[to_steps(text) for text in settings.step_at],
         batch_size=settings.batch_size,
+        bands=bands,
     )
+
+
+def _report_bands(statistics: MaskStatistics, bands: BandStatistics, listener: Listener) -> None:
+    """Say the ranges of the bands, and what is wrong with them."""
+    assert statistics.samples is not None
+    ranges = ", ".join(f"{low:g} to {high:g}" for low, high in bands.ranges)
+    number = f"{len(bands.ranges)} band{'s' * (len(bands.ranges) > 1)}"
+    listener({"kind": "note", "message": f"Images of {number}; range {ranges} becomes 0 to 1."})
+    if statistics.num_without_data:
+        share = statistics.num_without_data / (sum(statistics.pixels) + statistics.num_ignored)
+        message = (
+            f"{share:.2%} of the training pixels have no data (NaN or nodata) and are ignored."
+        )
+        listener({"kind": "note", "message": message})
+    for code, message in find_band_problems(statistics.samples, bands.ranges):
+        if code == "few-levels":
+            message += " Set `range` in classes.toml to the range of the values, or leave it out."
+        listener({"kind": "warning", "message": message})

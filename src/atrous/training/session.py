@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from atrous.bands import BandStatistics
 from atrous.data import SegmentationDataset, open_dataset
 from atrous.devices import resolve_device, resolve_precision
 from atrous.durations import parse_duration
@@ -21,6 +22,7 @@ from atrous.models.untrained_taps import fit_rates
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
 from atrous.training.batch_size import find_batch_size
+from atrous.training.batches import build_transform
 from atrous.training.checkpoint import list_checkpoints
 from atrous.training.distributed import World, join_world
 from atrous.training.features import FeatureCache, find_obstacle, format_bytes
@@ -108,8 +110,8 @@ def train(
         )
         for split in (data.train_split, data.val_split)
     )
-    with on_meta_device():
-        build_segmenter(recipe, train_set.classes)  # checks options before anything is written
+    val_set = replace(val_set, bands=train_set.bands, ranges=train_set.ranges)
+    _check_model(recipe, train_set)
     _check_same_data(train_set, val_set, world)
     if auto_batch_size and not run.recipe.exists():
         recipe = _find_batch_size(recipe, train_set, listener)
@@ -180,8 +182,15 @@ def _run_session(
     else:
         plan = Plan.load(run.plan)
         plan.check_data(train_set, val_set)
+    ranges = None if plan.bands is None else plan.bands.ranges
+    train_set, val_set = train_set.read_as(ranges), val_set.read_as(ranges)
     learner = Learner(
-        recipe, train_set.classes, plan.class_weights, load_init=not has_checkpoint, world=world
+        recipe,
+        train_set.classes,
+        plan.class_weights,
+        load_init=not has_checkpoint,
+        world=world,
+        bands=plan.bands,
     )
     if is_new and learner.frozen is not None:
         plan = replace(plan, frozen_sha256=learner.frozen.seal(learner.model))
@@ -206,6 +215,13 @@ def _run_session(
     return TrainingResult(
         run.path, state.step, plan.total_steps, reason, state.best_miou, plan.frozen_sha256
     )
+
+
+def _check_model(recipe: Recipe, train_set: SegmentationDataset) -> None:
+    """Check the options of the model and the augmentation, before anything is written."""
+    bands = BandStatistics.unknown(train_set.bands)
+    with on_meta_device():
+        build_transform(recipe.data, build_segmenter(recipe, train_set.classes, bands).card)
 
 
 def _plan_features(state: TrainingState, listener: Listener) -> FeatureCache | None:
@@ -272,7 +288,7 @@ def _set_train(recipe: Recipe, **values: Any) -> Recipe:
 def _find_batch_size(recipe: Recipe, train_set: SegmentationDataset, listener: Listener) -> Recipe:
     listener({"kind": "note", "message": "Searching for the largest batch size that fits …"})
     batch_size, peak_bytes = find_batch_size(
-        recipe, len(train_set.classes), max_batch_size=len(train_set)
+        recipe, len(train_set.classes), max_batch_size=len(train_set), bands=train_set.bands
     )
     message = f"Batch size {batch_size}, peak memory {format_bytes(peak_bytes)}."
     listener({"kind": "note", "message": message})

@@ -36,10 +36,18 @@ def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDatas
     if learner.cut is not None:
         assert recipe.data.size_hw is not None
         batch_size = recipe.train.batch_size
-        batch = make_random_batch(learner.compute_features, recipe.data.size_hw, batch_size)
+        image_chw = (learner.model.in_channels, *recipe.data.size_hw)
+        batch = make_random_batch(learner.compute_features, image_chw, batch_size)
         return _time_steps(learner, itertools.repeat(batch))
     num_steps = _WARMUP_STEPS + _MAX_STEPS
-    batches = load_batches(recipe, dataset, first_step=0, num_steps=num_steps, world=learner.world)
+    batches = load_batches(
+        recipe,
+        dataset,
+        first_step=0,
+        num_steps=num_steps,
+        world=learner.world,
+        card=learner.card,
+    )
     with closing(batches):
         return _time_steps(learner, batches)
 

@@ -36,6 +36,7 @@ def suggest_recipe(
         DataError: The split does not exist.
     """
     dataset = open_dataset(root, train_split, format=format)
+    has_colors = dataset.bands in (None, 3)
     steps = round(_NUM_EPOCHS * len(dataset) / _BATCH_SIZE)
     steps = max(_MIN_STEPS, min(_MAX_STEPS, steps))
     return {
@@ -46,8 +47,7 @@ def suggest_recipe(
             "flip": 0.5,
             "brightness": 0.3,
             "contrast": 0.3,
-            "saturation": 0.3,
-            "hue": 0.03,
+            **({"saturation": 0.3, "hue": 0.03} if has_colors else {}),
         },
         "loss": {"class_weights": "median_frequency", "class_weight_power": 0.2},
         "train": {

@@ -1,0 +1,47 @@
+"""The header of an image file that is read as an array, at its own depth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """Header of an image file that cannot be read as 8-bit RGB without loss.
+
+    Attributes:
+        size_hw: Height and width as stored.
+        num_bands: Number of bands, without transparency.
+        dtype: Type of the numbers, in little-endian order.
+        read: Returns the upright image, (H, W, num_bands).
+        orientation: Orientation of the image, 1 to 8.
+        nodata: Value of pixels without data, if the file states one.
+        num_pages: Number of pages; those that are read as bands count as one.
+    """
+
+    size_hw: tuple[int, int]
+    num_bands: int
+    dtype: str
+    read: Callable[[], Array]
+    orientation: int = 1
+    nodata: float | None = None
+    num_pages: int = 1
+
+    @property
+    def upright_hw(self) -> tuple[int, int]:
+        """Height and width of the upright image."""
+        height, width = self.size_hw
+        return (width, height) if self.orientation >= 5 else (height, width)
+
+
+def read_all(source: Path | BinaryIO) -> bytes:
+    """Return the content of a file."""
+    if isinstance(source, Path):
+        return source.read_bytes()
+    source.seek(0)
+    return source.read()

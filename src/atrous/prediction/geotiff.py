@@ -1,0 +1,173 @@
+"""Segmentation of GeoTIFFs, read and written in windows, with their coordinates."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from atrous.classes import IGNORE_INDEX
+from atrous.data.pixels import convert_to_rgb
+from atrous.engines.engine import Engine
+from atrous.errors import DataError
+from atrous.extras import import_extra
+from atrous.files import sync, write_atomically
+from atrous.prediction.annotations import build_coco_annotations, build_geojson
+from atrous.prediction.job_options import JobOptions
+from atrous.prediction.outputs import FILES, write_json
+from atrous.prediction.prediction import predict_blocks
+from atrous.prediction.render import OVERLAY_SIDE_PX, write_overlay
+from atrous.prediction.sources import Source
+from atrous.prediction.windowed_image import WindowedImage, reduce_hw
+
+MAX_RLE_PIXELS = 2**26
+
+_RASTERS = ("mask", "confidence")
+_CACHE_MB = 256
+_PROFILE = {
+    "driver": "GTiff", "dtype": "uint8", "count": 1, "compress": "deflate", "zlevel": 1,
+    "tiled": True, "blockxsize": 512, "blockysize": 512, "bigtiff": "if_safer",
+}  # fmt: skip
+
+
+class GeoPrediction(NamedTuple):
+    """The files of a GeoTIFF, and what the manifest records of its mask."""
+
+    files: list[str]
+    height: int
+    width: int
+    shares: tuple[float, ...]
+
+
+def segment_geotiff(
+    engine: Engine, source: Source, out: Path, options: JobOptions
+) -> GeoPrediction:
+    """Segment a GeoTIFF and write its files, each atomically; memory holds some rows of windows.
+
+    Mask and confidence are GeoTIFFs with the transform and CRS of the image. In the mask, pixels
+    without data are 255.
+
+    Args:
+        engine: Runs the network.
+        source: A source with `is_geo`.
+        out: Output folder.
+        options: Output kinds and minimum confidence.
+
+    Raises:
+        DataError: The image cannot be read, or an output kind is not possible.
+        OSError: A file cannot be written.
+    """
+    assert source.path is not None
+    names = options.name_outputs(source)
+    kinds = [kind for kind in FILES if kind in options.kinds]
+    paths = dict(zip(kinds, (out / name for name in names), strict=True))
+    (out / options.name_stem(source)).parent.mkdir(parents=True, exist_ok=True)
+    with _open(source.path) as opened, TemporaryDirectory(prefix=".", dir=out) as folder:
+        image = WindowedImage(opened, source.path, engine.card.bands, options.max_pixels)
+        _check_kinds(options.kinds, opened, source)
+        rasters = {kind: Path(folder) / f"{kind}.tif" for kind in _RASTERS}
+        counts = _write_rasters(engine, image, opened, rasters, options)
+        with _open(rasters["mask"]) as mask:
+            _write_others(engine, image, mask, source, paths)
+        for kind in paths.keys() & rasters.keys():
+            sync(rasters[kind])
+            os.replace(rasters[kind], paths[kind])
+        shares = counts / counts.sum()
+        known = (*shares[: len(engine.classes)].tolist(), float(shares[IGNORE_INDEX]))
+        return GeoPrediction(names, opened.height, opened.width, known)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    rasterio = import_extra("rasterio", "geo")
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+        warnings.simplefilter("ignore")  # that a file has no coordinates
+        try:
+            opened = rasterio.open(path, driver="GTiff")
+        except rasterio.errors.RasterioError as error:
+            raise DataError(
+                f"Cannot read {path} as an image: {error}. Copy or export it again."
+            ) from error
+        with opened:
+            yield opened
+
+
+def _check_kinds(kinds: tuple[str, ...], opened: Any, source: Source) -> None:
+    if "probs" in kinds:
+        raise DataError(
+            f"{source.source} is a GeoTIFF, of which the probabilities of all classes are not "
+            "written. Leave probs out of --save; confidence has that of the likeliest class."
+        )
+    if "rle" in kinds and opened.height * opened.width > MAX_RLE_PIXELS:
+        raise DataError(
+            f"{source.source} has {opened.width} × {opened.height} pixels, which is too large for "
+            "run lengths. Leave rle out of --save; geojson has the regions as polygons."
+        )
+
+
+def _write_rasters(
+    engine: Engine,
+    image: WindowedImage,
+    opened: Any,
+    paths: dict[str, Path],
+    options: JobOptions,
+) -> npt.NDArray[np.int64]:
+    """Write mask and confidence strip by strip, and return the number of pixels per value."""
+    rasterio = import_extra("rasterio", "geo")
+    with_confidence = "confidence" in options.kinds
+    profile = _PROFILE | {
+        "height": opened.height, "width": opened.width,
+        "transform": opened.transform, "crs": opened.crs,
+    }  # fmt: skip
+    counts = np.zeros(IGNORE_INDEX + 1, np.int64)
+    blocks = predict_blocks(
+        engine,
+        cast("Tensor", image),
+        confidence=with_confidence,
+        min_confidence=options.min_confidence,
+    )
+    palette = {index: (*color, 255) for index, color in enumerate(engine.classes.colors)}
+    with ExitStack() as stack:
+        mask_file = rasterio.open(paths["mask"], "w", **profile, nodata=IGNORE_INDEX)
+        stack.enter_context(mask_file).write_colormap(1, palette)
+        if with_confidence:
+            confidence_file = rasterio.open(paths["confidence"], "w", **profile)
+            stack.enter_context(confidence_file)
+        for rows, columns, mask, confidence in blocks:
+            indices = mask.numpy()
+            indices[image.find_nodata(rows, columns)] = IGNORE_INDEX
+            counts += np.bincount(indices.ravel(), minlength=IGNORE_INDEX + 1)
+            window = image.find_window(rows, columns)
+            mask_file.write(indices, 1, window=window)
+            if confidence is not None:
+                confidence_file.write(confidence.numpy(), 1, window=window)
+    return counts
+
+
+def _write_others(
+    engine: Engine, image: WindowedImage, mask: Any, source: Source, paths: dict[str, Path]
+) -> None:
+    """Write the outputs that derive from the mask."""
+    rasterio, classes = import_extra("rasterio", "geo"), engine.classes
+    if "overlay" in paths:
+        size_hw = reduce_hw(mask, OVERLAY_SIDE_PX)
+        shown = convert_to_rgb(image.read_small(OVERLAY_SIDE_PX), engine.card.ranges)
+        small = torch.from_numpy(mask.read(1, out_shape=size_hw))
+        write = partial(write_overlay, image=shown, mask=small, classes=classes)
+        write_atomically(paths["overlay"], write)
+    if "rle" in paths:
+        annotations = build_coco_annotations(mask.read(1), classes)
+        content = {"image": source.source, "height": mask.height, "width": mask.width}
+        write = partial(write_json, content=content | {"annotations": annotations})
+        write_atomically(paths["rle"], write)
+    if "geojson" in paths:
+        content = build_geojson(rasterio.band(mask, 1), classes, mask.transform, mask.crs)
+        write_atomically(paths["geojson"], partial(write_json, content=content))
