@@ -80,8 +80,9 @@ def run_check(
     at all.
     """
     if model is not None:
-        others = {"--fix": fix, "--recipe": recipe, "--names": names, "--crop": crop}
-        others |= {"--train-split": train_split, "--val-split": val_split, "--workers": workers}
+        others: dict[str, object] = {"--fix": fix, "--recipe": recipe, "--names": names}
+        others |= {"--crop": crop, "--train-split": train_split, "--val-split": val_split}
+        others |= {"--workers": workers}
         if unused := [name for name, value in others.items() if value is not None]:
             raise ConfigError(
                 f"--model ranks labels, which {', '.join(unused)} would not change. Leave it out, "
