@@ -78,6 +78,7 @@ def test_overrides_are_read_as_toml_or_text():
         ('train.step_at=["5ep"]', ("5ep",)),
         ("data.scale=0.5,2", (0.5, 2.0)),
         ("model.atrous_rates=[6, 12, 18]", (6, 12, 18)),
+        ("model.atrous_rates=fit", "fit"),
         ("model.multi_grid=1, 2, 4", (1, 2, 4)),
     ],
 )

@@ -33,7 +33,10 @@ def build_recipe(values: Mapping[str, Any]) -> Recipe:
 def _explain(error: ValidationError) -> Iterable[str]:
     known = set(flatten_values(Recipe().model_dump()))
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
+        parts = list(map(str, problem["loc"]))
+        if any(part.startswith("literal[") for part in parts):
+            continue  # atrous_rates = "fit"; its other form has an error as well
+        key = ".".join(part for part in parts if "[" not in part)
         if problem["type"] == "extra_forbidden":
             same = [name for name in known if name.endswith(f".{problem['loc'][-1]}")]
             yield f"there is no key '{key}'." + did_you_mean(same[0] if same else key, known)
@@ -98,17 +101,19 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Mapp
             parsed = value
         if isinstance(defaults.get(key), str) and not isinstance(parsed, str):
             parsed = value
-        elif _takes_list(key) and not isinstance(parsed, list):
+        elif _takes_list(key, parsed) and not isinstance(parsed, list):
             parsed = _parse_list(value)
         values = set_key(values, key, parsed)
     return values
 
 
-def _takes_list(key: str) -> bool:
+def _takes_list(key: str, given: Any) -> bool:
     section, _, name = key.partition(".")
     values = Recipe.model_json_schema()["$defs"].get(f"{section.title()}Recipe", {})
     value = values.get("properties", {}).get(name, {})
-    return any(kind.get("type") == "array" for kind in (value, *value.get("anyOf", ())))
+    kinds = (value, *value.get("anyOf", ()))
+    is_word = any("const" in kind and kind["const"] == given for kind in kinds)
+    return not is_word and any(kind.get("type") == "array" for kind in kinds)
 
 
 def _parse_list(text: str) -> list[Any]:
