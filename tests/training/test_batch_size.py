@@ -33,7 +33,7 @@ def test_too_little_memory_for_one_image_is_an_error(make_recipe):
 def test_a_resumed_run_uses_the_batch_size_that_was_found(make_recipe, tmp_path, monkeypatch):
     searched = []
 
-    def find(recipe, num_classes, *, max_batch_size):
+    def find(recipe, num_classes, *, max_batch_size, bands):
         searched.append((num_classes, max_batch_size))
         return 2, MB
 
