@@ -78,7 +78,7 @@ def test_options_that_messages_name():
     num_options = 0
     for path, text in MESSAGES:
         ours, _, _ = text.partition("pip install")  # pip has options of its own
-        for name, value in re.findall(r"(?<![\w-])(--[a-z][a-z-]*[a-z])(?: (\d+))?", ours):
+        for name, value in re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9])(?: (\d+))?", ours):
             if "docker run" in text or "var(--" in text:
                 continue
             num_options += 1

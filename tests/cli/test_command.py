@@ -192,7 +192,7 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
         (["compare", "{run}", "{new}"], "There is no run folder"),
         (["compare", "{data}", "{run}"], "data has not been evaluated on 'val'"),
         (["predict", "{run}", "none.jpg", "--out", "{new}"], "none.jpg"),
-        (["predict", "{data}", "none.jpg", "--out", "{new}"], "none.jpg"),
+        (["predict", "{data}", "none.jpg", "--out", "{new}"], "holds neither"),
         (["predict", "{run}", "{image}"], "Add --out"),
         (["predict", "{run}", "-", "{image}"], "add --out"),
         (["predict", "{run}", "-", "--resume"], "--resume needs an output folder"),

@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_refused(atrous, labels, model_file):
     code, printed = atrous("check", labels, "--csv", "list.csv")
     assert (code, "--split and --csv belong to --model RUN" in printed) == (2, True)
     code, printed = atrous("check", labels, "--model", model_file, "--fix", "out")
-    assert (code, "use it without --model" in printed) == (2, True)
+    assert (code, "labels, which --fix would not change" in printed) == (2, True)
     (labels / "classes.toml").write_text('names = ["red", "green", "blue", "pink"]\n')
     code, printed = atrous("check", labels, "--model", model_file)
     assert code == 2

@@ -52,7 +52,7 @@ def build_program(model: Segmenter, card: ExportCard) -> ExportedProgram:
         example = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
         axes = (0, 1, 2)
     else:
-        example = torch.zeros(batch, model.in_channels, height, width)
+        example = torch.zeros(batch, len(card.model.mean), height, width)
         axes = (0, 2, 3)
     sizes = None if card.size_hw else {INPUT_NAME: dict.fromkeys(axes, Dim.DYNAMIC)}
     try:

@@ -119,17 +119,16 @@ def predict(
         AtrousError: A file cannot be written.
     """
     options = JobOptions(tuple(save), min_confidence, frames, full_names, max_pixels, ahead)
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    out, runner = (
-        Path(out),
-        open_engine(run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust),
+    chosen = None if part is None else Part.parse(part)
+    given, out = [paths] if isinstance(paths, str | Path) else list(paths), Path(out)
+    runner = open_engine(
+        run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust
     )
     with_maps = LABEL_KINDS.isdisjoint(options.kinds)
     sources = find_sources(
         given, full_names=full_names, bands=runner.card.bands, with_maps=with_maps
     )
     check_names(sources, out, options)
-    chosen = None if part is None else Part.parse(part)
     if chosen is not None:
         if merge:
             raise ConfigError("--merge follows all parts: leave out --part.")
