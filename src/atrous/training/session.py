@@ -112,7 +112,8 @@ def train(
     )
     val_set = replace(val_set, bands=train_set.bands, ranges=train_set.ranges)
     _check_model(recipe, train_set)
-    _check_same_data(train_set, val_set, world)
+    if world.size > 1:
+        _check_same_data(train_set, val_set, world)
     if auto_batch_size and not run.recipe.exists():
         recipe = _find_batch_size(recipe, train_set, listener)
     try:

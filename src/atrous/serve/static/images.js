@@ -109,12 +109,12 @@ export function cancel() {
 function addTile(image) {
   const tile = image.tile = find(".tile-of-image").content.cloneNode(true).firstChild;
   const side = 144, scale = side / Math.min(image.bitmap.width, image.bitmap.height);
-  const picture = document.createElement("canvas");
-  [picture.width, picture.height] = [side, side];
+  const thumbnail = document.createElement("canvas");
+  [thumbnail.width, thumbnail.height] = [side, side];
   const [width, height] = [image.bitmap.width * scale, image.bitmap.height * scale];
-  picture.getContext("2d").drawImage(image.bitmap, (side - width) / 2, (side - height) / 2, width, height);
+  thumbnail.getContext("2d").drawImage(image.bitmap, (side - width) / 2, (side - height) / 2, width, height);
   const [button, remove] = tile.children;
-  button.append(picture);
+  button.append(thumbnail);
   button.setAttribute("aria-label", image.name);
   button.title = image.name;
   button.addEventListener("click", () => {

@@ -97,15 +97,15 @@ find(".copy").addEventListener("click", async ({ currentTarget: button }) => {
 });
 
 function addExample(name, index) {
-  const button = document.createElement("button"), picture = new Image();
+  const button = document.createElement("button"), thumbnail = new Image();
   button.type = "button";
   button.className = "tile";
-  picture.src = `examples/${index}`;
-  picture.alt = `Example ${name}`;
-  button.append(picture);
+  thumbnail.src = `examples/${index}`;
+  thumbnail.alt = `Example ${name}`;
+  button.append(thumbnail);
   button.addEventListener("click", async () => {
     try {
-      const blob = await (await request(picture.src)).blob();
+      const blob = await (await request(thumbnail.src)).blob();
       addFiles([new File([blob], name, { type: blob.type })]);
     } catch (error) {
       showError(error.message);
