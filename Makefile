@@ -23,8 +23,8 @@ demo: setup
 		--out $(DEMO)/predictions
 	$(BIN)/python docs/draw_demo.py $(DEMO)/run $(DEMO)/demo.png
 	@echo
-	@echo "Look at:  $(DEMO)/photo/             a photograph and what the ready model \`animals\` sees in it"
-	@echo "          $(DEMO)/demo.png           unseen images, the truth and the model's answer"
+	@echo "Look at:  $(DEMO)/photo/             a photograph and the overlay of the ready model \`animals\`"
+	@echo "          $(DEMO)/demo.png           unseen images, their ground truth and the predictions"
 	@echo "          $(DEMO)/predictions/       masks, and overlays with a legend"
 	@echo "          $(DEMO)/run/curves.png     loss and mIoU while training"
 	@echo "          $(DEMO)/scores.json        every score"
