@@ -1,12 +1,15 @@
-"""The precision of a training step, and the normalization of the model's card."""
+"""Precision and compilation of a training step, and the normalization of the model's card."""
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 
 from atrous.classes import build_classes
 from atrous.data import open_dataset
-from atrous.recipe import build_recipe
+from atrous.errors import ConfigError
+from atrous.recipe import TrainRecipe, build_recipe
+from atrous.training import speed
 from atrous.training.batches import load_batches
 from atrous.training.learner import Learner, build_segmenter
 
@@ -28,3 +31,46 @@ def test_the_card_has_the_normalization_of_the_backbone():
     recipe = build_recipe({"model": {"name": "fcn_efficientnet_lite0"}})
     card = build_segmenter(recipe, build_classes(["a", "b"])).card
     assert (card.mean, card.std) == ((127 / 255,) * 3, (128 / 255,) * 3)
+
+
+def test_only_training_steps_are_compiled(make_recipe, shapes, monkeypatch):
+    calls = []
+
+    def compile_stub(function, *, dynamic):
+        def compiled(image):
+            calls.append(tuple(image.shape))
+            if len(calls) > 1:
+                raise TorchDynamoException("no compiler")
+            return function(image)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_stub)
+    recipe, dataset = make_recipe(), open_dataset(shapes, "train")
+    learner = Learner(recipe, dataset.classes, None, compile=True)
+    batches = load_batches(recipe, dataset, first_step=0, num_steps=2)
+    learner.update(batches, step=0, lr=0.01)
+    learner.validate(open_dataset(shapes, "val"), lambda done, total: None)
+    assert len(calls) == 1
+    with pytest.raises(ConfigError, match=r"no compiler .* train\.compile=off"):
+        learner.update(batches, step=1, lr=0.01)
+
+
+@pytest.mark.parametrize(
+    ("compile", "device", "duration", "expected"),
+    [
+        ("on", "cpu", "1it", True),
+        ("off", "cuda", "20h", False),
+        ("auto", "cpu", "20h", False),
+        ("auto", "cuda", "4999it", False),
+        ("auto", "cuda", "50ep", True),
+        ("auto", "cuda", "5min", False),
+        ("auto", "cuda", "20min", True),
+    ],
+)
+def test_long_runs_on_a_gpu_are_compiled(monkeypatch, compile, device, duration, expected):
+    monkeypatch.setattr(speed, "resolve_device", torch.device)
+    for name in ("which", "find_spec"):
+        monkeypatch.setattr(speed, name, lambda name: True)
+    settings = TrainRecipe(compile=compile, device=device, duration=duration)
+    assert speed.should_compile(settings, steps_per_epoch=100) == expected

@@ -193,7 +193,7 @@ def test_accumulated_batches_are_one_step_of_one_large_batch(make_recipe, shapes
         first = batches[0].mask[0]
         first[:] = IGNORE_INDEX
         first[:2, :3] = 1  # a scribble: few labelled pixels, which count no more than others
-        loss, grad_norm = learner.update(iter(batches), step=0, lr=0.1)
+        loss, grad_norm = learner.update(iter(batches), step=0, lr=0.1).read()
         corner = learner.model.head.classifier.weight[:2, 0, 0, 0].tolist()
         results.append([loss, grad_norm, *corner])
     assert results[1] == pytest.approx(results[0], rel=1e-3)
@@ -241,15 +241,20 @@ def test_clock_time_becomes_steps_once_and_for_all(make_recipe, tmp_path):
     assert train(recipe, tmp_path / "run", stop_after="1it").total_steps == first.total_steps
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_images(make_recipe, tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_asynchronous", [False, True])
+def test_a_loss_that_is_not_finite_stops_and_names_the_images(
+    make_recipe, tmp_path, monkeypatch, is_asynchronous
+):
+    train(make_recipe(), tmp_path / "good", stop_after="2it")
     original = Learner._accumulate
 
     def poisoned(self, *arguments):
         loss = original(self, *arguments)
         self.calls = getattr(self, "calls", 0) + 1
-        return math.nan if self.calls == 3 else loss
+        return math.nan * loss if self.calls == 3 else loss
 
     monkeypatch.setattr(Learner, "_accumulate", poisoned)
+    monkeypatch.setattr(Learner, "is_asynchronous", is_asynchronous)
     with pytest.raises(TrainingError, match="before step 3, because the loss is not finite"):
         train(make_recipe(), tmp_path / "run")
     batch = json.loads(next((tmp_path / "run/failed").glob("*/batch.json")).read_text())
@@ -257,6 +262,12 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(make_recipe, tmp_p
     assert len(batch["images"]) == 3
     assert all(Path(image).is_file() for image in batch["images"])
     assert steps_of(tmp_path / "run") == [1, 2]
+    failed, good = (
+        checkpoint.load_newest_checkpoint(tmp_path / folder, warn=print)[1]["learner"]["model"]
+        for folder in ("run/failed", "good/checkpoints")
+    )
+    parameters = [name for name in good if "running" not in name and "tracked" not in name]
+    assert all(good[name].equal(failed[name]) for name in parameters)
 
 
 def test_a_full_disk_stops_with_the_previous_checkpoint_good(make_recipe, tmp_path, monkeypatch):

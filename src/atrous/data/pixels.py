@@ -33,8 +33,12 @@ def normalize(
     Raises:
         DataError: The number of channels differs from that of the model.
     """
-    offset = torch.as_tensor(mean, dtype=torch.float32, device=image.device).view(-1, 1, 1)
-    scale = torch.as_tensor(std, dtype=torch.float32, device=image.device).view(-1, 1, 1)
+    offset, scale = (
+        torch.as_tensor(values, dtype=torch.float32).to(image.device, non_blocking=True)[
+            :, None, None
+        ]
+        for values in (mean, std)
+    )
     if (found := image.shape[-3]) != len(offset):
         raise DataError(
             f"The image has {found} band{'s' * (found > 1)}, but the model takes {len(offset)}. "
@@ -75,7 +79,7 @@ def convert_to_rgb(image: Tensor, ranges: Ranges | None) -> Tensor:
 
 def _split_ranges(ranges: Ranges, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the low ends of ranges, and their widths, each (bands, 1, 1)."""
-    values = torch.tensor(ranges, dtype=torch.float32, device=device)[..., None, None]
+    values = torch.tensor(ranges).to(device, non_blocking=True)[..., None, None]
     return values[:, 0], values[:, 1] - values[:, 0]
 
 

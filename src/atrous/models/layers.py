@@ -140,6 +140,24 @@ def upsample(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
     return F.interpolate(features, size=size_hw, mode="bilinear", align_corners=False)
 
 
+def upsample_by_products(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
+    """Compute `upsample` as two products with interpolation matrices, in float32.
+
+    On a GPU this is faster, above all backward, where torch's kernel adds to shared cells one by
+    one; and it is deterministic.
+
+    Shapes:
+        features: float (batch, channels, height, width)
+        returns: float32 (batch, channels, *size_hw)
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        rows, columns = (
+            F.interpolate(torch.eye(old, device=features.device)[None], new, mode="linear")[0]
+            for old, new in zip(features.shape[-2:], size_hw, strict=True)
+        )
+        return rows.T @ (features.float().contiguous() @ columns)
+
+
 def crop(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
     """Crop features to a height and width, from the top left.
 

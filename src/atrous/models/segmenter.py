@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.models.interfaces import Backbone, Head
-from atrous.models.layers import crop, upsample
+from atrous.models.layers import crop, upsample, upsample_by_products
 
 if TYPE_CHECKING:
     from atrous.models.card import ModelCard
@@ -171,4 +171,6 @@ _DROPOUTS = (nn.Dropout, nn.Dropout2d)
 def _resize_logits(logits: Tensor, image: Tensor) -> Tensor:
     # Under autocast, resizing in bfloat16 would be visible, so the logits become float32 before.
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.is_cuda and not torch.compiler.is_exporting():
+        return upsample_by_products(precise, image.shape[-2:])
     return upsample(precise, image.shape[-2:])

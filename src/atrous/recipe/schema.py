@@ -189,6 +189,8 @@ class TrainRecipe(_Section):
         precision: `bf16` is autocast over float32 weights; `auto` selects it where the hardware
             supports it, and the run folder records the result.
         channels_last: Use the channels-last memory format.
+        compile: Compile the network of the training step with `torch.compile`; `auto`: on CUDA, in
+            runs of at least 5,000 steps or 8 minutes, which pay for the minute that it takes.
         deterministic: Use torch's deterministic algorithms.
         seed: Seed of all randomness of the run.
         validate_every: Interval between validations.
@@ -217,6 +219,7 @@ class TrainRecipe(_Section):
     ema: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "32", "bf16"] = "auto"
     channels_last: bool = True
+    compile: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
     seed: int = Field(0, ge=0)
     validate_every: str = "1ep"
@@ -261,6 +264,7 @@ SESSION_KEYS = frozenset(
     {
         "data.root",
         "train.device",
+        "train.compile",
         "train.workers",
         "train.save_every",
         "train.keep_checkpoints",

@@ -1,6 +1,7 @@
 """The training batches of a recipe, starting at any step."""
 
 from collections.abc import Generator
+from pathlib import Path
 
 from atrous.data import (
     IMAGENET_MEAN,
@@ -9,8 +10,9 @@ from atrous.data import (
     TrainTransform,
     build_train_loader,
 )
+from atrous.data.loader import stream_position
 from atrous.models import ModelCard
-from atrous.recipe import DataRecipe, Recipe
+from atrous.recipe import DataRecipe, Recipe, TrainRecipe
 from atrous.training.distributed import World
 
 
@@ -42,6 +44,15 @@ def load_batches(
         rank=world.rank,
         world_size=world.size,
     )
+
+
+def list_batch_images(settings: TrainRecipe, dataset: SegmentationDataset, step: int) -> list[Path]:
+    """Return the image files of a step, `step` being the number of steps before it."""
+    num_images = settings.batch_size * settings.accumulate
+    return [
+        dataset.image_paths[stream_position(position, len(dataset), settings.seed)[1]]
+        for position in range(step * num_images, (step + 1) * num_images)
+    ]
 
 
 def build_transform(data: DataRecipe, card: ModelCard | None = None) -> TrainTransform:

@@ -48,13 +48,11 @@ class World:
         """Return the value of the main process."""
         return value if self.size == 1 else self.gather(value if self.is_main else None)[0]  # type: ignore[return-value]
 
-    def add(self, number: float) -> float:
-        """Return the sum over all processes."""
-        if self.size == 1:
-            return number
-        total = torch.tensor(number, dtype=torch.float64)
-        dist.all_reduce(total)
-        return total.item()
+    def add(self, value: Tensor) -> Tensor:
+        """Return the sum over all processes, which replaces the value."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
 
     def choose_device(self, device: torch.device) -> torch.device:
         """Return the device of this process: each has a GPU of its own."""

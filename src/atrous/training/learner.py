@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -15,28 +15,43 @@ from atrous.bands import BandStatistics
 from atrous.classes import Classes, ClassSelection
 from atrous.data import Batch, SegmentationDataset, normalize
 from atrous.devices import resolve_device, resolve_precision
-from atrous.errors import TrainingError
+from atrous.errors import ConfigError, TrainingError
 from atrous.evaluation import validate_model
 from atrous.evaluation.evaluator import Validation
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.cut import Cut
 from atrous.models.untrained_taps import zero_untrained_taps
 from atrous.models.weights import init_model_options, init_weights
-from atrous.recipe import Recipe, TrainRecipe
+from atrous.recipe import Recipe
 from atrous.seeds import compute_seed
 from atrous.training.distributed import World, synchronize_batch_norm
 from atrous.training.features import FeatureBatch, uses_feature_cache
 from atrous.training.freeze import FrozenPart
 from atrous.training.losses import SegmentationLoss, Share
+from atrous.training.optimizer import build_optimizer, update_average
 from atrous.training.schedules import compute_ema_decay
 
 
 class NonFiniteLossError(TrainingError):
-    """The loss or its gradient is NaN or infinite; `names` are the file stems of the batch."""
+    """The loss or its gradient is NaN or infinite."""
 
-    def __init__(self, loss: float, grad_norm: float, names: list[str]) -> None:
-        super().__init__(f"loss {loss}, gradient norm {grad_norm}")
-        self.names = names
+
+class StepResult(NamedTuple):
+    """Loss of a step and norm of its gradient, each float () on the device."""
+
+    loss: Tensor
+    grad_norm: Tensor
+
+    def read(self) -> tuple[float, float]:
+        """Wait for the device, and return the numbers.
+
+        Raises:
+            NonFiniteLossError: One of them is not finite.
+        """
+        loss, grad_norm = self.loss.item(), self.grad_norm.item()
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise NonFiniteLossError(f"loss {loss}, gradient norm {grad_norm}")
+        return loss, grad_norm
 
 
 class Learner:
@@ -50,6 +65,7 @@ class Learner:
             is loaded.
         world: The processes that train together.
         bands: Ranges and statistics of the bands; None for 8-bit RGB.
+        compile: Whether to compile the training step's network with torch.compile.
 
     Attributes:
         frozen: The frozen part, or None.
@@ -67,6 +83,7 @@ class Learner:
         load_init: bool = True,
         world: World = World(),
         bands: BandStatistics | None = None,
+        compile: bool = False,
     ) -> None:
         settings, self.world = recipe.train, world
         device = world.choose_device(resolve_device(settings.device))
@@ -97,6 +114,9 @@ class Learner:
             self.cut = Cut(self.model, before_classifier=freeze == "all-but-classifier")
         self.average = deepcopy(self.model).requires_grad_(False) if settings.ema else None
         self.optimizer = build_optimizer(self.model, settings)
+        # Fused optimizers change no weight while `found_inf` is 1; torch.amp.GradScaler uses this.
+        self._has_failed = torch.zeros((), device=device)
+        vars(self.optimizer).update(grad_scale=None, found_inf=self._has_failed)
         self.criterion = SegmentationLoss(
             **recipe.loss.model_dump(exclude={"class_weights", "class_weight_power"}),
             class_weights=class_weights,
@@ -104,11 +124,20 @@ class Learner:
         self._wrapped: Any  # Fabric forwards our method names, which types cannot say
         self._wrapped, self._wrapped_optimizer = self.fabric.setup(self.model, self.optimizer)
         self._wrapped.mark_forward_method("compute_training_logits")
+        self.compile = compile
+        if compile:
+            compiled = torch.compile(self.model.compute_training_logits, dynamic=False)
+            self.model.compute_training_logits = compiled  # type: ignore[method-assign]
 
     @property
     def validated_model(self) -> Segmenter:
         """The model to validate and save: the moving average if there is one."""
         return self.model if self.average is None else self.average
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether steps are computed on a device of their own, while Python runs ahead."""
+        return self.fabric.device.type != "cpu"
 
     @property
     def has_small_batch_norm(self) -> bool:
@@ -118,20 +147,18 @@ class Learner:
 
     def update(
         self, batches: Iterator[Batch | FeatureBatch], *, step: int, lr: float
-    ) -> tuple[float, float]:
-        """Do one optimizer step over `accumulate` batches and return loss and gradient norm.
+    ) -> StepResult:
+        """Do one optimizer step over `accumulate` batches.
 
         Batches, also those of other processes, are weighted by their labelled pixels, so that the
-        loss is that of one large batch.
+        loss is that of one large batch. The step does not wait for the device. If the loss or its
+        gradient is not finite, neither this step nor a later one changes the weights, but
+        batch-norm statistics and the moving average include the batch.
 
         Args:
             batches: Source of the next batches.
             step: Number of steps finished before this one.
             lr: Learning rate of this step.
-
-        Raises:
-            NonFiniteLossError: The loss or its gradient is not finite. The weights are unchanged,
-                but batch-norm statistics include the batch.
         """
         self.model.train()
         if self.freeze_norm:
@@ -140,20 +167,16 @@ class Learner:
         if self.frozen is not None:
             self.frozen.set_eval()
         parts = [next(batches) for _ in range(self.settings.accumulate)]
-        names = [name for batch in parts for name in batch.names]
         shares = self.criterion.compute_shares([batch.mask for batch in parts], self.world)
-        total, first_part = 0.0, self.world.rank * len(parts)
+        losses, first_part = [], self.world.rank * len(parts)
         for part, (batch, share) in enumerate(zip(parts, shares, strict=True)):
             seed = compute_seed(self.settings.seed, step, first_part + part)
             with self.fabric.no_backward_sync(self._wrapped, enabled=part + 1 < len(parts)):
-                total += self._accumulate(batch, share, seed)
+                losses.append(self._accumulate(batch, share, seed))
+        loss = self.world.add(torch.stack(losses).sum(dtype=torch.float64))
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         grad_norm = torch.nn.utils.get_total_norm(grads, foreach=True)
-        total = self.world.add(total)
-        if not math.isfinite(total) or not math.isfinite(grad_norm.item()):
-            self.optimizer.zero_grad(set_to_none=True)
-            names = [name for part_names in self.world.gather(names) for name in part_names]
-            raise NonFiniteLossError(total, grad_norm.item(), names)
+        self._has_failed.masked_fill_(~(loss.isfinite() & grad_norm.isfinite()), 1.0)
         if self.settings.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(
                 self.model.parameters(), self.settings.clip_norm, grad_norm
@@ -165,8 +188,8 @@ class Learner:
         if self.average is not None:
             decay = compute_ema_decay(step, self.settings.ema)
             frozen = self.frozen.names if self.frozen is not None else ()
-            _update_average(self.average, self.model, decay, frozen)
-        return total, grad_norm.item()
+            update_average(self.average, self.model, decay, frozen)
+        return StepResult(loss, grad_norm)
 
     def validate(
         self, dataset: SegmentationDataset, progress: Callable[[int, int], None]
@@ -195,7 +218,7 @@ class Learner:
         with torch.inference_mode(), self.fabric.autocast():
             return self.cut.compute_features(self._prepare(image))
 
-    def _accumulate(self, batch: Batch | FeatureBatch, share: Share, seed: int) -> float:
+    def _accumulate(self, batch: Batch | FeatureBatch, share: Share, seed: int) -> Tensor:
         torch.manual_seed(seed)
         mask = batch.mask.to(self.fabric.device, non_blocking=True).long()
         if isinstance(batch, FeatureBatch):
@@ -206,10 +229,24 @@ class Learner:
         else:
             image = self._prepare(batch.image)
             with self.fabric.autocast():  # Fabric itself does this only for `forward`
-                logits, auxiliary_logits = self._wrapped.compute_training_logits(image)
+                logits, auxiliary_logits = self._compute_logits(image)
         loss = self.criterion(logits, mask, auxiliary_logits, share)
         self.fabric.backward(loss * self.world.size)  # gradients are averaged over the processes
-        return loss.item()
+        return loss.detach()
+
+    def _compute_logits(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self.compile:
+            return self._wrapped.compute_training_logits(image)
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return self._wrapped.compute_training_logits(image)
+        except TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(
+                f"torch.compile cannot compile {self.model.name}: {reason} Install a C++ compiler, "
+                "or use --set train.compile=off."
+            ) from error
 
     def _prepare(self, image: Tensor) -> Tensor:
         moved = image.to(self.fabric.device, non_blocking=True)
@@ -266,36 +303,6 @@ def build_segmenter(
     return model
 
 
-def build_optimizer(model: nn.Module, settings: TrainRecipe) -> torch.optim.Optimizer:
-    """Build the optimizer.
-
-    Norms and biases have no weight decay; the backbone has the factor `backbone_lr`, under
-    `lr_factor` of its parameter groups.
-    """
-    parts: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            factor = settings.backbone_lr if name.startswith("backbone.") else 1.0
-            parts.setdefault(factor, []).append(parameter)
-    groups = [
-        {
-            "params": [p for p in parameters if (p.ndim > 1) == is_weight],
-            "weight_decay": settings.weight_decay if is_weight else 0.0,
-            "lr_factor": factor,
-        }
-        for factor, parameters in parts.items()
-        for is_weight in (True, False)
-    ]
-    fused = all(parameter.is_cuda for parameter in model.parameters()) or None
-    match settings.optimizer:
-        case "adam":
-            return torch.optim.Adam(groups, lr=settings.lr, fused=fused)
-        case "adamw":
-            return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
-        case "sgd":
-            return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
-
-
 def _launch_fabric(device: torch.device, precision: str, world: World) -> Fabric:
     given = [device.index] if device.type == "cuda" and device.index is not None else 1
     fabric = Fabric(
@@ -311,17 +318,3 @@ def _launch_fabric(device: torch.device, precision: str, world: World) -> Fabric
 
 def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
     return (module for module in model.modules() if isinstance(module, _BatchNorm))
-
-
-@torch.no_grad()
-def _update_average(
-    average: nn.Module, model: nn.Module, decay: float, frozen: Collection[str]
-) -> None:
-    current, averaged = model.state_dict(), average.state_dict()
-    names = sorted(current.keys() - set(frozen))
-    floats = [name for name in names if averaged[name].is_floating_point()]
-    torch._foreach_lerp_(
-        [averaged[name] for name in floats], [current[name] for name in floats], 1 - decay
-    )
-    for name in set(names).difference(floats):
-        averaged[name].copy_(current[name])

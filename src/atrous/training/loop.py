@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import reduce
 from importlib.metadata import version
@@ -21,14 +21,23 @@ from atrous.durations import parse_duration
 from atrous.errors import TrainingError
 from atrous.evaluation.metrics import compute_scores
 from atrous.models import save_weights
-from atrous.training.batches import load_batches
+from atrous.training.batches import list_batch_images, load_batches
 from atrous.training.checkpoint import save_checkpoint
 from atrous.training.features import FeatureBatch, FeatureCache
-from atrous.training.learner import NonFiniteLossError
+from atrous.training.learner import NonFiniteLossError, StepResult
 from atrous.training.log import Listener, RunLog, build_tensorboard_listener
 from atrous.training.schedules import compute_lr
 from atrous.training.state import TrainingState
 from atrous.training.stopping import StopRequest
+
+
+@dataclass
+class _Unread:
+    """A step whose result the device may still compute."""
+
+    step: int
+    lr: float
+    result: StepResult
 
 
 class TrainingLoop:
@@ -45,6 +54,8 @@ class TrainingLoop:
         self.first_step = state.step
         self.saved = (state.step, state.validated_step)
         self.saved_s = time.monotonic()
+        self.unread: _Unread | None = None
+        self.read_s = 0.0
 
     def run_session(self, features: FeatureCache | None = None) -> str:
         """Train until the run finishes, the session budget is spent or a stop signal arrives.
@@ -103,7 +114,8 @@ class TrainingLoop:
             self._step(batches)
 
     def _must_stop(self, num_steps: int) -> bool:
-        return self.world.add(self.stop.is_due(num_steps, self.state.plan.steps_per_epoch)) > 0
+        is_due = self.stop.is_due(num_steps, self.state.plan.steps_per_epoch)
+        return bool(self.world.add(torch.tensor(int(is_due))))
 
     def _step(self, batches: Iterator[Batch | FeatureBatch]) -> None:
         state, settings, plan = self.state, self.state.recipe.train, self.state.plan
@@ -115,18 +127,30 @@ class TrainingLoop:
             warmup_steps=plan.warmup_steps,
             step_at=plan.step_at,
         )
-        started_s = time.perf_counter()
-        try:
-            loss, grad_norm = state.learner.update(batches, step=state.step, lr=lr)
-        except NonFiniteLossError as error:
-            raise self._explain_non_finite(error) from None
+        if self.unread is None:
+            self.read_s = time.perf_counter()
+        result = state.learner.update(batches, step=state.step, lr=lr)
+        self._read_step()
         state.step += 1
-        step_s = round(time.perf_counter() - started_s, 4)
-        numbers = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "step_s": step_s}
-        self._record("train", **self._position(), **numbers)
+        self.unread = _Unread(state.step, lr, result)
+        if not state.learner.is_asynchronous:
+            self._read_step()
 
-    def _position(self) -> dict[str, float]:
-        step = self.state.step
+    def _read_step(self) -> None:
+        """Log the last step, once it has been computed; a GPU is busy with the next one then."""
+        if self.unread is None:
+            return
+        unread, self.unread = self.unread, None
+        try:
+            loss, grad_norm = unread.result.read()
+        except NonFiniteLossError as error:
+            raise self._explain_non_finite(error, unread.step) from None
+        step_s = round(time.perf_counter() - self.read_s, 4)
+        self.read_s = time.perf_counter()
+        numbers = {"loss": loss, "lr": unread.lr, "grad_norm": grad_norm, "step_s": step_s}
+        self._record("train", **self._position(unread.step), **numbers)
+
+    def _position(self, step: int) -> dict[str, float]:
         return {"step": step, "epoch": round(step / self.state.plan.steps_per_epoch, 4)}
 
     def _is_validation_due(self) -> bool:
@@ -136,6 +160,7 @@ class TrainingLoop:
 
     def _validate(self) -> bool:
         """Score the validation split; return False if a signal interrupts the validation."""
+        self._read_step()
         state = self.state
         state.check_frozen()
 
@@ -161,7 +186,7 @@ class TrainingLoop:
             self._save_weights(state.run.best, training)
         self._record(
             "val",
-            **self._position(),
+            **self._position(state.step),
             loss=validation.loss,
             miou=miou,
             pixel_accuracy=scores.pixel_accuracy,
@@ -184,6 +209,7 @@ class TrainingLoop:
         return self.state.step - self.saved[0] >= every
 
     def _save(self) -> None:
+        self._read_step()
         state = self.state
         state.check_frozen()
         if self.log is not None and self.saved != (state.step, state.validated_step):
@@ -210,19 +236,19 @@ class TrainingLoop:
             )
             self.listener({"kind": "warning", "message": message})
 
-    def _explain_non_finite(self, error: NonFiniteLossError) -> TrainingError:
+    def _explain_non_finite(self, error: NonFiniteLossError, step: int) -> TrainingError:
         state, folder = self.state, self.state.run.path / "failed"
-        shutil.rmtree(folder, ignore_errors=True)
-        path = save_checkpoint(folder, state.step, {"learner": state.learner.state_dict()}, keep=1)
-        train_set = state.train_set
-        files = dict(zip(train_set.names, map(str, train_set.image_paths), strict=True))
-        images = [files[name] for name in error.names]
-        batch = {"step": state.step, "images": images, "what": str(error)}
-        (path / "batch.json").write_text(json.dumps(batch, indent=2), encoding="utf-8")
+        if self.world.is_main:
+            shutil.rmtree(folder, ignore_errors=True)
+            saved = {"learner": state.learner.state_dict()}
+            path = save_checkpoint(folder, step - 1, saved, keep=1)
+            images = list_batch_images(state.recipe.train, state.train_set, step - 1)
+            batch = {"step": step - 1, "images": list(map(str, images)), "what": str(error)}
+            (path / "batch.json").write_text(json.dumps(batch, indent=2), encoding="utf-8")
         return TrainingError(
-            f"Training stopped before step {state.step + 1}, because the loss is not finite "
-            f"({error}). The file names of the batch and the weights before the step are in "
-            f"{path}. Check these images and their masks first; then try a smaller --lr, "
+            f"Training stopped before step {step}, because the loss is not finite ({error}). The "
+            f"file names of the batch and the weights before the step are in {folder}. Check "
+            "these images and their masks first; then try a smaller --lr, "
             "--set train.clip_norm=1, a longer --set train.warmup=…, or "
             "--set train.precision=32, in a new run folder."
         )

@@ -127,6 +127,7 @@ class SegmentationLoss(nn.Module):
         self.label_smoothing = label_smoothing
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights)
+        self._weights = [1.0] * IGNORE_INDEX if class_weights is None else list(class_weights)
 
     def compute_shares(self, masks: Sequence[Tensor], world: World = World()) -> list[Share]:
         """Return the share of each batch in the batch that they form with those of all processes.
@@ -136,12 +137,10 @@ class SegmentationLoss(nn.Module):
         """
         if len(masks) == world.size == 1:
             return [Share()]
-        uniform = [1.0] * IGNORE_INDEX
-        weights = uniform if self.class_weights is None else self.class_weights.tolist()
         sums = []
         for mask in masks:
             pixels = torch.bincount(mask.flatten(), minlength=IGNORE_INDEX)[:IGNORE_INDEX].tolist()
-            sums.append((sum(map(mul, pixels, weights)), sum(pixels)))
+            sums.append((sum(map(mul, pixels, self._weights)), sum(pixels)))
         everywhere = chain.from_iterable(world.gather(sums))
         totals = [sum(column) or 1.0 for column in zip(*everywhere, strict=True)]
         return [Share(*map(truediv, each, totals)) for each in sums]
@@ -179,18 +178,24 @@ class SegmentationLoss(nn.Module):
         return torch.stack(used).sum()
 
     def _compute_cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Divide the sum over labelled pixels by their weights; 0 if they have none.
+
+        torch's mean over no pixels is NaN, and asking whether there are any waits for the device.
+        """
         valid = mask != IGNORE_INDEX
-        if self.class_weights is not None:
-            valid &= self.class_weights[mask.masked_fill(~valid, 0)] > 0
-        if not valid.any():
-            return logits.sum() * 0  # the mean over no pixels is NaN in torch
+        if self.class_weights is None:
+            total = valid.sum()
+        else:
+            total = self.class_weights[mask.masked_fill(~valid, 0)].masked_fill(~valid, 0).sum()
         if torch.are_deterministic_algorithms_enabled():
             # CUDA has a deterministic kernel for a list of pixels, but not for maps.
             logits, mask = logits.movedim(1, -1).flatten(0, -2), mask.flatten()
-        return F.cross_entropy(
+        loss = F.cross_entropy(
             logits,
             mask,
             weight=self.class_weights,
             ignore_index=IGNORE_INDEX,
             label_smoothing=self.label_smoothing,
+            reduction="sum",
         )
+        return loss / total.masked_fill(total == 0, 1) * (total > 0)

@@ -23,7 +23,7 @@ from atrous.recipe import Recipe
 from atrous.training.distributed import World
 from atrous.training.learner import Learner
 from atrous.training.log import Listener
-from atrous.training.speed import Speed, measure_speed
+from atrous.training.speed import Speed, measure_speed, should_compile
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,19 @@ def compute_plan(
     if class_weights is not None:
         class_weights = [weight**recipe.loss.class_weight_power for weight in class_weights]
     texts = (settings.duration, settings.warmup, settings.validate_every, *settings.step_at)
+    steps_per_epoch = len(train_set) / (settings.batch_size * settings.accumulate)
     speed: Speed | None = None
     if any(parse_duration(text).unit == "s" for text in texts):
         listener({"kind": "measuring"})
-        learner = Learner(recipe, train_set.classes, class_weights, world=world, bands=bands)
+        learner = Learner(
+            recipe,
+            train_set.classes,
+            class_weights,
+            world=world,
+            bands=bands,
+            compile=should_compile(settings, steps_per_epoch),
+        )
         speed = world.share(measure_speed(learner, recipe, train_set, val_set))
-    steps_per_epoch = len(train_set) / (settings.batch_size * settings.accumulate)
 
     def to_steps(text: str, step_s: float | None = speed.step_s if speed else None) -> int:
         return parse_duration(text).compute_steps(steps_per_epoch=steps_per_epoch, step_s=step_s)

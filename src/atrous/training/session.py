@@ -31,6 +31,7 @@ from atrous.training.log import Listener
 from atrous.training.loop import TrainingLoop
 from atrous.training.notes import list_notes
 from atrous.training.plan import Plan, compute_plan
+from atrous.training.speed import should_compile
 from atrous.training.state import TrainingState
 from atrous.training.stopping import StopRequest
 
@@ -192,6 +193,7 @@ def _run_session(
         load_init=not has_checkpoint,
         world=world,
         bands=plan.bands,
+        compile=should_compile(recipe.train, plan.steps_per_epoch),
     )
     if is_new and learner.frozen is not None:
         plan = replace(plan, frozen_sha256=learner.frozen.seal(learner.model))

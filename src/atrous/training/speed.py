@@ -5,15 +5,20 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
+from shutil import which
 
 from atrous.data import Batch, SegmentationDataset
-from atrous.recipe import Recipe
+from atrous.devices import resolve_device
+from atrous.durations import parse_duration
+from atrous.recipe import Recipe, TrainRecipe
 from atrous.training.batches import load_batches
 from atrous.training.features import FeatureBatch, make_random_batch
 from atrous.training.learner import Learner
 
 _WARMUP_STEPS, _MAX_STEPS = 2, 40
 _STEPS_S, _IMAGES_S = 12.0, 4.0
+_MIN_COMPILE_STEPS, _NOMINAL_STEP_S = 5000, 0.1
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,13 @@ def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDatas
 
 def _time_steps(learner: Learner, batches: Iterator[Batch | FeatureBatch]) -> float:
     for step in range(_WARMUP_STEPS):
-        learner.update(batches, step=step, lr=0.0)
-    started_s, elapsed_s, num_steps = time.perf_counter(), 0.0, 0
-    while num_steps < _MAX_STEPS and elapsed_s < _STEPS_S:
-        learner.update(batches, step=num_steps, lr=0.0)
+        learner.update(batches, step=step, lr=0.0).read()
+    share, started_s, num_steps = learner.world.share, time.perf_counter(), 0
+    while num_steps < _MAX_STEPS and share(time.perf_counter() - started_s) < _STEPS_S:
+        result = learner.update(batches, step=num_steps, lr=0.0)
         num_steps += 1
-        elapsed_s = learner.world.share(time.perf_counter() - started_s)
-    return elapsed_s / num_steps
+    result.read()
+    return share(time.perf_counter() - started_s) / num_steps
 
 
 def _measure_image_s(learner: Learner, dataset: SegmentationDataset) -> float:
@@ -76,6 +81,17 @@ def _measure_image_s(learner: Learner, dataset: SegmentationDataset) -> float:
     if len(times_s) > 2:
         del times_s[0]  # the first image includes the start
     return (times_s[-1] - times_s[0]) / (len(times_s) - 1)
+
+
+def should_compile(settings: TrainRecipe, steps_per_epoch: float) -> bool:
+    """Return whether a run uses torch.compile: with `auto`, whether it is long enough, on CUDA."""
+    if settings.compile != "auto":
+        return settings.compile == "on"
+    if resolve_device(settings.device).type != "cuda" or not (which("cc") and find_spec("triton")):
+        return False
+    duration = parse_duration(settings.duration)
+    num_steps = duration.compute_steps(steps_per_epoch=steps_per_epoch, step_s=_NOMINAL_STEP_S)
+    return num_steps >= _MIN_COMPILE_STEPS
 
 
 class _EnoughError(Exception):
