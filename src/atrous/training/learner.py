@@ -272,6 +272,8 @@ class Learner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state returned by `state_dict`."""
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = True  # older checkpoints say None
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
