@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 
 from atrous.errors import ConfigError
+from atrous.timing import count_cores
 
 Precision = Literal["auto", "32", "bf16"]
 
@@ -43,3 +44,17 @@ def resolve_precision(name: str, device: torch.device) -> Literal["32", "bf16"]:
     if name not in ("32", "bf16"):
         raise ConfigError(f"There is no precision '{name}'. Use auto, 32 or bf16.")
     return name  # type: ignore[return-value]
+
+
+def resolve_workers(
+    number: int | Literal["auto"], device: torch.device, num_processes: int = 1
+) -> int:
+    """Return the number of processes that load images for one of `num_processes` trainings.
+
+    `auto` is 2 on a CPU, whose cores compute; otherwise, one per core but one, at most 16 in all.
+    """
+    if number != "auto":
+        return number
+    if device.type == "cpu":
+        return 2
+    return max(1, min(16, count_cores() - 1) // num_processes)

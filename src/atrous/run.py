@@ -1,12 +1,14 @@
-"""Paths and log of a run folder."""
+"""Paths, lock and log of a run folder."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+import fcntl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from atrous.errors import ConfigError
 from atrous.parsing import parse_json
 
 
@@ -37,6 +39,35 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.evaluation = path / "evaluation"
         self.exports = path / "exports"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lock the folder against other trainings; the lock ends with the process.
+
+        This is a record lock, which worker processes that outlive a killed parent do not inherit.
+
+        Raises:
+            ConfigError: Another training has locked it.
+        """
+        path = self.path / ".lock"
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"Another training is writing to {self.path}. Wait for it, stop it, or give "
+                    "another --out."
+                ) from None
+            for leftover in self.path.glob(".*.tmp"):  # incomplete files of a killed session
+                leftover.unlink()
+            try:
+                yield
+            finally:
+                if not self.recipe.exists():  # the run did not start: remove the folder
+                    path.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        self.path.rmdir()
 
 
 class _Record(BaseModel):

@@ -1,7 +1,15 @@
-"""Timing of alternating calls."""
+"""Cores of this machine, and timing of alternating calls."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def measure_times_s(

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
+from atrous import devices
 from atrous.classes import build_classes
 from atrous.data import open_dataset
+from atrous.devices import resolve_workers
 from atrous.errors import ConfigError
 from atrous.recipe import TrainRecipe, build_recipe
 from atrous.training import speed
@@ -74,3 +76,11 @@ def test_long_runs_on_a_gpu_are_compiled(monkeypatch, compile, device, duration,
         monkeypatch.setattr(speed, name, lambda name: True)
     settings = TrainRecipe(compile=compile, device=device, duration=duration)
     assert speed.should_compile(settings, steps_per_epoch=100) == expected
+
+
+def test_loading_processes_follow_the_cores_of_a_machine_with_a_gpu(monkeypatch):
+    monkeypatch.setattr(devices, "count_cores", lambda: 13)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    assert resolve_workers("auto", cpu) == 2
+    assert [resolve_workers("auto", gpu, num) for num in (1, 4, 16)] == [12, 3, 1]
+    assert resolve_workers(0, gpu) == 0

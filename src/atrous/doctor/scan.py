@@ -1,6 +1,5 @@
 """One pass over all files of a dataset, in several processes."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ from atrous.doctor.facts import PairFacts
 from atrous.doctor.fit import compute_fit
 from atrous.doctor.read_facts import read_image_facts, read_mask_facts
 from atrous.errors import DataError
+from atrous.timing import count_cores
 
 CHUNK = 16
 """Pairs per task of a process; alignment compares neighbours within a chunk."""
@@ -47,7 +47,7 @@ def scan_pairs(
         DataError: A worker process died, usually for lack of memory.
     """
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
-    workers = min(workers or _count_cores(), max(len(chunks), 1))
+    workers = min(workers or count_cores(), max(len(chunks), 1))
     facts: list[PairFacts] = []
     try:
         for done in _map_chunks(chunks, bands, workers):
@@ -110,9 +110,3 @@ def _try(read: Callable[[Path], _Read], path: Path) -> tuple[_Read | None, str |
         return None, str(describe_unreadable(path, error))
     except DataError as error:
         return None, str(error)
-
-
-def _count_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,6 +1,6 @@
 """The sections and keys of a recipe, with their defaults and limits."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -195,7 +195,8 @@ class TrainRecipe(_Section):
         seed: Seed of all randomness of the run.
         validate_every: Interval between validations.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
-        workers: Processes that load images; 0 loads in the training process.
+        workers: Processes that load images; 0 loads in the training process; `auto`: 2 on a CPU,
+            else one per core but one, at most 16, divided among the GPUs.
         save_every: Interval between checkpoints; each validation saves one as well.
         keep_checkpoints: Number of checkpoints that are kept.
         tensorboard: Also write TensorBoard events to the run folder.
@@ -224,7 +225,7 @@ class TrainRecipe(_Section):
     seed: int = Field(0, ge=0)
     validate_every: str = "1ep"
     device: str = "auto"
-    workers: int = Field(2, ge=0)
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     save_every: str = "5min"
     keep_checkpoints: int = Field(2, ge=1)
     tensorboard: bool = False

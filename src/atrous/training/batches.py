@@ -11,6 +11,7 @@ from atrous.data import (
     build_train_loader,
 )
 from atrous.data.loader import stream_position
+from atrous.devices import resolve_device, resolve_workers
 from atrous.models import ModelCard
 from atrous.recipe import DataRecipe, Recipe, TrainRecipe
 from atrous.training.distributed import World
@@ -40,7 +41,9 @@ def load_batches(
         seed=settings.seed,
         start_batch=first_step * settings.accumulate,
         num_batches=num_steps * settings.accumulate,
-        workers=settings.workers,
+        workers=resolve_workers(
+            settings.workers, resolve_device(settings.device), world.local_size
+        ),
         rank=world.rank,
         world_size=world.size,
     )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -59,6 +60,19 @@ class World:
         if self.size == 1 or device.type != "cuda":
             return device
         return torch.device("cuda", self.local_rank)
+
+    def launch_fabric(self, device: torch.device, precision: str) -> Fabric:
+        """Set up the device of this process, and its precision, `32` or `bf16`."""
+        given = [device.index] if device.type == "cuda" and device.index is not None else 1
+        fabric = Fabric(
+            accelerator=device.type,
+            devices=given if self.size == 1 else self.local_size,
+            num_nodes=self.size // self.local_size,
+            strategy="auto" if self.size == 1 else "ddp",
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+        )
+        fabric.launch()
+        return fabric
 
 
 def join_world(device: torch.device, batch_size: int) -> World:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from atrous.data import SegmentationDataset, TrainTransform, build_eval_loader
 from atrous.data.loader import stream_position
+from atrous.devices import resolve_device, resolve_workers
 from atrous.errors import ConfigError
 from atrous.files import compute_file_sha256, write_atomically
 from atrous.models.cut import Cut
@@ -232,7 +233,9 @@ class FeatureCache:
             mask_paths=[dataset.mask_paths[index] for index in indices],
         )
         resize = TrainTransform(size_hw=self.size_hw, flip=0)
-        with closing(build_eval_loader(rest, workers=self.recipe.train.workers)) as loaded:
+        settings = self.recipe.train
+        workers = resolve_workers(settings.workers, resolve_device(settings.device))
+        with closing(build_eval_loader(rest, workers=workers)) as loaded:
             for batch in batches:
                 samples = [resize(next(loaded), 0) for _ in batch]
                 image = torch.stack([sample.image for sample in samples])

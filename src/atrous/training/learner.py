@@ -7,14 +7,13 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from atrous.bands import BandStatistics
 from atrous.classes import Classes, ClassSelection
 from atrous.data import Batch, SegmentationDataset, normalize
-from atrous.devices import resolve_device, resolve_precision
+from atrous.devices import resolve_device, resolve_precision, resolve_workers
 from atrous.errors import ConfigError, TrainingError
 from atrous.evaluation import validate_model
 from atrous.evaluation.evaluator import Validation
@@ -91,7 +90,7 @@ class Learner:
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(settings.deterministic)
-        self.fabric = _launch_fabric(device, precision, world)
+        self.fabric = world.launch_fabric(device, precision)
         self.settings = settings
         channels_last, contiguous = torch.channels_last, torch.contiguous_format
         self.memory_format = channels_last if settings.channels_last else contiguous
@@ -199,7 +198,9 @@ class Learner:
             self.validated_model,
             dataset,
             precision=self.settings.precision,
-            workers=self.settings.workers,
+            workers=resolve_workers(
+                self.settings.workers, self.fabric.device, self.world.local_size
+            ),
             criterion=self.criterion,
             progress=progress,
             rank=self.world.rank,
@@ -303,19 +304,6 @@ def build_segmenter(
         ranges=None if bands is None else bands.ranges,
     )
     return model
-
-
-def _launch_fabric(device: torch.device, precision: str, world: World) -> Fabric:
-    given = [device.index] if device.type == "cuda" and device.index is not None else 1
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=given if world.size == 1 else world.local_size,
-        num_nodes=world.size // world.local_size,
-        strategy="auto" if world.size == 1 else "ddp",
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
-    )
-    fabric.launch()
-    return fabric
 
 
 def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:

@@ -1,9 +1,7 @@
 """One session of a run: checks before it, the training loop, and figures after it."""
 
 import errno
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,7 +116,7 @@ def train(
     if auto_batch_size and not run.recipe.exists():
         recipe = _find_batch_size(recipe, train_set, listener)
     try:
-        with StopRequest(budget) as stop, _lock(run) if world.is_main else nullcontext():
+        with StopRequest(budget) as stop, run.lock() if world.is_main else nullcontext():
             if not world.is_main:
                 listener = _ignore
             return _run_session(recipe, run, train_set, val_set, stop, listener, world)
@@ -296,30 +294,3 @@ def _find_batch_size(recipe: Recipe, train_set: SegmentationDataset, listener: L
     message = f"Batch size {batch_size}, peak memory {format_bytes(peak_bytes)}."
     listener({"kind": "note", "message": message})
     return _set_train(recipe, batch_size=batch_size)
-
-
-@contextmanager
-def _lock(run: RunFolder) -> Iterator[None]:
-    """Lock the run folder against other trainings; the lock ends with the process.
-
-    This is a record lock, which worker processes that outlive a killed parent do not inherit.
-    """
-    path = run.path / ".lock"
-    run.path.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"Another training is writing to {run.path}. Wait for it, stop it, or give "
-                "another --out."
-            ) from None
-        for leftover in run.path.glob(".*.tmp"):  # incomplete files of a killed session
-            leftover.unlink()
-        try:
-            yield
-        finally:
-            if not run.recipe.exists():  # the run did not start: remove the folder
-                path.unlink(missing_ok=True)
-                with suppress(OSError):
-                    run.path.rmdir()

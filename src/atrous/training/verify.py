@@ -91,7 +91,7 @@ def verify_resume(
         listener({"kind": "note", "message": message})
 
     note("Training without interruption …")
-    _finish(recipe_path, whole, workers=recipe.train.workers)
+    _finish(recipe_path, whole)
     steps = _load_records(whole, "train")
     every = len(steps) // (num_kills + 1)
     if every < 4:
@@ -102,9 +102,9 @@ def verify_resume(
         shutil.copy(path, broken.path)
     step_s = sum(record["step_s"] for record in steps) / len(steps)
     rng, kills = random.Random(seed), list[Kill]()
-    save = f"train.save_every={max(1, every // 3)}it"
+    save = ("--set", f"train.save_every={max(1, every // 3)}it")
     for number in range(num_kills):
-        with _start(recipe_path, broken, workers=number % 3, override=save) as process:
+        with _start(recipe_path, broken, "--workers", str(number % 3), *save) as process:
             resumed_from = _wait_for_steps(process, broken, number, rng.randint(every // 2, every))
             time.sleep(rng.uniform(0, step_s))
         if process.returncode != -signal.SIGKILL:
@@ -113,7 +113,7 @@ def verify_resume(
         kills.append(Kill(resumed_from, last_step))
         note(f"Killed: resumed from step {resumed_from}, logged step {last_step}.")
     note("Training to the end …")
-    _finish(recipe_path, broken, workers=recipe.train.workers)
+    _finish(recipe_path, broken)
     return Verification(kills, compare_runs(whole, broken))
 
 
@@ -163,13 +163,10 @@ def _load_records(run: RunFolder, kind: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _start(
-    recipe_path: Path, run: RunFolder, *, workers: int, override: str | None = None
-) -> Iterator["subprocess.Popen[str]"]:
+def _start(recipe_path: Path, run: RunFolder, *options: str) -> Iterator["subprocess.Popen[str]"]:
     """Start a session, and kill it at the end of the block, however that comes."""
     command = [sys.executable, "-m", "atrous", "train", "--recipe", str(recipe_path)]
-    command += ["--out", str(run.path), "--workers", str(workers)]
-    command += ["--set", override] if override else []
+    command += ["--out", str(run.path), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         yield process
@@ -180,8 +177,8 @@ def _start(
             process.stdout.close()
 
 
-def _finish(recipe_path: Path, run: RunFolder, *, workers: int) -> None:
-    with _start(recipe_path, run, workers=workers) as process:
+def _finish(recipe_path: Path, run: RunFolder) -> None:
+    with _start(recipe_path, run) as process:
         output, _ = process.communicate()
     if process.returncode != 0:
         raise TrainingError(f"The run failed: {output.strip()[-2000:]}")
