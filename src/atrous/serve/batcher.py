@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
@@ -26,10 +26,11 @@ class BatchKey(NamedTuple):
 Run = Callable[[BatchKey, Sequence[Tensor], Callable[[], None]], Sequence[Prediction]]
 
 
-class _Job(NamedTuple):
+@dataclass(eq=False)
+class _Job:
     key: BatchKey
     image: Tensor
-    future: "Future[Prediction]"
+    future: "Future[Prediction]" = field(default_factory=Future)
 
 
 class Batcher:
@@ -45,100 +46,60 @@ class Batcher:
         max_waiting: Maximum number of images in the queue.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        *,
-        max_batch: Callable[[BatchKey], int],
-        max_waiting: int,
-    ) -> None:
+    def __init__(self, run: Run, *, max_batch: Callable[[BatchKey], int], max_waiting: int) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._jobs: deque[_Job] = deque()
-        self._changed = threading.Condition(threading.RLock())
-        self._stopping = False
+        self._jobs: list[_Job] = []
+        self._lock = threading.RLock()
         self._seconds_per_image = 0.0
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="batcher")
 
     @property
     def num_waiting(self) -> int:
-        """Number of images in the queue, without cancelled ones."""
-        with self._changed:
-            return sum(not job.future.cancelled() for job in self._jobs)
+        """Number of images in the queue, without cancelled ones, which it drops."""
+        with self._lock:
+            self._jobs = [job for job in self._jobs if not job.future.cancelled()]
+            return len(self._jobs)
 
     def check_room(self) -> None:
-        """Check that the queue is not full.
-
-        Raises:
-            RequestError: 429: it is full. Retry-After is the estimated time to process it.
-        """
-        with self._changed:
-            if len(self._jobs) >= self._max_waiting:
-                self._jobs = deque(job for job in self._jobs if not job.future.cancelled())
-            if (num_waiting := len(self._jobs)) >= self._max_waiting:
-                raise RequestError(
-                    429,
-                    f"The queue is full: {num_waiting} images are waiting. Try again later.",
-                    retry_after_s=num_waiting * self._seconds_per_image,
-                )
+        """Raise RequestError if the queue is full: 429, with the estimated time to process it."""
+        if (num_waiting := self.num_waiting) >= self._max_waiting:
+            raise RequestError(
+                429,
+                f"The queue is full: {num_waiting} images are waiting. Try again later.",
+                retry_after_s=num_waiting * self._seconds_per_image,
+            )
 
     def submit(self, key: BatchKey, image: Tensor) -> "Future[Prediction]":
-        """Queue an image.
+        """Queue an image. Cancelling the future removes it.
 
         Raises:
             RequestError: 429: the queue is full. 503: `stop` was called.
         """
-        future: Future[Prediction] = Future()
-        with self._changed:
-            if self._stopping:
-                raise RequestError(503, "The server is shutting down.")
+        job = _Job(key, image)
+        with self._lock:
             self.check_room()
-            self._jobs.append(_Job(key, image, future))
-            self._changed.notify()
-        return future
+            try:
+                self._worker.submit(self._process_batch)  # one call for each job is enough
+            except RuntimeError:
+                raise RequestError(503, "The server is shutting down.") from None
+            self._jobs.append(job)
+        return job.future
 
     def stop(self) -> None:
         """Accept no more images, and return when all in the queue are processed."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        self._thread.join()
+        self._worker.shutdown()
 
-    def _work(self) -> None:
-        while batch := self._take_batch():
-            start_s = time.perf_counter()
-            self._process(batch)
-            seconds = (time.perf_counter() - start_s) / len(batch)
-            self._seconds_per_image += _SMOOTHING * (seconds - self._seconds_per_image)
-            del batch  # releases the images while waiting
+    def _process_batch(self) -> None:
+        if not (batch := self._take_batch()):
+            return
 
-    def _take_batch(self) -> list[_Job]:
-        """Return the oldest job and others of its key; an empty list when stopped."""
-        with self._changed:
-            while True:
-                self._changed.wait_for(lambda: self._jobs or self._stopping)
-                if not self._jobs:
-                    return []
-                first = self._jobs.popleft()
-                if not first.future.cancelled():
-                    break
-            batch, others = [first], deque[_Job]()
-            max_batch = self._max_batch(first.key)
-            for job in self._jobs:
-                if len(batch) >= max_batch or job.key != first.key:
-                    others.append(job)
-                elif not job.future.cancelled():
-                    batch.append(job)
-            self._jobs = others
-            return batch
-
-    def _process(self, batch: Sequence[_Job]) -> None:
         def check() -> None:
             if all(job.future.cancelled() for job in batch):
                 raise CancelledError
 
+        start_s = time.perf_counter()
         results: Sequence[Prediction | Exception]
         try:
             results = self._run(batch[0].key, [job.image for job in batch], check)
@@ -151,3 +112,16 @@ class Batcher:
                 job.future.set_exception(result)
             else:
                 job.future.set_result(result)
+        seconds = (time.perf_counter() - start_s) / len(batch)
+        self._seconds_per_image += _SMOOTHING * (seconds - self._seconds_per_image)
+
+    def _take_batch(self) -> list[_Job]:
+        """Return the oldest job and others of its key; an empty list if there is none."""
+        with self._lock:
+            if not self.num_waiting:
+                return []
+            key = self._jobs[0].key
+            same = [job for job in self._jobs if job.key == key]
+            batch = same[: self._max_batch(key)]
+            self._jobs = [job for job in self._jobs if job not in batch]
+            return batch
