@@ -3,11 +3,12 @@
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrous.serve.service import Service
 
-CLIENT_CLOSED = 499
+_CLIENT_CLOSED = 499
 """Status under which requests of disconnected clients are counted; it is never received."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -73,11 +74,13 @@ class Meter:
         self.service.num_active += path != "other"
         try:
             await self.app(scope, receive, send_and_note)
+        except ClientDisconnect:
+            status = _CLIENT_CLOSED
         finally:
             self.service.num_active -= path != "other"
             self.requests.labels(path, status).inc()
             self.seconds.labels(path).observe(time.perf_counter() - start_s)
-            if status == CLIENT_CLOSED:
+            if status == _CLIENT_CLOSED:
                 self.cancelled.inc()
             elif status >= 400 and status != 500:
                 self.rejected.labels(status).inc()

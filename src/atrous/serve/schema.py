@@ -1,15 +1,16 @@
 """Contents of /openapi.json: parameters, bodies, responses and errors."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from atrous.serve.body import FIELD
 from atrous.serve.errors import STATUSES
 from atrous.serve.image import FORMATS
-from atrous.serve.responses import Format
 
 WARNING_HEADER = "Atrous-Warning"
+
+Format = Literal["mask", "overlay", "json"]
 
 
 class SegmentQuery(BaseModel):
@@ -75,9 +76,7 @@ class ClassShare(ClassEntry):
 class RunLengths(BaseModel):
     """COCO's compressed run-length encoding, for `pycocotools.mask.decode`."""
 
-    size: list[int] = Field(
-        min_length=2, max_length=2, description="Height and width.", examples=[[2, 4]]
-    )
+    size: tuple[int, int] = Field(description="Height and width.", examples=[[2, 4]])
     counts: str = Field(examples=["026"])
 
 
