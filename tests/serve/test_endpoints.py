@@ -190,7 +190,7 @@ def test_concurrent_requests_are_batched_with_the_same_results(serve, engine):
     first = post_many(running, [PNG])
     assert engine.started.wait(10)
     responses = post_many(running, [encode(pixels) for pixels, _ in images])
-    running.wait_for(lambda: running.service.num_waiting == 7)
+    running.wait_for(lambda: running.service.queue.num_waiting == 7)
     assert running.count("atrous_queue_images") == 7
     engine.go.set()
     for response, (_, mask) in zip(responses, images, strict=True):
@@ -208,7 +208,7 @@ def test_a_full_queue_responds_with_429_and_retry_after(serve, engine):
     responses = post_many(running, [PNG])
     assert engine.started.wait(10)
     responses += post_many(running, [PNG, PNG])
-    running.wait_for(lambda: running.service.num_waiting == 2)
+    running.wait_for(lambda: running.service.queue.num_waiting == 2)
     refused = running.client.post(SEGMENT, content=PNG)
     assert refused.status_code == 429
     assert "2 images are waiting" in refused.json()["error"]
@@ -229,7 +229,7 @@ def test_an_image_past_its_deadline_is_dropped_from_the_queue(serve, engine):
     for response in responses:
         assert response.result().status_code == 504
         assert "within 4 seconds" in response.result().json()["error"]
-    running.wait_for(lambda: running.service.num_waiting == 0)
+    running.wait_for(lambda: running.service.queue.num_waiting == 0)
     engine.go.set()
     running.wait_for(lambda: engine.sizes == [1])
     assert running.client.post("/v1/segment", content=PNG).status_code == 200
@@ -284,9 +284,9 @@ def test_an_image_of_a_disconnected_client_is_dropped_from_the_queue(serve, engi
     with socket.create_connection(("127.0.0.1", running.port)) as sender:
         head = f"POST {SEGMENT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(PNG)}\r\n\r\n"
         sender.sendall(head.encode() + PNG)
-        running.wait_for(lambda: running.service.num_waiting == 1)
+        running.wait_for(lambda: running.service.queue.num_waiting == 1)
     running.wait_for(lambda: running.count("atrous_cancelled_total") == 1)
-    running.wait_for(lambda: running.service.num_waiting == 0)
+    running.wait_for(lambda: running.service.queue.num_waiting == 0)
     engine.go.set()
     assert kept[0].result().status_code == 200
     assert engine.sizes == [1]
@@ -296,7 +296,7 @@ def test_stopping_completes_accepted_images(serve, engine):
     running = serve()
     engine.hold()
     responses = post_many(running, [PNG, encode(draw(32, 32)[0]), encode(draw(34, 34)[0])])
-    running.wait_for(lambda: running.service.num_waiting == 2)
+    running.wait_for(lambda: running.service.queue.num_waiting == 2)
     running.server.handle_exit(15, None)
     assert running.service.state == "stopping"
     time.sleep(0.3)

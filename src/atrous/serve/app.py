@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from atrous.errors import AtrousError, did_you_mean
 from atrous.parsing import escape_controls
+from atrous.serve.batcher import BatchKey
 from atrous.serve.body import read_body
 from atrous.serve.errors import RequestError
 from atrous.serve.gate import Gate, build_token_check
@@ -218,8 +219,9 @@ async def _segment(
     async with _limit_time(request, limits.deadline_s):
         image = await run(decode_image, content, limits, reservation, bands, warnings.append)
         del content  # its memory is not reserved any more
-        future = service.submit(name, image, confidence=query.confidence and format == "json")
-        prediction = await asyncio.wrap_future(future)
+        height, width = image.shape[-2:]
+        key = BatchKey(name, (height, width), query.confidence and format == "json")
+        prediction = await asyncio.wrap_future(service.queue.submit(key, image))
         response = await run(build_response, format, image, prediction, name, engine, opacity)
     if warnings:
         response.headers[WARNING_HEADER] = " ".join(warnings)

@@ -50,7 +50,7 @@ class Meter:
         )
         service.observe_batch = batches.observe
         for name, help_text, read in (
-            ("atrous_queue_images", "Images in the queue.", lambda: service.num_waiting),
+            ("atrous_queue_images", "Images in the queue.", lambda: service.queue.num_waiting),
             ("atrous_active_requests", "Requests in progress.", lambda: service.num_active),
             ("atrous_held_bytes", "Memory of bodies and decoded images.",
              lambda: service.memory.reserved_bytes),

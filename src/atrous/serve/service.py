@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,39 +44,27 @@ class Service:
         self.state = "loading"
         self.num_active = 0
         self.observe_batch: Callable[[int], None] = lambda size: None
-        self._batcher = Batcher(
+        self.queue = Batcher(
             self._run, max_batch=self._compute_max_batch, max_waiting=limits.max_waiting
         )
 
-    @property
-    def num_waiting(self) -> int:
-        """Number of images in the queue."""
-        return self._batcher.num_waiting
-
     def load(self) -> None:
-        """Load all models, and measure their speed, from which `limits.max_pixels` follows.
-
-        Raises:
-            AtrousError: A model cannot be loaded.
-        """
+        """Load all models, and measure their speed, from which `limits.max_pixels` follows."""
         max_pixels: float = MAX_PIXELS
+        engines = {}
         for name, open_model in self.sources.items():
-            engine = open_model()
+            engines[name] = engine = open_model()
             max_pixels = min(max_pixels, self.limits.deadline_s / 2 * _measure_speed(engine))
-            self.engines[name] = engine
             if text := describe_undrawable(engine.classes.names):
                 _LOG.warning("%s: %s", name, text)
         if self.limits.max_pixels is None:
             self.limits = replace(self.limits, max_pixels=max(_MIN_MAX_PIXELS, int(max_pixels)))
+        self.engines = engines
         if self.state == "loading":
             self.state = "ready"
 
     def find_name(self, name: str | None) -> str:
-        """Return the name of a model, by default of the first.
-
-        Raises:
-            RequestError: 404: the model does not exist.
-        """
+        """Return the name of a model, by default of the first; raise 404 if there is none."""
         if name is None:
             return next(iter(self.sources))
         if name not in self.sources:
@@ -87,44 +75,21 @@ class Service:
         return name
 
     def check_room(self) -> None:
-        """Check that an image would be accepted now.
-
-        Raises:
-            RequestError: 503: the models are loading or the server is stopping. 429: the queue is
-                full.
-        """
+        """Raise 503 while loading or stopping, 429 if the queue is full."""
         self.check_loaded()
         if self.state == "stopping":
             raise RequestError(503, "The server is shutting down.", retry_after_s=5)
-        self._batcher.check_room()
+        self.queue.check_room()
 
     def check_loaded(self) -> None:
-        """Check that all models are loaded.
-
-        Raises:
-            RequestError: 503: they are not.
-        """
-        if len(self.engines) < len(self.sources):
+        """Raise 503 until the models are loaded."""
+        if not self.engines:
             raise RequestError(503, "The models are loading. Try again shortly.", retry_after_s=5)
-
-    def submit(self, name: str, image: Tensor, *, confidence: bool = False) -> "Future[Prediction]":
-        """Queue an image. Cancelling the future removes it from the queue.
-
-        Args:
-            name: Name of a model.
-            image: uint8 (3, H, W), or float32 (bands, H, W).
-            confidence: Whether to compute the confidence, if the engine provides it.
-
-        Raises:
-            RequestError: 429: the queue is full. 503: the server is stopping.
-        """
-        size_hw = (image.shape[-2], image.shape[-1])
-        return self._batcher.submit(BatchKey(name, size_hw, confidence), image)
 
     def stop(self) -> None:
         """Process the images in the queue, and accept no more."""
         self.state = "stopping"
-        self._batcher.stop()
+        self.queue.stop()
 
     def _compute_max_batch(self, key: BatchKey) -> int:
         if key.confidence:
@@ -137,18 +102,15 @@ class Service:
     ) -> list[Prediction]:
         self.observe_batch(len(images))
         engine = self.engines[key.model]
-        if not key.confidence:
-            pairs = zip(engine.predict_masks(images, check), images, strict=True)
-            return [Prediction(ignore_nodata(mask.cpu(), image)) for mask, image in pairs]
-        try:
-            engine.require_logits()
-            confidence = True
-        except ConfigError:
-            confidence = False
-        return [
-            compute_prediction(engine, image, confidence=confidence, check=check)
-            for image in images
-        ]
+        if key.confidence:
+            with suppress(ConfigError):  # the engine computes masks only
+                engine.require_logits()
+                return [
+                    compute_prediction(engine, image, confidence=True, check=check)
+                    for image in images
+                ]
+        pairs = zip(engine.predict_masks(images, check), images, strict=True)
+        return [Prediction(ignore_nodata(mask.cpu(), image)) for mask, image in pairs]
 
 
 def _measure_speed(engine: Engine) -> float:
