@@ -25,7 +25,7 @@ from atrous.serve import Limits, Service
 from atrous.serve.app import build_app
 from atrous.serve.listening import open_socket
 from atrous.serve.page import build_page
-from atrous.serve.server import build_server
+from atrous.serve.server import Server
 
 pytestmark = pytest.mark.browser
 
@@ -74,7 +74,7 @@ def address(tmp_path_factory):
     service = Service(sources, LIMITS)
     service.load()
     app = build_app(service, page=build_page(LIMITS, examples))
-    server, listener = build_server(service, app), open_socket("127.0.0.1", 0)
+    server, listener = Server(service, app), open_socket("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"

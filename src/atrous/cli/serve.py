@@ -91,7 +91,7 @@ def run_serve(
     from atrous.serve import Limits, build_service
     from atrous.serve.app import build_app
     from atrous.serve.page import build_page
-    from atrous.serve.server import build_server, run_server
+    from atrous.serve.server import Server, run_server
 
     limits = Limits(
         max_body_bytes=_count_millions(max_body_mb),
@@ -125,7 +125,7 @@ def run_serve(
     console = Console(stderr=True)
     if token is None and host not in ("127.0.0.1", "localhost", "::1"):
         console.print(_NO_TOKEN, highlight=False)
-    server = build_server(service, app, access_log=access_log)
+    server = Server(service, app, access_log=access_log)
     run_server(server, listening, listener=lambda event: _print_ready(console, service, listening))
     if server.force_exit:
         raise KeyboardInterrupt

@@ -40,11 +40,10 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request, or reject it."""
         app = self.app
-        if scope["type"] == "http":
-            try:
-                self._check(scope)
-            except RequestError as error:
-                app = error.build_response()
+        try:
+            self._check(scope)
+        except RequestError as error:
+            app = error.build_response()
         await app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:

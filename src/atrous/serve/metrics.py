@@ -59,9 +59,6 @@ class Meter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request and count it."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         path = scope["path"] if scope["path"] in self.paths else "other"
         start_s, status = time.perf_counter(), 500
 

@@ -19,9 +19,30 @@ _KEEP_ALIVE_S = 20
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which on a signal stops the service and waits for images in progress."""
+    """uvicorn with the limits of a service, which it stops on a signal without losing an image.
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    Args:
+        service: The models.
+        app: The application.
+        access_log: Whether to log each request.
+    """
+
+    def __init__(self, service: Service, app: FastAPI, *, access_log: bool = False) -> None:
+        limits = service.limits
+        config = uvicorn.Config(
+            app,
+            http=partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_level="info" if access_log else "error",
+            access_log=access_log,
+            server_header=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(limits.deadline_s + 2 * limits.transfer_s) + 1,
+        )
         super().__init__(config)
         self.service = service
 
@@ -45,31 +66,6 @@ class Server(uvicorn.Server):
             connection.transport.close()
 
 
-def build_server(service: Service, app: FastAPI, *, access_log: bool = False) -> Server:
-    """Configure uvicorn with the limits of a service.
-
-    Args:
-        service: The models.
-        app: The application.
-        access_log: Whether to log each request.
-    """
-    limits = service.limits
-    config = uvicorn.Config(
-        app,
-        http=partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
-        ws="none",
-        loop="asyncio",
-        log_level="info" if access_log else "error",
-        access_log=access_log,
-        server_header=False,
-        proxy_headers=False,
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(limits.deadline_s + 2 * limits.transfer_s) + 1,
-    )
-    return Server(config, service)
-
-
 def run_server(
     server: Server,
     listening: socket.socket,
@@ -81,7 +77,7 @@ def run_server(
     The server responds while the models are loading, so that /readyz can report it.
 
     Args:
-        server: Made by `build_server`; its models are loaded in a thread.
+        server: Its models are loaded in a thread.
         listening: Made by `open_socket`; closed at the end.
         listener: Called with an event of kind `ready` when the models are loaded.
 
