@@ -265,7 +265,7 @@ def test_an_image_past_its_deadline_is_abandoned_between_windows(serve, color_mo
 
 def test_the_largest_image_follows_the_speed_of_the_model(serve, color_model, monkeypatch):
     ticks = itertools.count()
-    monkeypatch.setattr("atrous.serve.service.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("atrous.timing.time.perf_counter", lambda: next(ticks))
     engine = WindowedEngine(color_model)  # 256 × 256 pixels in one second
     running = serve(Limits(deadline_s=200), engine=engine)
     monkeypatch.undo()

@@ -58,9 +58,9 @@ class Server(uvicorn.Server):
         closing.cancel()
 
     async def _close_connections(self) -> None:
-        """Close all connections once no request of the API is in progress."""
+        """Close all connections once no request is in progress."""
         await asyncio.sleep(0.2)
-        while self.service.num_active:
+        while self.server_state.tasks:
             await asyncio.sleep(0.05)
         for connection in list(self.server_state.connections):
             connection.transport.close()
@@ -74,10 +74,8 @@ def run_server(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then complete the requests in progress and return.
 
-    The server responds while the models are loading, so that /readyz can report it.
-
     Args:
-        server: Its models are loaded in a thread.
+        server: Responds while its models are loading, so that /readyz can report it.
         listening: Made by `open_socket`; closed at the end.
         listener: Called with an event of kind `ready` when the models are loaded.
 

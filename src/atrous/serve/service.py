@@ -1,7 +1,6 @@
 """Named models and the queue in front of them, independent of HTTP."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +19,7 @@ from atrous.prediction.prediction import ignore_nodata
 from atrous.serve.batcher import Batcher, BatchKey
 from atrous.serve.errors import RequestError
 from atrous.serve.limits import MAX_PIXELS, Limits, Memory
+from atrous.timing import measure_times_s
 
 _LOG = logging.getLogger(__name__)
 _MIN_MAX_PIXELS = 2048 * 2048
@@ -42,7 +42,6 @@ class Service:
         self.memory = Memory(limits.max_memory_bytes)
         self.engines: dict[str, Engine] = {}
         self.state = "loading"
-        self.num_active = 0
         self.observe_batch: Callable[[int], None] = lambda size: None
         self.queue = Batcher(
             self._run, max_batch=self._compute_max_batch, max_waiting=limits.max_waiting
@@ -114,18 +113,12 @@ class Service:
 
 
 def _measure_speed(engine: Engine) -> float:
-    """Return the pixels of a large image that an engine segments per second.
-
-    The best of three runs counts. The first also warms the engine up.
-    """
+    """Return the pixels of a large image that an engine segments per second, and warm it up."""
     resizes = engine.card.compute_size_hw(256, 256) is not None
     side = 2048 if resizes else 256  # a resized image takes about the same time at any size
     blank = torch.zeros(engine.card.bands or 3, side, side, dtype=torch.uint8)
-    seconds = []
-    for _ in range(3):
-        start_s = time.perf_counter()
-        engine.predict_mask(blank).cpu()
-        seconds.append(time.perf_counter() - start_s)
+    calls = [lambda: engine.predict_mask(blank).cpu()]
+    [seconds] = measure_times_s(calls, budget_s=0, min_rounds=2)
     covered = (1 - engine.tta.overlap) ** 2  # of each window by itself
     return covered * side * side / min(seconds)
 
