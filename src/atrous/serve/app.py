@@ -22,7 +22,7 @@ from atrous.serve.batcher import BatchKey
 from atrous.serve.body import read_body
 from atrous.serve.errors import RequestError
 from atrous.serve.gate import Gate, build_token_check
-from atrous.serve.image import decode_image, silence_libtiff
+from atrous.serve.image import decode_image, prepare_decoders
 from atrous.serve.limits import Reservation
 from atrous.serve.metrics import Meter
 from atrous.serve.responses import build_response, describe_classes
@@ -59,7 +59,7 @@ def build_app(
         hosts: Names of the server beside those of the loopback and its address; see `Gate`.
         page: Made by `build_page`.
     """
-    silence_libtiff()
+    prepare_decoders()
     app = FastAPI(
         title="atrous",
         summary="Semantic segmentation of images.",

@@ -146,7 +146,7 @@ SEGMENT_BODY: dict[str, Any] = {
                     "additionalProperties": False,
                 }
             },
-            **{media_type: {"schema": _BINARY} for media_type in FORMATS.values()},
+            **{f"image/{name.lower()}": {"schema": _BINARY} for name in FORMATS},
         },
     }
 }
