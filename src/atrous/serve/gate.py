@@ -26,11 +26,7 @@ class Gate:
 
     A page of another site that makes its own name point to this server (DNS rebinding) sends that
     name in the Host header. Allowed are the names of this machine's loopback, the address of the
-    connection and `hosts`.
-
-    Args:
-        app: The application.
-        hosts: More allowed names; `*` allows all.
+    connection and `hosts`, of which `*` allows all.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:

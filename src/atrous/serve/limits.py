@@ -2,7 +2,7 @@
 
 import math
 import threading
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Self
 
 from atrous.errors import ConfigError
@@ -49,10 +49,9 @@ class Limits:
     transfer_s: float = 30.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
             if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{field.name} must be a number above 0, not {value}.")
+                raise ConfigError(f"{name} must be a number above 0, not {value}.")
         required_bytes = self.max_body_bytes + DECODING_BYTES * (self.max_pixels or MAX_PIXELS)
         if self.max_memory_bytes < required_bytes:
             raise ConfigError(
@@ -63,17 +62,13 @@ class Limits:
             )
 
 
+@dataclass
 class Memory:
-    """Memory budget shared by all requests.
+    """Memory budget shared by all requests."""
 
-    Args:
-        max_bytes: Maximum for all requests together.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.reserved_bytes = 0
-        self.lock = threading.Lock()
+    max_bytes: int
+    reserved_bytes: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Reservation:
@@ -85,11 +80,7 @@ class Reservation:
         self._closed = False
 
     def resize(self, num_bytes: int) -> None:
-        """Change the size of the reservation.
-
-        Raises:
-            RequestError: 429: the budget is exhausted, or the request has ended.
-        """
+        """Change the size; raise 429 if the budget is exhausted or the request has ended."""
         memory = self._memory
         with memory.lock:
             total = memory.reserved_bytes + num_bytes - self._num_bytes
