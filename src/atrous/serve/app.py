@@ -31,7 +31,6 @@ from atrous.serve.schema import (
     SEGMENT_BODY,
     SEGMENT_RESPONSE,
     WARNING_HEADER,
-    Format,
     ModelsResponse,
     SegmentQuery,
     StateResponse,
@@ -160,13 +159,26 @@ def _add_segment_route(router: APIRouter, service: Service) -> None:
         accept = request.headers.get("accept", "")
         format = query.format or ("json" if "application/json" in accept else "mask")
         service.check_room()
-        with Reservation(service.memory) as reservation:
-            try:
-                return await _segment(request, service, codecs, name, format, query, reservation)
-            except asyncio.CancelledError:
-                raise RequestError(
-                    503, "The server was stopped before the response was ready."
-                ) from None
+        limits, engine, warnings = service.limits, service.engines[name], list[str]()
+        run = partial(asyncio.get_running_loop().run_in_executor, codecs)
+        decode = partial(decode_image, bands=engine.card.bands, warn=warnings.append)
+        encode = partial(build_response, format, name, engine, query.opacity)
+        try:
+            with Reservation(service.memory) as reservation:
+                content = await read_body(request, limits, reservation)
+                async with _limit_time(request, limits.deadline_s):
+                    image = await run(decode, content, limits, reservation)
+                    del content  # its memory is not reserved any more
+                    height, width = image.shape[-2:]
+                    key = BatchKey(name, (height, width), query.confidence and format == "json")
+                    prediction = await asyncio.wrap_future(service.queue.submit(key, image))
+                    response = await run(encode, image, prediction)
+        except asyncio.CancelledError:
+            message = "The server was stopped before the response was ready."
+            raise RequestError(503, message) from None
+        if warnings:
+            response.headers[WARNING_HEADER] = " ".join(warnings)
+        return response
 
 
 @asynccontextmanager
@@ -200,32 +212,6 @@ async def _limit_time(request: Request, deadline_s: float) -> AsyncIterator[None
         raise
     finally:
         watching.cancel()
-
-
-async def _segment(
-    request: Request,
-    service: Service,
-    codecs: ThreadPoolExecutor,
-    name: str,
-    format: Format,
-    query: SegmentQuery,
-    reservation: Reservation,
-) -> Response:
-    """Read and decode an image, run the model and encode the result."""
-    run = partial(asyncio.get_running_loop().run_in_executor, codecs)
-    limits, engine, warnings = service.limits, service.engines[name], list[str]()
-    bands, opacity = engine.card.bands, query.opacity
-    content = await read_body(request, limits, reservation)
-    async with _limit_time(request, limits.deadline_s):
-        image = await run(decode_image, content, limits, reservation, bands, warnings.append)
-        del content  # its memory is not reserved any more
-        height, width = image.shape[-2:]
-        key = BatchKey(name, (height, width), query.confidence and format == "json")
-        prediction = await asyncio.wrap_future(service.queue.submit(key, image))
-        response = await run(build_response, format, image, prediction, name, engine, opacity)
-    if warnings:
-        response.headers[WARNING_HEADER] = " ".join(warnings)
-    return response
 
 
 async def _reject(request: Request, error: RequestError) -> Response:
