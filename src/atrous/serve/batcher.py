@@ -4,15 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
 
 from atrous.prediction import Prediction
 from atrous.serve.errors import RequestError
-
-_SMOOTHING = 0.1
 
 
 class BatchKey(NamedTuple):
@@ -24,13 +21,6 @@ class BatchKey(NamedTuple):
 
 
 Run = Callable[[BatchKey, Sequence[Tensor], Callable[[], None]], Sequence[Prediction]]
-
-
-@dataclass(eq=False)
-class _Job:
-    key: BatchKey
-    image: Tensor
-    future: "Future[Prediction]" = field(default_factory=Future)
 
 
 class Batcher:
@@ -50,7 +40,7 @@ class Batcher:
         self._run = run
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._jobs: list[_Job] = []
+        self._jobs: dict[Future[Prediction], tuple[BatchKey, Tensor]] = {}  # oldest first
         self._lock = threading.RLock()
         self._seconds_per_image = 0.0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="batcher")
@@ -59,7 +49,8 @@ class Batcher:
     def num_waiting(self) -> int:
         """Number of images in the queue, without cancelled ones, which it drops."""
         with self._lock:
-            self._jobs = [job for job in self._jobs if not job.future.cancelled()]
+            for future in [future for future in self._jobs if future.cancelled()]:
+                del self._jobs[future]
             return len(self._jobs)
 
     def check_room(self) -> None:
@@ -77,51 +68,43 @@ class Batcher:
         Raises:
             RequestError: 429: the queue is full. 503: `stop` was called.
         """
-        job = _Job(key, image)
+        future: Future[Prediction] = Future()
         with self._lock:
             self.check_room()
             try:
                 self._worker.submit(self._process_batch)  # one call for each job is enough
             except RuntimeError:
                 raise RequestError(503, "The server is shutting down.") from None
-            self._jobs.append(job)
-        return job.future
+            self._jobs[future] = key, image
+        return future
 
     def stop(self) -> None:
         """Accept no more images, and return when all in the queue are processed."""
         self._worker.shutdown()
 
     def _process_batch(self) -> None:
-        if not (batch := self._take_batch()):
-            return
+        with self._lock:
+            if not self.num_waiting:
+                return
+            key = next(iter(self._jobs.values()))[0]
+            same = [future for future, (other, _) in self._jobs.items() if other == key]
+            batch = {future: self._jobs.pop(future)[1] for future in same[: self._max_batch(key)]}
 
         def check() -> None:
-            if all(job.future.cancelled() for job in batch):
+            if all(future.cancelled() for future in batch):
                 raise CancelledError
 
         start_s = time.perf_counter()
         results: Sequence[Prediction | Exception]
         try:
-            results = self._run(batch[0].key, [job.image for job in batch], check)
+            results = self._run(key, list(batch.values()), check)
         except Exception as error:
             results = [error] * len(batch)
-        for job, result in zip(batch, results, strict=True):
-            if not job.future.set_running_or_notify_cancel():
+        self._seconds_per_image = (time.perf_counter() - start_s) / len(batch)
+        for future, result in zip(batch, results, strict=True):
+            if not future.set_running_or_notify_cancel():
                 continue
             if isinstance(result, Exception):
-                job.future.set_exception(result)
+                future.set_exception(result)
             else:
-                job.future.set_result(result)
-        seconds = (time.perf_counter() - start_s) / len(batch)
-        self._seconds_per_image += _SMOOTHING * (seconds - self._seconds_per_image)
-
-    def _take_batch(self) -> list[_Job]:
-        """Return the oldest job and others of its key; an empty list if there is none."""
-        with self._lock:
-            if not self.num_waiting:
-                return []
-            key = self._jobs[0].key
-            same = [job for job in self._jobs if job.key == key]
-            batch = same[: self._max_batch(key)]
-            self._jobs = [job for job in self._jobs if job not in batch]
-            return batch
+                future.set_result(result)

@@ -13,12 +13,6 @@ from atrous.serve.limits import Limits, Reservation
 FIELD = "image"
 
 
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser, without its temporary files for parts above 1 MB."""
-
-    spool_max_size = 2**62
-
-
 async def read_body(request: Request, limits: Limits, reservation: Reservation) -> bytes:
     """Return the image file, sent as the body or in the multipart field `image`.
 
@@ -70,9 +64,8 @@ async def _iterate_chunks(
 async def _parse_multipart(
     request: Request, chunks: AsyncGenerator[bytes, None], limits: Limits
 ) -> bytes:
-    parser = _InMemoryParser(
-        request.headers, chunks, max_files=1, max_fields=1, max_part_size=limits.max_body_bytes
-    )
+    parser = MultiPartParser(request.headers, chunks, max_files=1, max_fields=1)
+    parser.max_part_size = parser.spool_max_size = limits.max_body_bytes  # no temporary file
     try:
         fields = (await parser.parse()).multi_items()
     except MultiPartException as error:
@@ -81,14 +74,12 @@ async def _parse_multipart(
             f"The multipart body is invalid: {error.message} Send one part, a file in the field "
             f"'{FIELD}'.",
         ) from None
-    if [name for name, _ in fields] != [FIELD]:
-        names = ", ".join(f"'{name[:40]}'" for name, _ in fields) or "none"
-        raise RequestError(
-            422, f"The multipart body must have one field, the file '{FIELD}', but has {names}."
-        )
-    file = fields[0][1]
-    if not isinstance(file, UploadFile):
-        raise RequestError(
-            422, f"The multipart field '{FIELD}' is text. Send it as a file, with a filename."
-        )
-    return await file.read()
+    match fields:
+        case [(name, UploadFile() as file)] if name == FIELD:
+            return await file.read()
+    names = ", ".join(f"'{name[:40]}'" for name, _ in fields) or "none"
+    raise RequestError(
+        422,
+        f"The multipart body must have one field, '{FIELD}', sent as a file with a filename, but "
+        f"has {names}.",
+    )

@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from atrous.devices import Precision
-from atrous.engines import TTA, Engine, open_engine
+from atrous.engines import Engine, open_engine
 from atrous.errors import ConfigError, did_you_mean
 from atrous.fonts import describe_undrawable
 from atrous.prediction import Prediction, compute_prediction
@@ -127,24 +127,16 @@ def build_service(
     runs: Sequence[Path | str],
     *,
     names: Sequence[str] = (),
-    engine: str = "torch",
-    device: str = "auto",
-    precision: Precision = "32",
-    trust: bool = False,
-    tta: TTA = TTA(),
     limits: Limits = Limits(),
+    **options: Any,
 ) -> Service:
     """Build a service of trained models; its `load` loads them.
 
     Args:
         runs: Run folders, weights files or exported files.
         names: Names of the models in requests, in the same order; by default, those of the paths.
-        engine: Engine of all models; see `open_engine`.
-        device: Device of the torch engine.
-        precision: `32`, `bf16` or `auto`.
-        trust: Whether .pt2 exports, which can execute arbitrary code, may be opened.
-        tta: Test-time augmentation and sliding windows.
         limits: Limits of the server.
+        options: Arguments of `open_engine` for all models.
 
     Raises:
         ConfigError: There is no model, a name is invalid or given twice, or the number of names
@@ -167,7 +159,5 @@ def build_service(
             raise ConfigError(
                 f"Two models are called '{name}'. Give each its own --name, in the same order."
             )
-        sources[name] = partial(
-            open_engine, path, engine, tta=tta, device=device, precision=precision, trust=trust
-        )
+        sources[name] = partial(open_engine, path, **options)
     return Service(sources, limits)
