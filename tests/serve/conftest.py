@@ -12,10 +12,11 @@ pytest.importorskip("fastapi", reason="the server needs fastapi")
 pytest.importorskip("prometheus_client", reason="the server needs prometheus-client")
 httpx = pytest.importorskip("httpx", reason="these tests need httpx")
 
-from atrous.serve import Limits, Service  # noqa: E402
 from atrous.serve.app import build_app  # noqa: E402
+from atrous.serve.limits import Limits  # noqa: E402
 from atrous.serve.listening import open_socket  # noqa: E402
 from atrous.serve.server import Server  # noqa: E402
+from atrous.serve.service import Service  # noqa: E402
 
 
 class HeldEngine(TorchEngine):

@@ -12,7 +12,7 @@ import pytest
 from colored import decode, draw, encode
 from test_image import build_png_header
 
-from atrous.serve import Limits
+from atrous.serve.limits import Limits
 
 PIXELS, MASK = draw()
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")

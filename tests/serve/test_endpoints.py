@@ -18,7 +18,7 @@ from PIL import Image
 from test_image import build_png_header
 
 from atrous.engines import TTA, TorchEngine
-from atrous.serve import Limits
+from atrous.serve.limits import Limits
 from atrous.serve.page import build_page
 
 PIXELS, MASK = draw()

@@ -21,11 +21,12 @@ from atrous.classes import build_classes
 from atrous.engines import Engine
 from atrous.errors import DataError, WeightsError
 from atrous.models import ModelCard
-from atrous.serve import Limits, Service
 from atrous.serve.app import build_app
+from atrous.serve.limits import Limits
 from atrous.serve.listening import open_socket
 from atrous.serve.page import build_page
 from atrous.serve.server import Server
+from atrous.serve.service import Service
 
 pytestmark = pytest.mark.browser
 

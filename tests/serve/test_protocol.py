@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from colored import decode, draw, encode
 
-from atrous.serve import Limits
+from atrous.serve.limits import Limits
 from atrous.serve.listening import open_socket
 
 PIXELS, MASK = draw()

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from atrous.errors import AtrousError, did_you_mean
 from atrous.parsing import escape_controls
+from atrous.serve import schema
 from atrous.serve.batcher import BatchKey
 from atrous.serve.body import read_body
 from atrous.serve.errors import RequestError
@@ -26,15 +26,6 @@ from atrous.serve.image import decode_image, prepare_decoders
 from atrous.serve.limits import Reservation
 from atrous.serve.metrics import Meter
 from atrous.serve.responses import build_response, describe_classes
-from atrous.serve.schema import (
-    ERRORS,
-    SEGMENT_BODY,
-    SEGMENT_RESPONSE,
-    WARNING_HEADER,
-    ModelsResponse,
-    SegmentQuery,
-    StateResponse,
-)
 from atrous.serve.service import Service
 
 _LOG = logging.getLogger(__name__)
@@ -77,8 +68,10 @@ def build_app(
     )
     guard = [] if token is None else [Depends(build_token_check(token))]
     registry = CollectorRegistry()
-    app.include_router(_build_health_routes(service))
-    app.include_router(_build_api_routes(service, registry), dependencies=guard, responses=ERRORS)
+    _add_health_routes(app, service)
+    app.include_router(
+        _build_api_routes(service, registry), dependencies=guard, responses=schema.ERRORS
+    )
     paths = frozenset(app.openapi()["paths"])
     app.add_api_route("/openapi.json", app.openapi, include_in_schema=False, dependencies=guard)
     if page is not None:
@@ -88,24 +81,21 @@ def build_app(
     return app
 
 
-def _build_health_routes(service: Service) -> APIRouter:
-    router = APIRouter(tags=["state"])
-
-    @router.get("/healthz", response_model=StateResponse)
+def _add_health_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", response_model=schema.StateResponse, tags=["state"])
     async def check_health() -> Any:
         """Return 200 as long as the process is alive."""
         return {"state": service.state}
 
-    @router.get(
+    @app.get(
         "/readyz",
-        response_model=StateResponse,
-        responses={503: {"model": StateResponse, "description": "Loading or stopping."}},
+        tags=["state"],
+        response_model=schema.StateResponse,
+        responses={503: {"model": schema.StateResponse, "description": "Loading or stopping."}},
     )
     async def check_readiness() -> Any:
         """Return 200 if the server accepts images."""
         return JSONResponse({"state": service.state}, 200 if service.state == "ready" else 503)
-
-    return router
 
 
 def _build_api_routes(service: Service, registry: CollectorRegistry) -> APIRouter:
@@ -116,7 +106,7 @@ def _build_api_routes(service: Service, registry: CollectorRegistry) -> APIRoute
         """Return the metrics in the format of Prometheus."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get("/v1/models", response_model=ModelsResponse, tags=["segmentation"])
+    @router.get("/v1/models", response_model=schema.ModelsResponse, tags=["segmentation"])
     async def list_models() -> Any:
         """List the models with their classes."""
         service.check_loaded()
@@ -145,11 +135,11 @@ def _add_segment_route(router: APIRouter, service: Service) -> None:
     @router.post(
         "/v1/segment",
         response_class=Response,
-        responses={200: SEGMENT_RESPONSE},
-        openapi_extra=SEGMENT_BODY,
+        responses={200: schema.SEGMENT_RESPONSE},
+        openapi_extra=schema.SEGMENT_BODY,
         tags=["segmentation"],
     )
-    async def segment(request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
+    async def segment(request: Request, query: Annotated[schema.SegmentQuery, Query()]) -> Response:
         """Segment an image.
 
         The mask has the size of the image after its EXIF orientation is applied. Nothing is
@@ -177,18 +167,13 @@ def _add_segment_route(router: APIRouter, service: Service) -> None:
             message = "The server was stopped before the response was ready."
             raise RequestError(503, message) from None
         if warnings:
-            response.headers[WARNING_HEADER] = " ".join(warnings)
+            response.headers[schema.WARNING_HEADER] = " ".join(warnings)
         return response
 
 
 @asynccontextmanager
 async def _limit_time(request: Request, deadline_s: float) -> AsyncIterator[None]:
-    """Cancel the block at the deadline or when the client disconnects.
-
-    Raises:
-        RequestError: 504: the deadline passed.
-        ClientDisconnect: The client disconnected.
-    """
+    """Cancel the block when the client disconnects, or with a 504 at the deadline."""
     task: Any = asyncio.current_task()
 
     async def cancel_on_disconnect() -> None:
@@ -223,7 +208,7 @@ async def _reject_parameters(request: Request, error: RequestValidationError) ->
     for problem in error.errors()[:5]:
         name = str(problem["loc"][-1])[:60]
         if problem["type"] == "extra_forbidden":
-            near = did_you_mean(name, SegmentQuery.model_fields)
+            near = did_you_mean(name, schema.SegmentQuery.model_fields)
             problems.append(f"There is no parameter '{name}'.{near}")
         else:
             problems.append(f"The parameter '{name}' is invalid: {problem['msg']}.")

@@ -36,7 +36,7 @@ class Batcher:
         max_waiting: Maximum number of images in the queue.
     """
 
-    def __init__(self, run: Run, *, max_batch: Callable[[BatchKey], int], max_waiting: int) -> None:
+    def __init__(self, run: Run, max_batch: Callable[[BatchKey], int], max_waiting: int) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_waiting = max_waiting
@@ -63,11 +63,7 @@ class Batcher:
             )
 
     def submit(self, key: BatchKey, image: Tensor) -> "Future[Prediction]":
-        """Queue an image. Cancelling the future removes it.
-
-        Raises:
-            RequestError: 429: the queue is full. 503: `stop` was called.
-        """
+        """Queue an image; raise as `check_room`, or 503 after `stop`."""
         future: Future[Prediction] = Future()
         with self._lock:
             self.check_room()

@@ -5,13 +5,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Annotated
 
-from fastapi import Depends
-from fastapi.security import (
-    HTTPAuthorizationCredentials,
-    HTTPBasic,
-    HTTPBasicCredentials,
-    HTTPBearer,
-)
+from fastapi import Depends, security
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -68,11 +62,11 @@ def build_token_check(token: str) -> Callable[..., Coroutine[None, None, None]]:
     Programs send it as `Authorization: Bearer TOKEN`, browsers as the password of Basic
     authentication with any user name.
     """
-    bearer, basic = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
+    bearer, basic = security.HTTPBearer(auto_error=False), security.HTTPBasic(auto_error=False)
 
     async def check_token(
-        program: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
-        person: Annotated[HTTPBasicCredentials | None, Depends(basic)],
+        program: Annotated[security.HTTPAuthorizationCredentials | None, Depends(bearer)],
+        person: Annotated[security.HTTPBasicCredentials | None, Depends(basic)],
     ) -> None:
         given = program.credentials if program else person.password if person else ""
         if not hmac.compare_digest(given.encode(), token.encode()):

@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
+from typing import Any
 
 import PIL._imaging
 from PIL import Image, UnidentifiedImageError
@@ -21,7 +22,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _MAX_SCANS = 100
 """Of a progressive JPEG. Usual are ten; each costs as much as decoding the image once."""
 
-_NAME = "in the request"  # messages begin with "The image in the request"
+_OPTIONS: dict[str, Any] = {"name": "in the request", "formats": FORMATS}
 
 
 def prepare_decoders() -> None:
@@ -56,13 +57,12 @@ def decode_image(
     """
     max_pixels = limits.max_pixels or MAX_PIXELS
     try:
-        height, width = read_image_size(BytesIO(content), name=_NAME, formats=FORMATS)
+        height, width = read_image_size(BytesIO(content), **_OPTIONS)
         if max(height, width) > limits.max_side_px or height * width > max_pixels:
             raise RequestError(
                 413,
-                f"The image has {width} × {height} pixels. The limits are {limits.max_side_px} "
-                f"pixels on a side and {max_pixels / 1e6:.3g} million in total. Send a smaller "
-                "image.",
+                f"The image has {width} × {height} pixels. The limits are {limits.max_side_px} on "
+                f"a side and {max_pixels / 1e6:.3g} million in total. Send a smaller image.",
             )
         if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > _MAX_SCANS:
             raise RequestError(
@@ -70,15 +70,10 @@ def decode_image(
                 f"The JPEG has more than {_MAX_SCANS} scans, which no camera or program writes. "
                 "Save it again.",
             )
-        per_pixel = DECODING_BYTES if bands is None else DECODING_BYTES + BAND_BYTES * bands
+        per_pixel = DECODING_BYTES + BAND_BYTES * (bands or 0)
         reservation.resize(len(content) + per_pixel * height * width)
         image = read_image(
-            BytesIO(content),
-            name=_NAME,
-            max_pixels=max_pixels,
-            formats=FORMATS,
-            bands=bands,
-            warn=warn,
+            BytesIO(content), max_pixels=max_pixels, bands=bands, warn=warn, **_OPTIONS
         )
         reservation.resize(image.numel() * image.element_size())
         return image

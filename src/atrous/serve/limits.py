@@ -2,8 +2,8 @@
 
 import math
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Self
 
 from atrous.errors import ConfigError
 from atrous.serve.errors import RequestError
@@ -33,9 +33,6 @@ class Limits:
         deadline_s: Maximum time from the end of the body to the start of the response.
         transfer_s: Maximum time for the headers of a request, for its body, and for which a
             client may stop receiving a response.
-
-    Raises:
-        ConfigError: A value is invalid; the message names it.
     """
 
     max_body_bytes: int = 20_000_000
@@ -71,7 +68,7 @@ class Memory:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Reservation:
+class Reservation(AbstractContextManager["Reservation"]):
     """Memory of one request, released at the end of the `with` block."""
 
     def __init__(self, memory: Memory) -> None:
@@ -91,9 +88,6 @@ class Reservation:
                     429, "The images of other requests fill the memory. Try again shortly."
                 )
             memory.reserved_bytes, self._num_bytes = total, num_bytes
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         with self._memory.lock:

@@ -16,14 +16,7 @@ _SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Meter:
-    """Middleware that counts requests and measures their time.
-
-    Args:
-        app: The application.
-        service: The models, whose queue is measured too.
-        registry: Receives the metrics.
-        paths: Paths of the API; all others are counted as `other`.
-    """
+    """Middleware that counts requests, by path: one of `paths`, else `other`."""
 
     def __init__(
         self, app: ASGIApp, service: Service, registry: CollectorRegistry, paths: frozenset[str]
@@ -35,10 +28,7 @@ class Meter:
         labels = ["path", "status"]
         self.requests = counter("atrous_requests", "Responses, by path and status.", labels)
         self.seconds = histogram(
-            "atrous_request_seconds",
-            "Time from the headers to the end of the response.",
-            ["path"],
-            buckets=_SECONDS,
+            "atrous_request_seconds", "Seconds until the response ends.", ["path"], buckets=_SECONDS
         )
         self.cancelled = counter("atrous_cancelled", "Requests whose client disconnected.")
         self.rejected = counter("atrous_rejected", "Rejected requests, by status.", ["status"])

@@ -22,15 +22,11 @@ from atrous.serve.schema import Format, SegmentResponse
 def build_response(
     format: Format, name: str, engine: Engine, opacity: float, image: Tensor, prediction: Prediction
 ) -> Response:
-    """Return the response of /v1/segment.
+    """Return the response of /v1/segment; `name` is that of the model.
 
-    Args:
-        format: The requested format.
-        name: Name of the model.
-        engine: Its engine.
-        opacity: Opacity of the class colours in an overlay, 0 to 1.
-        image: uint8 (3, H, W), or float32 (bands, H, W).
-        prediction: Mask (H, W) and, for JSON only, confidence (H, W).
+    Shapes:
+        image: uint8 (3, H, W), or float32 (bands, H, W)
+        prediction: mask (H, W) and, for JSON only, confidence (H, W)
     """
     file, media_type = BytesIO(), "image/png"
     if format == "json":

@@ -15,17 +15,9 @@ from atrous.serve.gate import MAX_HEAD_BYTES
 from atrous.serve.protocol import LimitedProtocol
 from atrous.serve.service import Service
 
-_KEEP_ALIVE_S = 20
-
 
 class Server(uvicorn.Server):
-    """uvicorn with the limits of a service, which it stops on a signal without losing an image.
-
-    Args:
-        service: The models.
-        app: The application.
-        access_log: Whether to log each request.
-    """
+    """uvicorn with the limits of a service, which it stops on a signal without losing an image."""
 
     def __init__(self, service: Service, app: FastAPI, *, access_log: bool = False) -> None:
         limits = service.limits
@@ -40,7 +32,7 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_keep_alive=20,
             timeout_graceful_shutdown=int(limits.deadline_s + 2 * limits.transfer_s) + 1,
         )
         super().__init__(config)
@@ -67,10 +59,7 @@ class Server(uvicorn.Server):
 
 
 def run_server(
-    server: Server,
-    listening: socket.socket,
-    *,
-    listener: Callable[[dict[str, str]], object] = lambda event: None,
+    server: Server, listening: socket.socket, listener: Callable[[dict[str, str]], object]
 ) -> None:
     """Serve until SIGTERM or SIGINT, then complete the requests in progress and return.
 

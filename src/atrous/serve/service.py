@@ -43,9 +43,7 @@ class Service:
         self.engines: dict[str, Engine] = {}
         self.state = "loading"
         self.observe_batch: Callable[[int], None] = lambda size: None
-        self.queue = Batcher(
-            self._run, max_batch=self._compute_max_batch, max_waiting=limits.max_waiting
-        )
+        self.queue = Batcher(self._run, self._compute_max_batch, limits.max_waiting)
 
     def load(self) -> None:
         """Load all models, and measure their speed, from which `limits.max_pixels` follows."""
