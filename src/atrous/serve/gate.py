@@ -70,8 +70,6 @@ def build_token_check(token: str) -> Callable[..., Coroutine[None, None, None]]:
     ) -> None:
         given = program.credentials if program else person.password if person else ""
         if not hmac.compare_digest(given.encode(), token.encode()):
-            raise RequestError(
-                401, "The token is missing or wrong. Send 'Authorization: Bearer TOKEN'."
-            )
+            raise RequestError(401)
 
     return check_token

@@ -53,9 +53,8 @@ class Limits:
         if self.max_memory_bytes < required_bytes:
             raise ConfigError(
                 f"max_memory_bytes is {self.max_memory_bytes / 1e6:.0f} MB, which is too small for "
-                f"the largest allowed image: {required_bytes / 1e6:.0f} MB "
-                f"({self.max_body_bytes / 1e6:.0f} MB for the file and {DECODING_BYTES} bytes per "
-                "pixel during decoding). Increase it (--max-memory-mb), or reduce --max-megapixels."
+                f"the largest allowed image: {required_bytes / 1e6:.0f} MB for its file and during "
+                "decoding. Increase it (--max-memory-mb), or reduce --max-megapixels."
             )
 
 

@@ -8,9 +8,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrous.serve.service import Service
 
-_CLIENT_CLOSED = 499
-"""Status under which requests of disconnected clients are counted; it is never received."""
-
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32)
 
@@ -54,9 +51,9 @@ class Meter:
             with self.active.track_inprogress(), self.seconds.labels(path).time():
                 await self.app(scope, receive, send_and_note)
         except ClientDisconnect:
-            status = _CLIENT_CLOSED
+            status = 499  # as others count it; it is not sent
             self.cancelled.inc()
         finally:
             self.requests.labels(path, status).inc()
-            if status >= 400 and status not in (_CLIENT_CLOSED, 500):
+            if status >= 400 and status not in (499, 500):
                 self.rejected.labels(status).inc()

@@ -19,12 +19,8 @@ class SegmentQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="Name of a model; by default, the first.")
-    format: Format | None = Field(
-        None, description="By default, chosen by the Accept header; mask if it allows both."
-    )
-    opacity: float = Field(
-        0.5, ge=0, le=1, description="Opacity of the class colours in an overlay."
-    )
+    format: Format | None = Field(None, description="By default json if Accept names it, or mask.")
+    opacity: float = Field(0.5, ge=0, le=1, description="Opacity of the classes in an overlay.")
     confidence: bool = Field(False, description="Include the confidence of each pixel in JSON.")
 
 
@@ -100,9 +96,7 @@ class SegmentResponse(BaseModel):
     classes: list[ClassShare]
     annotations: list[Annotation]
     confidence: str | None = Field(
-        default=None,
-        description="With confidence=true, if the engine provides it: the probability of each "
-        "pixel's class, 0 to 255, as a PNG in base64.",
+        None, description="Probability of each pixel's class, 255 for 1, as a PNG in base64."
     )
 
 
@@ -135,8 +129,7 @@ _BINARY = {"type": "string", "format": "binary"}
 SEGMENT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A PNG, JPEG, WebP, BMP or TIFF file. The format is detected from the "
-        "content, whatever the Content-Type.",
+        "description": "An image file. Its format is detected from its content alone.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -156,8 +149,7 @@ SEGMENT_RESPONSE: dict[str, Any] = {
     "description": "The mask as a palette PNG of class indices, the overlay as a PNG, or JSON.",
     "headers": {
         WARNING_HEADER: {
-            "description": "Ignored parts of the file: pages after the first, a damaged EXIF "
-            "block.",
+            "description": "Ignored parts of the file, such as pages after the first.",
             "schema": {"type": "string"},
         }
     },

@@ -66,9 +66,8 @@ class Service:
             return next(iter(self.sources))
         if name not in self.sources:
             shown = name if len(name) <= 60 else f"{name[:60]}…"
-            raise RequestError(
-                404, f"There is no model '{shown}'.{did_you_mean(shown, self.sources)}"
-            )
+            near = did_you_mean(shown, self.sources)
+            raise RequestError(404, f"There is no model '{shown}'.{near}")
         return name
 
     def check_room(self) -> None:
@@ -115,8 +114,7 @@ def _measure_speed(engine: Engine) -> float:
     resizes = engine.card.compute_size_hw(256, 256) is not None
     side = 2048 if resizes else 256  # a resized image takes about the same time at any size
     blank = torch.zeros(engine.card.bands or 3, side, side, dtype=torch.uint8)
-    calls = [lambda: engine.predict_mask(blank).cpu()]
-    [seconds] = measure_times_s(calls, budget_s=0, min_rounds=2)
+    [seconds] = measure_times_s([lambda: engine.predict_mask(blank).cpu()], max_rounds=2)
     covered = (1 - engine.tta.overlap) ** 2  # of each window by itself
     return covered * side * side / min(seconds)
 
