@@ -1,7 +1,9 @@
 """Responses of each path to valid and invalid requests."""
 
+import asyncio
 import base64
 import itertools
+import json
 import re
 import socket
 import tempfile
@@ -358,6 +360,28 @@ def test_images_are_never_written_to_disk(serve, monkeypatch, tmp_path):
     assert len(content) > 2**21
     response = serve().client.post(f"{SEGMENT}?format=json", files={"image": content})
     assert response.status_code == 200
+
+
+def test_a_large_json_body_does_not_stall_the_event_loop(serve):
+    running = serve(Limits(max_body_bytes=30_000_000))
+    assert running.client.get("/healthz").status_code == 200
+    body = b"[" + b"1," * 2_000_000 + b'"' + b"A" * 22_000_000 + b'"]'
+    start_s = time.thread_time()
+    json.loads(body)
+    parsing_s = time.thread_time() - start_s
+    steps_s = []  # in CPU time, which does not depend on other load
+
+    async def watch():
+        while True:
+            start_s = time.thread_time()
+            await asyncio.sleep(0.001)
+            steps_s.append(time.thread_time() - start_s)
+
+    watching = asyncio.run_coroutine_threadsafe(watch(), running.server.servers[0].get_loop())
+    headers = {"content-type": "application/json"}
+    assert running.client.post(SEGMENT, content=body, headers=headers).status_code == 415
+    watching.cancel()
+    assert max(steps_s) < parsing_s / 2
 
 
 def test_metrics_are_named_as_documented(serve):
