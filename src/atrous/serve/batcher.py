@@ -68,7 +68,7 @@ class Batcher:
         with self._lock:
             self.check_room()
             try:
-                self._worker.submit(self._process_batch)  # one call for each job is enough
+                self._worker.submit(self._process_batch)  # some calls find no image left
             except RuntimeError:
                 raise RequestError(503, "The server is shutting down.") from None
             self._jobs[future] = key, image

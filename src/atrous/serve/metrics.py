@@ -13,7 +13,7 @@ _SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Meter:
-    """Middleware that counts requests, by path: one of `paths`, else `other`."""
+    """Middleware that counts and times requests, by path: one of `paths`, else `other`."""
 
     def __init__(
         self, app: ASGIApp, service: Service, registry: CollectorRegistry, paths: frozenset[str]

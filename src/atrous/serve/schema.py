@@ -19,7 +19,7 @@ class SegmentQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="Name of a model; by default, the first.")
-    format: Format | None = Field(None, description="By default json if Accept names it, or mask.")
+    format: Format | None = Field(None, description="Default: json if Accept names it, else mask.")
     opacity: float = Field(0.5, ge=0, le=1, description="Opacity of the classes in an overlay.")
     confidence: bool = Field(False, description="Include the confidence of each pixel in JSON.")
 
