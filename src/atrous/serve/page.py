@@ -62,8 +62,7 @@ def build_page(limits: Limits, examples: Path | None = None) -> APIRouter:
         add_file(f"/{name}", file.read_bytes(), _MEDIA_TYPES[Path(file.name).suffix])
     for index, path in enumerate(paths):
         add_file(f"/examples/{index}", _load_example(path, limits), "image/png")
-    names = json.dumps([path.name for path in paths])
-    add_file("/examples", names.encode(), "application/json")
+    add_file("/examples", json.dumps([path.name for path in paths]).encode(), "application/json")
     return router
 
 

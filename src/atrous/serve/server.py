@@ -78,7 +78,8 @@ def run_server(
             server.service.load()
             listener({"kind": "ready"})
         except BaseException as error:
-            failures.append(error)
+            if not server.should_exit:  # else it was stopped while loading
+                failures.append(error)
             server.should_exit = True
 
     threading.Thread(target=load, name="loader", daemon=True).start()
