@@ -122,7 +122,7 @@ BAD_REQUESTS = [
     ("POST", SEGMENT, {"files": {"photo": PNG}}, 422, "but has 'photo'"),
     ("POST", SEGMENT, {"data": {"a": "1"}, "files": {"image": PNG}}, 422, "one field"),
     ("POST", SEGMENT, {"files": [("image", PNG), ("image", PNG)]}, 400, "one part"),
-    ("POST", SEGMENT, {"files": {"image": (None, b"text")}}, 422, "as a file"),
+    ("POST", SEGMENT, {"files": {"image": (None, b"text")}}, 422, "but has 'image' as text"),
     (
         "POST", SEGMENT, {"content": PNG, "headers": {"content-type": "multipart/form-data"}},
         400, "boundary",

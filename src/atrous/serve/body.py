@@ -77,9 +77,9 @@ async def _parse_multipart(
     match fields:
         case [(name, UploadFile() as file)] if name == FIELD:
             return await file.read()
-    names = ", ".join(f"'{name[:40]}'" for name, _ in fields) or "none"
+    names = [f"'{name[:40]}'" + " as text" * isinstance(value, str) for name, value in fields]
     raise RequestError(
         422,
         f"The multipart body must have one field, '{FIELD}', sent as a file with a filename, but "
-        f"has {names}.",
+        f"has {', '.join(names) or 'none'}.",
     )
