@@ -55,8 +55,9 @@ def dataset(request, tmp_path):
 
 def post(engine, content):
     """Send a file to a server of one model."""
-    from atrous.serve import Limits, Service
     from atrous.serve.app import build_app
+    from atrous.serve.limits import Limits
+    from atrous.serve.service import Service
 
     async def send():
         transport = httpx.ASGITransport(build_app(service, None))

@@ -157,7 +157,7 @@ def test_engines_that_cannot_be_opened_are_errors(copied_run, model):
 
 
 def test_predict_evaluate_and_serve_pass_trust_on(copied_run, data, tmp_path):
-    from atrous.serve import build_service
+    from atrous.serve.service import build_service
 
     image = tmp_path / "a.png"
     Image.new("RGB", (64, 64), "orange").save(image)

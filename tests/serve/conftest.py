@@ -12,10 +12,11 @@ pytest.importorskip("fastapi", reason="the server needs fastapi")
 pytest.importorskip("prometheus_client", reason="the server needs prometheus-client")
 httpx = pytest.importorskip("httpx", reason="these tests need httpx")
 
-from atrous.serve import Limits, Service  # noqa: E402
 from atrous.serve.app import build_app  # noqa: E402
+from atrous.serve.limits import Limits  # noqa: E402
 from atrous.serve.listening import open_socket  # noqa: E402
-from atrous.serve.server import Server, build_server  # noqa: E402
+from atrous.serve.server import Server  # noqa: E402
+from atrous.serve.service import Service  # noqa: E402
 
 
 class HeldEngine(TorchEngine):
@@ -90,7 +91,7 @@ def serve(request):
         if load:
             service.load()
             getattr(engine, "sizes", []).clear()
-        server = build_server(service, build_app(service, **options))
+        server = Server(service, build_app(service, **options))
         listener = open_socket("127.0.0.1", 0)
         port = listener.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -12,7 +12,7 @@ import pytest
 from colored import decode, draw, encode
 from test_image import build_png_header
 
-from atrous.serve import Limits
+from atrous.serve.limits import Limits
 
 PIXELS, MASK = draw()
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -116,7 +116,7 @@ def test_no_invalid_body_causes_an_internal_error(serve):
     assert set(refused) == {415}
     response = running.client.post("/v1/segment", content=encode(PIXELS))
     assert np.array_equal(decode(response), MASK)
-    running.wait_for(lambda: running.service.num_active == 1 or not running.service.num_active)
+    running.wait_for(lambda: not running.server.server_state.tasks)
     assert running.service.memory.reserved_bytes == 0
 
 

@@ -1,7 +1,9 @@
 """Responses of each path to valid and invalid requests."""
 
+import asyncio
 import base64
 import itertools
+import json
 import re
 import socket
 import tempfile
@@ -18,7 +20,7 @@ from PIL import Image
 from test_image import build_png_header
 
 from atrous.engines import TTA, TorchEngine
-from atrous.serve import Limits
+from atrous.serve.limits import Limits
 from atrous.serve.page import build_page
 
 PIXELS, MASK = draw()
@@ -120,7 +122,7 @@ BAD_REQUESTS = [
     ("POST", SEGMENT, {"files": {"photo": PNG}}, 422, "but has 'photo'"),
     ("POST", SEGMENT, {"data": {"a": "1"}, "files": {"image": PNG}}, 422, "one field"),
     ("POST", SEGMENT, {"files": [("image", PNG), ("image", PNG)]}, 400, "one part"),
-    ("POST", SEGMENT, {"files": {"image": (None, b"text")}}, 422, "as a file"),
+    ("POST", SEGMENT, {"files": {"image": (None, b"text")}}, 422, "but has 'image' as text"),
     (
         "POST", SEGMENT, {"content": PNG, "headers": {"content-type": "multipart/form-data"}},
         400, "boundary",
@@ -190,7 +192,7 @@ def test_concurrent_requests_are_batched_with_the_same_results(serve, engine):
     first = post_many(running, [PNG])
     assert engine.started.wait(10)
     responses = post_many(running, [encode(pixels) for pixels, _ in images])
-    running.wait_for(lambda: running.service.num_waiting == 7)
+    running.wait_for(lambda: running.service.queue.num_waiting == 7)
     assert running.count("atrous_queue_images") == 7
     engine.go.set()
     for response, (_, mask) in zip(responses, images, strict=True):
@@ -208,7 +210,7 @@ def test_a_full_queue_responds_with_429_and_retry_after(serve, engine):
     responses = post_many(running, [PNG])
     assert engine.started.wait(10)
     responses += post_many(running, [PNG, PNG])
-    running.wait_for(lambda: running.service.num_waiting == 2)
+    running.wait_for(lambda: running.service.queue.num_waiting == 2)
     refused = running.client.post(SEGMENT, content=PNG)
     assert refused.status_code == 429
     assert "2 images are waiting" in refused.json()["error"]
@@ -229,7 +231,7 @@ def test_an_image_past_its_deadline_is_dropped_from_the_queue(serve, engine):
     for response in responses:
         assert response.result().status_code == 504
         assert "within 4 seconds" in response.result().json()["error"]
-    running.wait_for(lambda: running.service.num_waiting == 0)
+    running.wait_for(lambda: running.service.queue.num_waiting == 0)
     engine.go.set()
     running.wait_for(lambda: engine.sizes == [1])
     assert running.client.post("/v1/segment", content=PNG).status_code == 200
@@ -265,7 +267,7 @@ def test_an_image_past_its_deadline_is_abandoned_between_windows(serve, color_mo
 
 def test_the_largest_image_follows_the_speed_of_the_model(serve, color_model, monkeypatch):
     ticks = itertools.count()
-    monkeypatch.setattr("atrous.serve.service.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("atrous.timing.time.perf_counter", lambda: next(ticks))
     engine = WindowedEngine(color_model)  # 256 × 256 pixels in one second
     running = serve(Limits(deadline_s=200), engine=engine)
     monkeypatch.undo()
@@ -284,9 +286,9 @@ def test_an_image_of_a_disconnected_client_is_dropped_from_the_queue(serve, engi
     with socket.create_connection(("127.0.0.1", running.port)) as sender:
         head = f"POST {SEGMENT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(PNG)}\r\n\r\n"
         sender.sendall(head.encode() + PNG)
-        running.wait_for(lambda: running.service.num_waiting == 1)
+        running.wait_for(lambda: running.service.queue.num_waiting == 1)
     running.wait_for(lambda: running.count("atrous_cancelled_total") == 1)
-    running.wait_for(lambda: running.service.num_waiting == 0)
+    running.wait_for(lambda: running.service.queue.num_waiting == 0)
     engine.go.set()
     assert kept[0].result().status_code == 200
     assert engine.sizes == [1]
@@ -296,7 +298,7 @@ def test_stopping_completes_accepted_images(serve, engine):
     running = serve()
     engine.hold()
     responses = post_many(running, [PNG, encode(draw(32, 32)[0]), encode(draw(34, 34)[0])])
-    running.wait_for(lambda: running.service.num_waiting == 2)
+    running.wait_for(lambda: running.service.queue.num_waiting == 2)
     running.server.handle_exit(15, None)
     assert running.service.state == "stopping"
     time.sleep(0.3)
@@ -358,6 +360,28 @@ def test_images_are_never_written_to_disk(serve, monkeypatch, tmp_path):
     assert len(content) > 2**21
     response = serve().client.post(f"{SEGMENT}?format=json", files={"image": content})
     assert response.status_code == 200
+
+
+def test_a_large_json_body_does_not_stall_the_event_loop(serve):
+    running = serve(Limits(max_body_bytes=30_000_000))
+    assert running.client.get("/healthz").status_code == 200
+    body = b"[" + b"1," * 2_000_000 + b'"' + b"A" * 22_000_000 + b'"]'
+    start_s = time.thread_time()
+    json.loads(body)
+    parsing_s = time.thread_time() - start_s
+    steps_s = []  # in CPU time, which does not depend on other load
+
+    async def watch():
+        while True:
+            start_s = time.thread_time()
+            await asyncio.sleep(0.001)
+            steps_s.append(time.thread_time() - start_s)
+
+    watching = asyncio.run_coroutine_threadsafe(watch(), running.server.servers[0].get_loop())
+    headers = {"content-type": "application/json"}
+    assert running.client.post(SEGMENT, content=body, headers=headers).status_code == 415
+    watching.cancel()
+    assert max(steps_s) < parsing_s / 2
 
 
 def test_metrics_are_named_as_documented(serve):

@@ -12,10 +12,9 @@ from PIL import Image
 
 from atrous.data import read_image
 from atrous.errors import ConfigError
-from atrous.serve import Limits
 from atrous.serve.errors import RequestError
 from atrous.serve.image import decode_image
-from atrous.serve.limits import Memory, Reservation
+from atrous.serve.limits import Limits, Memory, Reservation
 
 LIMITS = Limits(max_pixels=100_000, max_side_px=1000)
 

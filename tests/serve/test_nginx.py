@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from colored import decode, draw, encode
 
-from atrous.serve import Limits
+from atrous.serve.limits import Limits
 from atrous.serve.page import build_page
 
 GUIDE = Path(__file__).parents[2] / "docs/serve.md"

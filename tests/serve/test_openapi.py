@@ -4,9 +4,9 @@ import pytest
 from colored import draw, encode
 
 from atrous.serve.errors import STATUSES
-from atrous.serve.image import FORMATS
 
 PIXELS, _ = draw(8, 8)
+MEDIA_TYPES = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff"]
 
 
 def test_the_description_is_complete_and_refers_to_no_other_host(serve):
@@ -15,7 +15,7 @@ def test_the_description_is_complete_and_refers_to_no_other_host(serve):
     )
     segment = description.json()["paths"]["/v1/segment"]["post"]
     assert set(segment["responses"]) == {"200", *map(str, STATUSES)}
-    assert set(segment["requestBody"]["content"]) == {"multipart/form-data", *FORMATS.values()}
+    assert set(segment["requestBody"]["content"]) == {"multipart/form-data", *MEDIA_TYPES}
     assert "ErrorResponse" in str(segment["responses"]["422"])
     assert segment["responses"]["429"]["headers"]["Retry-After"]["required"]
     assert "://" not in description.text
@@ -31,7 +31,7 @@ def test_the_server_conforms_to_its_description(serve):
     running = serve()
     base_url = f"http://127.0.0.1:{running.port}"
     png = encode(PIXELS)
-    for media_type in FORMATS.values():
+    for media_type in MEDIA_TYPES:
         schemathesis.openapi.media_type(media_type, st.just(png) | st.binary(max_size=200))
     schema = schemathesis.openapi.from_url(f"{base_url}/openapi.json")
     kept = [

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from PIL import Image
+from PIL import Image, features
 
 from atrous.classes import build_classes
 from atrous.engines import Engine
 from atrous.errors import DataError, WeightsError
 from atrous.models import ModelCard
-from atrous.serve import Limits, Service
 from atrous.serve.app import build_app
+from atrous.serve.limits import Limits
 from atrous.serve.listening import open_socket
 from atrous.serve.page import build_page
-from atrous.serve.server import build_server
+from atrous.serve.server import Server
+from atrous.serve.service import Service
 
 pytestmark = pytest.mark.browser
 
@@ -74,7 +75,7 @@ def address(tmp_path_factory):
     service = Service(sources, LIMITS)
     service.load()
     app = build_app(service, page=build_page(LIMITS, examples))
-    server, listener = build_server(service, app), open_socket("127.0.0.1", 0)
+    server, listener = Server(service, app), open_socket("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -105,8 +106,8 @@ def give(page, *names_and_contents):
     page.set_input_files(
         ".file",
         [
-            {"name": name, "mimeType": "image/gif" if name.endswith("gif") else "image/png",
-             "buffer": content}
+            {"name": name, "buffer": content,
+             "mimeType": {"a.gif": "image/gif", "a.avif": "image/avif"}.get(name, "image/png")}
             for name, content in zip(names, contents, strict=True)
         ],
     )  # fmt: skip
@@ -418,9 +419,13 @@ def test_waiting_shows_the_time_and_can_be_cancelled(page):
     assert not page.is_visible("[role=alert]")
 
 
-def test_a_format_that_the_server_does_not_support_is_converted(page):
-    give(page, "a.gif", encode(GREYS, "GIF"))
-    expect_status(page, "a.gif: 3 classes, 80 × 60")
+@pytest.mark.parametrize("suffix", ["gif", "avif"])
+def test_a_format_that_the_server_does_not_support_is_converted(page, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow does not write AVIF")
+    give(page, f"a.{suffix}", encode(GREYS, suffix))
+    expect_status(page, f"a.{suffix}: 3 classes, 80 × 60")
+    assert read_pixel(page, 40, 50) == near(105, 105, 232)
 
 
 def test_the_command_of_the_page_works(page, address):

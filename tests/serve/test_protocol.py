@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from colored import decode, draw, encode
 
-from atrous.serve import Limits
+from atrous.serve.limits import Limits
 from atrous.serve.listening import open_socket
 
 PIXELS, MASK = draw()
@@ -21,7 +21,7 @@ HEAD = POST + b"Content-Length: %d\r\n\r\n"
 def running(serve):
     running = serve(Limits(transfer_s=1, max_connections=5, max_body_bytes=10**6))
     yield running
-    running.wait_for(lambda: running.service.num_active == 0)
+    running.wait_for(lambda: not running.server.server_state.tasks)
     assert np.array_equal(decode(running.client.post("/v1/segment", content=PNG)), MASK)
 
 

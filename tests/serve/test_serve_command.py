@@ -18,6 +18,11 @@ from colored import decode, draw, encode
 from atrous.classes import build_classes
 from atrous.engines import open_engine
 from atrous.models import ModelCard, build_model, save_weights
+from atrous.serve.app import build_app
+from atrous.serve.limits import Limits
+from atrous.serve.listening import open_socket
+from atrous.serve.server import Server, run_server
+from atrous.serve.service import Service
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +95,17 @@ def test_a_missing_package_is_reported_with_its_extra(atrous, weights, monkeypat
     code, printed = atrous("serve", weights)
     assert code == 2
     assert "pip install 'atrous[serve]'" in printed
+
+
+def test_a_model_that_fails_after_the_server_was_stopped_is_no_error():
+    def open_model():
+        server.should_exit = True
+        raise OSError("the socket is closed")
+
+    service = Service({"late": open_model}, Limits())
+    server = Server(service, build_app(service))
+    run_server(server, open_socket("127.0.0.1", 0), print)
+    assert service.state == "stopping"
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from atrous.errors import ConfigError
 if TYPE_CHECKING:
     from socket import socket
 
-    from atrous.serve import Service
+    from atrous.serve.service import Service
 
 TOKEN_VARIABLE = "ATROUS_TOKEN"
 
@@ -88,10 +88,11 @@ def run_serve(
 
     for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         import_extra(package, "serve")
-    from atrous.serve import Limits, build_service
     from atrous.serve.app import build_app
+    from atrous.serve.limits import Limits
     from atrous.serve.page import build_page
-    from atrous.serve.server import build_server, run_server
+    from atrous.serve.server import Server, run_server
+    from atrous.serve.service import build_service
 
     limits = Limits(
         max_body_bytes=_count_millions(max_body_mb),
@@ -125,8 +126,8 @@ def run_serve(
     console = Console(stderr=True)
     if token is None and host not in ("127.0.0.1", "localhost", "::1"):
         console.print(_NO_TOKEN, highlight=False)
-    server = build_server(service, app, access_log=access_log)
-    run_server(server, listening, listener=lambda event: _print_ready(console, service, listening))
+    server = Server(service, app, access_log=access_log)
+    run_server(server, listening, lambda event: _print_ready(console, service, listening))
     if server.force_exit:
         raise KeyboardInterrupt
     console.print("Stopped; all accepted images are processed.", highlight=False)

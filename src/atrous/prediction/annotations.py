@@ -25,13 +25,14 @@ def build_coco_annotations(mask: Indices, classes: Classes) -> list[dict[str, An
     """
     coco = import_extra("pycocotools.mask", "labels")
     annotations = []
-    for index in np.flatnonzero(np.bincount(mask.ravel(), minlength=1)[: len(classes)]).tolist():
+    areas = np.bincount(mask.ravel(), minlength=len(classes))[: len(classes)]
+    for index in np.flatnonzero(areas).tolist():
         encoded = coco.encode(np.asfortranarray(mask == index))
         annotations.append(
             {
                 "category_id": index,
                 "category": classes.names[index],
-                "area": int(coco.area(encoded)),
+                "area": int(areas[index]),
                 "segmentation": {**encoded, "counts": encoded["counts"].decode("ascii")},
             }
         )

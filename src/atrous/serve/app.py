@@ -2,46 +2,33 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from atrous.errors import AtrousError, did_you_mean
 from atrous.parsing import escape_controls
+from atrous.serve import schema
+from atrous.serve.batcher import BatchKey
 from atrous.serve.body import read_body
-from atrous.serve.errors import STATUSES, RequestError
+from atrous.serve.errors import RequestError
 from atrous.serve.gate import Gate, build_token_check
-from atrous.serve.image import decode_image, silence_libtiff
+from atrous.serve.image import decode_image, prepare_decoders
 from atrous.serve.limits import Reservation
-from atrous.serve.metrics import CLIENT_CLOSED, Meter
-from atrous.serve.responses import (
-    MEDIA_TYPES,
-    Format,
-    choose_format,
-    describe_classes,
-    encode_result,
-)
-from atrous.serve.schema import (
-    ERRORS,
-    SEGMENT_BODY,
-    SEGMENT_RESPONSE,
-    WARNING_HEADER,
-    ModelsResponse,
-    SegmentQuery,
-    StateResponse,
-)
+from atrous.serve.metrics import Meter
+from atrous.serve.responses import build_response, describe_classes
 from atrous.serve.service import Service
 
-logger = logging.getLogger("atrous.serve")
+_LOG = logging.getLogger(__name__)
 
 _NUM_CODECS = 2
 """Threads that decode and encode. More would take cores from the model."""
@@ -62,7 +49,7 @@ def build_app(
         hosts: Names of the server beside those of the loopback and its address; see `Gate`.
         page: Made by `build_page`.
     """
-    silence_libtiff()
+    prepare_decoders()
     app = FastAPI(
         title="atrous",
         summary="Semantic segmentation of images.",
@@ -71,55 +58,55 @@ def build_app(
         redoc_url=None,
         openapi_url=None,  # below, behind the token
         redirect_slashes=False,  # redirects contain the Host header
+        exception_handlers={
+            RequestError: _reject,
+            RequestValidationError: _reject_parameters,
+            HTTPException: _reject_path,
+            AtrousError: _fail,
+            Exception: _fail,
+        },
     )
     guard = [] if token is None else [Depends(build_token_check(token))]
     registry = CollectorRegistry()
-    app.include_router(_build_health_routes(service))
-    app.include_router(_build_api_routes(service, registry), dependencies=guard, responses=ERRORS)
+    _add_health_routes(app, service)
+    app.include_router(
+        _build_api_routes(service, registry), dependencies=guard, responses=schema.ERRORS
+    )
     paths = frozenset(app.openapi()["paths"])
     app.add_api_route("/openapi.json", app.openapi, include_in_schema=False, dependencies=guard)
     if page is not None:
         app.include_router(page, dependencies=guard, include_in_schema=False)
-    _add_error_handlers(app)
     app.add_middleware(Gate, hosts=hosts)
     app.add_middleware(Meter, service=service, registry=registry, paths=paths)
     return app
 
 
-def _build_health_routes(service: Service) -> APIRouter:
-    router = APIRouter(tags=["state"])
-
-    @router.get("/healthz", response_model=StateResponse)
+def _add_health_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", response_model=schema.StateResponse, tags=["state"])
     async def check_health() -> Any:
         """Return 200 as long as the process is alive."""
         return {"state": service.state}
 
-    @router.get(
+    @app.get(
         "/readyz",
-        response_model=StateResponse,
-        responses={503: {"model": StateResponse, "description": "Loading or stopping."}},
+        tags=["state"],
+        response_model=schema.StateResponse,
+        responses={503: {"model": schema.StateResponse, "description": "Loading or stopping."}},
     )
     async def check_readiness() -> Any:
         """Return 200 if the server accepts images."""
         return JSONResponse({"state": service.state}, 200 if service.state == "ready" else 503)
 
-    return router
-
 
 def _build_api_routes(service: Service, registry: CollectorRegistry) -> APIRouter:
     router = APIRouter()
 
-    @router.get(
-        "/metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}},
-        tags=["state"],
-    )
+    @router.get("/metrics", response_class=PlainTextResponse, tags=["state"])
     async def show_metrics() -> Response:
         """Return the metrics in the format of Prometheus."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get("/v1/models", response_model=ModelsResponse, tags=["segmentation"])
+    @router.get("/v1/models", response_model=schema.ModelsResponse, tags=["segmentation"])
     async def list_models() -> Any:
         """List the models with their classes."""
         service.check_loaded()
@@ -148,119 +135,95 @@ def _add_segment_route(router: APIRouter, service: Service) -> None:
     @router.post(
         "/v1/segment",
         response_class=Response,
-        responses={200: SEGMENT_RESPONSE},
-        openapi_extra=SEGMENT_BODY,
+        responses={200: schema.SEGMENT_RESPONSE},
+        openapi_extra=schema.SEGMENT_BODY,
         tags=["segmentation"],
     )
-    async def segment(request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
+    async def segment(request: Request, query: Annotated[schema.SegmentQuery, Query()]) -> Response:
         """Segment an image.
 
         The mask has the size of the image after its EXIF orientation is applied. Nothing is
         stored.
         """
         name = service.find_name(query.model)
-        format = choose_format(query.format, request.headers.get("accept", ""))
+        accept = request.headers.get("accept", "")
+        format = query.format or ("json" if "application/json" in accept else "mask")
         service.check_room()
-        with Reservation(service.memory) as reservation:
-            try:
-                content = await read_body(request, service.limits, reservation)
-                work = _segment(service, codecs, name, format, query, content, reservation)
-                return await _wait(work, request, service.limits.deadline_s)
-            except ClientDisconnect:
-                return Response(status_code=CLIENT_CLOSED)
-            except asyncio.CancelledError:
-                raise RequestError(
-                    503, "The server was stopped before the response was ready."
-                ) from None
+        limits, engine, warnings = service.limits, service.engines[name], list[str]()
+        run = partial(asyncio.get_running_loop().run_in_executor, codecs)
+        decode = partial(decode_image, bands=engine.card.bands, warn=warnings.append)
+        encode = partial(build_response, format, name, engine, query.opacity)
+        try:
+            with Reservation(service.memory) as reservation:
+                content = await read_body(request, limits, reservation)
+                async with _limit_time(request, limits.deadline_s):
+                    image = await run(decode, content, limits, reservation)
+                    del content  # its memory is not reserved any more
+                    height, width = image.shape[-2:]
+                    key = BatchKey(name, (height, width), query.confidence and format == "json")
+                    prediction = await asyncio.wrap_future(service.queue.submit(key, image))
+                    response = await run(encode, image, prediction)
+        except asyncio.CancelledError:
+            message = "The server was stopped before the response was ready."
+            raise RequestError(503, message) from None
+        if warnings:
+            response.headers[schema.WARNING_HEADER] = " ".join(warnings)
+        return response
 
 
-async def _segment(
-    service: Service,
-    codecs: ThreadPoolExecutor,
-    name: str,
-    format: Format,
-    query: SegmentQuery,
-    content: bytes,
-    reservation: Reservation,
-) -> Response:
-    """Decode an image, run the model and encode the result."""
-    run = partial(asyncio.get_running_loop().run_in_executor, codecs)
-    warnings: list[str] = []
-    bands = service.engines[name].card.bands
-    image = await run(decode_image, content, service.limits, reservation, bands, warnings.append)
-    confidence = query.confidence and format == "json"
-    prediction = await asyncio.wrap_future(service.submit(name, image, confidence=confidence))
-    engine = service.engines[name]
-    body = await run(encode_result, format, image, prediction, name, engine, query.opacity)
-    headers = {"Cache-Control": "no-store"}
-    if warnings:
-        headers[WARNING_HEADER] = " ".join(warnings)
-    return Response(body, media_type=MEDIA_TYPES[format], headers=headers)
+@asynccontextmanager
+async def _limit_time(request: Request, deadline_s: float) -> AsyncIterator[None]:
+    """Cancel the block when the client disconnects, or with a 504 at the deadline."""
+    task: Any = asyncio.current_task()
 
+    async def cancel_on_disconnect() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        task.cancel()
 
-async def _wait(
-    work: Coroutine[Any, Any, Response], request: Request, deadline_s: float
-) -> Response:
-    """Await a response until the deadline or until the client disconnects, then cancel the work.
-
-    Raises:
-        RequestError: 504: the deadline passed.
-        ClientDisconnect: The client disconnected.
-    """
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_wait_for_disconnect(request))
+    watching = asyncio.create_task(cancel_on_disconnect())
     try:
-        await asyncio.wait(
-            {working, leaving}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        if working.done():
-            return working.result()
-        if leaving.done():
-            raise ClientDisconnect
+        async with asyncio.timeout(deadline_s):
+            yield
+    except TimeoutError:
         raise RequestError(
             504,
             f"The response was not ready within {deadline_s:g} seconds. Send a smaller image, or "
             "try again when the server is less busy.",
-        )
+        ) from None
+    except asyncio.CancelledError:
+        if watching.done():
+            raise ClientDisconnect from None
+        raise
     finally:
-        working.cancel()
-        leaving.cancel()
+        watching.cancel()
 
 
-async def _wait_for_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def _reject(request: Request, error: RequestError) -> Response:
+    return error.build_response()
 
 
-def _add_error_handlers(app: FastAPI) -> None:
-    @app.exception_handler(RequestError)
-    async def reject(request: Request, error: RequestError) -> Response:
-        return error.build_response()
+async def _reject_parameters(request: Request, error: RequestValidationError) -> Response:
+    problems = []
+    for problem in error.errors()[:5]:
+        name = str(problem["loc"][-1])[:60]
+        if problem["type"] == "extra_forbidden":
+            near = did_you_mean(name, schema.SegmentQuery.model_fields)
+            problems.append(f"There is no parameter '{name}'.{near}")
+        else:
+            problems.append(f"The parameter '{name}' is invalid: {problem['msg']}.")
+    return RequestError(422, " ".join(problems)).build_response()
 
-    @app.exception_handler(RequestValidationError)
-    async def reject_parameters(request: Request, error: RequestValidationError) -> Response:
-        problems = []
-        for problem in error.errors()[:5]:
-            name = str(problem["loc"][-1])[:60]
-            if problem["type"] == "extra_forbidden":
-                near = did_you_mean(name, SegmentQuery.model_fields)
-                problems.append(f"There is no parameter '{name}'.{near}")
-            else:
-                problems.append(f"The parameter '{name}' is invalid: {problem['msg']}.")
-        return RequestError(422, " ".join(problems)).build_response()
 
-    @app.exception_handler(HTTPException)  # of Starlette and FastAPI: 401, 404, 405
-    async def reject_path(request: Request, error: HTTPException) -> Response:
-        response = RequestError(error.status_code).build_response()
-        if error.status_code == 405:
-            response.headers.update(error.headers or {})  # Allow
-        return response
+async def _reject_path(request: Request, error: HTTPException) -> Response:
+    """Explain an error of Starlette or FastAPI: 401, 404, 405."""
+    response = RequestError(error.status_code).build_response()
+    if error.status_code == 405:
+        response.headers.update(error.headers or {})  # Allow
+    return response
 
-    @app.exception_handler(Exception)
-    async def fail(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": STATUSES[500]}, 500)
 
-    @app.exception_handler(AtrousError)
-    async def log_and_fail(request: Request, error: AtrousError) -> Response:
-        logger.error("Segmentation failed: %s", escape_controls(str(error)))
-        return await fail(request, error)
+async def _fail(request: Request, error: Exception) -> Response:
+    if isinstance(error, AtrousError):  # others are logged by uvicorn, with a traceback
+        _LOG.error("Segmentation failed: %s", escape_controls(str(error)))
+    return RequestError(500).build_response()

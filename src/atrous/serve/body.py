@@ -13,12 +13,6 @@ from atrous.serve.limits import Limits, Reservation
 FIELD = "image"
 
 
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser, without its temporary files for parts above 1 MB."""
-
-    spool_max_size = 2**62
-
-
 async def read_body(request: Request, limits: Limits, reservation: Reservation) -> bytes:
     """Return the image file, sent as the body or in the multipart field `image`.
 
@@ -26,9 +20,6 @@ async def read_body(request: Request, limits: Limits, reservation: Reservation) 
         RequestError: 400 or 422: the body is empty or the multipart body is invalid. 408: it did
             not arrive in time. 413: it is too large. 429: the memory is full.
     """
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limits.max_body_bytes:
-        raise _explain_size(limits)
     chunks = _iterate_chunks(request, limits, reservation)
     content_type = request.headers.get("content-type", "")
     try:
@@ -54,11 +45,18 @@ async def read_body(request: Request, limits: Limits, reservation: Reservation) 
 async def _iterate_chunks(
     request: Request, limits: Limits, reservation: Reservation
 ) -> AsyncGenerator[bytes, None]:
+    too_large = RequestError(
+        413,
+        f"The body is larger than {limits.max_body_bytes / 1e6:g} MB, the limit of this server. "
+        "Send a smaller image, or one with stronger compression.",
+    )
+    if int(request.headers.get("content-length", 0)) > limits.max_body_bytes:
+        raise too_large
     num_bytes = 0
     async for chunk in request.stream():
         num_bytes += len(chunk)
         if num_bytes > limits.max_body_bytes:
-            raise _explain_size(limits)
+            raise too_large
         reservation.resize(num_bytes)
         yield chunk
 
@@ -66,35 +64,22 @@ async def _iterate_chunks(
 async def _parse_multipart(
     request: Request, chunks: AsyncGenerator[bytes, None], limits: Limits
 ) -> bytes:
-    parser = _InMemoryParser(
-        request.headers, chunks, max_files=1, max_fields=1, max_part_size=limits.max_body_bytes
-    )
+    parser = MultiPartParser(request.headers, chunks, max_files=1, max_fields=1)
+    parser.max_part_size = parser.spool_max_size = limits.max_body_bytes  # no temporary file
     try:
-        form = await parser.parse()
+        fields = (await parser.parse()).multi_items()
     except MultiPartException as error:
         raise RequestError(
             400,
             f"The multipart body is invalid: {error.message} Send one part, a file in the field "
             f"'{FIELD}'.",
         ) from None
-    fields = form.multi_items()
-    if [name for name, _ in fields] != [FIELD]:
-        names = ", ".join(f"'{name[:40]}'" for name, _ in fields) or "none"
-        raise RequestError(
-            422, f"The multipart body must have one field, the file '{FIELD}', but has {names}."
-        )
-    file = fields[0][1]
-    if not isinstance(file, UploadFile):
-        raise RequestError(
-            422, f"The multipart field '{FIELD}' is text. Send it as a file, with a filename."
-        )
-    with file.file:
-        return file.file.read()
-
-
-def _explain_size(limits: Limits) -> RequestError:
-    return RequestError(
-        413,
-        f"The body is larger than {limits.max_body_bytes / 1e6:g} MB, the limit of this server. "
-        "Send a smaller image, or one with stronger compression.",
+    match fields:
+        case [(name, UploadFile() as file)] if name == FIELD:
+            return await file.read()
+    names = [f"'{name[:40]}'" + " as text" * isinstance(value, str) for name, value in fields]
+    raise RequestError(
+        422,
+        f"The multipart body must have one field, '{FIELD}', sent as a file with a filename, but "
+        f"has {', '.join(names) or 'none'}.",
     )

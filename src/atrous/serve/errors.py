@@ -8,7 +8,7 @@ from atrous.errors import AtrousError
 
 STATUSES = {
     400: "The request has no image, the multipart body is malformed, or it is not valid HTTP.",
-    401: "The token is missing or wrong.",
+    401: "The token is missing or wrong. Send the header Authorization: Bearer TOKEN.",
     404: "The path or the model does not exist; /openapi.json lists the paths.",
     405: "The path does not support this method; see /openapi.json.",
     408: "The request did not arrive in time.",

@@ -5,13 +5,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Annotated
 
-from fastapi import Depends
-from fastapi.security import (
-    HTTPAuthorizationCredentials,
-    HTTPBasic,
-    HTTPBasicCredentials,
-    HTTPBearer,
-)
+from fastapi import Depends, security
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,11 +20,7 @@ class Gate:
 
     A page of another site that makes its own name point to this server (DNS rebinding) sends that
     name in the Host header. Allowed are the names of this machine's loopback, the address of the
-    connection and `hosts`.
-
-    Args:
-        app: The application.
-        hosts: More allowed names; `*` allows all.
+    connection and `hosts`, of which `*` allows all.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
@@ -40,11 +30,10 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request, or reject it."""
         app = self.app
-        if scope["type"] == "http":
-            try:
-                self._check(scope)
-            except RequestError as error:
-                app = error.build_response()
+        try:
+            self._check(scope)
+        except RequestError as error:
+            app = error.build_response()
         await app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
@@ -73,16 +62,14 @@ def build_token_check(token: str) -> Callable[..., Coroutine[None, None, None]]:
     Programs send it as `Authorization: Bearer TOKEN`, browsers as the password of Basic
     authentication with any user name.
     """
-    bearer, basic = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
+    bearer, basic = security.HTTPBearer(auto_error=False), security.HTTPBasic(auto_error=False)
 
     async def check_token(
-        program: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
-        person: Annotated[HTTPBasicCredentials | None, Depends(basic)],
+        program: Annotated[security.HTTPAuthorizationCredentials | None, Depends(bearer)],
+        person: Annotated[security.HTTPBasicCredentials | None, Depends(basic)],
     ) -> None:
         given = program.credentials if program else person.password if person else ""
         if not hmac.compare_digest(given.encode(), token.encode()):
-            raise RequestError(
-                401, "The token is missing or wrong. Send 'Authorization: Bearer TOKEN'."
-            )
+            raise RequestError(401)
 
     return check_token

@@ -1,40 +1,33 @@
 """Decoding of untrusted image files."""
 
 import ctypes
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
+from typing import Any
 
 import PIL._imaging
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from atrous.data.image_file import read_image_size
+from atrous.data.image_file import read_image_size, warn
 from atrous.data.sample import read_image
 from atrous.errors import DataError
 from atrous.serve.errors import RequestError
 from atrous.serve.limits import BAND_BYTES, DECODING_BYTES, MAX_PIXELS, Limits, Reservation
 
-FORMATS = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "WEBP": "image/webp",
-    "BMP": "image/bmp",
-    "TIFF": "image/tiff",
-}
-"""Supported formats (Pillow's names) and their media types. No other decoder is used."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+"""Supported formats, by Pillow's names. No other decoder is used."""
 
 _MAX_SCANS = 100
 """Of a progressive JPEG. Usual are ten; each costs as much as decoding the image once."""
 
-_LOG = logging.getLogger(__name__)
-
-_NAME = "in the request"  # messages begin with "The image in the request"
+_OPTIONS: dict[str, Any] = {"name": "in the request", "formats": FORMATS}
 
 
-def silence_libtiff() -> None:
-    """Stop libtiff from printing errors of files to stderr; Pillow raises them too."""
+def prepare_decoders() -> None:
+    """Import Pillow's decoders, and stop libtiff from printing errors, which Pillow raises too."""
+    Image.init()  # else the first file of another format would do it, which takes 0.2 s
     with suppress(OSError, AttributeError):
         ctypes.CDLL(PIL._imaging.__file__).TIFFSetErrorHandler(None)
 
@@ -44,16 +37,16 @@ def decode_image(
     limits: Limits,
     reservation: Reservation,
     bands: int | None = None,
-    warn: Callable[[str], object] = _LOG.warning,
+    warn: Callable[[str], object] = warn,
 ) -> Tensor:
     """Decode an image file as `atrous predict` does, with its EXIF orientation applied.
 
     Args:
-        content: The file. Its name and media type are ignored.
+        content: The file.
         limits: Limits of pixels and sides, checked before decoding.
-        reservation: Memory accounting of the request.
+        reservation: Memory of the request.
         bands: Number of bands of the model; None for 8-bit RGB.
-        warn: Called with warnings about ignored parts of the file; by default they are logged.
+        warn: Called with warnings about ignored parts of the file; see `read_image`.
 
     Shapes:
         returns: uint8 (3, H, W), or float32 (bands, H, W)
@@ -62,26 +55,25 @@ def decode_image(
         RequestError: 415: the format is not supported. 413: the image is too large. 422: it cannot
             be decoded. 429: the memory is full.
     """
-    formats = tuple(FORMATS)
     max_pixels = limits.max_pixels or MAX_PIXELS
     try:
-        height, width = read_image_size(BytesIO(content), name=_NAME, formats=formats)
-        _check_size(height, width, limits.max_side_px, max_pixels)
+        height, width = read_image_size(BytesIO(content), **_OPTIONS)
+        if max(height, width) > limits.max_side_px or height * width > max_pixels:
+            raise RequestError(
+                413,
+                f"The image has {width} × {height} pixels. The limits are {limits.max_side_px} on "
+                f"a side and {max_pixels / 1e6:.3g} million in total. Send a smaller image.",
+            )
         if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > _MAX_SCANS:
             raise RequestError(
                 422,
                 f"The JPEG has more than {_MAX_SCANS} scans, which no camera or program writes. "
                 "Save it again.",
             )
-        per_pixel = DECODING_BYTES if bands is None else DECODING_BYTES + BAND_BYTES * bands
+        per_pixel = DECODING_BYTES + BAND_BYTES * (bands or 0)
         reservation.resize(len(content) + per_pixel * height * width)
         image = read_image(
-            BytesIO(content),
-            name=_NAME,
-            max_pixels=max_pixels,
-            formats=formats,
-            bands=bands,
-            warn=warn,
+            BytesIO(content), max_pixels=max_pixels, bands=bands, warn=warn, **_OPTIONS
         )
         reservation.resize(image.numel() * image.element_size())
         return image
@@ -89,15 +81,6 @@ def decode_image(
         raise
     except Exception as error:  # decoders raise errors of any type for damaged files
         raise _explain(error) from error
-
-
-def _check_size(height: int, width: int, max_side_px: int, max_pixels: int) -> None:
-    if max(height, width) > max_side_px or height * width > max_pixels:
-        raise RequestError(
-            413,
-            f"The image has {width} × {height} pixels. The limits are {max_side_px} pixels "
-            f"on a side and {max_pixels / 1e6:.3g} million in total. Send a smaller image.",
-        )
 
 
 def _explain(error: Exception) -> RequestError:

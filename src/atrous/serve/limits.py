@@ -2,8 +2,8 @@
 
 import math
 import threading
-from dataclasses import dataclass, fields
-from typing import Self
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 from atrous.errors import ConfigError
 from atrous.serve.errors import RequestError
@@ -33,9 +33,6 @@ class Limits:
         deadline_s: Maximum time from the end of the body to the start of the response.
         transfer_s: Maximum time for the headers of a request, for its body, and for which a
             client may stop receiving a response.
-
-    Raises:
-        ConfigError: A value is invalid; the message names it.
     """
 
     max_body_bytes: int = 20_000_000
@@ -49,34 +46,28 @@ class Limits:
     transfer_s: float = 30.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
             if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{field.name} must be a number above 0, not {value}.")
+                raise ConfigError(f"{name} must be a number above 0, not {value}.")
         required_bytes = self.max_body_bytes + DECODING_BYTES * (self.max_pixels or MAX_PIXELS)
         if self.max_memory_bytes < required_bytes:
             raise ConfigError(
                 f"max_memory_bytes is {self.max_memory_bytes / 1e6:.0f} MB, which is too small for "
-                f"the largest allowed image: {required_bytes / 1e6:.0f} MB "
-                f"({self.max_body_bytes / 1e6:.0f} MB for the file and {DECODING_BYTES} bytes per "
-                "pixel during decoding). Increase it (--max-memory-mb), or reduce --max-megapixels."
+                f"the largest allowed image: {required_bytes / 1e6:.0f} MB for its file and during "
+                "decoding. Increase it (--max-memory-mb), or reduce --max-megapixels."
             )
 
 
+@dataclass
 class Memory:
-    """Memory budget shared by all requests.
+    """Memory budget shared by all requests."""
 
-    Args:
-        max_bytes: Maximum for all requests together.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.reserved_bytes = 0
-        self.lock = threading.Lock()
+    max_bytes: int
+    reserved_bytes: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Reservation:
+class Reservation(AbstractContextManager["Reservation"]):
     """Memory of one request, released at the end of the `with` block."""
 
     def __init__(self, memory: Memory) -> None:
@@ -85,11 +76,7 @@ class Reservation:
         self._closed = False
 
     def resize(self, num_bytes: int) -> None:
-        """Change the size of the reservation.
-
-        Raises:
-            RequestError: 429: the budget is exhausted, or the request has ended.
-        """
+        """Change the size; raise 429 if the budget is exhausted or the request has ended."""
         memory = self._memory
         with memory.lock:
             total = memory.reserved_bytes + num_bytes - self._num_bytes
@@ -100,9 +87,6 @@ class Reservation:
                     429, "The images of other requests fill the memory. Try again shortly."
                 )
             memory.reserved_bytes, self._num_bytes = total, num_bytes
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         with self._memory.lock:

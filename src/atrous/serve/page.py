@@ -1,12 +1,12 @@
 """The web page of the server: static files that call the API."""
 
+import json
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
 from fastapi import APIRouter
 from PIL import Image
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from atrous.data.pairs import list_image_files
@@ -51,7 +51,6 @@ def build_page(limits: Limits, examples: Path | None = None) -> APIRouter:
             f"There are no images in the folder {examples}. Give another folder with --examples."
         )
     router = APIRouter()
-    contents = [_load_example(path, limits) for path in paths]
 
     def add_file(path: str, content: bytes, media_type: str) -> None:
         @router.get(path)
@@ -59,19 +58,11 @@ def build_page(limits: Limits, examples: Path | None = None) -> APIRouter:
             return Response(content, media_type=media_type, headers=_HEADERS)
 
     for file in (files(__package__) / "static").iterdir():
-        path = "/" if file.name == "index.html" else f"/{file.name}"
-        add_file(path, file.read_bytes(), _MEDIA_TYPES[Path(file.name).suffix])
-
-    @router.get("/examples")
-    async def list_examples() -> list[str]:
-        return [path.name for path in paths]
-
-    @router.get("/examples/{index}")
-    async def get_example(index: int) -> Response:
-        if not 0 <= index < len(contents):
-            raise HTTPException(404)
-        return Response(contents[index], media_type="image/png", headers=_HEADERS)
-
+        name = file.name.removeprefix("index.html")
+        add_file(f"/{name}", file.read_bytes(), _MEDIA_TYPES[Path(file.name).suffix])
+    for index, path in enumerate(paths):
+        add_file(f"/examples/{index}", _load_example(path, limits), "image/png")
+    add_file("/examples", json.dumps([path.name for path in paths]).encode(), "application/json")
     return router
 
 

@@ -1,15 +1,16 @@
 """Contents of /openapi.json: parameters, bodies, responses and errors."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from atrous.serve.body import FIELD
 from atrous.serve.errors import STATUSES
 from atrous.serve.image import FORMATS
-from atrous.serve.responses import Format
 
 WARNING_HEADER = "Atrous-Warning"
+
+Format = Literal["mask", "overlay", "json"]
 
 
 class SegmentQuery(BaseModel):
@@ -18,12 +19,8 @@ class SegmentQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="Name of a model; by default, the first.")
-    format: Format | None = Field(
-        None, description="By default, chosen by the Accept header; mask if it allows both."
-    )
-    opacity: float = Field(
-        0.5, ge=0, le=1, description="Opacity of the class colours in an overlay."
-    )
+    format: Format | None = Field(None, description="Default: json if Accept names it, else mask.")
+    opacity: float = Field(0.5, ge=0, le=1, description="Opacity of the classes in an overlay.")
     confidence: bool = Field(False, description="Include the confidence of each pixel in JSON.")
 
 
@@ -75,9 +72,7 @@ class ClassShare(ClassEntry):
 class RunLengths(BaseModel):
     """COCO's compressed run-length encoding, for `pycocotools.mask.decode`."""
 
-    size: list[int] = Field(
-        min_length=2, max_length=2, description="Height and width.", examples=[[2, 4]]
-    )
+    size: tuple[int, int] = Field(description="Height and width.", examples=[[2, 4]])
     counts: str = Field(examples=["026"])
 
 
@@ -101,9 +96,7 @@ class SegmentResponse(BaseModel):
     classes: list[ClassShare]
     annotations: list[Annotation]
     confidence: str | None = Field(
-        default=None,
-        description="With confidence=true, if the engine provides it: the probability of each "
-        "pixel's class, 0 to 255, as a PNG in base64.",
+        None, description="Probability of each pixel's class, 255 for 1, as a PNG in base64."
     )
 
 
@@ -136,8 +129,7 @@ _BINARY = {"type": "string", "format": "binary"}
 SEGMENT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A PNG, JPEG, WebP, BMP or TIFF file. The format is detected from the "
-        "content, whatever the Content-Type.",
+        "description": "An image file. Its format is detected from its content alone.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -147,7 +139,7 @@ SEGMENT_BODY: dict[str, Any] = {
                     "additionalProperties": False,
                 }
             },
-            **{media_type: {"schema": _BINARY} for media_type in FORMATS.values()},
+            **{f"image/{name.lower()}": {"schema": _BINARY} for name in FORMATS},
         },
     }
 }
@@ -157,8 +149,7 @@ SEGMENT_RESPONSE: dict[str, Any] = {
     "description": "The mask as a palette PNG of class indices, the overlay as a PNG, or JSON.",
     "headers": {
         WARNING_HEADER: {
-            "description": "Ignored parts of the file: pages after the first, a damaged EXIF "
-            "block.",
+            "description": "Ignored parts of the file, such as pages after the first.",
             "schema": {"type": "string"},
         }
     },

@@ -15,13 +15,26 @@ from atrous.serve.gate import MAX_HEAD_BYTES
 from atrous.serve.protocol import LimitedProtocol
 from atrous.serve.service import Service
 
-_KEEP_ALIVE_S = 20
-
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which on a signal stops the service and waits for images in progress."""
+    """uvicorn with the limits of a service, which it stops on a signal without losing an image."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, service: Service, app: FastAPI, *, access_log: bool = False) -> None:
+        limits = service.limits
+        config = uvicorn.Config(
+            app,
+            http=partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_level="info" if access_log else "error",
+            access_log=access_log,
+            server_header=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            timeout_keep_alive=20,
+            timeout_graceful_shutdown=int(limits.deadline_s + 2 * limits.transfer_s) + 1,
+        )
         super().__init__(config)
         self.service = service
 
@@ -37,51 +50,21 @@ class Server(uvicorn.Server):
         closing.cancel()
 
     async def _close_connections(self) -> None:
-        """Close all connections once no request of the API is in progress."""
+        """Close all connections once no request is in progress."""
         await asyncio.sleep(0.2)
-        while self.service.num_active:
+        while self.server_state.tasks:
             await asyncio.sleep(0.05)
         for connection in list(self.server_state.connections):
             connection.transport.close()
 
 
-def build_server(service: Service, app: FastAPI, *, access_log: bool = False) -> Server:
-    """Configure uvicorn with the limits of a service.
-
-    Args:
-        service: The models.
-        app: The application.
-        access_log: Whether to log each request.
-    """
-    limits = service.limits
-    config = uvicorn.Config(
-        app,
-        http=partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
-        ws="none",
-        loop="asyncio",
-        log_level="info" if access_log else "error",
-        access_log=access_log,
-        server_header=False,
-        proxy_headers=False,
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(limits.deadline_s + 2 * limits.transfer_s) + 1,
-    )
-    return Server(config, service)
-
-
 def run_server(
-    server: Server,
-    listening: socket.socket,
-    *,
-    listener: Callable[[dict[str, str]], object] = lambda event: None,
+    server: Server, listening: socket.socket, listener: Callable[[dict[str, str]], object]
 ) -> None:
     """Serve until SIGTERM or SIGINT, then complete the requests in progress and return.
 
-    The server responds while the models are loading, so that /readyz can report it.
-
     Args:
-        server: Made by `build_server`; its models are loaded in a thread.
+        server: Responds while its models are loading, so that /readyz can report it.
         listening: Made by `open_socket`; closed at the end.
         listener: Called with an event of kind `ready` when the models are loaded.
 
@@ -95,7 +78,8 @@ def run_server(
             server.service.load()
             listener({"kind": "ready"})
         except BaseException as error:
-            failures.append(error)
+            if not server.should_exit:  # else it was stopped while loading
+                failures.append(error)
             server.should_exit = True
 
     threading.Thread(target=load, name="loader", daemon=True).start()

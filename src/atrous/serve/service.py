@@ -1,18 +1,17 @@
 """Named models and the queue in front of them, independent of HTTP."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from atrous.devices import Precision
-from atrous.engines import TTA, Engine, open_engine
+from atrous.engines import Engine, open_engine
 from atrous.errors import ConfigError, did_you_mean
 from atrous.fonts import describe_undrawable
 from atrous.prediction import Prediction, compute_prediction
@@ -20,6 +19,7 @@ from atrous.prediction.prediction import ignore_nodata
 from atrous.serve.batcher import Batcher, BatchKey
 from atrous.serve.errors import RequestError
 from atrous.serve.limits import MAX_PIXELS, Limits, Memory
+from atrous.timing import measure_times_s
 
 _LOG = logging.getLogger(__name__)
 _MIN_MAX_PIXELS = 2048 * 2048
@@ -42,89 +42,50 @@ class Service:
         self.memory = Memory(limits.max_memory_bytes)
         self.engines: dict[str, Engine] = {}
         self.state = "loading"
-        self.num_active = 0
         self.observe_batch: Callable[[int], None] = lambda size: None
-        self._batcher = Batcher(
-            self._run, max_batch=self._compute_max_batch, max_waiting=limits.max_waiting
-        )
-
-    @property
-    def num_waiting(self) -> int:
-        """Number of images in the queue."""
-        return self._batcher.num_waiting
+        self.queue = Batcher(self._run, self._compute_max_batch, limits.max_waiting)
 
     def load(self) -> None:
-        """Load all models, and measure their speed, from which `limits.max_pixels` follows.
-
-        Raises:
-            AtrousError: A model cannot be loaded.
-        """
+        """Load all models, and measure their speed, from which `limits.max_pixels` follows."""
         max_pixels: float = MAX_PIXELS
+        engines = {}
         for name, open_model in self.sources.items():
-            engine = open_model()
+            engines[name] = engine = open_model()
             max_pixels = min(max_pixels, self.limits.deadline_s / 2 * _measure_speed(engine))
-            self.engines[name] = engine
             if text := describe_undrawable(engine.classes.names):
                 _LOG.warning("%s: %s", name, text)
         if self.limits.max_pixels is None:
             self.limits = replace(self.limits, max_pixels=max(_MIN_MAX_PIXELS, int(max_pixels)))
+        self.engines = engines
         if self.state == "loading":
             self.state = "ready"
 
     def find_name(self, name: str | None) -> str:
-        """Return the name of a model, by default of the first.
-
-        Raises:
-            RequestError: 404: the model does not exist.
-        """
+        """Return the name of a model, by default of the first; raise 404 if there is none."""
         if name is None:
             return next(iter(self.sources))
         if name not in self.sources:
             shown = name if len(name) <= 60 else f"{name[:60]}…"
-            raise RequestError(
-                404, f"There is no model '{shown}'.{did_you_mean(shown, self.sources)}"
-            )
+            near = did_you_mean(shown, self.sources)
+            raise RequestError(404, f"There is no model '{shown}'.{near}")
         return name
 
     def check_room(self) -> None:
-        """Check that an image would be accepted now.
-
-        Raises:
-            RequestError: 503: the models are loading or the server is stopping. 429: the queue is
-                full.
-        """
+        """Raise 503 while loading or stopping, 429 if the queue is full."""
         self.check_loaded()
         if self.state == "stopping":
             raise RequestError(503, "The server is shutting down.", retry_after_s=5)
-        self._batcher.check_room()
+        self.queue.check_room()
 
     def check_loaded(self) -> None:
-        """Check that all models are loaded.
-
-        Raises:
-            RequestError: 503: they are not.
-        """
-        if len(self.engines) < len(self.sources):
+        """Raise 503 until the models are loaded."""
+        if not self.engines:
             raise RequestError(503, "The models are loading. Try again shortly.", retry_after_s=5)
-
-    def submit(self, name: str, image: Tensor, *, confidence: bool = False) -> "Future[Prediction]":
-        """Queue an image. Cancelling the future removes it from the queue.
-
-        Args:
-            name: Name of a model.
-            image: uint8 (3, H, W), or float32 (bands, H, W).
-            confidence: Whether to compute the confidence, if the engine provides it.
-
-        Raises:
-            RequestError: 429: the queue is full. 503: the server is stopping.
-        """
-        size_hw = (image.shape[-2], image.shape[-1])
-        return self._batcher.submit(BatchKey(name, size_hw, confidence), image)
 
     def stop(self) -> None:
         """Process the images in the queue, and accept no more."""
         self.state = "stopping"
-        self._batcher.stop()
+        self.queue.stop()
 
     def _compute_max_batch(self, key: BatchKey) -> int:
         if key.confidence:
@@ -137,33 +98,23 @@ class Service:
     ) -> list[Prediction]:
         self.observe_batch(len(images))
         engine = self.engines[key.model]
-        if not key.confidence:
-            pairs = zip(engine.predict_masks(images, check), images, strict=True)
-            return [Prediction(ignore_nodata(mask.cpu(), image)) for mask, image in pairs]
-        try:
-            engine.require_logits()
-            confidence = True
-        except ConfigError:
-            confidence = False
-        return [
-            compute_prediction(engine, image, confidence=confidence, check=check)
-            for image in images
-        ]
+        if key.confidence:
+            with suppress(ConfigError):  # the engine computes masks only
+                engine.require_logits()
+                return [
+                    compute_prediction(engine, image, confidence=True, check=check)
+                    for image in images
+                ]
+        pairs = zip(engine.predict_masks(images, check), images, strict=True)
+        return [Prediction(ignore_nodata(mask.cpu(), image)) for mask, image in pairs]
 
 
 def _measure_speed(engine: Engine) -> float:
-    """Return the pixels of a large image that an engine segments per second.
-
-    The best of three runs counts. The first also warms the engine up.
-    """
+    """Return the pixels of a large image that an engine segments per second, and warm it up."""
     resizes = engine.card.compute_size_hw(256, 256) is not None
     side = 2048 if resizes else 256  # a resized image takes about the same time at any size
     blank = torch.zeros(engine.card.bands or 3, side, side, dtype=torch.uint8)
-    seconds = []
-    for _ in range(3):
-        start_s = time.perf_counter()
-        engine.predict_mask(blank).cpu()
-        seconds.append(time.perf_counter() - start_s)
+    [seconds] = measure_times_s([lambda: engine.predict_mask(blank).cpu()], max_rounds=2)
     covered = (1 - engine.tta.overlap) ** 2  # of each window by itself
     return covered * side * side / min(seconds)
 
@@ -172,24 +123,16 @@ def build_service(
     runs: Sequence[Path | str],
     *,
     names: Sequence[str] = (),
-    engine: str = "torch",
-    device: str = "auto",
-    precision: Precision = "32",
-    trust: bool = False,
-    tta: TTA = TTA(),
     limits: Limits = Limits(),
+    **options: Any,
 ) -> Service:
     """Build a service of trained models; its `load` loads them.
 
     Args:
         runs: Run folders, weights files or exported files.
         names: Names of the models in requests, in the same order; by default, those of the paths.
-        engine: Engine of all models; see `open_engine`.
-        device: Device of the torch engine.
-        precision: `32`, `bf16` or `auto`.
-        trust: Whether .pt2 exports, which can execute arbitrary code, may be opened.
-        tta: Test-time augmentation and sliding windows.
         limits: Limits of the server.
+        options: Arguments of `open_engine` for all models.
 
     Raises:
         ConfigError: There is no model, a name is invalid or given twice, or the number of names
@@ -212,7 +155,5 @@ def build_service(
             raise ConfigError(
                 f"Two models are called '{name}'. Give each its own --name, in the same order."
             )
-        sources[name] = partial(
-            open_engine, path, engine, tta=tta, device=device, precision=precision, trust=trust
-        )
+        sources[name] = partial(open_engine, path, **options)
     return Service(sources, limits)
