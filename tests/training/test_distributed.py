@@ -74,6 +74,8 @@ def test_two_then_three_processes_train_as_one(recipe, run_command, tmp_path):
     for num, stop_after in ((2, "2it"), (3, "9it")):
         process = run_command(num, "--stop-after", stop_after)
         assert process.wait(300) == 0, process.stdout.read()
+    plans = [(tmp_path / run / "plan.json").read_text() for run in ("single", "run")]
+    assert plans[0] == plans[1]
     for kind, steps, tolerance in (("train", [1, 2, 3, 4], 1e-4), ("val", [2, 4], 1e-3)):
         single, several = read_log(tmp_path / "single", kind), read_log(tmp_path / "run", kind)
         assert [record["step"] for record in several] == steps
