@@ -38,15 +38,16 @@ def start_processes(num: int, num_nodes: int = 1) -> Iterator[None]:
     if num * num_nodes == 1 or is_part:
         yield
         return
-    node_rank = _find_node_rank(num_nodes)
     if num_nodes == 1:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+            port = str(free.getsockname()[1])
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+    first_rank = num * _find_node_rank(num_nodes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
     os.environ |= {"WORLD_SIZE": str(num * num_nodes), "LOCAL_WORLD_SIZE": str(num)}
-    others = [_Other(node_rank * num + index, index) for index in range(1, num)]
-    os.environ |= {"RANK": str(node_rank * num), "LOCAL_RANK": "0"}
+    others = [_Other(first_rank + index, index) for index in range(1, num)]
+    os.environ |= {"RANK": str(first_rank), "LOCAL_RANK": "0"}
     is_over = threading.Event()
     threading.Thread(target=_watch, args=(others, is_over), daemon=True).start()
     try:
@@ -62,8 +63,8 @@ def start_processes(num: int, num_nodes: int = 1) -> Iterator[None]:
 
 
 def _find_node_rank(num_nodes: int) -> int:
-    rank = os.environ.get("NODE_RANK", "") if num_nodes > 1 else "0"
-    if rank not in map(str, range(num_nodes)) or (num_nodes > 1 and "MASTER_ADDR" not in os.environ):
+    rank = os.environ.get("NODE_RANK", "")
+    if "MASTER_ADDR" not in os.environ or rank not in map(str, range(num_nodes)):
         raise ConfigError(
             f"--nodes {num_nodes} needs two environment variables: NODE_RANK, the index of this "
             f"machine (0 to {num_nodes - 1}), and MASTER_ADDR, the address of machine 0."
