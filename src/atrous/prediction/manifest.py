@@ -167,6 +167,18 @@ class Manifest:
         self._file.flush()
 
 
+def open_manifest(out: Path, **options: Any) -> Manifest:
+    """Create an output folder, if missing, and open its manifest; raises ConfigError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return Manifest(out, **options)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a "
+            "writable folder."
+        ) from error
+
+
 def list_part_files(out: Path) -> list[Path]:
     """Return the manifests of all parts in an output folder."""
     return sorted(out.glob("predictions-*-of-*.jsonl"))

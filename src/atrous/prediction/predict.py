@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from atrous.classes import Classes
 from atrous.data import read_image
@@ -22,7 +22,7 @@ from atrous.models import Segmenter
 from atrous.prediction.cluster import check_options, join_cluster, run_parts
 from atrous.prediction.job import PredictionJob, Progress
 from atrous.prediction.job_options import JobOptions, check_names
-from atrous.prediction.manifest import FinishedImage, Manifest, Part, compute_digest
+from atrous.prediction.manifest import FinishedImage, Part, compute_digest, open_manifest
 from atrous.prediction.outputs import FILES, JOB_FILES, LABEL_KINDS, name_files
 from atrous.prediction.prediction import SegmentedImage, compute_prediction
 from atrous.prediction.sources import Source, find_sources
@@ -150,7 +150,7 @@ def predict(
     digest = compute_digest(runner, min_confidence, frames)
     with (
         nullcontext() if ray is None else join_cluster(ray),
-        closing(_open_manifest(out, resume=resume, part=chosen, merge=merge)) as manifest,
+        closing(open_manifest(out, resume=resume, part=chosen, merge=merge)) as manifest,
     ):
         if ray is not None:
             manifest.join_parts(discard=not resume)
@@ -279,17 +279,6 @@ def _save_legend(classes: Classes, out: Path) -> None:
         content = "".join(rows).encode(errors="backslashreplace")
         write_atomically(out / LEGEND, lambda file: file.write(content))
         warnings.warn(f"{text} {out / LEGEND} lists them all.", AtrousWarning, stacklevel=3)
-
-
-def _open_manifest(out: Path, **options: Any) -> Manifest:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return Manifest(out, **options)
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a "
-            "writable folder."
-        ) from error
 
 
 def _save_job_file(job: PredictionJob, sources: Sequence[Source], kind: str) -> None:
