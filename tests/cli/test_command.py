@@ -181,6 +181,12 @@ def test_the_files_of_shapes_are_the_same_each_time(workplace, atrous, tmp_path)
         (["train", "nowhere", "--out", "{new}"], "nowhere"),
         (["train", "{data}", "--out", "{new}", "--init", "none.pth"], "none.pth"),
         (["train", "{data}", "--out", "{new}", "--device", "tpu"], "no such device"),
+        (["train", "{data}", "--out", "{new}", "--nodes", "2"], "NODE_RANK"),
+        (["predict", "{run}", "-", "--ray", "auto"], "--ray needs an output folder"),
+        (
+            ["predict", "{run}", "{image}", "--out", "{new}", "--ray", "auto", "--merge"],
+            "leave out",
+        ),
         (["train", "{data}", *TINY, "--out", "{run}", "--lr", "1"], "changed: train.lr"),
         (["train", "{data}", "--out", "{new}", "--size", "256", "--crop", "9"], "data.crop"),
         (["evaluate", "{new}"], "no run folder or weights file"),

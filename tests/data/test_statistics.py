@@ -62,6 +62,22 @@ def test_pixels_are_counted(tmp_path):
     assert seen == [(1, 2), (2, 2)]
 
 
+def test_processes_that_read_a_share_each_find_what_one_finds(tmp_path):
+    dataset = make_dataset(tmp_path, [[[0, 0, 0], [0, 1, 9]], [[0, 0, 9], [0, 0, 0]]] * 2)
+    dataset = replace(dataset, bands=3)
+    tallies = []
+
+    def compute(rank, gather=lambda tally: [tally]):
+        return compute_mask_statistics(dataset, rank=rank, size=3, gather=gather)
+
+    for rank in range(3):
+        compute(rank, lambda tally: [tallies.append(tally) or tally])
+    whole, parts = compute_mask_statistics(dataset), compute(0, lambda tally: tallies)
+    assert np.array_equal(parts.samples, whole.samples)
+    assert replace(parts, samples=None) == replace(whole, samples=None)
+    assert parts.pixels_where_present == [20, 10, 0]
+
+
 def test_wrong_values_are_reported_once_for_all_masks(tmp_path):
     good, bad = [[0, 1, 2], [9, 9, 9]], [[0, 3, 77], [255, 0, 0]]
     dataset = make_dataset(tmp_path, [good, bad, good, bad, bad])

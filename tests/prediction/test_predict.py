@@ -309,6 +309,7 @@ def test_parts_are_disjoint_complete_and_merged_into_what_one_process_writes(col
     assert predict(color_model, images, out, save=save, part="1/3", resume=True).num_frames == 0
     predict(color_model, images, out, save=save, part="3/3")
     assert not predict(color_model, images, out, save=save, merge=True).failed
+    assert predict(color_model, images, out, save=save, part="2/2", resume=True).num_frames == 0
     for path in (tmp_path / "whole").glob("*.*"):
         if path.suffix != ".jsonl":
             assert (out / path.name).read_bytes() == path.read_bytes()

@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 import torch
 
+from atrous.cli.failures import describe_failure
 from atrous.data import open_dataset
 from atrous.errors import ConfigError
 from atrous.recipe import format_recipe
@@ -38,18 +41,50 @@ def run_command(recipe, tmp_path):
     """Start `atrous train` in a number of processes and return the first one."""
     (tmp_path / "recipe.toml").write_text(format_recipe(recipe), encoding="utf-8")
 
-    def start(num_processes: int, *options: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "atrous", "train", recipe.data.root,
+    started = []
+
+    def start(num: int, *options: str, prefix=(), env=()) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "atrous", "train", recipe.data.root,
              "--recipe", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"),
-             "--devices", str(num_processes), *options],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+             "--devices", str(num), *options],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **dict(env)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )  # fmt: skip
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture
+def hosts():
+    """Command prefix and environment of two hosts, and why they are only one if they are."""
+    names = [f"atrous{os.getpid()}{side}" for side in "ab"]
+    steps = [f"netns add {name}" for name in names]
+    steps.append(f"link add eth0 netns {names[0]} type veth peer name eth0 netns {names[1]}")
+    for number, name in enumerate(names, start=1):
+        steps.append(f"-n {name} addr add 10.0.0.{number}/24 dev eth0")
+        steps += [f"-n {name} link set {device} up" for device in ("lo", "eth0")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    prefixes, reason = [[], []], None
+    try:
+        for step in steps:
+            subprocess.run(["ip", *step.split()], check=True, capture_output=True)
+        env |= {"MASTER_ADDR": "10.0.0.1", "GLOO_SOCKET_IFNAME": "eth0"}
+        prefixes = [["ip", "netns", "exec", name] for name in names]
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = f"no network namespaces, so two processes stood for two hosts: {error}"
+    yield [(one, env | {"NODE_RANK": str(rank)}) for rank, one in enumerate(prefixes)], reason
+    with suppress(OSError):
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
 def read_log(run, kind):
@@ -69,17 +104,25 @@ def test_the_processes_divide_the_batches_of_one(make_recipe, shapes):
         assert torch.equal(whole.image, torch.cat([batch.image for batch in batches]))
 
 
-def test_two_then_three_processes_train_as_one(recipe, run_command, tmp_path):
+def test_two_hosts_then_three_processes_then_one_train_as_one(recipe, run_command, hosts, tmp_path):
     train(recipe, tmp_path / "single")
-    for num, stop_after in ((2, "2it"), (3, "9it")):
-        process = run_command(num, "--stop-after", stop_after)
-        assert process.wait(300) == 0, process.stdout.read()
+    pairs, reason = hosts
+    options = ("--nodes", "2", "--stop-after", "2it")
+    both = [run_command(1, *options, prefix=prefix, env=env) for prefix, env in pairs]
+    assert [process.wait(300) for process in both] == [0, 0], both[0].stdout.read()
+    process = run_command(3, "--stop-after", "1it")
+    assert process.wait(300) == 0, process.stdout.read()
+    train(recipe, tmp_path / "run")
+    plans = [(tmp_path / run / "plan.json").read_text() for run in ("single", "run")]
+    assert plans[0] == plans[1]
     for kind, steps, tolerance in (("train", [1, 2, 3, 4], 1e-4), ("val", [2, 4], 1e-3)):
         single, several = read_log(tmp_path / "single", kind), read_log(tmp_path / "run", kind)
         assert [record["step"] for record in several] == steps
         losses = [record["loss"] for record in single]
         assert [record["loss"] for record in several] == pytest.approx(losses, abs=tolerance)
     assert several[0]["miou"] == pytest.approx(single[0]["miou"], abs=1e-3)
+    if reason:
+        pytest.skip(reason)
 
 
 def test_a_killed_process_ends_the_others_and_is_named(run_command, tmp_path):
@@ -96,6 +139,13 @@ def test_a_killed_process_ends_the_others_and_is_named(run_command, tmp_path):
     assert process.returncode == 2
     assert "Process 1 of the training was killed by SIGKILL" in output
     assert "Traceback" not in output
+
+
+def test_a_process_of_another_machine_is_named_by_its_address(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    text = "[/gloo/transport/tcp/pair.cc:5] Connection closed by peer [10.0.0.2]:4119. Check the …"
+    message = describe_failure(RuntimeError(text))
+    assert "is lost: Connection closed by peer [10.0.0.2]:4119. The output" in message
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(recipe, tmp_path, monkeypatch):

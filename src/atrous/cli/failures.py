@@ -22,11 +22,15 @@ _NO_MEMORY = (
 )
 """Messages of torch, CUDA, the dynamic linker and Python, in lower case."""
 
+_LOST_PROCESS = ("by peer", "connectfullmesh", "nccl error", "client socket has timed out")
+"""Messages of torch.distributed, in lower case."""
+
 
 def describe_failure(error: BaseException) -> str | None:
     """Return the message for an error that is not a bug, or None.
 
-    These are an `AtrousError` and a lack of memory, open files or disk space.
+    These are an `AtrousError`, a lack of memory, open files or disk space, and a lost process of a
+    training.
     """
     if isinstance(error, LayoutError):
         from atrous.formats.known import find_format
@@ -57,6 +61,13 @@ def describe_failure(error: BaseException) -> str | None:
         )
     if number in (errno.ENOSPC, errno.EDQUOT):
         return f"The disk is full: {text}. Free space and run the same command again."
+    if "WORLD_SIZE" in os.environ and any(sign in text.lower() for sign in _LOST_PROCESS):
+        reason = text.rpartition(".cc:")[2].partition("] ")[2].partition(". ")[0] or text
+        return (
+            f"The connection to another process of the training is lost: {reason}. The output of "
+            "that process says why. Start the same command again on all machines to resume from "
+            "the last checkpoint."
+        )
     return None
 
 

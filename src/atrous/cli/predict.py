@@ -71,6 +71,13 @@ def run_predict(
     merge: Annotated[
         bool, typer.Option("--merge", help="Check and join the parts that --part has segmented.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Segment on a Ray cluster: HOST:PORT of its head node, auto, or local to start "
+            "one on this machine."
+        ),
+    ] = None,
     frames: Annotated[
         bool, typer.Option("--frames", help="Write an image per video frame instead of a video.")
     ] = False,
@@ -100,7 +107,8 @@ def run_predict(
     }
     if "-" in paths and out is None:
         for given, name in (
-            (resume, "--resume"), (part, "--part"), (merge, "--merge"), (frames, "--frames"),
+            (resume, "--resume"), (part, "--part"), (merge, "--merge"), (ray, "--ray"),
+            (frames, "--frames"),
         ):  # fmt: skip
             if given:
                 raise ConfigError(f"{name} needs an output folder: add --out.")
@@ -112,6 +120,7 @@ def run_predict(
         "resume": resume,
         "part": part,
         "merge": merge,
+        "ray": ray,
         "frames": frames,
         "full_names": full_names,
     }

@@ -12,33 +12,42 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from atrous.cli.failures import end_with_error
-from atrous.errors import TrainingError
+from atrous.errors import ConfigError, TrainingError
 
 _GRACE_S = 20.0
 """Seconds in which this process must notice that another one has ended."""
 
 
 @contextmanager
-def start_processes(num: int) -> Iterator[None]:
+def start_processes(num: int, num_nodes: int = 1) -> Iterator[None]:
     """Run this command in `num` processes, with torchrun's environment variables.
 
-    This process has rank 0. The others end with it, because they cannot reach it any more; if one
-    of them fails, this one ends within 20 seconds.
+    The others end with this process, because they cannot reach it any more; if one of them fails,
+    this one ends within 20 seconds.
+
+    Args:
+        num: Number of processes on this machine.
+        num_nodes: Number of machines. If there are several, the environment says which of them
+            this is (NODE_RANK), and where the first one is (MASTER_ADDR, MASTER_PORT).
 
     Raises:
+        ConfigError: The environment does not describe the machines.
         TrainingError: Another process failed.
     """
-    if num == 1 or "WORLD_SIZE" in os.environ:  # torchrun, or one of the processes started here
+    is_part = "WORLD_SIZE" in os.environ  # of torchrun, or one of the processes started here
+    if num * num_nodes == 1 or is_part:
         yield
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    if num_nodes == 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+    first_rank = num * _find_node_rank(num_nodes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
-    os.environ |= {"WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num)}
-    others = [_Other(rank) for rank in range(1, num)]
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
+    os.environ |= {"WORLD_SIZE": str(num * num_nodes), "LOCAL_WORLD_SIZE": str(num)}
+    others = [_Other(first_rank + index, index) for index in range(1, num)]
+    os.environ |= {"RANK": str(first_rank), "LOCAL_RANK": "0"}
     is_over = threading.Event()
     threading.Thread(target=_watch, args=(others, is_over), daemon=True).start()
     try:
@@ -53,15 +62,26 @@ def start_processes(num: int) -> Iterator[None]:
             other.end()
 
 
+def _find_node_rank(num_nodes: int) -> int:
+    rank = os.environ.get("NODE_RANK", "")
+    if "MASTER_ADDR" not in os.environ or rank not in map(str, range(num_nodes)):
+        raise ConfigError(
+            f"--nodes {num_nodes} needs two environment variables: NODE_RANK, the index of this "
+            f"machine (0 to {num_nodes - 1}), and MASTER_ADDR, the address of machine 0."
+        )
+    os.environ.setdefault("MASTER_PORT", "29500")
+    return int(rank)
+
+
 class _Other:
     """Another process of the training, whose output is kept for an error message."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, local_rank: int) -> None:
         self.rank = rank
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (read after the end)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "atrous", *sys.argv[1:]],
-            env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(local_rank)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._output,

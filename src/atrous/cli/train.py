@@ -62,6 +62,10 @@ def run_train(
     devices: Annotated[
         int, typer.Option(min=1, help="Number of processes that share each batch, one per GPU.")
     ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(min=1, help="Number of machines that run this command, each with --devices."),
+    ] = 1,
     data_format: OwnFormat = None,
     train_split: TrainSplit = None,
     val_split: ValSplit = None,
@@ -107,7 +111,7 @@ def run_train(
     from atrous.training import train
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    with start_processes(devices), TrainingDisplay() as display:
+    with start_processes(devices, nodes), TrainingDisplay() as display:
         auto = batch_size == "auto"
         result = train(built, out, stop_after=stop_after, auto_batch_size=auto, listener=display)
     if os.environ.get("RANK", "0") == "0":

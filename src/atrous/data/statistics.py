@@ -48,60 +48,71 @@ class MaskStatistics:
     depth: str = field(default="", compare=False)
 
 
+@dataclass
+class _Tally:
+    """Facts of some pairs, in their order: sums, drawn values, first image of a depth, problems."""
+
+    histogram: np.ndarray = field(default_factory=partial(np.zeros, IGNORE_INDEX + 1, np.int64))
+    where_present: np.ndarray = field(default_factory=partial(np.zeros, IGNORE_INDEX + 1, np.int64))
+    num_without_data: int = 0
+    samples: list[np.ndarray] = field(default_factory=list)
+    depths: dict[str, Path] = field(default_factory=dict)
+    wrong: dict[str, list[int]] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: "_Tally") -> None:
+        """Add the facts of the pairs that follow."""
+        self.histogram += other.histogram
+        self.where_present += other.where_present
+        self.num_without_data += other.num_without_data
+        self.samples += other.samples
+        self.depths = self.depths | other.depths | self.depths  # the first of each
+        self.wrong |= other.wrong
+        self.unusable |= other.unusable
+
+
 def compute_mask_statistics(
-    dataset: SegmentationDataset, progress: Callable[[int, int], None] | None = None
+    dataset: SegmentationDataset,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    rank: int = 0,
+    size: int = 1,
+    gather: Callable[[_Tally], list[_Tally]] = lambda tally: [tally],
 ) -> MaskStatistics:
     """Read all images and masks of a split, which finds errors before training.
+
+    Several processes can read a share each; all of them get the statistics, or the error, of the
+    whole split.
 
     Args:
         dataset: The split.
         progress: Called after each mask with the numbers of masks done and in total.
+        rank: Index of this process.
+        size: Number of processes.
+        gather: Returns the values of all processes, in the order of their ranks.
 
     Raises:
         DataError: Files cannot be used; one message for all, which names the first of them.
     """
-    num_classes = len(dataset.classes)
-    histogram = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
-    where_present = np.zeros(num_classes, dtype=np.int64)
-    wrong: dict[str, list[int]] = {}
-    unusable: dict[str, str] = {}
-    samples: list[np.ndarray] = []
-    num_without_data = 0
-    depths: dict[str, Path] = {}
-
-    with ExitStack() as stack:
-        pool = ThreadPoolExecutor(os.cpu_count())
-        stack.callback(pool.shutdown, cancel_futures=True)  # on an error, skip the other masks
-        for index, result in enumerate(pool.map(partial(_count, dataset), range(len(dataset)))):
-            name = dataset.mask_paths[index].name
-            if isinstance(result, str):
-                unusable[name] = result
-            elif isinstance(result, list):
-                wrong[name] = result
-            else:
-                counts, drawn, num_invalid, depth = result
-                depths.setdefault(depth, dataset.image_paths[index])
-                histogram += counts
-                present = counts[:num_classes] > 0
-                where_present[present] += counts[:num_classes].sum()
-                num_without_data += num_invalid
-                samples += [] if drawn is None else [drawn]
-            if progress is not None:
-                progress(index + 1, len(dataset))
-    _raise_problems(dataset, wrong, unusable)
-    if len(depths) > 1:
-        listed = ", ".join(f"{path} holds {depth}" for depth, path in depths.items())
+    first, end = (len(dataset) * index // size for index in (rank, rank + 1))
+    tally, *others = gather(_tally(dataset, range(first, end), progress))
+    for other in others:
+        tally.add(other)
+    _raise_problems(dataset, tally.wrong, tally.unusable)
+    if len(tally.depths) > 1:
+        listed = ", ".join(f"{path} holds {depth}" for depth, path in tally.depths.items())
         raise DataError(
             f"The images of split '{dataset.split}' are of different kinds: {listed}. Their values "
             "cannot have the same range: export all of them in one way."
         )
+    num_classes = len(dataset.classes)
     return MaskStatistics(
-        pixels=histogram[:num_classes].tolist(),
-        pixels_where_present=where_present.tolist(),
-        num_ignored=int(histogram[IGNORE_INDEX]),
-        num_without_data=num_without_data,
-        samples=np.concatenate(samples) if samples else None,
-        depth=next(iter(depths), ""),
+        pixels=tally.histogram[:num_classes].tolist(),
+        pixels_where_present=tally.where_present[:num_classes].tolist(),
+        num_ignored=int(tally.histogram[IGNORE_INDEX]),
+        num_without_data=tally.num_without_data,
+        samples=np.concatenate(tally.samples) if tally.samples else None,
+        depth=next(iter(tally.depths), ""),
     )
 
 
@@ -171,6 +182,32 @@ def check_labelled(dataset: SegmentationDataset, statistics: MaskStatistics) -> 
             "Label some of its images, choose another split, or correct the ignore index if that "
             "value is a class."
         )
+
+
+def _tally(
+    dataset: SegmentationDataset, indices: range, progress: Callable[[int, int], None] | None
+) -> _Tally:
+    tally = _Tally()
+    with ExitStack() as stack:
+        pool = ThreadPoolExecutor(os.cpu_count())
+        stack.callback(pool.shutdown, cancel_futures=True)  # on an error, skip the other masks
+        results = pool.map(partial(_count, dataset), indices)
+        for num_done, (index, result) in enumerate(zip(indices, results, strict=True), start=1):
+            name = dataset.mask_paths[index].name
+            if isinstance(result, str):
+                tally.unusable[name] = result
+            elif isinstance(result, list):
+                tally.wrong[name] = result
+            else:
+                counts, drawn, num_invalid, depth = result
+                tally.depths.setdefault(depth, dataset.image_paths[index])
+                tally.histogram += counts
+                tally.where_present[counts > 0] += counts[:IGNORE_INDEX].sum()
+                tally.num_without_data += num_invalid
+                tally.samples += [] if drawn is None else [drawn]
+            if progress is not None:
+                progress(num_done, len(indices))
+    return tally
 
 
 def _count(

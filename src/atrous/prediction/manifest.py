@@ -102,7 +102,8 @@ class Manifest:
     Args:
         out: The folder, which exists.
         resume: Whether to keep the existing lines.
-        part: Part of a job, which has a file of its own.
+        part: Part of a job, which has a file of its own; if it resumes, it skips what the job's
+            file lists, too.
         merge: Whether to take over the lines of all parts.
 
     Attributes:
@@ -122,12 +123,14 @@ class Manifest:
         path = out / (part.filename if part else FILENAME)
         old = [path] if (resume or merge) and path.exists() else []
         if merge:
-            old += sorted(out.glob("predictions-*-of-*.jsonl"))
-        self.records = {record.name: record for one in old for record in _load(one)}
+            old += list_part_files(out)
+        own = {record.name: record for one in old for record in _load(one)}
+        job = _load(out / FILENAME) if part and resume and (out / FILENAME).exists() else []
+        self.records = {record.name: record for record in job} | own
         # Rewritten rather than appended to, which removes a line torn by a kill.
         # Bytes of a name that are not UTF-8 are written as JSON writes them: \udcff.
         self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-        for record in self.records.values():
+        for record in own.values():
             self._write(record)
 
     def is_done(self, name: str, stamp: str, digest: str, files: Iterable[str]) -> bool:
@@ -148,6 +151,13 @@ class Manifest:
             self.num_added += 1
             self._write(record)
 
+    def join_parts(self, *, discard: bool = False) -> None:
+        """Take over the lines of all parts, or discard them, and remove the files of the parts."""
+        for path in list_part_files(self.out):
+            for record in () if discard else _load(path):
+                self.add(record)
+            path.unlink()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -155,6 +165,23 @@ class Manifest:
     def _write(self, record: Record) -> None:
         self._file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
         self._file.flush()
+
+
+def open_manifest(out: Path, **options: Any) -> Manifest:
+    """Create an output folder, if missing, and open its manifest; raises ConfigError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return Manifest(out, **options)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a "
+            "writable folder."
+        ) from error
+
+
+def list_part_files(out: Path) -> list[Path]:
+    """Return the manifests of all parts in an output folder."""
+    return sorted(out.glob("predictions-*-of-*.jsonl"))
 
 
 def compute_digest(engine: Engine, *options: Any) -> str:

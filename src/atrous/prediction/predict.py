@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Collection, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from atrous.classes import Classes
 from atrous.data import read_image
@@ -18,9 +19,10 @@ from atrous.errors import AtrousWarning, ConfigError
 from atrous.files import write_atomically
 from atrous.fonts import describe_undrawable
 from atrous.models import Segmenter
+from atrous.prediction.cluster import check_options, join_cluster, run_parts
 from atrous.prediction.job import PredictionJob, Progress
 from atrous.prediction.job_options import JobOptions, check_names
-from atrous.prediction.manifest import FinishedImage, Manifest, Part, compute_digest
+from atrous.prediction.manifest import FinishedImage, Part, compute_digest, open_manifest
 from atrous.prediction.outputs import FILES, JOB_FILES, LABEL_KINDS, name_files
 from atrous.prediction.prediction import SegmentedImage, compute_prediction
 from atrous.prediction.sources import Source, find_sources
@@ -68,6 +70,7 @@ def predict(
     resume: bool = False,
     part: str | None = None,
     merge: bool = False,
+    ray: str | None = None,
     frames: bool = False,
     full_names: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -106,6 +109,8 @@ def predict(
             `shares`, are left to `merge`.
         merge: Segment nothing: check that the parts have segmented all sources, and write the
             outputs of all images. Missing sources are reported as failed.
+        ray: Segment on this Ray cluster: `HOST:PORT`, `auto` for the one of this machine, or
+            `local` to start one on this machine. All nodes read and write the same files.
         frames: Write the frames of a video as images rather than as a video.
         full_names: Keep folders and suffix of the given path: `photos/a.jpg.png`.
         max_pixels: Images that state more pixels are skipped before they are decoded.
@@ -133,13 +138,22 @@ def predict(
         if merge:
             raise ConfigError("--merge follows all parts: leave out --part.")
         sources = [source for source in sources if chosen.contains(source)]
+    if ray is not None:
+        if chosen is not None or merge:
+            raise ConfigError("--ray segments and joins all parts: leave out --part and --merge.")
+        check_options(given, engine, precision)
     if any(source.is_video for source in sources):
         import_av()
     if options.needs_logits:
         runner.require_logits()
     _check_names_files(out, options, runner.classes)
     digest = compute_digest(runner, min_confidence, frames)
-    with closing(_open_manifest(out, resume=resume, part=chosen, merge=merge)) as manifest:
+    with (
+        nullcontext() if ray is None else join_cluster(ray),
+        closing(open_manifest(out, resume=resume, part=chosen, merge=merge)) as manifest,
+    ):
+        if ray is not None:
+            manifest.join_parts(discard=not resume)
         job = PredictionJob(runner, out, options, manifest, digest, progress)
         resumed = [one.source for one in sources if (resume or merge) and job.is_done(one)]
         skipped = set(resumed)
@@ -148,7 +162,17 @@ def predict(
         todo = [source for source in sources if source.source not in skipped]
         if "overlay" in options.kinds:
             _save_legend(runner.classes, out)
-        if merge:
+        if ray is not None and todo:
+            run_parts(
+                partial(
+                    predict, run_or_model, given, out, save=save, min_confidence=min_confidence,
+                    tta=tta, device=device, precision=precision, engine=engine, trust=trust,
+                    frames=frames, full_names=full_names, max_pixels=max_pixels, ahead=ahead,
+                    resume=True,
+                ),
+                job, todo, use_gpus=device != "cpu" and engine == "torch",
+            )  # fmt: skip
+        elif merge:
             reason = "No part has segmented it with these weights and options. Run its part again."
             job.failed += [(source.source, reason) for source in todo]
         else:
@@ -156,18 +180,7 @@ def predict(
         for kind in options.kinds:
             if kind in JOB_FILES and chosen is None:
                 _save_job_file(job, sources, kind)
-    failed = {source for source, _ in job.failed}
-    written = [
-        out / name
-        for source in todo
-        if source.source not in failed
-        for name in manifest.records[options.name_stem(source)].files
-    ]
-    stems = {options.name_stem(source) for source in sources}
-    merged_px = sum(manifest.records[stem].merged_px for stem in stems & manifest.records.keys())
-    return PredictionReport(
-        written, job.failed, resumed, kept, job.num_frames, job.nearly_black, merged_px
-    )
+        return _build_report(job, sources, todo, resumed, kept)
 
 
 def predict_stream(
@@ -222,6 +235,27 @@ def predict_stream(
     target.flush()
 
 
+def _build_report(
+    job: PredictionJob,
+    sources: Sequence[Source],
+    todo: Sequence[Source],
+    resumed: list[str],
+    kept: list[str],
+) -> PredictionReport:
+    records, failed = job.manifest.records, {source for source, _ in job.failed}
+    written = [
+        job.out / name
+        for source in todo
+        if source.source not in failed
+        for name in records[job.options.name_stem(source)].files
+    ]
+    stems = {job.options.name_stem(source) for source in sources}
+    merged_px = sum(records[stem].merged_px for stem in stems & records.keys())
+    return PredictionReport(
+        written, job.failed, resumed, kept, job.num_frames, job.nearly_black, merged_px
+    )
+
+
 def _check_names_files(out: Path, options: JobOptions, classes: Classes) -> None:
     """Check that no list of classes would be overwritten, by which existing labels are read."""
     for kind in {"labelme", "yolo"}.intersection(options.kinds):
@@ -245,17 +279,6 @@ def _save_legend(classes: Classes, out: Path) -> None:
         content = "".join(rows).encode(errors="backslashreplace")
         write_atomically(out / LEGEND, lambda file: file.write(content))
         warnings.warn(f"{text} {out / LEGEND} lists them all.", AtrousWarning, stacklevel=3)
-
-
-def _open_manifest(out: Path, **options: Any) -> Manifest:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return Manifest(out, **options)
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a "
-            "writable folder."
-        ) from error
 
 
 def _save_job_file(job: PredictionJob, sources: Sequence[Source], kind: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -121,14 +122,18 @@ def compute_plan(
     def progress(done: int, total: int) -> None:
         listener({"kind": "checking", "done": done, "total": total})
 
-    statistics = compute_mask_statistics(train_set, progress)
+    read = partial(
+        compute_mask_statistics,
+        progress=progress, rank=world.rank, size=world.size, gather=world.gather,
+    )  # fmt: skip
+    statistics = read(train_set)
     if statistics.samples is not None:
         bands = compute_band_statistics(statistics.samples, train_set.ranges)
         _report_bands(statistics, bands, listener)
         train_set, val_set = train_set.read_as(bands.ranges), val_set.read_as(bands.ranges)
     check_foreground(train_set, statistics)
     check_labelled(train_set, statistics)
-    val_statistics = compute_mask_statistics(val_set, progress)
+    val_statistics = read(val_set)
     check_labelled(val_set, val_statistics)
     if val_statistics.depth != statistics.depth:
         raise DataError(
