@@ -115,7 +115,7 @@ def run_check(
     }
     settings = choose_recipe(recipe, options, suggest=_suggest).data
     if fix is not None:
-        check_place(Path(settings.root), fix)
+        check_place(settings.root, fix)
     with show_progress("checking") as progress:
         report = check_dataset(settings, names=names, workers=workers, progress=progress)
     if json_path != STDOUT:

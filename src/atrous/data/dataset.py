@@ -11,16 +11,25 @@ from atrous.bands import Ranges
 from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, ClassSelection, build_classes
 from atrous.data import pairs, voc
 from atrous.data.arrays import open_array
-from atrous.data.classes_file import FILENAME, read_bands, read_classes_file
+from atrous.data.classes_file import FILENAME, parse_bands, read_classes_file
 from atrous.data.mask_values import number_classes, read_mask
+from atrous.data.remote import is_url
 from atrous.data.sample import Sample, check_same_size, read_image, shorten
+from atrous.data.shards import (
+    UNFINISHED,
+    File,
+    ShardFile,
+    Shards,
+    has_shards,
+    open_shards,
+)
 from atrous.data.split_files import SplitFiles
 from atrous.errors import ConfigError, DataError, LayoutError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Layout = Literal["voc", "pairs"]
+Layout = Literal["voc", "pairs", "shards"]
 FORMATS = ("auto", "voc", "pairs")
 
 _LAYOUTS = (
@@ -34,7 +43,7 @@ class SegmentationDataset:
     """The files of one split and the meaning of their mask values.
 
     Attributes:
-        root: Folder of the dataset as it was given.
+        root: Folder or URL of the dataset as it was given.
         split: Name of the split, such as `train`.
         format: Layout on disk.
         classes: Names and colours in the order of the mask values.
@@ -48,14 +57,14 @@ class SegmentationDataset:
         ranges: Value range of each band, if it is known; it is used to fill pixels without data.
     """
 
-    root: Path
+    root: Path | str
     split: str
     format: Layout
     classes: Classes
     ignore_index: int
     names: list[str]
-    image_paths: list[Path]
-    mask_paths: list[Path]
+    image_paths: list[File]
+    mask_paths: list[File]
     selection: tuple[int, ...] | None = None
     bands: int | None = None
     ranges: Ranges | None = None
@@ -125,7 +134,7 @@ class SegmentationDataset:
         for name, image_path, mask_path in zip(
             self.names, self.image_paths, self.mask_paths, strict=True
         ):
-            sizes = image_path.stat().st_size, mask_path.stat().st_size
+            sizes = _measure(image_path), _measure(mask_path)
             digest.update(f"{name} {sizes[0]} {sizes[1]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
@@ -136,19 +145,20 @@ def open_dataset(
     """List the files of one split and check that every image has a mask and the reverse.
 
     Args:
-        root: Folder of the dataset: a VOC devkit (see `voc.find_devkit`) or paired folders.
+        root: Folder of the dataset: a VOC devkit (see `voc.find_devkit`), paired folders or shards;
+            or the URL of shards.
         split: Name of the split, such as `train`.
-        format: `voc`, `pairs`, or `auto` to detect the layout.
+        format: `voc`, `pairs`, or `auto` to detect the layout; shards are always detected.
         ignore_index: Mask value of ignored pixels; overrides `classes.toml` (default 255).
 
     Raises:
         DataError: The folder, the split, an image or a mask is missing, or the layout is unknown.
         ConfigError: `format` is unknown.
     """
-    root = Path(root)
     layout, folder = find_layout(root, format)
     files = list_split_files(layout, folder, split)
-    if gone := [path for pair in files.values() for path in pair if not path.exists()]:
+    paths = (path for pair in files.values() for path in pair if isinstance(path, Path))
+    if gone := [path for path in paths if not path.exists()]:
         raise DataError(
             f"{len(gone)} files of split '{split}' are links to files that do not exist; the first "
             f"is {gone[0]}. Restore the files, or remove the links together with their partners "
@@ -158,14 +168,15 @@ def open_dataset(
     ignore_index = own_ignore_index if ignore_index is None else ignore_index
     if classes is None:
         all_files = _find_all_files(layout, folder).values()
-        masks = sorted({path for files in all_files for path in files.masks.values()})
+        found = {path for files in all_files for path in files.masks.values()}
+        masks = sorted(path for path in found if isinstance(path, Path))
         classes = number_classes(masks, ignore_index)
     image_paths = [image_path for image_path, _ in files.values()]
     bands, ranges = read_given_bands(root, folder)
     if bands is None and (opened := open_array(image_paths[0], str(image_paths[0]))):
         bands = opened.num_bands
     return SegmentationDataset(
-        root=root,
+        root=root if is_url(root) else Path(root),
         split=split,
         format=layout,
         classes=classes,
@@ -178,13 +189,19 @@ def open_dataset(
     )
 
 
-def read_given_bands(root: Path, folder: Path) -> tuple[int | None, Ranges | None]:
+def read_given_bands(root: Path | str, folder: Path | Shards) -> tuple[int | None, Ranges | None]:
     """Return the number of bands and their ranges that `classes.toml` gives; None for neither."""
-    path = next((p / FILENAME for p in (folder, root) if (p / FILENAME).is_file()), None)
-    return (None, None) if path is None else read_bands(path)
+    if isinstance(folder, Shards):
+        return folder.bands
+    for path in (folder / FILENAME, Path(root, FILENAME)):
+        if path.is_file():
+            return parse_bands(path.read_text(encoding="utf-8-sig"), path)
+    return None, None
 
 
-def read_given_classes(root: Path, layout: Layout, folder: Path) -> tuple[Classes, int] | None:
+def read_given_classes(
+    root: Path | str, layout: Layout, folder: Path | Shards
+) -> tuple[Classes, int] | None:
     """Return the classes and ignore index that a dataset defines; None if it defines none.
 
     `classes.toml` in either folder defines them; data with VOC's file names has VOC's classes.
@@ -192,9 +209,11 @@ def read_given_classes(root: Path, layout: Layout, folder: Path) -> tuple[Classe
     Raises:
         DataError: `classes.toml` or a split list cannot be read.
     """
-    for place in (folder, root):
-        if (place / FILENAME).is_file():
-            return read_classes_file(place / FILENAME)
+    if isinstance(folder, Shards):
+        return folder.classes, folder.ignore_index
+    for path in (folder / FILENAME, Path(root, FILENAME)):
+        if path.is_file():
+            return read_classes_file(path)
     if layout == "voc" and voc.has_voc_names(folder):
         return build_classes(VOC_NAMES), IGNORE_INDEX
     return None
@@ -207,7 +226,7 @@ def list_splits(root: Path | str, *, format: str = "auto") -> list[str]:
         DataError: The folder is missing.
         LayoutError: The layout is unknown.
     """
-    return _list_splits(*find_layout(Path(root), format))
+    return _list_splits(*find_layout(root, format))
 
 
 def find_split_files(root: Path | str, *, format: str = "auto") -> dict[str, SplitFiles]:
@@ -216,10 +235,12 @@ def find_split_files(root: Path | str, *, format: str = "auto") -> dict[str, Spl
     Raises:
         DataError: The folder is missing, its layout is unknown, or a split list is unreadable.
     """
-    return _find_all_files(*find_layout(Path(root), format))
+    return _find_all_files(*find_layout(root, format))
 
 
-def list_split_files(layout: Layout, folder: Path, split: str) -> dict[str, tuple[Path, Path]]:
+def list_split_files(
+    layout: Layout, folder: Path | Shards, split: str
+) -> dict[str, tuple[File, File]]:
     """Return stem → (image, mask) in the order of the split.
 
     Args:
@@ -235,6 +256,8 @@ def list_split_files(layout: Layout, folder: Path, split: str) -> dict[str, tupl
     if split not in splits:
         raise DataError(f"There is no split '{split}' in {folder}.{did_you_mean(split, splits)}")
     files = _find_files(layout, folder, split)
+    if isinstance(folder, Shards):
+        return files.pairs
     if not files.names:
         raise DataError(
             f"The split '{split}' of {folder} is empty: no images were found for it."
@@ -270,16 +293,20 @@ def list_split_files(layout: Layout, folder: Path, split: str) -> dict[str, tupl
     return files.pairs
 
 
-def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
-    """Return the layout of a dataset and the folder that holds it.
+def find_layout(root: Path | str, format: str = "auto") -> tuple[Layout, Path | Shards]:
+    """Return the layout of a dataset and the folder that holds it, or the shards.
 
     Raises:
         DataError: The folder is missing.
         LayoutError: The layout is unknown.
+        StorageError: The index of shards cannot be read.
         ConfigError: `format` is unknown.
     """
     if format not in FORMATS:
         raise ConfigError(f"Unknown data format '{format}'.{did_you_mean(format, FORMATS)}")
+    if has_shards(root):
+        return "shards", open_shards(root)
+    root = Path(root)
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Give the folder of the dataset.")
     devkit = voc.find_devkit(root)
@@ -287,6 +314,11 @@ def find_layout(root: Path, format: str = "auto") -> tuple[Layout, Path]:
         return "voc", devkit
     if format != "voc" and pairs.list_pairs_splits(root):
         return "pairs", root
+    if (root / UNFINISHED).exists():
+        raise DataError(
+            f"{root} holds unfinished shards: `atrous data shard` was interrupted. Start the same "
+            "command again."
+        )
     found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
     raise LayoutError(
         f"{root} has no layout that can be read; it holds {found}. {_LAYOUTS} Exports "
@@ -310,13 +342,21 @@ def _fill(image: "Tensor", mask: "Tensor", ranges: Ranges | None) -> None:
         band.nan_to_num_(ranges[index][0] if ranges else 0.0)
 
 
-def _list_splits(layout: Layout, folder: Path) -> list[str]:
+def _measure(file: File) -> int:
+    return file.size if isinstance(file, ShardFile) else file.stat().st_size
+
+
+def _list_splits(layout: Layout, folder: Path | Shards) -> list[str]:
+    if isinstance(folder, Shards):
+        return sorted(folder.splits)
     return voc.list_voc_splits(folder) if layout == "voc" else pairs.list_pairs_splits(folder)
 
 
-def _find_files(layout: Layout, folder: Path, split: str) -> SplitFiles:
+def _find_files(layout: Layout, folder: Path | Shards, split: str) -> SplitFiles:
+    if isinstance(folder, Shards):
+        return folder.find_files(split)
     return (voc.find_voc_files if layout == "voc" else pairs.find_pairs_files)(folder, split)
 
 
-def _find_all_files(layout: Layout, folder: Path) -> dict[str, SplitFiles]:
+def _find_all_files(layout: Layout, folder: Path | Shards) -> dict[str, SplitFiles]:
     return {split: _find_files(layout, folder, split) for split in _list_splits(layout, folder)}

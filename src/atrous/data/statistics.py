@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -18,6 +17,7 @@ from atrous.data.band_statistics import draw_pixels
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.mask_values import describe_wrong_values, find_wrong_values, mark_ignored
 from atrous.data.sample import check_same_size, read_image, read_indices, shorten
+from atrous.data.shards import File
 from atrous.errors import ConfigError, DataError, did_you_mean
 
 WeightMethod = Literal["none", "inverse", "median_frequency"]
@@ -67,7 +67,7 @@ def compute_mask_statistics(
     unusable: dict[str, str] = {}
     samples: list[np.ndarray] = []
     num_without_data = 0
-    depths: dict[str, Path] = {}
+    depths: dict[str, File] = {}
 
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(os.cpu_count())
