@@ -80,7 +80,7 @@ def run_shard(
     from atrous.data.write_shards import write_shards
 
     with show_progress("writing") as progress:
-        sizes = write_shards(
+        positions = write_shards(
             data,
             folder,
             splits=splits or None,
@@ -90,10 +90,11 @@ def run_shard(
             progress=progress,
         )
     console = Console()
-    for split, size in sizes.items():
+    for split, written in positions.items():
+        num_shards, num_bytes = written[-1].shard + 1, sum(position.size for position in written)
         console.print(
-            f"{escape(split)}: {size.num_samples:,} samples in {size.num_shards:,} shards, "
-            f"{size.num_bytes / 1e6:,.1f} MB",
+            f"{escape(split)}: {len(written):,} samples in {num_shards:,} "
+            f"shard{'s' * (num_shards > 1)}, {num_bytes / 1e6:,.1f} MB",
             highlight=False,
         )
     console.print(f"The shards are in {escape(str(folder))}", highlight=False)

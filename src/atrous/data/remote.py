@@ -15,6 +15,9 @@ from atrous.extras import import_extra
 
 _WAITS_S = (0.5, 1, 2, 4)
 _MIN_TIMEOUT_S, _MIN_BYTES_PER_S = 30, 50_000
+_MAX_BYTES = 10_000_000
+"""Size of an index that arrives in time at the lowest speed."""
+
 _KEPT_SHARE, _TRIM_SHARE, _MAX_FILE_SHARE = 0.8, 0.01, 0.1
 
 
@@ -26,30 +29,26 @@ def is_url(root: Path | str) -> bool:
 def read_remote(
     url: str,
     find_problem: Callable[[bytes], str | None],
-    *,
-    start: int | None = None,
-    end: int | None = None,
+    span: tuple[int, int] | None = None,
 ) -> bytes:
-    """Return a file, or its bytes from `start` to `end`; failed tries are repeated.
+    """Return a file or a part of it; failed tries are repeated.
 
     Args:
         url: Address that fsspec understands.
         find_problem: Returns what is wrong with an answer, or None.
-        start: First byte.
-        end: End of the bytes, exclusive.
+        span: First byte and end of the part, exclusive; None for the whole file.
 
     Raises:
         StorageError: The file does not exist, or no try gives a right answer.
         ConfigError: A package for this kind of address is missing, or the kind is unknown.
     """
     system, path = _open_file_system(url)
-    limits = {}
-    if system.async_impl:
-        num_bytes = 0 if start is None or end is None else end - start
-        limits["timeout"] = _MIN_TIMEOUT_S + num_bytes / _MIN_BYTES_PER_S
+    start, end = span or (None, None)
+    timeout_s = _MIN_TIMEOUT_S + (span[1] - span[0] if span else _MAX_BYTES) / _MIN_BYTES_PER_S
+    options = {"timeout": timeout_s} if system.async_impl else {}
     for wait_s in (*_WAITS_S, None):
         try:
-            content: bytes = system.cat_file(path, start=start, end=end, **limits)
+            content: bytes = system.cat_file(path, start=start, end=end, **options)
             problem = find_problem(content)
         except FileNotFoundError:
             raise StorageError(
@@ -57,7 +56,7 @@ def read_remote(
                 "with all of its files."
             ) from None
         except TimeoutError:
-            problem = f"no answer within {limits.get('timeout', 0):.0f} s"
+            problem = f"no answer within {timeout_s:.0f} s"
         except Exception as error:  # of many kinds, for each file system another
             problem = str(error) or type(error).__name__
         if problem is None:

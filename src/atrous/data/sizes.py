@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import median
 
 from atrous.data.arrays import open_array
-from atrous.data.dataset import find_layout, find_split_files, read_given_bands
 from atrous.data.image_file import read_image_size
+from atrous.data.layouts import find_layout, find_split_files, read_given_bands
 from atrous.data.shards import File
 from atrous.data.tiff import is_georeferenced
 from atrous.errors import DataError

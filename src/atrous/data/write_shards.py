@@ -2,32 +2,19 @@
 
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from atrous.data.classes_file import format_bands, format_classes
-from atrous.data.dataset import (
-    SegmentationDataset,
-    find_layout,
-    find_split_files,
-    open_dataset,
-    read_given_bands,
-)
+from atrous.data.dataset import SegmentationDataset, open_dataset
+from atrous.data.layouts import find_layout, find_split_files, read_given_bands
 from atrous.data.shards import INDEX, UNFINISHED, Index, Position, format_shard
 from atrous.errors import DataError
 from atrous.files import is_utf8, replace_atomically, write_atomically
 
 _BLOCK = 512
-_WRITTEN = "*-[0-9][0-9][0-9][0-9][0-9][0-9].tar"
-
-
-class SplitSize(NamedTuple):
-    """Numbers of samples, shards and bytes of a split."""
-
-    num_samples: int
-    num_shards: int
-    num_bytes: int
+_SHARDS = "*-[0-9][0-9][0-9][0-9][0-9][0-9].tar"
 
 
 def write_shards(
@@ -39,7 +26,7 @@ def write_shards(
     ignore_index: int | None = None,
     shard_bytes: int = 256_000_000,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, SplitSize]:
+) -> dict[str, list[Position]]:
     """Write a dataset as tar shards with an index; image and mask files keep their bytes.
 
     The index is written last. After an interruption, the same call starts again.
@@ -53,6 +40,9 @@ def write_shards(
         shard_bytes: Size from which a new shard begins.
         progress: Called with the number of samples written and the total.
 
+    Returns:
+        Split → positions of its samples.
+
     Raises:
         DataError: The dataset cannot be read, or `out` is in use or cannot be written.
     """
@@ -64,20 +54,19 @@ def write_shards(
     ]
     if not datasets:
         raise DataError(f"No split of {root} has masks, so there is nothing to write.")
-    bands, ranges = read_given_bands(root, find_layout(root, format)[1])
     classes = format_classes(datasets[0].classes, datasets[0].ignore_index)
-    total, positions = sum(map(len, datasets)), dict[str, list[Position]]()
-
-    def count(done: int) -> None:
-        if progress is not None:
-            progress(sum(map(len, positions.values())) + done, total)
-
+    classes += format_bands(*read_given_bands(root, find_layout(root, format)[1]))
+    done, total, positions = 0, sum(map(len, datasets)), dict[str, list[Position]]()
     try:
         _claim(out)
         for dataset in datasets:
-            positions[dataset.split] = _write_split(dataset, out, shard_bytes, count)
-        index = Index(classes=classes + format_bands(bands, ranges), splits=positions)
-        text = index.model_dump_json() + "\n"
+            positions[dataset.split] = []
+            for position in _write_split(dataset, out, shard_bytes):
+                positions[dataset.split].append(position)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+        text = Index(classes=classes, splits=positions).model_dump_json() + "\n"
         write_atomically(out / INDEX, lambda file: file.write(text.encode()))
         (out / UNFINISHED).unlink()
     except OSError as error:
@@ -85,7 +74,7 @@ def write_shards(
             f"The shards cannot be written to {out}: {error.strerror or error}. Free space or name "
             "another folder, and start the same command again."
         ) from error
-    return {split: _measure(out, split, written) for split, written in positions.items()}
+    return positions
 
 
 def _claim(out: Path) -> None:
@@ -93,28 +82,24 @@ def _claim(out: Path) -> None:
     is_used = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if is_used and not (out / UNFINISHED).exists():
         content = "shards" if (out / INDEX).exists() else "other files"
-        raise DataError(f"{out} already holds {content}. Name a new folder, or empty this one.")
+        found = f"already holds {content}" if out.is_dir() else "is not a folder"
+        raise DataError(f"{out} {found}. Name a new folder.")
     out.mkdir(parents=True, exist_ok=True)
     (out / UNFINISHED).touch()
-    (out / INDEX).unlink(missing_ok=True)
-    for path in (*out.glob(_WRITTEN), *out.glob(".*.tmp")):
-        path.unlink()
+    for path in (out / INDEX, *out.glob(_SHARDS), *out.glob(".*.tmp")):
+        path.unlink(missing_ok=True)
 
 
-def _write_split(
-    dataset: SegmentationDataset, out: Path, shard_bytes: int, count: Callable[[int], None]
-) -> list[Position]:
-    positions: list[Position] = []
-    shard = 0
-    while len(positions) < len(dataset):
+def _write_split(dataset: SegmentationDataset, out: Path, shard_bytes: int) -> Iterator[Position]:
+    index = shard = 0
+    while index < len(dataset):
         path = out / format_shard(dataset.split, shard)
         with replace_atomically(path) as temporary, open(temporary, "wb") as file:
-            while len(positions) < len(dataset) and file.tell() < shard_bytes:
-                positions.append(_write_sample(dataset, len(positions), shard, file))
-                count(len(positions))
+            while index < len(dataset) and file.tell() < shard_bytes:
+                yield _write_sample(dataset, index, shard, file)
+                index += 1
             file.write(bytes(2 * _BLOCK))  # the end of an archive
         shard += 1
-    return positions
 
 
 def _write_sample(dataset: SegmentationDataset, index: int, shard: int, file: BinaryIO) -> Position:
@@ -129,8 +114,7 @@ def _write_sample(dataset: SegmentationDataset, index: int, shard: int, file: Bi
             f"Cannot read {error.filename}: {error.strerror}. Check its permissions and disk."
         ) from error
     suffixes = paths[0].suffix.lower(), paths[1].suffix.lower()
-    # A reader of WebDataset takes everything before the first dot as the name of the sample.
-    key = name.replace(".", "%2E")
+    key = name.replace(".", "%2E")  # WebDataset takes what precedes the first dot as the key
     file.write(_format_header(key + suffixes[0], len(image)))
     start = file.tell()
     between = bytes(-len(image) % _BLOCK) + _format_header(f"{key}.mask{suffixes[1]}", len(mask))
@@ -144,9 +128,3 @@ def _format_header(name: str, size: int) -> bytes:
     member = tarfile.TarInfo(name)
     member.size = size
     return member.tobuf(tarfile.PAX_FORMAT)
-
-
-def _measure(out: Path, split: str, positions: list[Position]) -> SplitSize:
-    num_shards = positions[-1].shard + 1
-    paths = [out / format_shard(split, number) for number in range(num_shards)]
-    return SplitSize(len(positions), num_shards, sum(path.stat().st_size for path in paths))

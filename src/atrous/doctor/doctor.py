@@ -11,7 +11,7 @@ from typing import Any
 from atrous.classes import IGNORE_INDEX
 from atrous.data import compute_class_weights
 from atrous.data.classes_file import read_class_list
-from atrous.data.dataset import (
+from atrous.data.layouts import (
     find_layout,
     find_split_files,
     read_given_bands,

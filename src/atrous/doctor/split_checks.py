@@ -6,7 +6,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from atrous.data.dataset import Layout, list_split_files
+from atrous.data.layouts import Layout, list_split_files
 from atrous.data.pairs import describe_overlooked, list_image_files, match_by_words
 from atrous.data.sample import shorten
 from atrous.data.shards import File

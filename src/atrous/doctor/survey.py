@@ -17,7 +17,7 @@ from atrous.classes import (
 )
 from atrous.data import MaskStatistics
 from atrous.data.classes_file import ClassList
-from atrous.data.dataset import Layout
+from atrous.data.layouts import Layout
 from atrous.data.object_ids import are_object_ids
 from atrous.data.palettes import BLACK, ColorTable, build_table
 from atrous.data.remote import is_url
