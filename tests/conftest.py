@@ -87,6 +87,7 @@ class FileHandler(BaseHTTPRequestHandler):
         if fault == "busy" or not path.is_file():
             self.send_error(503 if fault == "busy" else 404)
             return
+        time.sleep(0.5 * (fault == "stall"))
         content = path.read_bytes()
         bounds = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if bounds and fault != "whole":

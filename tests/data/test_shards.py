@@ -10,7 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from atrous.data import build_eval_loader, compute_mask_statistics, list_splits, open_dataset
+from atrous.data import (
+    build_eval_loader,
+    compute_mask_statistics,
+    list_splits,
+    open_dataset,
+    remote,
+)
 from atrous.data import write_shards as writing
 from atrous.data.remote import DiskCache
 from atrous.data.shards import INDEX
@@ -185,6 +191,10 @@ def test_an_address_that_leads_nowhere_is_named(files, file_server, monkeypatch)
     write_shards(files, file_server.folder)
     file_server.faults = itertools.repeat("whole")
     with pytest.raises(StorageError, match="the server does not answer byte ranges"):
+        open_dataset(file_server.url, "train").load(0)
+    file_server.faults = itertools.chain([""], itertools.repeat("stall"))
+    monkeypatch.setattr(remote, "_MIN_TIMEOUT_S", 0)
+    with pytest.raises(StorageError, match="no answer within 0 s"):
         open_dataset(file_server.url, "train").load(0)
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(ConfigError, match=r"atrous\[remote\]"):

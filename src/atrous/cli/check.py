@@ -32,7 +32,7 @@ _MAX_TABLES = 4
 
 
 def run_check(
-    data: Annotated[str | None, typer.Argument(help="Folder of the dataset.")] = None,
+    data: Annotated[str | None, typer.Argument(help="Dataset folder, or URL of shards.")] = None,
     *,
     recipe: RecipeFile = None,
     data_format: OwnFormat = None,
