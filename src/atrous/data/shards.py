@@ -25,8 +25,8 @@ from atrous.parsing import explain_validation, parse_json
 INDEX, UNFINISHED = "shards.json", "shards.unfinished"
 
 _last = threading.local()
-_Number = Annotated[int, Field(ge=0)]
-_Split = Annotated[str, Field(pattern="^[^/]+$")]
+_Number = Annotated[int, Field(ge=0, lt=2**63)]
+_Split = Annotated[str, Field(pattern=r"^[^/\x00]+$")]
 
 
 class Position(NamedTuple):
@@ -239,4 +239,4 @@ def open_shards(root: Path | str) -> Shards:
 
 
 def _find_cut(content: bytes) -> str | None:
-    return None if content.rstrip().endswith(b"}") else "it is cut off"
+    return None if content.rstrip().endswith(b"}") else "it is cut off, or is no index"
