@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -72,24 +73,31 @@ def atrous(monkeypatch, capsys):
 
 
 class FileServer(ThreadingHTTPServer):
-    """A web server that answers byte ranges, and goes wrong as `faults` say, one per request."""
+    """A web server that answers byte ranges, and goes wrong as `faults` say, one per request.
+
+    The same request goes wrong `max_faults` times.
+    """
 
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), FileHandler)
-        self.folder, self.faults, self.num_requests = folder, itertools.repeat(""), 0
+        self.folder, self.faults, self.max_faults = folder, itertools.repeat(""), 4
+        self.requests = Counter()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
 class FileHandler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.server.num_requests += 1
-        fault, path = next(self.server.faults), self.server.folder / self.path[1:]
+        request = self.path, self.headers.get("Range", "")
+        self.server.requests[request] += 1
+        is_faulty = self.server.requests[request] <= self.server.max_faults
+        fault = next(self.server.faults) if is_faulty else ""
+        path = self.server.folder / self.path[1:]
         if fault == "busy" or not path.is_file():
             self.send_error(503 if fault == "busy" else 404)
             return
         time.sleep(0.5 * (fault == "stall"))
         content = path.read_bytes()
-        bounds = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        bounds = re.fullmatch(r"bytes=(\d+)-(\d+)", request[1])
         if bounds and fault != "whole":
             content = content[int(bounds[1]) : int(bounds[2]) + 1]
         sent = content[: len(content) // 2] if fault in ("truncate", "drop") else content
