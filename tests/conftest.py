@@ -1,8 +1,14 @@
 """Shared by all tests: the command, where the real data is, a model with known predictions."""
 
+import itertools
 import os
+import re
 import shutil
 import sys
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -64,6 +70,61 @@ def atrous(monkeypatch, capsys):
         return int(ended.value.code or 0), printed
 
     return call
+
+
+class FileServer(ThreadingHTTPServer):
+    """A web server that answers byte ranges, and goes wrong as `faults` say, one per request.
+
+    The same request goes wrong `max_faults` times.
+    """
+
+    def __init__(self, folder):
+        super().__init__(("127.0.0.1", 0), FileHandler)
+        self.folder, self.faults, self.max_faults = folder, itertools.repeat(""), 4
+        self.requests = Counter()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class FileHandler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        request = self.path, self.headers.get("Range", "")
+        self.server.requests[request] += 1
+        is_faulty = self.server.requests[request] <= self.server.max_faults
+        fault = next(self.server.faults) if is_faulty else ""
+        path = self.server.folder / self.path[1:]
+        if fault == "busy" or not path.is_file():
+            self.send_error(503 if fault == "busy" else 404)
+            return
+        time.sleep(0.5 * (fault == "stall"))
+        content = path.read_bytes()
+        bounds = re.fullmatch(r"bytes=(\d+)-(\d+)", request[1])
+        if bounds and fault != "whole":
+            content = content[int(bounds[1]) : int(bounds[2]) + 1]
+        sent = content[: len(content) // 2] if fault in ("truncate", "drop") else content
+        sent = sent[::-1] if fault == "change" else sent
+        self.send_response(206 if bounds else 200)
+        self.send_header("Content-Length", str(len(content if fault == "drop" else sent)))
+        self.end_headers()
+        for start in range(0, len(sent), 1000):
+            time.sleep(0.002 * (fault == "slow"))
+            self.wfile.write(sent[start : start + 1000])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def file_server(tmp_path, monkeypatch):
+    """A local web server of an empty folder, and an empty cache; failed tries do not wait."""
+    from atrous.data import remote
+
+    monkeypatch.setattr(remote, "_WAITS_S", (0, 0, 0, 0))
+    monkeypatch.setenv("ATROUS_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "served").mkdir()
+    with FileServer(tmp_path / "served") as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 COLORS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]

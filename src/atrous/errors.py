@@ -29,6 +29,10 @@ class LayoutError(DataError):
         self.root = root
 
 
+class StorageError(AtrousError):
+    """Shard or remote file that cannot be read; it ends a pass over a dataset."""
+
+
 class WeightsError(AtrousError):
     """Weights file that is missing, damaged or of another model."""
 

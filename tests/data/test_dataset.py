@@ -10,7 +10,7 @@ from PIL import Image
 
 from atrous.classes import VOC_NAMES, voc_color
 from atrous.data import list_splits, open_dataset
-from atrous.data.dataset import find_owner
+from atrous.data.layouts import find_owner
 from atrous.errors import ConfigError, DataError
 
 INDICES = np.array([[0, 1, 1], [2, 255, 0]], dtype=np.uint8)
@@ -182,8 +182,8 @@ def leave_only_ignored(root: Path) -> None:
     ("make", "split", "message"),
     [
         (lambda root: root.rmdir(), "train", "There is no folder"),
-        (lambda root: None, "train", "it holds nothing. Two layouts are known. VOC devkit: "),
-        (lambda root: (root / "images").mkdir(), "train", "it holds images. Two layouts"),
+        (lambda root: None, "train", "it holds nothing. Three layouts are known. VOC devkit: "),
+        (lambda root: (root / "images").mkdir(), "train", "it holds images. Three layouts"),
         (make_pairs, "trian", "no split 'trian' in .* Did you mean 'train'"),
         (make_pairs, "zzz", "no split 'zzz' in .* Known: train"),
         (make_voc, "test", "no split 'test' in .* Known: train"),

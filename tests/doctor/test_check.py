@@ -69,7 +69,7 @@ def make_broken_classes(root):
     ("make", "message"),
     [
         (lambda root: root.rmdir(), "There is no folder"),
-        (lambda root: None, "Two layouts are known"),
+        (lambda root: None, "Three layouts are known"),
         (lambda root: (root / "a.txt").touch(), "it holds a.txt"),
         (make_empty_split, "holds no images"),
         (make_broken_classes, "needs `names`"),

@@ -1,6 +1,7 @@
 """Training from outside: what the run folder contains afterwards."""
 
 import errno
+import itertools
 import json
 import math
 import multiprocessing
@@ -19,6 +20,7 @@ from PIL import Image
 from atrous.classes import IGNORE_INDEX
 from atrous.data import compute_mask_statistics, open_dataset
 from atrous.data.shapes import write_shapes
+from atrous.data.write_shards import write_shards
 from atrous.errors import CheckpointError, ConfigError, DataError, TrainingError, WeightsError
 from atrous.evaluation import evaluate
 from atrous.models import load_model
@@ -66,12 +68,19 @@ def test_a_run_folder_contains_the_documented_files(finished):
     )
 
 
-def test_sessions_of_any_length_and_workers_give_the_same_run(finished, tmp_path, differences):
+def test_sessions_of_any_length_workers_and_storage_give_the_same_run(
+    finished, tmp_path, differences, file_server
+):
     folder, recipe = finished
-    for number in range(20):
+    write_shards(recipe.data.root, file_server.folder / "a", shard_bytes=20_000)
+    file_server.faults = itertools.cycle(["", "drop", "slow", "truncate", "busy", "change", ""])
+    for number, root in enumerate([f"{file_server.url}/a"] * 2 + [recipe.data.root] * 18):
+        data = recipe.data.model_copy(update={"root": root})
         settings = recipe.train.model_copy(update={"workers": number % 2, "save_every": "1it"})
         result = train(
-            recipe.model_copy(update={"train": settings}), tmp_path / "run", stop_after="3it"
+            recipe.model_copy(update={"train": settings, "data": data}),
+            tmp_path / "run",
+            stop_after="3it",
         )
         assert result.step == min(8, 3 * (number + 1))
         if result.reason == "finished":

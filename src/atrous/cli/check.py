@@ -32,7 +32,7 @@ _MAX_TABLES = 4
 
 
 def run_check(
-    data: Annotated[str | None, typer.Argument(help="Folder of the dataset.")] = None,
+    data: Annotated[str | None, typer.Argument(help="Dataset folder, or URL of shards.")] = None,
     *,
     recipe: RecipeFile = None,
     data_format: OwnFormat = None,
@@ -115,7 +115,7 @@ def run_check(
     }
     settings = choose_recipe(recipe, options, suggest=_suggest).data
     if fix is not None:
-        check_place(Path(settings.root), fix)
+        check_place(settings.root, fix)
     with show_progress("checking") as progress:
         report = check_dataset(settings, names=names, workers=workers, progress=progress)
     if json_path != STDOUT:

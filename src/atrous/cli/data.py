@@ -7,9 +7,13 @@ import typer
 from rich.markup import escape
 
 from atrous.cli.console import Console
+from atrous.cli.options import IgnoreIndex, OwnFormat
+from atrous.cli.output import show_progress
 from atrous.errors import ConfigError
 
-app = typer.Typer(help="Create datasets: VOC2012 from its archives, or the sample dataset shapes.")
+app = typer.Typer(
+    help="Create datasets: VOC2012, the sample dataset shapes, or shards of a dataset in use."
+)
 
 
 @app.command("shapes")
@@ -55,3 +59,42 @@ def run_voc2012(
     else:
         build_voc2012(out, voc_tar=voc_tar, sbd_tar=sbd_tar, verify=verify)
     Console().print(f"VOC2012 is in {escape(str(out))}", highlight=False)
+
+
+@app.command("shard")
+def run_shard(
+    data: Annotated[str, typer.Argument(help="Dataset folder.")],
+    folder: Annotated[Path, typer.Argument(help="New folder to write to.")],
+    splits: Annotated[
+        list[str] | None,
+        typer.Option("--split", help="Split to write; repeat it. By default, all with masks."),
+    ] = None,
+    shard_mb: Annotated[int, typer.Option(min=1, help="Size of a shard in MB.")] = 256,
+    data_format: OwnFormat = None,
+    ignore_index: IgnoreIndex = None,
+) -> None:
+    """Write a dataset as tar shards, which other commands read from a folder or a URL.
+
+    The files keep their bytes, so that training is the same. Upload the whole folder.
+    """
+    from atrous.data.write_shards import write_shards
+
+    with show_progress("writing") as progress:
+        positions = write_shards(
+            data,
+            folder,
+            splits=splits or None,
+            format=data_format or "auto",
+            ignore_index=ignore_index,
+            shard_bytes=shard_mb * 1_000_000,
+            progress=progress,
+        )
+    console = Console()
+    for split, written in positions.items():
+        num_shards, num_bytes = written[-1].shard + 1, sum(position.size for position in written)
+        console.print(
+            f"{escape(split)}: {len(written):,} samples in {num_shards:,} "
+            f"shard{'s' * (num_shards > 1)}, {num_bytes / 1e6:,.1f} MB",
+            highlight=False,
+        )
+    console.print(f"The shards are in {escape(str(folder))}", highlight=False)

@@ -20,7 +20,7 @@ from atrous.recipe import (
 if TYPE_CHECKING:
     from atrous.engines import TTA
 
-Data = Annotated[str | None, typer.Option(help="Dataset folder; by default, that of the run.")]
+Data = Annotated[str | None, typer.Option(help="Dataset folder or URL; by default, the run's.")]
 DataFormat = Annotated[str, typer.Option("--format", help="Dataset format: auto, voc or pairs.")]
 OwnFormat = Annotated[
     str | None, typer.Option("--format", help="Dataset format: voc or pairs; detected by default.")

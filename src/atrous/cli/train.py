@@ -22,7 +22,8 @@ from atrous.run import RunFolder
 
 def run_train(
     data: Annotated[
-        str | None, typer.Argument(help="Dataset folder: a VOC devkit, or train/images, …")
+        str | None,
+        typer.Argument(help="Dataset: a VOC devkit, train/images, …, or shards, also a URL."),
     ] = None,
     *,
     out: Annotated[Path, typer.Option(help="Run folder; a run in it is resumed.")],

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from atrous.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from atrous.data.dataset import SegmentationDataset, list_splits, open_dataset
+    from atrous.data.dataset import SegmentationDataset, open_dataset
+    from atrous.data.layouts import list_splits
     from atrous.data.loader import (
         Batch,
         build_eval_loader,
@@ -50,7 +51,8 @@ __all__ = [
 __getattr__, __dir__ = import_lazily(
     __name__,
     {
-        "atrous.data.dataset": ["SegmentationDataset", "list_splits", "open_dataset"],
+        "atrous.data.dataset": ["SegmentationDataset", "open_dataset"],
+        "atrous.data.layouts": ["list_splits"],
         "atrous.data.loader": [
             "Batch",
             "build_eval_loader",

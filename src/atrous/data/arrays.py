@@ -16,6 +16,7 @@ from atrous.bands import MAX_BANDS
 from atrous.data.array_file import Array, ArrayFile, read_all
 from atrous.data.image_file import describe_unreadable, open_image
 from atrous.data.orientation import find_orientation, turn_array
+from atrous.data.shards import File, open_source
 from atrous.data.tiff import TIFF_STARTS, open_tiff
 from atrous.errors import DataError
 
@@ -28,12 +29,12 @@ _NAMES = {"c": "complex numbers", "u": "whole numbers", "i": "whole numbers"}
 
 
 def open_array(
-    source: Path | BinaryIO, name: str, *, page: int | None = None, bands: int | None = None
+    source: File | BinaryIO, name: str, *, page: int | None = None, bands: int | None = None
 ) -> ArrayFile | None:
     """Read the header of an image file; None for what Pillow reads as 8-bit grey, RGB or CMYK.
 
     Args:
-        source: Path or seekable file object.
+        source: Path, file in a shard or seekable file object.
         name: Name in messages.
         page: One of `list_pages`; by default the first.
         bands: Expected number of bands. A TIFF with as many pages of one band has its bands in
@@ -42,6 +43,7 @@ def open_array(
     Raises:
         DataError: The numbers are of another type, or there are too many axes or bands.
     """
+    source = open_source(source)
     if isinstance(source, Path) and not source.is_file():
         return None  # missing, or a pipe
     head, opened = b"", None

@@ -27,8 +27,17 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
         DataError: The file is not TOML, or a key is unknown, missing or has an invalid value.
     """
     try:
-        content = parse_toml(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read {path}: {error}.") from error
+    return parse_classes(text, path)
+
+
+def parse_classes(text: str, path: Path | str) -> tuple[Classes, int]:
+    """Parse the text of a `classes.toml`, see `read_classes_file`; `path` is for messages."""
+    try:
+        content = parse_toml(text)
+    except ValueError as error:
         raise DataError(f"Cannot read {path}: {error}.") from error
     for key in content:
         if key not in _KEYS:
@@ -128,8 +137,8 @@ def _parse_row(row: list[str]) -> tuple[str, int | Color] | None:
     return None
 
 
-def read_bands(path: Path) -> tuple[int | None, Ranges | None]:
-    """Read `bands` and `range` of a `classes.toml` that `read_classes_file` accepts.
+def parse_bands(text: str, path: Path | str) -> tuple[int | None, Ranges | None]:
+    """Parse `bands` and `range` of a `classes.toml` that `parse_classes` accepts.
 
     `range` is [low, high] for all bands, or one such pair per band.
 
@@ -139,7 +148,7 @@ def read_bands(path: Path) -> tuple[int | None, Ranges | None]:
     Raises:
         DataError: A value is invalid.
     """
-    content = parse_toml(path.read_text(encoding="utf-8-sig"))
+    content = parse_toml(text)
     bands, given = content.get("bands"), content.get("range")
     if "bands" in content and not (type(bands) is int and 1 <= bands <= MAX_BANDS):
         raise DataError(f"`bands` in {path} must be a whole number from 1 to {MAX_BANDS}.")
@@ -169,7 +178,7 @@ def format_classes(classes: Classes, ignore_index: int = IGNORE_INDEX) -> str:
     return f"ignore_index = {ignore_index}\nnames = [{names}]\ncolors = [{colors}]\n"
 
 
-def _check_plain(path: Path, names: list[str]) -> None:
+def _check_plain(path: Path | str, names: list[str]) -> None:
     if invalid := [name for name in names if not is_plain_name(name)]:
         raise DataError(
             f"The class name {invalid[0]!a} in {path} contains a control character or a mark that "

@@ -14,6 +14,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from atrous.data.file_kinds import describe_file
 from atrous.data.orientation import find_orientation, turn_upright
+from atrous.data.shards import File, open_source
 from atrous.errors import AtrousWarning, DataError
 
 MAX_PIXELS = 500_000_000
@@ -54,7 +55,7 @@ class DecodedImage(NamedTuple):
     has_more_pages: bool
     has_damaged_exif: bool
 
-    def list_warnings(self, name: Path | str) -> list[str]:
+    def list_warnings(self, name: File | str) -> list[str]:
         """Return texts on the parts of the file that were not used."""
         texts = []
         if self.has_damaged_exif:
@@ -67,7 +68,7 @@ class DecodedImage(NamedTuple):
         return texts
 
 
-def describe_pages(name: Path | str) -> str:
+def describe_pages(name: File | str) -> str:
     """Return the warning about pages that are not read."""
     return (
         f"The image {name} holds more than one page or frame: only the first is read. Save the "
@@ -82,7 +83,7 @@ def warn(text: str) -> None:
 
 
 def decode_image(
-    source: Path | BinaryIO,
+    source: File | BinaryIO,
     name: str | None = None,
     *,
     max_pixels: int = MAX_PIXELS,
@@ -93,7 +94,7 @@ def decode_image(
     """Decode an image file and apply its EXIF orientation.
 
     Args:
-        source: Path or seekable file object.
+        source: Path, file in a shard or seekable file object.
         name: Name in messages; by default the path.
         max_pixels: Largest number of pixels; checked before decoding.
         formats: Pillow's names of the formats that are tried; None for all.
@@ -103,7 +104,7 @@ def decode_image(
     Raises:
         DataError: The file is missing, truncated, no image, or too large.
     """
-    name = name or str(source)
+    name, source = name or str(source), open_source(source)
     with open_image(source, name, formats) as image:
         has_more_pages = page is None and _has_more_pages(image, source, name)
         if image.format in _ANIMATED:  # to find a frame is to decode those before it
@@ -125,7 +126,7 @@ def decode_image(
 
 
 def read_image_size(
-    source: Path | BinaryIO,
+    source: File | BinaryIO,
     *,
     name: str | None = None,
     formats: tuple[str, ...] | None = None,
@@ -138,7 +139,7 @@ def read_image_size(
     """
     from atrous.data.arrays import open_array  # which imports this file
 
-    name = name or str(source)
+    name, source = name or str(source), open_source(source)
     if array := open_array(source, name, page=page):
         return array.size_hw
     # All frames of an animation have one size, and to find a frame is to decode those before it.

@@ -11,6 +11,7 @@ import numpy as np
 
 from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.data.sample import read_indices, shorten
+from atrous.data.shards import File
 from atrous.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _MANY_VALUES = 8
 
 
-def read_mask(path: Path, *, num_classes: int, ignore_index: int = IGNORE_INDEX) -> "Tensor":
+def read_mask(path: File, *, num_classes: int, ignore_index: int = IGNORE_INDEX) -> "Tensor":
     """Read a mask of class indices; palette masks keep their indices.
 
     Args:

@@ -11,6 +11,7 @@ from PIL import Image
 from atrous.data.array_file import Array
 from atrous.data.arrays import mark_nodata, open_array
 from atrous.data.image_file import MAX_PIXELS, check_size, decode_image, describe_pages, warn
+from atrous.data.shards import File, open_source
 from atrous.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Sample:
 
 
 def read_image(
-    source: Path | BinaryIO,
+    source: File | BinaryIO,
     *,
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -53,7 +54,7 @@ def read_image(
     warning.
 
     Args:
-        source: Path or seekable file object.
+        source: Path, file in a shard or seekable file object.
         name: Name in messages; by default the path.
         max_pixels: Largest number of pixels; checked before decoding.
         formats: Pillow's names of the formats that are tried; None for all.
@@ -69,7 +70,7 @@ def read_image(
     """
     import torch  # here, since `atrous check` reads files without it
 
-    path = name or str(source)
+    path, source = name or str(source), open_source(source)
     opened = open_array(source, path, page=page, bands=bands)
     if opened is not None:
         check_size(opened.size_hw, max_pixels, path)
@@ -175,7 +176,7 @@ def is_nearly_black(pixels: "np.ndarray | Tensor") -> bool:
     return int(pixels.max()) <= _MAX_BLACK
 
 
-def read_indices(path: Path) -> np.ndarray:
+def read_indices(path: File) -> np.ndarray:
     """Read the values of a mask file, unchanged, as a writable integer array (H, W).
 
     Raises:
@@ -214,7 +215,7 @@ def read_colors(image: Image.Image) -> np.ndarray:
     return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
 
 
-def describe_float_mask(path: Path) -> str:
+def describe_float_mask(path: File) -> str:
     """Return the error message for a mask of floating point numbers."""
     return (
         f"The mask {path} holds floating point numbers where class indices were expected. Save "
@@ -223,7 +224,7 @@ def describe_float_mask(path: Path) -> str:
 
 
 def check_same_size(
-    image_hw: tuple[int, int], mask_hw: tuple[int, int], image_path: Path, mask_path: Path
+    image_hw: tuple[int, int], mask_hw: tuple[int, int], image_path: File, mask_path: File
 ) -> None:
     """Raise DataError unless an image and its mask have the same size."""
     if image_hw != mask_hw:

@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import median
 
 from atrous.data.arrays import open_array
-from atrous.data.dataset import find_layout, find_split_files, read_given_bands
 from atrous.data.image_file import read_image_size
+from atrous.data.layouts import find_layout, find_split_files, read_given_bands
+from atrous.data.shards import File
 from atrous.data.tiff import is_georeferenced
 from atrous.errors import DataError
 
@@ -43,8 +44,8 @@ def suggest_sizes(
     return {"long_side": long_side, "crop": crop}
 
 
-def _has_scale(root: Path | str, path: Path, format: str) -> bool:
-    bands, _ = read_given_bands(Path(root), find_layout(Path(root), format)[1])
+def _has_scale(root: Path | str, path: File, format: str) -> bool:
+    bands, _ = read_given_bands(root, find_layout(root, format)[1])
     with suppress(DataError):  # reported where it is read
         return bands is not None or bool(open_array(path, str(path))) or is_georeferenced(path)
     return False

@@ -1,8 +1,13 @@
 """The files of one split as they are found on disk, complete or not."""
 
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atrous.data.shards import File
 
 
 @dataclass(frozen=True)
@@ -21,15 +26,15 @@ class SplitFiles:
     """
 
     names: list[str]
-    images: dict[str, Path]
-    masks: dict[str, Path]
+    images: Mapping[str, "File"]
+    masks: Mapping[str, "File"]
     image_folder: Path
     mask_folder: Path
     same_stem: list[tuple[Path, Path]] = field(default_factory=list)
     listed_twice: list[str] = field(default_factory=list)
 
     @property
-    def pairs(self) -> dict[str, tuple[Path, Path]]:
+    def pairs(self) -> dict[str, tuple["File", "File"]]:
         """Stem → (image, mask) of the complete pairs, in the order of the split."""
         return {
             name: (self.images[name], self.masks[name])

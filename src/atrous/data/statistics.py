@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -18,6 +17,7 @@ from atrous.data.band_statistics import draw_pixels
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.mask_values import describe_wrong_values, find_wrong_values, mark_ignored
 from atrous.data.sample import check_same_size, read_image, read_indices, shorten
+from atrous.data.shards import File
 from atrous.errors import ConfigError, DataError, did_you_mean
 
 WeightMethod = Literal["none", "inverse", "median_frequency"]
@@ -56,7 +56,7 @@ class _Tally:
     where_present: np.ndarray = field(default_factory=partial(np.zeros, IGNORE_INDEX + 1, np.int64))
     num_without_data: int = 0
     samples: list[np.ndarray] = field(default_factory=list)
-    depths: dict[str, Path] = field(default_factory=dict)
+    depths: dict[str, File] = field(default_factory=dict)
     wrong: dict[str, list[int]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ import numpy as np
 from atrous.data.array_file import Array, ArrayFile, read_all
 from atrous.data.image_file import MAX_PAGES
 from atrous.data.orientation import turn_array
+from atrous.data.shards import File, open_source
 from atrous.errors import ConfigError, DataError
 from atrous.extras import import_extra
 
@@ -74,11 +75,14 @@ def open_tiff(source: Path | BinaryIO, page: int, bands: int | None) -> ArrayFil
     )
 
 
-def is_georeferenced(path: Path) -> bool:
+def is_georeferenced(path: File) -> bool:
     """Return whether a file is a GeoTIFF: an upright TIFF with a transform to coordinates."""
-    with suppress(Exception), open(path, "rb") as file:  # damaged: described when it is read
-        if file.read(4) in TIFF_STARTS:
-            with _open(path) as tiff:
+    with suppress(Exception):  # damaged: described when it is read
+        source = open_source(path)
+        with open(source, "rb") if isinstance(source, Path) else source as file:
+            if file.read(4) not in TIFF_STARTS:
+                return False
+            with _open(file) as tiff:
                 tags = tiff.pages.first.tags
                 is_upright = _ORIENTATION not in tags or tags[_ORIENTATION].value == 1
                 return is_upright and any(tag in tags for tag in _GEO_TAGS)

@@ -11,13 +11,14 @@ from typing import Any
 from atrous.classes import IGNORE_INDEX
 from atrous.data import compute_class_weights
 from atrous.data.classes_file import read_class_list
-from atrous.data.dataset import (
+from atrous.data.layouts import (
     find_layout,
     find_split_files,
     read_given_bands,
     read_given_classes,
 )
 from atrous.data.pairs import describe_overlooked
+from atrous.data.shards import Shards
 from atrous.data.split_files import SplitFiles
 from atrous.doctor import (
     band_checks,
@@ -179,7 +180,7 @@ def check_dataset(
         raise ConfigError("No data is given: name the folder of the dataset, or data.root.")
     if workers is not None and workers < 1:
         raise ConfigError("The number of workers must be at least 1.")
-    layout, folder = find_layout(Path(data.root), data.format)
+    layout, folder = find_layout(data.root, data.format)
     splits = find_split_files(data.root, format=data.format)
     _check_not_empty(folder, splits)
     matches = {split: find_matches(files, layout) for split, files in splits.items()}
@@ -191,7 +192,7 @@ def check_dataset(
             indices.setdefault(PairPaths(name, *paths), len(indices)) for name, paths in pairs
         ]
     listed = None if names is None else read_class_list(names)
-    own = read_given_classes(Path(data.root), layout, folder)
+    own = read_given_classes(data.root, layout, folder)
     given, ignore_index = own or (None, IGNORE_INDEX)
     if listed is not None:
         given = listed.classes
@@ -200,7 +201,7 @@ def check_dataset(
             ignore_index = -1  # no value of a mask
     if given is not None:
         data.class_selection.apply(given)  # fails before files are read
-    bands, ranges = read_given_bands(Path(data.root), folder)
+    bands, ranges = read_given_bands(data.root, folder)
     survey = Survey(
         data=data,
         folder=folder,
@@ -218,7 +219,7 @@ def check_dataset(
     return CheckReport(survey, _list_findings(survey), time.monotonic() - start_s)
 
 
-def _check_not_empty(folder: Path, splits: dict[str, SplitFiles]) -> None:
+def _check_not_empty(folder: Path | Shards, splits: dict[str, SplitFiles]) -> None:
     if not any(files.names for files in splits.values()):
         folders = [path for s in splits.values() for path in (s.image_folder, s.mask_folder)]
         raise DataError(

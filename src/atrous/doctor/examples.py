@@ -10,6 +10,7 @@ from atrous.classes import Classes
 from atrous.data.arrays import open_array
 from atrous.data.image_file import decode_image
 from atrous.data.sample import holds_indices, render_preview
+from atrous.data.shards import File
 from atrous.doctor.findings import Finding, FoundFile
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
@@ -50,7 +51,7 @@ def render_examples(finding: Finding, survey: Survey) -> list[Example]:
 
 def _list_tiles(code: str, file: FoundFile, survey: Survey) -> list[Image.Image | None]:
     if file.pair is None:
-        return [_open_image(survey.root / file.path)]
+        return [_open_image(Path(survey.root, file.path))]
     pair = survey.pairs[file.pair]
     image = _open_image(pair.image_path)
     if file.other is not None:
@@ -67,7 +68,7 @@ def _list_tiles(code: str, file: FoundFile, survey: Survey) -> list[Image.Image 
     return [image, mask]
 
 
-def _open_image(path: Path) -> Image.Image | None:
+def _open_image(path: File) -> Image.Image | None:
     try:
         if opened := open_array(path, str(path)):
             return render_preview(opened.read()).convert("RGB")
@@ -76,7 +77,7 @@ def _open_image(path: Path) -> Image.Image | None:
         return None
 
 
-def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
+def _open_mask(path: File, classes: Classes) -> Image.Image | None:
     """Read a mask in the colours of its classes; other values have VOC's colours."""
     try:
         image = decode_image(path).image
@@ -90,7 +91,7 @@ def _open_mask(path: Path, classes: Classes) -> Image.Image | None:
     return mask.convert("RGB")
 
 
-def _zoom(path: Path, mask: Image.Image) -> Image.Image:
+def _zoom(path: File, mask: Image.Image) -> Image.Image:
     """Enlarge the part of a mask around the middle one of its interpolated pixels."""
     indices = np.asarray(decode_image(path).image).astype(np.int64)
     between = (indices[:, 1:-1] - indices[:, :-2]) * (indices[:, 2:] - indices[:, 1:-1]) > 0

@@ -1,12 +1,12 @@
 """Facts kept of an image and its mask after reading: about a kilobyte per pair."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from atrous.classes import Color
+from atrous.data.shards import File
 from atrous.doctor.fit import Fit
 
 MAX_COLORS = 256
@@ -120,8 +120,8 @@ class PairFacts:
     """
 
     name: str
-    image_path: Path
-    mask_path: Path
+    image_path: File
+    mask_path: File
     image: ImageFacts | None
     mask: MaskFacts | None
     image_error: str | None = None

@@ -1,7 +1,6 @@
 """Checks of image contents: duplicates, videos across splits, alignment of image and mask."""
 
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 
@@ -161,7 +160,7 @@ def _group_by_series(survey: Survey, splits: list[str]) -> dict[str, dict[int, i
     series: dict[str, dict[int, int]] = defaultdict(dict)
     members = set(survey.list_members(splits))
     for index, image in survey.images:
-        found = split_number(Path(survey.pairs[index].image_path).stem)
+        found = split_number(survey.pairs[index].image_path.stem)
         if found and index in members and not image.is_constant:
             series[found[0]][found[1]] = index
     return series

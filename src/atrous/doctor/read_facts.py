@@ -37,6 +37,7 @@ from atrous.data.sample import (
     is_nearly_black,
     render_preview,
 )
+from atrous.data.shards import File
 from atrous.doctor.facts import MAX_COLORS, BandFacts, ImageFacts, MaskFacts
 from atrous.doctor.fit import GRID, Grid, compute_image_edges, compute_label_edges
 from atrous.errors import DataError
@@ -62,7 +63,7 @@ _CAPTURING = threading.Lock()
 
 
 def read_image_facts(
-    path: Path, bands: int | None = None
+    path: File, bands: int | None = None
 ) -> tuple[ImageFacts, Grid | None, Grid | None]:
     """Read an image; JPEGs are decoded whole, but at reduced size.
 
@@ -74,7 +75,8 @@ def read_image_facts(
         The facts, the edges of the upright image (None if it has none), and the edges of the image
         as stored (None if it is stored upright).
     """
-    check_plain_file(path)
+    if isinstance(path, Path):
+        check_plain_file(path)
     content = path.read_bytes()
     band_facts = None
     if opened := open_array(path, str(path), bands=bands):
@@ -132,7 +134,7 @@ def _decode_array(opened: ArrayFile) -> tuple[DecodedImage, BandFacts]:
     return decoded, facts
 
 
-def read_mask_facts(path: Path) -> tuple[MaskFacts, Grid | None]:
+def read_mask_facts(path: File) -> tuple[MaskFacts, Grid | None]:
     """Read a mask; returns the facts and its label edges (None for colours or without edges)."""
     decoded = decode_image(path)
     image = decoded.image

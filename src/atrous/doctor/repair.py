@@ -19,6 +19,7 @@ from atrous.data.mask_values import renumber
 from atrous.data.orientation import turn_upright
 from atrous.data.palettes import pack_color
 from atrous.data.sample import read_colors, read_indices, shorten
+from atrous.data.shards import has_shards
 from atrous.data.voc import find_split_list
 from atrous.doctor.doctor import CheckReport
 from atrous.doctor.facts import PairFacts
@@ -110,9 +111,14 @@ def repair_dataset(
     return result
 
 
-def check_place(root: Path, folder: Path) -> None:
+def check_place(root: Path | str, folder: Path) -> None:
     """Raise DataError unless a corrected copy of `root` may be written to `folder`."""
-    data, place = root.resolve(), folder.resolve()
+    if has_shards(root):
+        raise DataError(
+            f"{root} is in shards, which are not corrected: correct the folder that they were "
+            "written from, and write them again with `atrous data shard`."
+        )
+    data, place = Path(root).resolve(), folder.resolve()
     if place.is_relative_to(data) or data.is_relative_to(place):
         raise DataError(
             f"The corrected copy cannot be written to {folder}: that is inside the dataset {root}, "
@@ -141,7 +147,8 @@ class _Writer:
     """Writes the corrected copy of a dataset to a folder, and counts in `result`."""
 
     def __init__(self, survey: Survey, folder: Path, result: RepairReport) -> None:
-        self._survey = survey
+        assert isinstance(survey.folder, Path)  # as `check_place` has found
+        self._survey, self._folder = survey, survey.folder
         self._copy = folder / survey.folder.relative_to(survey.root)
         self._result = result
         colors, values = find_color_table(survey), find_value_table(survey)
@@ -202,13 +209,15 @@ class _Writer:
         return None
 
     def _write_pair(self, index: int, pair: PairFacts) -> None:
-        result = self._result
-        image_path = self._make_path(pair.image_path, pair.name)
-        mask_path = self._make_path(pair.mask_path, pair.name)
+        result, image, mask = self._result, pair.image_path, pair.mask_path
+        assert isinstance(image, Path)  # as `check_place` has found
+        assert isinstance(mask, Path)
+        image_path = self._make_path(image, pair.name)
+        mask_path = self._make_path(mask, pair.name)
         if pair.is_turned is False:
-            shutil.copyfile(pair.image_path, image_path)
+            shutil.copyfile(image, image_path)
         else:
-            _write_upright(pair.image_path, image_path)
+            _write_upright(image, image_path)
             result.num_turned += 1
         is_converted = index in self._colored or any(
             self._renumber(value) != value for value in (pair.mask and pair.mask.values) or {}
@@ -217,11 +226,11 @@ class _Writer:
             self._write_mask(index, pair, mask_path.with_suffix(".png"))
             result.num_converted += is_converted
         else:
-            shutil.copyfile(pair.mask_path, mask_path)
-        result.num_renamed += pair.image_path.stem != pair.mask_path.stem
+            shutil.copyfile(mask, mask_path)
+        result.num_renamed += image.stem != mask.stem
 
     def _make_path(self, path: Path, name: str) -> Path:
-        inside = path.relative_to(self._survey.folder)
+        inside = path.relative_to(self._folder)
         folder = inside.parts[0] if self._survey.layout == "voc" else inside.parent
         target = self._copy / folder / f"{name}{path.suffix}"  # VOC names may have folders
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -260,7 +269,7 @@ class _Writer:
             text = format_classes(self._classes, self._ignore_index) + format_bands(bands, ranges)
             path.write_text(text, encoding="utf-8")
             return
-        for folder in (self._survey.folder, self._survey.root):
+        for folder in (self._folder, Path(self._survey.root)):
             if (folder / FILENAME).is_file():
                 shutil.copyfile(folder / FILENAME, path)
                 return

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from atrous.data.image_file import UNREADABLE, describe_unreadable
+from atrous.data.shards import File
 from atrous.doctor.facts import PairFacts
 from atrous.doctor.fit import compute_fit
 from atrous.doctor.read_facts import read_image_facts, read_mask_facts
@@ -24,8 +24,8 @@ class PairPaths(NamedTuple):
     """Name and files of a pair."""
 
     name: str
-    image_path: Path
-    mask_path: Path
+    image_path: File
+    mask_path: File
 
 
 def scan_pairs(
@@ -102,11 +102,11 @@ def _scan_chunk(bands: int | None, pairs: Sequence[PairPaths]) -> list[PairFacts
     return facts
 
 
-def _try(read: Callable[[Path], _Read], path: Path) -> tuple[_Read | None, str | None]:
+def _try(read: Callable[[File], _Read], path: File) -> tuple[_Read | None, str | None]:
     """Return what was read, or the reason that it cannot be read."""
     try:
         return read(path), None
     except UNREADABLE as error:
-        return None, str(describe_unreadable(path, error))
+        return None, str(describe_unreadable(str(path), error))
     except DataError as error:
         return None, str(error)

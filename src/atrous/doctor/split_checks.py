@@ -3,12 +3,13 @@
 `find_matches` finds partners whose names differ by a common prefix or suffix.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from atrous.data.dataset import Layout, list_split_files
+from atrous.data.layouts import Layout, list_split_files
 from atrous.data.pairs import describe_overlooked, list_image_files, match_by_words
 from atrous.data.sample import shorten
+from atrous.data.shards import File
 from atrous.data.split_files import SplitFiles, normalize_name
 from atrous.data.voc import describe_suffixes
 from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
@@ -86,8 +87,10 @@ def find_matches(files: SplitFiles, layout: Layout) -> dict[str, tuple[Path, Pat
     Exactly one image and one mask must have the key of `match_by_words`. The stem is the one in the
     split list in VOC's layout, otherwise the image's.
     """
-    images = {name: files.images[name] for name in files.without_mask if name in files.images}
-    masks = {name: files.masks[name] for name in files.without_image if name in files.masks}
+    images, masks = (
+        {name: path for name in names if isinstance(path := paths.get(name), Path)}
+        for names, paths in ((files.without_mask, files.images), (files.without_image, files.masks))
+    )
     if layout == "pairs":
         return {
             normalize_name(image.stem): (image, mask)
@@ -105,7 +108,7 @@ def find_matches(files: SplitFiles, layout: Layout) -> dict[str, tuple[Path, Pat
     }
 
 
-def _list_spare(folder: Path, used: dict[str, Path], names: Iterable[str]) -> list[Path]:
+def _list_spare(folder: Path, used: Mapping[str, File], names: Iterable[str]) -> list[Path]:
     """Return the unlisted files of the folders in which a partner is searched."""
     taken = set(used.values())
     places = {folder / PurePosixPath(name).parent for name in names}

@@ -17,9 +17,11 @@ from atrous.classes import (
 )
 from atrous.data import MaskStatistics
 from atrous.data.classes_file import ClassList
-from atrous.data.dataset import Layout
+from atrous.data.layouts import Layout
 from atrous.data.object_ids import are_object_ids
 from atrous.data.palettes import BLACK, ColorTable, build_table
+from atrous.data.remote import is_url
+from atrous.data.shards import File, Shards
 from atrous.data.split_files import SplitFiles
 from atrous.doctor.facts import ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.findings import FoundFile
@@ -32,8 +34,8 @@ class Survey:
 
     Attributes:
         data: Settings of training.
-        folder: Folder in which the layout begins.
-        layout: `voc` or `pairs`.
+        folder: Folder in which the layout begins, or the shards.
+        layout: `voc`, `pairs` or `shards`.
         splits: Split → its files.
         matches: Split → stem → (image, mask) that belong together although their names differ.
         pairs: Facts of each pair, once, even if several splits contain it.
@@ -46,7 +48,7 @@ class Survey:
     """
 
     data: DataRecipe
-    folder: Path
+    folder: Path | Shards
     layout: Layout
     splits: dict[str, SplitFiles]
     matches: dict[str, dict[str, tuple[Path, Path]]]
@@ -59,9 +61,9 @@ class Survey:
     ranges: Ranges | None = None
 
     @property
-    def root(self) -> Path:
-        """Folder as the user gave it."""
-        return Path(self.data.root)
+    def root(self) -> Path | str:
+        """Folder or URL as the user gave it."""
+        return self.data.root if is_url(self.data.root) else Path(self.data.root)
 
     @property
     def color_table(self) -> ColorTable | None:
@@ -249,10 +251,11 @@ class Survey:
         last = len(self.learned)
         return MaskStatistics(pixels[:last], where_present[:last], pixels[IGNORE_INDEX])
 
-    def relative(self, path: Path) -> str:
+    def relative(self, path: File) -> str:
         """Return a path relative to the root, with forward slashes; whole if it lies outside."""
-        inside = path.relative_to(self.root) if path.is_relative_to(self.root) else path
-        return inside.as_posix()
+        if isinstance(path, Path) and not path.is_relative_to(self.root):
+            return path.as_posix()
+        return path.relative_to(self.root).as_posix()
 
     def found_mask(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
         """Return the mask of a pair as a file of a finding; see `found_image`."""

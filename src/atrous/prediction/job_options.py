@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from atrous.data.dataset import find_owner
 from atrous.data.image_file import MAX_PIXELS
+from atrous.data.layouts import find_owner
 from atrous.errors import ConfigError, DataError
 from atrous.prediction.manifest import FILENAME
 from atrous.prediction.outputs import JOB_FILES, LABEL_KINDS, check_kinds, name_files

@@ -58,7 +58,7 @@ class DataRecipe(_Section):
     """The dataset and the augmentation of training samples.
 
     Attributes:
-        root: Folder of the dataset.
+        root: Folder of the dataset, or URL of its shards.
         format: `voc`, `pairs`, or `auto` to detect the layout.
         train_split: Split to train on.
         val_split: Split to validate on.

@@ -1,7 +1,6 @@
 """The training batches of a recipe, starting at any step."""
 
 from collections.abc import Generator
-from pathlib import Path
 
 from atrous.data import (
     IMAGENET_MEAN,
@@ -11,6 +10,7 @@ from atrous.data import (
     build_train_loader,
 )
 from atrous.data.loader import stream_position
+from atrous.data.shards import File
 from atrous.devices import resolve_device, resolve_workers
 from atrous.models import ModelCard
 from atrous.recipe import DataRecipe, Recipe, TrainRecipe
@@ -49,7 +49,7 @@ def load_batches(
     )
 
 
-def list_batch_images(settings: TrainRecipe, dataset: SegmentationDataset, step: int) -> list[Path]:
+def list_batch_images(settings: TrainRecipe, dataset: SegmentationDataset, step: int) -> list[File]:
     """Return the image files of a step, `step` being the number of steps before it."""
     num_images = settings.batch_size * settings.accumulate
     return [

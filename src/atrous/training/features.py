@@ -19,7 +19,7 @@ from atrous.data import SegmentationDataset, TrainTransform, build_eval_loader
 from atrous.data.loader import stream_position
 from atrous.devices import resolve_device, resolve_workers
 from atrous.errors import ConfigError
-from atrous.files import compute_file_sha256, write_atomically
+from atrous.files import write_atomically
 from atrous.models.cut import Cut
 from atrous.recipe import DataRecipe, Recipe
 from atrous.seeds import compute_seed
@@ -107,7 +107,7 @@ class FeatureCache:
             "size_hw": self.size_hw,
             "mirror_images": self.num_copies == 2,
             "data": dataset.fingerprint(),
-            "files": _sha256("".join(map(compute_file_sha256, paths))),
+            "files": _sha256("".join(_sha256(path.read_bytes()) for path in paths)),
         }
         if dataset.ranges is not None:
             self.facts["ranges"] = dataset.ranges
@@ -273,5 +273,6 @@ def format_bytes(num_bytes: float) -> str:
     return f"{num_bytes:.1f} {unit}" if num_bytes < 10 else f"{num_bytes:.0f} {unit}"
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(content: str | bytes) -> str:
+    content = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(content).hexdigest()
