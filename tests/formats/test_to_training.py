@@ -67,8 +67,6 @@ def test_a_sample_is_imported_checked_and_trained_on(tmp_path, atrous, name):
 
 @pytest.mark.parametrize("name", [*PLACES, *OTHERS])
 def test_other_commands_name_the_format(tmp_path, atrous, name):
-    if name == "yolo":
-        pytest.skip("its folders are those of a dataset without masks")
     (put_sample if name in PLACES else put_other)(tmp_path / "src", name)
     code, output = atrous("train", tmp_path / "src", "--out", tmp_path / "run")
     format = "folders" if name.endswith("masks") else name
