@@ -152,7 +152,7 @@ def _check_options(mode: str, given: dict[str, object]) -> None:
     """Raise ConfigError if an option is given that the kind of check does not use."""
     unused = [name for name, value in given.items() if value is not None and name in _UNUSED[mode]]
     if "--folds" in unused:
-        raise ConfigError("Labels are ranked by --model RUN or by --folds K: give one of them.")
+        raise ConfigError("Labels are ranked by --model RUN or by --folds 5: give one of them.")
     if unused and mode:
         raise ConfigError(
             f"{mode} ranks labels, which {', '.join(unused)} would not change. Leave it out, or "
@@ -160,7 +160,7 @@ def _check_options(mode: str, given: dict[str, object]) -> None:
         )
     if unused:
         raise ConfigError(
-            f"{', '.join(unused)}: used only with --model RUN or --folds K, which rank labels."
+            f"{', '.join(unused)}: used only with --model RUN or --folds 5, which rank labels."
         )
 
 

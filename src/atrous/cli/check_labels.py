@@ -49,7 +49,7 @@ def rank_by_folds(recipe: "Recipe", num_folds: int, out: Path | None, paths: Pat
     from atrous.training.folds import train_folds
 
     if not recipe.data.root:
-        raise ConfigError("No data is given: atrous check DATA --folds K, or --recipe FILE.")
+        raise ConfigError("No data is given: atrous check DATA --folds 5, or --recipe FILE.")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     out = out or Path(f"{Path(recipe.data.root).resolve().name}-folds")
     with TrainingDisplay(stderr=STDOUT in paths) as display:
