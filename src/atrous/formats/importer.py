@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atrous.classes import ClassSelection
 from atrous.data.classes_file import FILENAME, format_bands, format_classes
-from atrous.data.dataset import read_given_bands
+from atrous.data.layouts import read_given_bands
 from atrous.errors import ConfigError
 from atrous.formats.known import read_source
 from atrous.formats.record import describe_files, read_record, write_record

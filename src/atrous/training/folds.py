@@ -91,9 +91,14 @@ def split_folds(
     """
     if num_folds < 2:
         raise ConfigError(f"--folds {num_folds} leaves no images to train on: give 2 or more.")
-    num_images = len(dataset)
-    outside = num_images - num_images // 2
-    groups, notes = group_images(dataset.image_paths, dataset.root, None, outside, None)
+    images = [path for path in dataset.image_paths if isinstance(path, Path)]
+    if dataset.format == "shards":
+        raise ConfigError(
+            f"--folds needs images in files, but {dataset.root} has shards. Give the folder that "
+            "they were made from."
+        )
+    outside = len(images) - len(images) // 2
+    groups, notes = group_images(images, Path(dataset.root), None, outside, None)
     for note in notes:
         listener({"kind": "note", "message": note})
     if num_folds > len(groups):
@@ -146,4 +151,5 @@ def write_folds(dataset: SegmentationDataset, folds: Sequence[Sequence[int]], ou
             (partial / path).write_text(text, encoding="utf-8")
         for name, image, mask in zip(names, dataset.image_paths, dataset.mask_paths, strict=True):
             for file, folder in ((image, "JPEGImages"), (mask, "SegmentationClass")):
-                (partial / folder / f"{name}{file.suffix}").symlink_to(file.resolve())
+                link = partial / folder / f"{name}{file.suffix}"
+                link.symlink_to(Path(str(file)).absolute())
