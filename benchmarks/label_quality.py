@@ -41,9 +41,7 @@ class Trial:
 
     def __init__(self, engine, num_images, seed):
         self.temperature = engine.temperature
-        self.ranking = LabelRanking(
-            engine.classes, num_images=num_images, temperature=engine.temperature
-        )
+        self.ranking = LabelRanking(engine.classes, num_images=num_images)
         self.rng = np.random.default_rng([seed, 1])
         self.kinds, self.images = [], {}
         self.by_region_loss, self.by_part_loss = [], []
@@ -54,8 +52,9 @@ class Trial:
         changed = {len(self.kinds) + i: error.changed for i, error in enumerate(errors)}
         self.kinds += [error.kind for error in errors]
         self.images[result.name] = mask, result.prediction.numpy(), changed
-        self.ranking.update(result.name, result.logits, torch.from_numpy(mask))
-        log_probs = (result.logits.float() / self.temperature).log_softmax(0)
+        logits = result.logits / self.temperature
+        self.ranking.update(result.name, logits, torch.from_numpy(mask))
+        log_probs = logits.float().log_softmax(0)
         self.rank_regions(log_probs, mask, changed)
         parts = find_parts(log_probs, mask)
         for part in choose_parts(parts, parts.numbers[:, LOSS]):

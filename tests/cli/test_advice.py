@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = typer.main.get_command(app)
 NAMES = "|".join(COMMAND.commands)
 RAISED_BY = {
-    "training": ["train", "verify-resume"],
+    "training": ["train", "verify-resume", "check"],
     "evaluation": ["evaluate", "compare", "train"],
     "engines": ["predict", "evaluate", "export", "serve"],
     "prediction": ["predict"],

@@ -272,6 +272,24 @@ def test_classes_toml_holds_for_indices(tmp_path):
     assert np.array_equal(masks_of(tmp_path / "out", "train")["a"], draw(index=255))
 
 
+def test_bands_and_range_of_classes_toml_are_kept(tmp_path):
+    root, out = tmp_path / "src", tmp_path / "out"
+    put_image(root / "images" / "a.png")
+    put_mask(root / "masks" / "a.png", draw())
+    text = 'names = ["sky", "car"]\nbands = 4\nrange = {}\n'
+    (root / "classes.toml").write_text(text.format("[0, 4095]"))
+    import_dataset(root, out, val=0)
+    dataset = open_dataset(out, "train")
+    assert (dataset.bands, dataset.ranges) == (4, ((0.0, 4095.0),) * 4)
+    assert import_dataset(root, out, val=0).is_old
+    (root / "classes.toml").write_text(text.format("[0, 255]"))
+    with pytest.raises(ConfigError, match="holds another import"):
+        import_dataset(root, out, val=0)
+    (root / "classes.toml").write_text(text.format("9"))
+    with pytest.raises(DataError, match="must be two numbers, the lower first"):
+        import_dataset(root, tmp_path / "other", val=0)
+
+
 def test_roboflow_masks_keep_copies_of_an_image_together(tmp_path):
     root = tmp_path / "src"
     for number in range(10):

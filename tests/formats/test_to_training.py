@@ -6,7 +6,8 @@ from test_challenges import encode_runs
 from test_import import HEIGHT, SQUARE, WIDTH, draw, masks_of, put_image, put_mask
 from test_malformed import PLACES, put_sample
 
-OTHERS = ("rle_table", "yolo", "cityscapes", "ade20k", "voc_masks", "roboflow_masks", "folders")
+OTHERS = ("rle_table", "yolo", "cityscapes", "ade20k", "voc_masks", "roboflow_masks", "folders",
+          "instances")  # fmt: skip
 TRAINED = ("label_studio",)
 COLORS = np.array([[0, 0, 0], [250, 50, 80]], np.uint8)
 
@@ -41,6 +42,13 @@ def put_other(root, name):
                 put_image(root / split / f"{number}_jpg.rf.ab{number}.jpg", number)
                 put_mask(root / split / f"{number}_jpg.rf.ab{number}_mask.png", draw())
                 (root / split / "_classes.csv").write_text("Pixel Value, Class\n0, bg\n1, cat\n")
+            case "instances":
+                place = root / "stage1_train" / f"a{number}"
+                put_image(place / "images" / f"a{number}.png", number)
+                for part in range(2):
+                    put_mask(
+                        place / "masks" / f"b{number}{part}.png", draw(index=255) * (part == 0)
+                    )
             case "folders":
                 put_image(root / "images" / f"{number}.jpg", number)
                 put_mask(root / "masks" / f"{number}.png", draw(index=255))
@@ -67,8 +75,6 @@ def test_a_sample_is_imported_checked_and_trained_on(tmp_path, atrous, name):
 
 @pytest.mark.parametrize("name", [*PLACES, *OTHERS])
 def test_other_commands_name_the_format(tmp_path, atrous, name):
-    if name == "yolo":
-        pytest.skip("its folders are those of a dataset without masks")
     (put_sample if name in PLACES else put_other)(tmp_path / "src", name)
     code, output = atrous("train", tmp_path / "src", "--out", tmp_path / "run")
     format = "folders" if name.endswith("masks") else name

@@ -98,7 +98,9 @@ def test_the_page_is_whole_and_accessible(
 
 def test_what_does_not_fit_is_refused(atrous, labels, model_file):
     code, printed = atrous("check", labels, "--csv", "list.csv")
-    assert (code, "--split and --csv belong to --model RUN" in printed) == (2, True)
+    assert (code, "--csv: used only with --model RUN or --folds 5" in printed) == (2, True)
+    code, printed = atrous("check", labels, "--model", model_file, "--folds", 2)
+    assert (code, "give one of them" in printed) == (2, True)
     code, printed = atrous("check", labels, "--model", model_file, "--fix", "out")
     assert (code, "labels, which --fix would not change" in printed) == (2, True)
     (labels / "classes.toml").write_text('names = ["red", "green", "blue", "pink"]\n')

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.padding import Padding
 
-from atrous.cli.check_labels import print_ranking
+from atrous.cli.check_labels import rank_by_folds, rank_by_model
 from atrous.cli.console import Console
 from atrous.cli.options import (
     Crop,
@@ -20,6 +20,7 @@ from atrous.cli.options import (
     choose_recipe,
 )
 from atrous.cli.output import STDOUT, build_table, show_progress, write_json
+from atrous.cli.train import suggest_training
 from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
 _MAX_FILES = 5
 _MAX_CLASSES = 30
 _MAX_TABLES = 4
+_UNUSED = {
+    "": {"--split", "--csv", "--for", "--out"},
+    "--folds": {"--train-split", "--val-split", "--names", "--fix", "--workers"},
+}
+_UNUSED["--model"] = _UNUSED["--folds"] | {"--folds", "--recipe", "--crop", "--for", "--out"}
+"""Options without an effect, by the option that ranks labels."""
 
 
 def run_check(
@@ -63,56 +70,63 @@ def run_check(
         Path | None,
         typer.Option(help="Rank the labels by this run, which must not have seen them."),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Rank the labels by this number of models, each trained on other images."
+        ),
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", help="With --folds: duration of each training: 10min.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --folds: folder of the trainings, to resume them.")
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help="With --model: split to rank; by default the run's val.")
+        str | None,
+        typer.Option(help="Split to rank; by default the run's val, with --folds train."),
     ] = None,
     csv_path: Annotated[
-        Path | None, typer.Option("--csv", help="With --model: write the ranked regions here.")
+        Path | None, typer.Option("--csv", help="Write the ranked regions here.")
     ] = None,
     device: Device = "auto",
 ) -> None:
     """Read a whole dataset and report what is wrong with it, why it matters and what to do.
 
-    With --model, rank the label regions of a split by how likely they are wrong instead.
+    With --model or --folds, rank the label regions of a split by how likely they are wrong instead.
 
     Splits, crop, ignore index and classes are those that `atrous train` would use with the same
     options. The exit code is 0 without errors and warnings, 1 with, 2 if the dataset cannot be used
     at all.
     """
+    _check_options(
+        "--model" if model else "--folds" if folds is not None else "",
+        {
+            "--folds": folds, "--recipe": recipe, "--crop": crop, "--train-split": train_split,
+            "--val-split": val_split, "--names": names, "--fix": fix, "--workers": workers,
+            "--split": split, "--csv": csv_path, "--for": duration, "--out": out,
+        },
+    )  # fmt: skip
+    paths = html, json_path, csv_path
     if model is not None:
-        others: dict[str, object] = {"--fix": fix, "--recipe": recipe, "--names": names}
-        others |= {"--crop": crop, "--train-split": train_split, "--val-split": val_split}
-        others |= {"--workers": workers}
-        if unused := [name for name, value in others.items() if value is not None]:
-            raise ConfigError(
-                f"--model ranks labels, which {', '.join(unused)} would not change. Leave it out, "
-                "or check the files without --model."
-            )
-        print_ranking(
-            model,
-            data,
-            {
-                "split": split,
-                "format": data_format or "auto",
-                "ignore_index": ignore_index,
-                "device": device,
-            },
-            paths=(html, json_path, csv_path),
-        )
+        labels = {"split": split, "format": data_format or "auto", "ignore_index": ignore_index}
+        rank_by_model(model, data, {**labels, "device": device}, paths)
         return
-    if split is not None or csv_path is not None:
-        raise ConfigError("--split and --csv belong to --model RUN, which ranks the labels.")
-    from atrous.doctor import check_dataset, repair_dataset
-    from atrous.doctor.repair import check_place
-
     options = {
         "data.root": data,
         "data.format": data_format,
         "data.ignore_index": ignore_index,
         "data.crop": crop,
-        "data.train_split": train_split,
+        "data.train_split": train_split or split,
         "data.val_split": val_split,
     }
+    if folds is not None:
+        options |= {"train.duration": duration, "train.device": device}
+        rank_by_folds(choose_recipe(recipe, options, suggest=suggest_training), folds, out, paths)
+        return
+    from atrous.doctor import check_dataset, repair_dataset
+    from atrous.doctor.repair import check_place
+
     settings = choose_recipe(recipe, options, suggest=_suggest).data
     if fix is not None:
         check_place(settings.root, fix)
@@ -132,6 +146,22 @@ def run_check(
             repaired = repair_dataset(report, fix, progress)
         _print_repair(repaired, Console(stderr=json_path == STDOUT))
     raise typer.Exit(report.exit_code)
+
+
+def _check_options(mode: str, given: dict[str, object]) -> None:
+    """Raise ConfigError if an option is given that the kind of check does not use."""
+    unused = [name for name, value in given.items() if value is not None and name in _UNUSED[mode]]
+    if "--folds" in unused:
+        raise ConfigError("Labels are ranked by --model RUN or by --folds 5: give one of them.")
+    if unused and mode:
+        raise ConfigError(
+            f"{mode} ranks labels, which {', '.join(unused)} would not change. Leave it out, or "
+            f"check the files without {mode}."
+        )
+    if unused:
+        raise ConfigError(
+            f"{', '.join(unused)}: used only with --model RUN or --folds 5, which rank labels."
+        )
 
 
 def _suggest(given: dict[str, Any]) -> dict[str, Any]:

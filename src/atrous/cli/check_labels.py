@@ -1,7 +1,8 @@
-"""`atrous check --model`."""
+"""`atrous check --model` and `--folds`."""
 
 import csv
 import io
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,19 @@ from rich.markup import escape
 
 from atrous.cli.console import Console
 from atrous.cli.output import STDOUT, build_table, show_progress, write_json, write_text
+from atrous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from atrous.evaluation.label_quality import LabelReport
+    from atrous.data import SegmentationDataset
+    from atrous.evaluation.label_quality import LabelReport, Models
+    from atrous.recipe import Recipe
 
+Paths = tuple[Path | None, Path | None, Path | None]
 _MAX_ROWS = 20
 
 
-def print_ranking(
-    model: Path, data: str | None, options: dict[str, Any], paths: tuple[Path | None, ...]
-) -> None:
-    """Rank the labels of a split, print the first regions and write the page and the lists.
+def rank_by_model(model: Path, data: str | None, options: dict[str, Any], paths: Paths) -> None:
+    """Rank the labels of a split by a model.
 
     Args:
         model: Run folder or weights file.
@@ -27,12 +30,40 @@ def print_ranking(
         options: Other arguments of `open_model_and_labels`.
         paths: HTML page, JSON and CSV file; None for those that are not wanted.
     """
-    from atrous.evaluation.label_quality import open_model_and_labels, rank_labels
+    from atrous.evaluation.label_quality import open_model_and_labels
+
+    engine, dataset = open_model_and_labels(model, data, **options)
+    _rank([(engine, dataset)], dataset, engine.card.name, paths)
+
+
+def rank_by_folds(recipe: "Recipe", num_folds: int, out: Path | None, paths: Paths) -> None:
+    """Rank the labels of the training split by models of its folds, which are trained first.
+
+    Args:
+        recipe: Data, model and duration of the trainings.
+        num_folds: Number of folds.
+        out: Folder of the trainings; by default `DATA-folds` in the working folder.
+        paths: HTML page, JSON and CSV file; None for those that are not wanted.
+    """
+    from atrous.cli.display import TrainingDisplay
+    from atrous.training.folds import train_folds
+
+    if not recipe.data.root:
+        raise ConfigError("No data is given: atrous check DATA --folds 5, or --recipe FILE.")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    out = out or Path(f"{Path(recipe.data.root).resolve().name}-folds")
+    with TrainingDisplay(stderr=STDOUT in paths) as display:
+        folds = train_folds(recipe, num_folds, out, listener=display)
+    _rank(folds, folds.dataset, f"{num_folds} × {recipe.model.name}", paths)
+
+
+def _rank(models: "Models", dataset: "SegmentationDataset", name: str, paths: Paths) -> None:
+    """Rank the labels of a split, print the first regions and write the page and the lists."""
+    from atrous.evaluation.label_quality import rank_labels
 
     html, json_path, csv_path = paths
-    engine, dataset = open_model_and_labels(model, data, **options)
     with show_progress("ranking labels") as progress:
-        report = rank_labels(engine, dataset, progress=progress)
+        report = rank_labels(models, dataset, progress=progress)
     files = {
         name: path.relative_to(dataset.root).as_posix()
         for name, path in zip(dataset.names, dataset.image_paths, strict=True)
@@ -54,7 +85,7 @@ def print_ranking(
         from atrous.report.labels_page import render_labels_page
 
         with show_progress("drawing") as progress:
-            page = render_labels_page(report, engine, dataset, progress=progress)
+            page = render_labels_page(report, models, dataset, model=name, progress=progress)
         save_page(html, page)
 
 

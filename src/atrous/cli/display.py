@@ -23,10 +23,14 @@ _SIDE_TASKS = {
 
 
 class TrainingDisplay:
-    """Listener of `train`: a progress bar on a terminal, otherwise a line every 10 seconds."""
+    """Listener of `train`: a progress bar on a terminal, otherwise a line every 10 seconds.
 
-    def __init__(self) -> None:
-        self.console = Console()
+    Args:
+        stderr: Print to standard error.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        self.console = Console(stderr=stderr)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -142,7 +146,8 @@ class TrainingDisplay:
         self.progress.update(self.training, completed=step, note=note)
         if not self.console.is_terminal and now_s - self.printed_s >= _PLAIN_EVERY_S:
             self.printed_s = now_s
-            print(f"step {step}/{self.total_steps}  {note}", flush=True)
+            text = f"step {step}/{self.total_steps}  {note}"
+            print(text, file=self.console.file, flush=True)
 
     def _val(self, event: dict[str, Any]) -> None:
         mark = "  [green]best[/]" if event["miou"] == event["best_miou"] else ""

@@ -105,7 +105,7 @@ def run_train(
     }
     stored = RunFolder(out).recipe
     file = recipe or (stored if stored.is_file() else None)
-    built = choose_recipe(file, options, overrides or [], suggest=_suggest)
+    built = choose_recipe(file, options, overrides or [], suggest=suggest_training)
 
     from atrous.cli.display import TrainingDisplay, print_training_result
     from atrous.cli.processes import start_processes
@@ -126,8 +126,8 @@ def _parse_feature_cache(choice: str | None) -> dict[str, str]:
     return {"train.feature_cache": "auto", "train.feature_cache_dir": choice}
 
 
-def _suggest(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a run without --recipe."""
+def suggest_training(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a run without --recipe, from those given by key."""
     from atrous.training.suggest import suggest_recipe
 
     return suggest_recipe(

@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from atrous.bands import MAX_BANDS, Ranges, check_ranges
 from atrous.classes import IGNORE_INDEX, Classes, Color, build_classes
@@ -14,7 +14,6 @@ from atrous.parsing import is_plain_name, parse_toml
 
 FILENAME = "classes.toml"
 _KEYS = ("ignore_index", "names", "colors", "bands", "range")
-_CVAT_COLOR = re.compile(r":(\d+,\d+,\d+):[^:]*:[^:]*$")
 
 
 def read_classes_file(path: Path) -> tuple[Classes, int]:
@@ -35,10 +34,7 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
 
 def parse_classes(text: str, path: Path | str) -> tuple[Classes, int]:
     """Parse the text of a `classes.toml`, see `read_classes_file`; `path` is for messages."""
-    try:
-        content = parse_toml(text)
-    except ValueError as error:
-        raise DataError(f"Cannot read {path}: {error}.") from error
+    content = _parse(text, path)
     for key in content:
         if key not in _KEYS:
             raise DataError(f"{path} has an unknown key '{key}'.{did_you_mean(key, _KEYS)}")
@@ -69,6 +65,57 @@ def parse_classes(text: str, path: Path | str) -> tuple[Classes, int]:
     return build_classes(names, colors), ignore_index
 
 
+class NamedClass(NamedTuple):
+    """A line of a class list: a name, with the mask value (or -1) and colour that it states."""
+
+    name: str
+    value: int
+    color: Color | None
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the line states a value or a colour."""
+        return self.value >= 0 or self.color is not None
+
+
+def parse_class_lines(path: Path) -> list[tuple[str, NamedClass]]:
+    """Return the lines of a text file that have a name, and their classes.
+
+    A line has a name and, in any order, nothing, a mask value, a colour, or a mask value and a
+    colour, separated by commas, semicolons, colons or tabs; a value may also stand before the name
+    (`3 road`), and numbers of a colour may be separated by spaces. Comments (#) are skipped.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return [(line, row) for line in lines if (row := _parse_line(line)).name]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"Cannot read {path} as text in UTF-8: {error}.") from error
+
+
+def _parse_line(line: str) -> NamedClass:
+    names: list[str] = []
+    numbers: list[int] = []
+    text = "" if line.startswith("#") else re.sub(r"[:;\t]", ",", line)
+    if match := re.fullmatch(r"\s*(\d{1,9})\s+([^\d,][^,]*)", text):
+        text = f"{match[1]},{match[2]}"
+    for cell in map(str.strip, next(csv.reader([text], skipinitialspace=True), [])):
+        if cell and all(word.isdecimal() and len(word) < 10 for word in cell.split()):
+            numbers += map(int, cell.split())
+        elif cell:
+            names.append(cell)
+    if not names and len(numbers) == 4:
+        names = [str(numbers[0])]
+    color = None
+    if len(numbers) >= 3 and max(numbers[-3:]) <= 255:
+        red, green, blue = numbers[-3:]
+        color = red, green, blue
+    value = numbers[0] if len(numbers) not in (0, 3) else -1
+    return NamedClass(names[0] if names else "", value, color)
+
+
 @dataclass(frozen=True)
 class ClassList:
     """Classes, and how masks show them.
@@ -87,9 +134,9 @@ class ClassList:
 def read_class_list(path: Path) -> ClassList:
     """Read what the values or colours of masks mean.
 
-    A `classes.toml`, or lines of `name,red,green,blue` (class_dict.csv), `name:red,green,blue::`
-    (labelmap.txt of CVAT) or `value,name` (_classes.csv of Roboflow), also with semicolons or tabs.
-    Comments (#), a heading and empty lines are skipped.
+    A `classes.toml`, or lines such as `name,red,green,blue` (class_dict.csv),
+    `name:red,green,blue::` (labelmap.txt of CVAT) or `value,name` (_classes.csv of Roboflow); see
+    `parse_class_lines`. The first line may be a heading.
 
     Raises:
         DataError: The file cannot be read, a line means nothing, no class is listed, or a name,
@@ -98,47 +145,33 @@ def read_class_list(path: Path) -> ClassList:
     if path.suffix.lower() == ".toml":
         classes, ignore_index = read_classes_file(path)
         return ClassList(classes, tuple(range(len(classes))), ignore_index)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        lines = [_CVAT_COLOR.sub(r",\1", line) for line in text.splitlines()]
-        separator = next((mark for mark in ";\t" if mark in text), ",")
-        cells = [list(map(str.strip, row)) for row in csv.reader(lines, delimiter=separator)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"Cannot read {path}: {error}.") from error
-    rows = [row for row in cells if any(row) and not row[0].startswith("#")]
-    body = rows if rows and _parse_row(rows[0]) else rows[1:]  # without a heading
-    entries = [entry for row in body if (entry := _parse_row(row))]
-    if not entries or len(entries) < len(body):
-        wrong = [",".join(row) for row in body or rows if not _parse_row(row)]
+    lines = parse_class_lines(path)
+    rows = [row for _, row in lines if row.has_numbers]
+    if not rows or not all(row.has_numbers for _, row in lines[1:]):
+        wrong = [line for line, row in lines if not row.has_numbers]
         raise DataError(
-            f"{path} is no list of classes: {f'{wrong[0][:60]!r}' if wrong else 'an empty file'} "
+            f"{path} is no list of classes: {f'{wrong[-1][:60]!r}' if wrong else 'an empty file'} "
             "is neither `name,red,green,blue`, such as road,128,64,128, nor `value,name`, such as "
             "3,road."
         )
-    names, keys = [name for name, _ in entries], [key for _, key in entries]
-    values = tuple(key for key in keys if isinstance(key, int))
-    colors = [key for key in keys if not isinstance(key, int)]
-    if (values and colors) or len(set(keys)) < len(keys) or not _is_list_of_names(names):
+    names = [row.name for row in rows]
+    values = [row.value for row in rows if row.value >= 0]
+    colors = [row.color for row in rows if row.color is not None]
+    keys = [one for one in (values, colors) if len(one) == len(rows)]
+    if not keys or any(len(set(one)) < len(one) for one in keys) or not _is_list_of_names(names):
         raise DataError(
             f"{path} must list at most {IGNORE_INDEX} classes, all by value or all by colour, and "
             "none of the names, values and colours twice."
         )
     _check_plain(path, names)
-    return ClassList(build_classes(names, colors or None), values or None)
-
-
-def _parse_row(row: list[str]) -> tuple[str, int | Color] | None:
-    """Return the name of a class with its mask value or colour; None for another line."""
-    numbers = [int(cell) for cell in row[1:4] if re.fullmatch("[0-9]{1,3}", cell)]
-    if row[0] and len(numbers) == 3 and max(numbers) <= 255:
-        return row[0], (numbers[0], numbers[1], numbers[2])
-    if len(row) == 2 and row[1] and re.fullmatch("[0-9]{1,5}", row[0]):
-        return row[1], int(row[0])
-    return None
+    return ClassList(
+        build_classes(names, colors if colors in keys else None),
+        tuple(values) if values in keys else None,
+    )
 
 
 def parse_bands(text: str, path: Path | str) -> tuple[int | None, Ranges | None]:
-    """Parse `bands` and `range` of a `classes.toml` that `parse_classes` accepts.
+    """Parse `bands` and `range` of a `classes.toml`.
 
     `range` is [low, high] for all bands, or one such pair per band.
 
@@ -146,9 +179,9 @@ def parse_bands(text: str, path: Path | str) -> tuple[int | None, Ranges | None]
         Number of bands and range of each band; None for what is not given.
 
     Raises:
-        DataError: A value is invalid.
+        DataError: The file is not TOML, or a value is invalid.
     """
-    content = parse_toml(text)
+    content = _parse(text, path)
     bands, given = content.get("bands"), content.get("range")
     if "bands" in content and not (type(bands) is int and 1 <= bands <= MAX_BANDS):
         raise DataError(f"`bands` in {path} must be a whole number from 1 to {MAX_BANDS}.")
@@ -176,6 +209,13 @@ def format_classes(classes: Classes, ignore_index: int = IGNORE_INDEX) -> str:
     names = ", ".join(json.dumps(name, ensure_ascii=False) for name in classes.names)
     colors = ", ".join(str(list(color)) for color in classes.colors)
     return f"ignore_index = {ignore_index}\nnames = [{names}]\ncolors = [{colors}]\n"
+
+
+def _parse(text: str, path: Path | str) -> dict[str, Any]:
+    try:
+        return parse_toml(text)
+    except ValueError as error:
+        raise DataError(f"Cannot read {path}: {error}.") from error
 
 
 def _check_plain(path: Path | str, names: list[str]) -> None:

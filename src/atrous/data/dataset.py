@@ -1,6 +1,7 @@
 """The images and masks of one split of a dataset."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -87,6 +88,16 @@ class SegmentationDataset:
     def read_as(self, ranges: Ranges | None) -> Self:
         """Return the same files with the bands of a model; None for 8-bit RGB."""
         return replace(self, bands=None if ranges is None else len(ranges), ranges=ranges)
+
+    def take(self, indices: Sequence[int]) -> Self:
+        """Return the dataset with only the images of these indices."""
+        images, masks = self.image_paths, self.mask_paths
+        return replace(
+            self,
+            names=[self.names[index] for index in indices],
+            image_paths=[images[index] for index in indices],
+            mask_paths=[masks[index] for index in indices],
+        )
 
     @property
     def num_mask_classes(self) -> int:

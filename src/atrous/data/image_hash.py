@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,20 @@ _MAX_BITS = 40
 _MIN_CORRELATION = 0.97
 _MAX_IN_BUCKET = 256
 
+_NUM_OTHERS = 50
+_MIN_SERIES_CORRELATION = 0.5
+_MIN_ABOVE = 0.75
+
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 _NUM_BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
-def compute_hash(grey: Image.Image) -> tuple[bytes, bytes]:
+Print = tuple[bytes, bytes]
+"""Perceptual hash and thumbnail of an image."""
+
+
+def compute_hash(grey: Image.Image) -> Print:
     """Return the perceptual hash (32 bytes) and the thumbnail (16 × 16 grey values) of an image.
 
     The hash has one bit per coefficient of the 16 × 16 lowest frequencies (DCT of the image at
@@ -38,25 +46,31 @@ def compute_hash(grey: Image.Image) -> tuple[bytes, bytes]:
     return np.packbits(bits).tobytes(), thumbnail.tobytes()
 
 
-def find_near_pairs(hashes: Sequence[bytes], thumbnails: Sequence[bytes]) -> list[tuple[int, int]]:
-    """Return the index pairs (i < j) of images that look the same, sorted.
+def find_near_pairs(prints: Mapping[int, Print]) -> list[tuple[int, int]]:
+    """Return the pairs of indices (i < j) of images that look the same, sorted.
 
     Two images are compared if one of 16 bands of their hashes is equal: no pair that differs in up
     to 15 of the 256 bits is missed, about one in ten with 30 bits, one in three with 40. They look
     the same if the hashes differ in at most 40 bits and the thumbnails correlate by at least 0.97.
     The closest two of 3456 unrelated photographs (VOC) differ in 84 bits.
+
+    Args:
+        prints: Hash and thumbnail by index, in the order of the indices; none of a constant image.
     """
-    if len(hashes) < 2:
+    if len(prints) < 2:
         return []
-    bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), _HASH_BYTES)
-    values = normalize_thumbnails(thumbnails)
+    indices = np.array(list(prints))
+    hashes = b"".join(one for one, _ in prints.values())
+    bits = np.frombuffer(hashes, np.uint8).reshape(len(prints), _HASH_BYTES)
+    values = normalize_thumbnails([thumbnail for _, thumbnail in prints.values()])
     found: set[tuple[int, int]] = set()
     for first, second in _candidates(bits):
         distance = _NUM_BITS[bits[first] ^ bits[second]].sum(axis=1)
         near = distance <= _MAX_BITS
         first, second = first[near], second[near]
         alike = (values[first] * values[second]).sum(axis=1) >= _MIN_CORRELATION
-        found.update(zip(first[alike].tolist(), second[alike].tolist(), strict=True))
+        pairs = (indices[one[alike]].tolist() for one in (first, second))
+        found.update(zip(*pairs, strict=True))
     return sorted(found)
 
 
@@ -67,6 +81,24 @@ def split_number(stem: str) -> tuple[str, int] | None:
     """
     match = _NUMBERED.fullmatch(stem)
     return (match[1].rstrip("_- "), int(match[2])) if match else None
+
+
+def are_successive_alike(pairs: Sequence[tuple[int, int]], prints: Mapping[int, Print]) -> bool:
+    """Return whether the images of pairs look more alike than images drawn at random.
+
+    Frames of a video do. Names that only number the images of a class or a year do not.
+    """
+    pairs = [pair for pair in pairs if prints.keys() >= {*pair}]
+    if not pairs:
+        return False
+    first, second = (
+        normalize_thumbnails([prints[pair[side]][1] for pair in pairs]) for side in (0, 1)
+    )
+    drawn = np.random.default_rng(0).choice(list(prints), _NUM_OTHERS)
+    others = normalize_thumbnails([prints[index][1] for index in drawn])
+    near = (first * second).sum(axis=1)
+    usual = np.median(first @ others.T, axis=1)
+    return bool(np.median(near) >= _MIN_SERIES_CORRELATION and (near > usual).mean() >= _MIN_ABOVE)
 
 
 def group_pairs(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -145,7 +145,8 @@ def find_layout(root: Path | str, format: str = "auto") -> tuple[Layout, Path | 
     devkit = voc.find_devkit(root)
     if devkit is not None and format != "pairs":
         return "voc", devkit
-    if format != "voc" and pairs.list_pairs_splits(root):
+    is_yolo = any(root.glob("*/labels")) and not any(root.glob("*/masks"))
+    if format != "voc" and pairs.list_pairs_splits(root) and not is_yolo:
         return "pairs", root
     if (root / UNFINISHED).exists():
         raise DataError(

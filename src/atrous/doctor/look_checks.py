@@ -53,14 +53,12 @@ def check_duplicates(survey: Survey) -> list[Finding]:
 
 def check_near_duplicates(survey: Survey) -> list[Finding]:
     """Find images that look nearly the same although their files differ."""
-    chosen = [(index, image) for index, image in survey.images if not image.is_constant]
-    near = find_near_pairs(
-        [image.image_hash for _, image in chosen], [image.thumbnail for _, image in chosen]
-    )
+    chosen = {index: image for index, image in survey.images if not image.is_constant}
+    prints = {index: (image.image_hash, image.thumbnail) for index, image in chosen.items()}
     pairs = [
-        (chosen[first][0], chosen[second][0])
-        for first, second in near
-        if chosen[first][1].digest != chosen[second][1].digest
+        (first, second)
+        for first, second in find_near_pairs(prints)
+        if chosen[first].digest != chosen[second].digest
     ]
     return [
         *_report_within(survey, "near-duplicates", pairs),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -46,10 +47,12 @@ def blend_windows(
         strict=True,
     )  # fmt: skip
     height, width = window_hw
-    below: Tensor | None = None
+    num_shared = height - min((after - before for before, after in pairwise(tops)), default=height)
+    shared: Tensor | None = None  # rows of the windows above that overlap the next row
+    num_above = 0
     for top, next_top, rows_weight in zip(tops, [*tops[1:], None], row_weights, strict=True):
         num_rows = height if next_top is None else next_top - top
-        above, below, beside = below, None, None
+        beside: Tensor | None = None
         for left, next_left, columns_weight in zip(
             lefts, [*lefts[1:], None], column_weights, strict=True
         ):
@@ -61,13 +64,12 @@ def blend_windows(
             num_columns = width if next_left is None else next_left - left
             columns = slice(left, left + num_columns)
             beside, logits = logits[..., num_columns:], logits[..., :num_columns]
-            if above is not None:
-                logits[:, : above.shape[1]] += above[..., columns]
-            if next_top is not None:
-                if below is None:
-                    below = logits.new_empty(len(logits), height - num_rows, image.shape[-1])
-                below[..., columns] = logits[:, num_rows:]
+            if shared is None:
+                shared = logits.new_empty(len(logits), num_shared, image.shape[-1])
+            logits[:, :num_above] += shared[:, :num_above, columns]
+            shared[:, : height - num_rows, columns] = logits[:, num_rows:]
             yield Block(slice(top, top + num_rows), columns, logits[:, :num_rows])
+        num_above = height - num_rows
 
 
 def assemble_blocks(blocks: Iterable[Block], size_hw: tuple[int, int]) -> Tensor:

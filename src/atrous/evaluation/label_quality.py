@@ -1,8 +1,10 @@
 """Label quality: the regions of a split ranked by how likely their labels are wrong."""
 
 import warnings
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,9 @@ from atrous.run import RunFolder
 
 SUSPECT_SCORE = 0.5
 """A region with at least this score is more likely wrong than not, by the planted errors."""
+
+Models = Iterable[tuple[Engine, SegmentationDataset]]
+"""Models, each with the part of a split that it ranks; it is iterated for each pass."""
 
 _WHOLE = 0.8
 _NUM_MASKS = 300
@@ -110,13 +115,11 @@ class LabelRanking:
     Args:
         classes: Names of the classes.
         num_images: Number of images that will be added.
-        temperature: Divisor of the logits that calibrates the probabilities.
     """
 
-    def __init__(self, classes: Classes, *, num_images: int, temperature: float = 1.0) -> None:
+    def __init__(self, classes: Classes, *, num_images: int) -> None:
         self.classes = classes
         self.num_copies = -(-_NUM_MASKS // max(1, num_images))
-        self.temperature = temperature
         self._names: list[str] = []
         self._counts = Counts(len(classes))
         self._given: list[Parts] = []
@@ -126,10 +129,10 @@ class LabelRanking:
         """Add one image.
 
         Shapes:
-            logits: float (classes, H, W)
+            logits: float (classes, H, W), calibrated: divided by the temperature of the model
             mask: uint8 (H, W), class indices, 255 is ignored
         """
-        log_probs = (logits.float() / self.temperature).log_softmax(dim=0)
+        log_probs = logits.float().log_softmax(dim=0)
         labels = mask.cpu().numpy()
         planted = [
             self._plant(log_probs, labels, np.random.default_rng([len(self._names), copy]))
@@ -276,7 +279,7 @@ def open_model_and_labels(
 
 
 def rank_labels(
-    engine: Engine,
+    models: Models,
     dataset: SegmentationDataset,
     *,
     workers: int = 0,
@@ -285,16 +288,19 @@ def rank_labels(
     """Rank the labels of a split by how likely they are wrong; see `LabelRanking`.
 
     Args:
-        engine: A model that has not seen the labels.
-        dataset: A split with the classes of the engine.
+        models: Models that have not seen the labels.
+        dataset: The split, with the classes of the models.
         workers: Number of processes that read images.
         progress: Called after each image with the number of images done and the total.
 
     Raises:
         DataError: The classes differ, a file cannot be used, or there is nothing to rank.
     """
-    ranking = LabelRanking(dataset.classes, num_images=len(dataset), temperature=engine.temperature)
-    with closing(predict_split(engine, dataset, workers=workers, progress=progress)) as results:
-        for result in results:
-            ranking.update(result.name, result.logits, result.mask)
+    ranking, numbers = LabelRanking(dataset.classes, num_images=len(dataset)), count(1)
+    for engine, part in models:
+        with closing(predict_split(engine, part, workers=workers)) as results:
+            for result in results:
+                ranking.update(result.name, result.logits / engine.temperature, result.mask)
+                if progress is not None:
+                    progress(next(numbers), len(dataset))
     return ranking.compute()

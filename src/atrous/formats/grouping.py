@@ -11,10 +11,11 @@ import numpy as np
 from atrous.data.arrays import open_array
 from atrous.data.image_file import decode_image
 from atrous.data.image_hash import (
+    Print,
+    are_successive_alike,
     compute_hash,
     find_near_pairs,
     group_pairs,
-    normalize_thumbnails,
     split_number,
 )
 from atrous.data.sample import render_preview, shorten
@@ -26,9 +27,6 @@ Pairs = list[tuple[int, int]]
 _HASH_PX = 64
 _MIN_DEVIATION = 1.0
 _MIN_SERIES = 5
-_NUM_OTHERS = 50
-_MIN_CORRELATION = 0.5
-_MIN_ABOVE = 0.75
 _COPY = re.compile(r"(.*?)(?:_(?:jpe?g|png|bmp|tiff?|webp))?\.rf\.", re.IGNORECASE)
 
 
@@ -60,8 +58,9 @@ def group_images(
     copies = [match[1] if (match := _COPY.match(image.name)) else None for image in images]
     pairs = _pair_equal([key and (i.parent, key) for key, i in zip(copies, images, strict=True)])
     notes = ["Copies of one image (same name before .rf.) are kept together."] if pairs else []
-    chosen, hashes, thumbnails = _hash(images, progress)
-    alike = [(chosen[i], chosen[j]) for i, j in find_near_pairs(hashes, thumbnails)]
+    prints = enumerate(map_on_all_cores(_compute_print, images, progress))
+    known = {index: one for index, one in prints if one}
+    alike = find_near_pairs(known)
     max_size = len(images) - num_drawn
     if _find_largest(pairs + alike) > max_size:
         notes.append("Too many images look alike to keep similar ones together.")
@@ -76,7 +75,7 @@ def group_images(
     names = sorted({key[1] or key[0].name for key in series if key})
     if len(names) > 1 and successive:
         text = f"{len(names)} numbered series of names ({shorten(names, 4)}) are"
-        if not _are_successive_alike(successive, chosen, thumbnails):
+        if not are_successive_alike(successive, known):
             notes.append(f"{text} divided: successive images look no more alike than others.")
         elif len(names) < _MIN_SERIES or _find_largest(pairs + successive) > max_size:
             notes.append(f"{text} too few or too large to be kept together.")
@@ -97,21 +96,14 @@ def _find_series(
     return series, _pair_equal(series, order)
 
 
-def _hash(
-    images: Sequence[Path], progress: Callable[[int, int], None] | None
-) -> tuple[list[int], list[bytes], list[bytes]]:
-    """Return the indices of the images that are not constant, their hashes and thumbnails."""
-
-    def compute(path: Path) -> tuple[bytes, bytes] | None:
-        if opened := open_array(path, str(path)):
-            image = render_preview(opened.read())
-        else:
-            image = decode_image(path, draft=("L", _HASH_PX)).image
-        grey = image.convert("L")
-        return None if np.asarray(grey).std() < _MIN_DEVIATION else compute_hash(grey)
-
-    found = [(i, one) for i, one in enumerate(map_on_all_cores(compute, images, progress)) if one]
-    return [i for i, _ in found], [one[0] for _, one in found], [one[1] for _, one in found]
+def _compute_print(path: Path) -> Print | None:
+    """Return the hash and the thumbnail of an image; None if it is constant."""
+    if opened := open_array(path, str(path)):
+        image = render_preview(opened.read())
+    else:
+        image = decode_image(path, draft=("L", _HASH_PX)).image
+    grey = image.convert("L")
+    return None if np.asarray(grey).std() < _MIN_DEVIATION else compute_hash(grey)
 
 
 def _match(pattern: str, images: Sequence[Path], root: Path) -> list[str | None]:
@@ -153,19 +145,3 @@ def _partition(pairs: Pairs, count: int) -> list[list[int]]:
 
 def _find_largest(pairs: Pairs) -> int:
     return len(group_pairs(pairs)[0]) if pairs else 0
-
-
-def _are_successive_alike(pairs: Pairs, chosen: list[int], thumbnails: list[bytes]) -> bool:
-    """Return whether successive images of series look more alike than images drawn at random.
-
-    Frames of a video do. Names that only number the images of a class or a year do not.
-    """
-    places = {index: place for place, index in enumerate(chosen)}
-    inside = np.array([(places[i], places[j]) for i, j in pairs if i in places and j in places])
-    if not len(inside):
-        return False
-    values = normalize_thumbnails(thumbnails)
-    others = values[np.random.default_rng(0).integers(len(values), size=_NUM_OTHERS)]
-    near = (values[inside[:, 0]] * values[inside[:, 1]]).sum(axis=1)
-    usual = np.median(values[inside[:, 0]] @ others.T, axis=1)
-    return bool(np.median(near) >= _MIN_CORRELATION and (near > usual).mean() >= _MIN_ABOVE)

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from atrous.classes import ClassSelection
-from atrous.data.classes_file import FILENAME, format_classes
+from atrous.data.classes_file import FILENAME, format_bands, format_classes
+from atrous.data.layouts import read_given_bands
 from atrous.errors import ConfigError
 from atrous.formats.known import read_source
 from atrous.formats.record import describe_files, read_record, write_record
@@ -54,6 +55,7 @@ def import_dataset(
     """Convert a dataset of another tool to paired folders with `classes.toml`.
 
     The new folder appears when it is complete; `import.json` in it names the files of each image.
+    `bands` and `range` of a `classes.toml` in the source are kept.
 
     Args:
         source: Folder or file that the tool exported.
@@ -83,12 +85,14 @@ def import_dataset(
     check_shares(val, test)
     found = read_source(source, format)
     chosen, classes, table = choose_classes(found, selection or ClassSelection(), class_name)
+    bands = format_bands(*read_given_bands(source, source))
     options = {"val": val, "test": test, "group": group, "seed": seed, "copy": copy}
     facts = {
         "source": str(source.resolve()),
         "format": found.format,
         "classes": list(classes.names),
         "options": {**options, "selection": asdict(chosen)},
+        **({"bands": bands} if bands else {}),
     }
     files = [describe_files(item) for item in found.items]
     if out.exists() and any(out.iterdir()):
@@ -109,7 +113,8 @@ def import_dataset(
         skipped = found.skipped + write_pairs(
             partial, found.items, names, classes, table, copy, lambda d, t: advance(start + d, t)
         )
-        (partial / FILENAME).write_text(format_classes(classes), encoding="utf-8")
+        text = format_classes(classes) + bands
+        (partial / FILENAME).write_text(text, encoding="utf-8")
         notes = found.notes + notes
         write_record(partial, facts, dict(zip(names, files, strict=True)), skipped, notes)
     return ImportReport(out, found.format, classes.names, num_images, dict(skipped), notes)

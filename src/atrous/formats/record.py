@@ -50,7 +50,7 @@ def read_record(
         stored = parse_json(path.read_text(encoding="utf-8", errors="surrogateescape"))
         given = parse_json(json.dumps(facts))  # lists, as they are stored
         images = stored["images"]
-        is_same = all(stored[key] == value for key, value in given.items())
+        is_same = all(stored.get(key) == value for key, value in given.items())
         is_same = is_same and sorted(images.values()) == sorted(files)
         counts = Counter(name.partition("/")[0] for name in images)
         result = dict(sorted(counts.items())), dict(stored["skipped"]), list(stored["notes"])

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from atrous.classes import IGNORE_INDEX
+from atrous.bands import Ranges
+from atrous.classes import IGNORE_INDEX, Classes
 from atrous.data.pixels import convert_to_rgb
 from atrous.engines.engine import Engine
 from atrous.errors import DataError
@@ -26,7 +27,7 @@ from atrous.prediction.outputs import FILES, write_json
 from atrous.prediction.prediction import predict_blocks
 from atrous.prediction.render import OVERLAY_SIDE_PX, write_overlay
 from atrous.prediction.sources import Source
-from atrous.prediction.windowed_image import WindowedImage, reduce_hw
+from atrous.prediction.windowed_image import WindowedImage
 
 MAX_RLE_PIXELS = 2**26
 
@@ -74,9 +75,12 @@ def segment_geotiff(
         image = WindowedImage(opened, source.path, engine.card.bands, options.max_pixels)
         _check_kinds(options.kinds, opened, source)
         rasters = {kind: Path(folder) / f"{kind}.tif" for kind in _RASTERS}
-        counts = _write_rasters(engine, image, opened, rasters, options)
+        small = _ReducedImage(opened.height, opened.width) if "overlay" in paths else None
+        counts = _write_rasters(engine, image, opened, rasters, options, small)
+        if small is not None:
+            small.write(paths["overlay"], engine.classes)
         with _open(rasters["mask"]) as mask:
-            _write_others(engine, image, mask, source, paths)
+            _write_others(engine.classes, mask, source, paths)
         for kind in paths.keys() & rasters.keys():
             sync(rasters[kind])
             os.replace(rasters[kind], paths[kind])
@@ -119,8 +123,9 @@ def _write_rasters(
     opened: Any,
     paths: dict[str, Path],
     options: JobOptions,
+    small: "_ReducedImage | None",
 ) -> npt.NDArray[np.int64]:
-    """Write mask and confidence strip by strip, and return the number of pixels per value."""
+    """Write mask and confidence block by block, and return the number of pixels per value."""
     rasterio = import_extra("rasterio", "geo")
     with_confidence = "confidence" in options.kinds
     profile = _PROFILE | {
@@ -143,7 +148,10 @@ def _write_rasters(
             stack.enter_context(confidence_file)
         for rows, columns, mask, confidence in blocks:
             indices = mask.numpy()
-            indices[image.find_nodata(rows, columns)] = IGNORE_INDEX
+            pixels, missing = image.crop_last(rows, columns)
+            indices[missing] = IGNORE_INDEX
+            if small is not None:
+                small.update(rows, columns, pixels, mask, engine.card.ranges)
             counts += np.bincount(indices.ravel(), minlength=IGNORE_INDEX + 1)
             window = image.find_window(rows, columns)
             mask_file.write(indices, 1, window=window)
@@ -152,22 +160,54 @@ def _write_rasters(
     return counts
 
 
-def _write_others(
-    engine: Engine, image: WindowedImage, mask: Any, source: Source, paths: dict[str, Path]
-) -> None:
+class _ReducedImage:
+    """Every nth pixel of an image and its mask, taken block by block, for the overlay.
+
+    Args:
+        height, width: Size of the image.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        factor = min(1.0, OVERLAY_SIDE_PX / max(height, width))
+        self.rows, self.columns = (
+            ((np.arange(max(1, round(size * factor))) + 0.5) / factor)
+            .astype(int)
+            .clip(max=size - 1)
+            for size in (height, width)
+        )
+        self.image = torch.zeros(3, len(self.rows), len(self.columns), dtype=torch.uint8)
+        self.mask = torch.zeros(self.image.shape[1:], dtype=torch.uint8)
+
+    def update(
+        self, rows: slice, columns: slice, pixels: Tensor, mask: Tensor, ranges: Ranges | None
+    ) -> None:
+        """Take the pixels of one block.
+
+        Shapes:
+            pixels: uint8 (3, rows, columns), or float32 (bands, rows, columns)
+            mask: uint8 (rows, columns)
+        """
+        top, bottom = np.searchsorted(self.rows, (rows.start, rows.stop))
+        left, right = np.searchsorted(self.columns, (columns.start, columns.stop))
+        y = torch.from_numpy(self.rows[top:bottom] - rows.start)[:, None]
+        x = torch.from_numpy(self.columns[left:right] - columns.start)
+        self.image[:, top:bottom, left:right] = convert_to_rgb(pixels[:, y, x], ranges)
+        self.mask[top:bottom, left:right] = mask[y, x]
+
+    def write(self, path: Path, classes: Classes) -> None:
+        """Write the overlay."""
+        write = partial(write_overlay, image=self.image, mask=self.mask, classes=classes)
+        write_atomically(path, write)
+
+
+def _write_others(classes: Classes, mask: Any, source: Source, paths: dict[str, Path]) -> None:
     """Write the outputs that derive from the mask."""
-    rasterio, classes = import_extra("rasterio", "geo"), engine.classes
-    if "overlay" in paths:
-        size_hw = reduce_hw(mask, OVERLAY_SIDE_PX)
-        shown = convert_to_rgb(image.read_small(OVERLAY_SIDE_PX), engine.card.ranges)
-        small = torch.from_numpy(mask.read(1, out_shape=size_hw))
-        write = partial(write_overlay, image=shown, mask=small, classes=classes)
-        write_atomically(paths["overlay"], write)
     if "rle" in paths:
         annotations = build_coco_annotations(mask.read(1), classes)
         content = {"image": source.source, "height": mask.height, "width": mask.width}
         write = partial(write_json, content=content | {"annotations": annotations})
         write_atomically(paths["rle"], write)
     if "geojson" in paths:
+        rasterio = import_extra("rasterio", "geo")
         content = build_geojson(rasterio.band(mask, 1), classes, mask.transform, mask.crs)
         write_atomically(paths["geojson"], partial(write_json, content=content))

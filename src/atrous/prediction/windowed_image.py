@@ -32,35 +32,37 @@ class WindowedImage:
         colors = {
             i: color.name for i, color in zip(opened.indexes, opened.colorinterp, strict=True)
         }
+        self._last: tuple[int, int, Tensor, npt.NDArray[np.bool_]]
         self._indexes = [i for i in colors if colors[i] != "alpha" or len(colors) == bands]
         self._whole: Tensor | None = None
         if not self._is_readable(open_array(path, str(path), bands=bands), colors):
             self._whole = read_image(path, max_pixels=max_pixels, bands=bands)
+        flags = {flag.name for band in opened.mask_flag_enums for flag in band}
+        self._has_mask = self._whole is not None or not flags <= {"all_valid", "nodata"}
 
     def __getitem__(self, place: tuple[slice, slice, slice]) -> Tensor:
         """Read a window: float32 (bands, rows, columns) with NaN, or uint8 (3, rows, columns)."""
+        window = self.find_window(*place[1:])
         if self._whole is not None:
-            return self._whole[place]
-        return self._convert(self._read(window=self.find_window(*place[1:])))
+            pixels = self._whole[place]
+        else:
+            pixels = self._convert(self._read(window=window))
+        self._last = place[1].start, place[2].start, pixels, self._find_nodata(pixels, window)
+        return pixels
 
     def to(self, device: torch.device) -> Tensor:
         """Read the whole image."""
         check_size((self.opened.height, self.opened.width), self.max_pixels, str(self.path))
         return self[:, 0 : self.shape[1], 0 : self.shape[2]].to(device)
 
-    def read_small(self, max_side_px: int) -> Tensor:
-        """Read the image with at most `max_side_px` pixels on a side, by skipping pixels."""
-        if self._whole is not None:
-            return self._whole
-        size_hw = reduce_hw(self.opened, max_side_px)
-        return self._convert(self._read(out_shape=(len(self._indexes), *size_hw)))
-
-    def find_nodata(self, rows: slice, columns: slice) -> npt.NDArray[np.bool_]:
-        """Return which pixels of a window have no data, by NaN, nodata value, mask or alpha."""
-        missing = self.opened.dataset_mask(window=self.find_window(rows, columns)) == 0
-        if self.bands is not None:
-            missing |= self[:, rows, columns][0].isnan().numpy()
-        return missing
+    def crop_last(self, rows: slice, columns: slice) -> tuple[Tensor, npt.NDArray[np.bool_]]:
+        """Return a part of the window that was read last, and which of its pixels have no data."""
+        top, left, pixels, missing = self._last
+        place = (
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+        )
+        return pixels[:, *place], missing[place]
 
     def find_window(self, rows: slice, columns: slice) -> Any:
         """Return a window of rasterio."""
@@ -88,14 +90,19 @@ class WindowedImage:
                 f"Cannot read {self.path} as an image: {error}. Copy or export it again."
             ) from error
 
+    def _find_nodata(self, pixels: Tensor, window: Any) -> npt.NDArray[np.bool_]:
+        """Return which pixels of a window have no data, by NaN, nodata value, mask or alpha."""
+        missing = np.zeros(pixels.shape[1:], np.bool_)
+        if self._has_mask:
+            missing |= self.opened.dataset_mask(window=window) == 0
+        elif self.bands is None and self.opened.nodata is not None:
+            missing |= (pixels == self.opened.nodata).all(dim=0).numpy()
+        if self.bands is not None:
+            missing |= pixels[0].isnan().numpy()
+        return missing
+
     def _convert(self, array: npt.NDArray[Any]) -> Tensor:
         if self.bands is None:
             return torch.from_numpy(array).expand(3, -1, -1)
         values = mark_nodata(np.moveaxis(array, 0, -1), self.opened.nodata)
         return torch.from_numpy(values).permute(2, 0, 1)
-
-
-def reduce_hw(opened: Any, max_side_px: int) -> tuple[int, int]:
-    """Return the size of a dataset of rasterio, reduced to at most `max_side_px` on a side."""
-    factor = min(1.0, max_side_px / max(opened.height, opened.width))
-    return max(1, round(opened.height * factor)), max(1, round(opened.width * factor))

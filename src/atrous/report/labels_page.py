@@ -11,10 +11,11 @@ from scipy import ndimage
 
 from atrous.classes import Classes
 from atrous.data import SegmentationDataset
+from atrous.data.pixels import convert_to_rgb
 from atrous.engines import Engine
 from atrous.evaluation.evaluator import Progress
 from atrous.evaluation.label_classifier import ASSUMED_SHARE
-from atrous.evaluation.label_quality import LabelReport, RankedRegion
+from atrous.evaluation.label_quality import LabelReport, Models, RankedRegion
 from atrous.prediction.render import tint
 from atrous.report.gallery import WRONG
 from atrous.report.html import format_data_uri, render_page
@@ -30,21 +31,23 @@ Pixels = npt.NDArray[np.uint8]
 
 def render_labels_page(
     report: LabelReport,
-    engine: Engine,
+    models: Models,
     dataset: SegmentationDataset,
     *,
+    model: str,
     progress: Progress | None = None,
 ) -> str:
     """Return the first regions of a ranking as a self-contained HTML page.
 
     Args:
         report: Ranking of the split.
-        engine: The model that ranked it; it predicts the images of these regions again.
+        models: The models that ranked it; they predict the images of these regions again.
         dataset: The split.
+        model: Name of the models on the page.
         progress: Called after each image with the number of images done and the total.
     """
     shown = report.regions[:MAX_REGIONS]
-    tiles = dict(_render_all(shown, engine, dataset, progress))
+    tiles = dict(_render_all(shown, models, progress))
     return render_page(
         "labels.html",
         name=Path(dataset.root).resolve().name,
@@ -56,7 +59,7 @@ def render_labels_page(
             ("Split", dataset.split),
             ("Images", f"{len(report.images):,}"),
             ("Label regions", f"{report.num_regions:,}"),
-            ("Model", engine.card.name),
+            ("Model", model),
         ],
         regions=[_describe(rank, row, tiles) for rank, row in enumerate(shown, start=1)],
         num_more=len(report.regions) - len(shown),
@@ -76,23 +79,21 @@ def _describe(rank: int, row: RankedRegion, tiles: dict[RankedRegion, Any]) -> d
 
 
 def _render_all(
-    rows: Sequence[RankedRegion],
-    engine: Engine,
-    dataset: SegmentationDataset,
-    progress: Progress | None,
+    rows: Sequence[RankedRegion], models: Models, progress: Progress | None
 ) -> Iterator[tuple[RankedRegion, list[str]]]:
-    indices = {name: index for index, name in enumerate(dataset.names)}
-    names = list(dict.fromkeys(row.image for row in rows))
-    for num_done, name in enumerate(names, start=1):
-        sample = dataset.load(indices[name])
-        predicted = engine.predict_mask(sample.image).cpu().numpy()
-        pixels = sample.image.permute(1, 2, 0).numpy()
-        for row in rows:
-            if row.image == name:
-                layers = pixels, sample.mask.numpy(), predicted
-                yield row, [format_data_uri(tile, 0) for tile in _render(row, *layers, engine)]
-        if progress is not None:
-            progress(num_done, len(names))
+    wanted, num_done = {row.image for row in rows}, 0
+    for engine, part in models:
+        for index in [i for i, name in enumerate(part.names) if name in wanted]:
+            sample = part.load(index)
+            predicted = engine.predict_mask(sample.image).cpu().numpy()
+            pixels = convert_to_rgb(sample.image, engine.card.ranges).permute(1, 2, 0).numpy()
+            layers = pixels, sample.mask.numpy(), predicted
+            for row in rows:
+                if row.image == sample.name:
+                    yield row, [format_data_uri(tile, 0) for tile in _render(row, *layers, engine)]
+            num_done += 1
+            if progress is not None:
+                progress(num_done, len(wanted))
 
 
 def _render(
