@@ -132,15 +132,7 @@ def run_check(
         check_place(settings.root, fix)
     with show_progress("checking") as progress:
         report = check_dataset(settings, names=names, workers=workers, progress=progress)
-    if json_path != STDOUT:
-        print_report(report)
-    if json_path is not None:
-        write_json(report.to_json(), json_path)
-    if html is not None:
-        from atrous.report.check_page import render_check_page
-        from atrous.report.html import save_page
-
-        save_page(html, render_check_page(report))
+    _write_report(report, html, json_path)
     if fix is not None:
         with show_progress("copying") as progress:
             repaired = repair_dataset(report, fix, progress)
@@ -162,6 +154,18 @@ def _check_options(mode: str, given: dict[str, object]) -> None:
         raise ConfigError(
             f"{', '.join(unused)}: used only with --model RUN or --folds 5, which rank labels."
         )
+
+
+def _write_report(report: "CheckReport", html: Path | None, json_path: Path | None) -> None:
+    if json_path != STDOUT:
+        print_report(report)
+    if json_path is not None:
+        write_json(report.to_json(), json_path)
+    if html is not None:
+        from atrous.report.check_page import render_check_page
+        from atrous.report.html import save_page
+
+        save_page(html, render_check_page(report))
 
 
 def _suggest(given: dict[str, Any]) -> dict[str, Any]:

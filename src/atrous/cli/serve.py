@@ -106,7 +106,9 @@ def run_serve(
         transfer_s=transfer,
     )
     warnings.filterwarnings("ignore", module="PIL")  # about damaged images; the client gets them
-    token = read_token(token_file)
+    console, token = Console(stderr=True), read_token(token_file)
+    if token is None and host not in ("127.0.0.1", "localhost", "::1"):
+        console.print(_NO_TOKEN, highlight=False)
     service = build_service(
         runs,
         names=name or (),
@@ -123,9 +125,6 @@ def run_serve(
         hosts=[host, *(allowed_host or ())],
         page=build_page(limits, examples) if page else None,
     )
-    console = Console(stderr=True)
-    if token is None and host not in ("127.0.0.1", "localhost", "::1"):
-        console.print(_NO_TOKEN, highlight=False)
     server = Server(service, app, access_log=access_log)
     run_server(server, listening, lambda event: _print_ready(console, service, listening))
     if server.force_exit:

@@ -3,7 +3,6 @@
 import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from io import BytesIO
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from atrous.data.file_kinds import describe_file
-from atrous.data.orientation import find_orientation, turn_upright
+from atrous.data.orientation import PNG, blank_damaged_exif, find_orientation, turn_upright
 from atrous.data.shards import File, open_source
 from atrous.errors import AtrousWarning, DataError
 
@@ -24,7 +23,6 @@ MAX_PAGES = 10_000
 """Limit on the pages of a TIFF that are searched for."""
 
 _ANIMATED = ("GIF", "WEBP", "PNG")
-_PNG = b"\x89PNG\r\n\x1a\n"
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
 
 UNREADABLE = (
@@ -257,7 +255,7 @@ def _open_repaired(source: Path | BinaryIO, formats: tuple[str, ...] | None) -> 
         return image
     except UnidentifiedImageError:
         content = _read_png(source)
-        repaired = _blank_damaged_exif(content)
+        repaired = blank_damaged_exif(content)
         if repaired == content:
             raise
         return Image.open(BytesIO(repaired), formats=formats)
@@ -267,21 +265,8 @@ def _read_png(source: Path | BinaryIO) -> bytes:
     """Return the content of a PNG; only the first bytes of any other file."""
     with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file:
         file.seek(0)
-        head = file.read(len(_PNG))
-        return head + file.read() if head == _PNG else head
-
-
-def _blank_damaged_exif(content: bytes) -> bytes:
-    """Replace the EXIF blocks of a PNG whose checksums are wrong by an invalid one."""
-    place, chunks = len(_PNG), [content[: len(_PNG)]]
-    while place + 12 <= len(content):
-        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
-        chunk = content[place:end]
-        if chunk[4:8] == b"eXIf" and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
-            chunk = b"\0\0\0\1eXIf?" + zlib.crc32(b"eXIf?").to_bytes(4, "big")
-        chunks.append(chunk)
-        place = end
-    return b"".join(chunks) + content[place:]
+        head = file.read(len(PNG))
+        return head + file.read() if head == PNG else head
 
 
 def _load_upright(image: ImageFile.ImageFile, name: str) -> tuple[Image.Image, int | None]:

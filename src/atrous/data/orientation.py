@@ -1,10 +1,14 @@
 """EXIF orientation of images."""
 
 import struct
+import zlib
 from typing import Any
 
 import numpy.typing as npt
 from PIL import Image
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""First bytes of a PNG file."""
 
 _TAG = 0x0112
 _BYTES, _SHORT, _LONG = 1, 3, 4
@@ -54,6 +58,19 @@ def turn_array(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 def turn_back(image: Image.Image, orientation: int) -> Image.Image:
     """Return an image with an EXIF orientation undone."""
     return turn_upright(image, _INVERSE.get(orientation, orientation))
+
+
+def blank_damaged_exif(content: bytes) -> bytes:
+    """Replace the EXIF blocks of a PNG whose checksums are wrong by an invalid one."""
+    place, chunks = len(PNG), [content[: len(PNG)]]
+    while place + 12 <= len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        chunk = content[place:end]
+        if chunk[4:8] == b"eXIf" and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            chunk = b"\0\0\0\1eXIf?" + zlib.crc32(b"eXIf?").to_bytes(4, "big")
+        chunks.append(chunk)
+        place = end
+    return b"".join(chunks) + content[place:]
 
 
 def _parse(exif: bytes) -> int | None:

@@ -31,6 +31,8 @@ from atrous.prediction.video import import_av
 LEGEND = "legend.txt"
 """Lists index, name and colour of each class if overlays cannot show all names."""
 
+_NOT_SEGMENTED = "No part has segmented it with these weights and options. Run its part again."
+
 
 @dataclass(frozen=True)
 class PredictionReport:
@@ -124,7 +126,7 @@ def predict(
         AtrousError: A file cannot be written.
     """
     options = JobOptions(tuple(save), min_confidence, frames, full_names, max_pixels, ahead)
-    chosen = None if part is None else Part.parse(part)
+    chosen = _choose_part(part, merge=merge, ray=ray)
     given, out = [paths] if isinstance(paths, str | Path) else list(paths), Path(out)
     runner = open_engine(
         run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust
@@ -135,12 +137,8 @@ def predict(
     )
     check_names(sources, out, options)
     if chosen is not None:
-        if merge:
-            raise ConfigError("--merge follows all parts: leave out --part.")
         sources = [source for source in sources if chosen.contains(source)]
     if ray is not None:
-        if chosen is not None or merge:
-            raise ConfigError("--ray segments and joins all parts: leave out --part and --merge.")
         check_options(given, engine, precision)
     if any(source.is_video for source in sources):
         import_av()
@@ -155,11 +153,7 @@ def predict(
         if ray is not None:
             manifest.join_parts(discard=not resume)
         job = PredictionJob(runner, out, options, manifest, digest, progress)
-        resumed = [one.source for one in sources if (resume or merge) and job.is_done(one)]
-        skipped = set(resumed)
-        kept = [one.source for one in sources if one.source not in skipped and job.has_labels(one)]
-        skipped.update(kept)
-        todo = [source for source in sources if source.source not in skipped]
+        resumed, kept, todo = _divide(sources, job, resume=resume or merge)
         if "overlay" in options.kinds:
             _save_legend(runner.classes, out)
         if ray is not None and todo:
@@ -173,14 +167,36 @@ def predict(
                 job, todo, use_gpus=device != "cpu" and engine == "torch",
             )  # fmt: skip
         elif merge:
-            reason = "No part has segmented it with these weights and options. Run its part again."
-            job.failed += [(source.source, reason) for source in todo]
+            job.failed += [(source.source, _NOT_SEGMENTED) for source in todo]
         else:
             job.run(todo)
         for kind in options.kinds:
             if kind in JOB_FILES and chosen is None:
                 _save_job_file(job, sources, kind)
         return _build_report(job, sources, todo, resumed, kept)
+
+
+def _choose_part(part: str | None, *, merge: bool, ray: str | None) -> Part | None:
+    if part is not None and merge:
+        raise ConfigError("--merge follows all parts: leave out --part.")
+    if ray is not None and (part is not None or merge):
+        raise ConfigError("--ray segments and joins all parts: leave out --part and --merge.")
+    return None if part is None else Part.parse(part)
+
+
+def _divide(
+    sources: Sequence[Source], job: PredictionJob, *, resume: bool
+) -> tuple[list[str], list[str], list[Source]]:
+    """Return the sources that are finished, those whose labels are kept, and those to segment."""
+    resumed, kept, todo = list[str](), list[str](), list[Source]()
+    for source in sources:
+        if resume and job.is_done(source):
+            resumed.append(source.source)
+        elif job.has_labels(source):
+            kept.append(source.source)
+        else:
+            todo.append(source)
+    return resumed, kept, todo
 
 
 def predict_stream(

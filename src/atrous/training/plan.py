@@ -117,46 +117,21 @@ def compute_plan(
         ConfigError: The duration of the run is 0.
         DataError: A file cannot be used, or a split has no labelled pixels.
     """
-    bands: BandStatistics | None = None
-
-    def progress(done: int, total: int) -> None:
-        listener({"kind": "checking", "done": done, "total": total})
-
-    read = partial(
-        compute_mask_statistics,
-        progress=progress, rank=world.rank, size=world.size, gather=world.gather,
-    )  # fmt: skip
-    statistics = read(train_set)
-    if statistics.samples is not None:
-        bands = compute_band_statistics(statistics.samples, train_set.ranges)
-        _report_bands(statistics, bands, listener)
+    statistics, bands = _read_splits(train_set, val_set, listener, world)
+    if bands is not None:
         train_set, val_set = train_set.read_as(bands.ranges), val_set.read_as(bands.ranges)
-    check_foreground(train_set, statistics)
-    check_labelled(train_set, statistics)
-    val_statistics = read(val_set)
-    check_labelled(val_set, val_statistics)
-    if val_statistics.depth != statistics.depth:
-        raise DataError(
-            f"The images of split '{train_set.split}' hold {statistics.depth}, but those of "
-            f"'{val_set.split}' {val_statistics.depth}. Their values cannot have the same range: "
-            "export all of them in one way."
-        )
     settings = recipe.train
     class_weights = compute_class_weights(statistics, recipe.loss.class_weights)
     if class_weights is not None:
         class_weights = [weight**recipe.loss.class_weight_power for weight in class_weights]
-    texts = (settings.duration, settings.warmup, settings.validate_every, *settings.step_at)
     steps_per_epoch = len(train_set) / (settings.batch_size * settings.accumulate)
     speed: Speed | None = None
+    texts = (settings.duration, settings.warmup, settings.validate_every, *settings.step_at)
     if any(parse_duration(text).unit == "s" for text in texts):
         listener({"kind": "measuring"})
+        compile = should_compile(settings, steps_per_epoch)
         learner = Learner(
-            recipe,
-            train_set.classes,
-            class_weights,
-            world=world,
-            bands=bands,
-            compile=should_compile(settings, steps_per_epoch),
+            recipe, train_set.classes, class_weights, world=world, bands=bands, compile=compile
         )
         speed = world.share(measure_speed(learner, recipe, train_set, val_set))
 
@@ -186,6 +161,37 @@ def compute_plan(
         batch_size=settings.batch_size,
         bands=bands,
     )
+
+
+def _read_splits(
+    train_set: SegmentationDataset, val_set: SegmentationDataset, listener: Listener, world: World
+) -> tuple[MaskStatistics, BandStatistics | None]:
+    """Read all files; return the statistics of the training masks and of the bands."""
+    bands: BandStatistics | None = None
+
+    def progress(done: int, total: int) -> None:
+        listener({"kind": "checking", "done": done, "total": total})
+
+    read = partial(
+        compute_mask_statistics,
+        progress=progress, rank=world.rank, size=world.size, gather=world.gather,
+    )  # fmt: skip
+    statistics = read(train_set)
+    if statistics.samples is not None:
+        bands = compute_band_statistics(statistics.samples, train_set.ranges)
+        _report_bands(statistics, bands, listener)
+        val_set = val_set.read_as(bands.ranges)
+    check_foreground(train_set, statistics)
+    check_labelled(train_set, statistics)
+    val_statistics = read(val_set)
+    check_labelled(val_set, val_statistics)
+    if val_statistics.depth != statistics.depth:
+        raise DataError(
+            f"The images of split '{train_set.split}' hold {statistics.depth}, but those of "
+            f"'{val_set.split}' {val_statistics.depth}. Their values cannot have the same range: "
+            "export all of them in one way."
+        )
+    return statistics, bands
 
 
 def _report_bands(statistics: MaskStatistics, bands: BandStatistics, listener: Listener) -> None:
