@@ -35,7 +35,7 @@ _COCO_VARIANTS = (
 _WITHOUT_IMAGENET = ("unet", "xception65")
 
 
-def save_weights(path: Path, model: Segmenter, card: ModelCard) -> None:
+def save_weights(path: Path | str, model: Segmenter, card: ModelCard) -> None:
     """Save weights and card as a safetensors file, atomically.
 
     Raises:
@@ -43,7 +43,7 @@ def save_weights(path: Path, model: Segmenter, card: ModelCard) -> None:
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     content = save(tensors, {METADATA_KEY: card.to_json()})
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(Path(path), lambda file: file.write(content))
 
 
 def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -> Segmenter:
