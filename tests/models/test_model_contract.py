@@ -151,7 +151,7 @@ def test_compiles_as_one_graph(system, backend, randomise_norms):
 def test_overfits_four_images(system):
     model = build_system(system, output_stride=8, auxiliary=True, dropout=0.1)
     image, mask = draw_four_images()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     for step in range(120):
         model.train()
         logits, auxiliary_logits = model.compute_training_logits(image)
