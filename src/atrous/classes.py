@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from atrous.errors import ConfigError, did_you_mean
 
@@ -17,6 +18,7 @@ VOC_NAMES = (
 )  # fmt: skip
 
 
+@cache
 def voc_color(index: int) -> Color:
     """Return the RGB colour of an index from 0 to 255 in the palette of PASCAL VOC."""
     red = green = blue = 0
