@@ -70,7 +70,7 @@ def time_epochs(
     for epoch in range(num_epochs):
         started_s, cpu_started_s = time.perf_counter(), time.process_time()
         for step in range(num_steps):
-            learner.update(batches, step=epoch * num_steps + step, lr=1e-3)
+            learner.update(batches, step=epoch * num_steps + step, lr=1e-3).read()
         times_s.append(time.perf_counter() - started_s)
         cpu_times_s.append(time.process_time() - cpu_started_s)
     median_s, cpu_s = statistics.median(times_s[1:]), statistics.median(cpu_times_s[1:])

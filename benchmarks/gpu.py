@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,12 @@ SMALL = Setting("efficientnet_lite0", 32, 2, 1, 1, 4, 4)
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def run_block(step: Step, setting: Setting, device: torch.device) -> None:
+    for _ in range(setting.steps):
+        step()
+    synchronize(device)
 
 
 def build_batch(setting: Setting) -> Batch:
@@ -132,20 +139,15 @@ def measure_steps(setting: Setting, device: torch.device) -> dict[str, dict[str,
         if device.type == "cuda" or "compile" not in keys:
             steps[label] = build_atrous_step(batch, setting, stride, **keys)[0], stride
 
-    def run_block(step: Step) -> None:
-        for _ in range(setting.steps):
-            step()
-        synchronize(device)
-
     peaks = {}
     for label, (step, _) in steps.items():
         before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        run_block(step)
+        run_block(step, setting, device)
         peaks[label] = torch.cuda.max_memory_allocated() - before if device.type == "cuda" else 0
     times_s = measure_times_s(
-        [lambda step=step: run_block(step) for step, _ in steps.values()],
+        [partial(run_block, step, setting, device) for step, _ in steps.values()],
         min_rounds=setting.rounds,
         max_rounds=setting.rounds,
     )
@@ -184,7 +186,7 @@ def measure_matrix_peak(device: torch.device) -> float:
 def measure_kernels(setting: Setting, device: torch.device) -> dict[str, float]:
     """Return the share of the device's time per kind of operation, in a step at stride 16."""
     step, _ = build_atrous_step(build_batch(setting), setting, 16)
-    step()
+    run_block(step, setting, device)  # otherwise the profile would include what the warm-up left
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
@@ -245,12 +247,8 @@ def measure_loop(setting: Setting, folder: Path, data: Path, workers: int) -> di
     ends_s = ends_s[setting.loop_steps // 3 :]
     step, learner = build_atrous_step(build_batch(setting), setting, 16, optimizer="adamw")
 
-    def run_block() -> None:
-        for _ in range(setting.steps):
-            step()
-        synchronize(learner.fabric.device)
-
-    alone_s = statistics.median(measure_times_s([run_block])[0]) / setting.steps
+    block = partial(run_block, step, setting, learner.fabric.device)
+    alone_s = statistics.median(measure_times_s([block])[0]) / setting.steps
     return {
         "workers": workers,
         "images_per_s": setting.batch_size * (len(ends_s) - 1) / (ends_s[-1] - ends_s[0]),

@@ -52,7 +52,7 @@ def build_atrous_step(name: str, batch: Batch, precision: str) -> Callable[[], o
     )
     learner = Learner(recipe, build_classes([str(i) for i in range(NUM_CLASSES)]), None)
     batches = itertools.repeat(batch)
-    return lambda: learner.update(batches, step=0, lr=1e-3)
+    return lambda: learner.update(batches, step=0, lr=1e-3).read()
 
 
 def main() -> None:
