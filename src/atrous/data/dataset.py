@@ -13,8 +13,8 @@ from atrous.classes import IGNORE_INDEX, Classes, ClassSelection
 from atrous.data.arrays import open_array
 from atrous.data.layouts import (
     Layout,
+    find_all_files,
     find_layout,
-    find_split_files,
     list_split_files,
     read_given_bands,
     read_given_classes,
@@ -168,7 +168,7 @@ def open_dataset(
     classes, own_ignore_index = read_given_classes(root, layout, folder) or (None, IGNORE_INDEX)
     ignore_index = own_ignore_index if ignore_index is None else ignore_index
     if classes is None:
-        all_files = find_split_files(root, format=format).values()
+        all_files = find_all_files(layout, folder).values()
         found = {path for files in all_files for path in files.masks.values()}
         masks = sorted(path for path in found if isinstance(path, Path))
         classes = number_classes(masks, ignore_index)

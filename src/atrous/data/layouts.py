@@ -26,10 +26,8 @@ def read_given_bands(root: Path | str, folder: Path | Shards) -> tuple[int | Non
     """Return the number of bands and their ranges that `classes.toml` gives; None for neither."""
     if isinstance(folder, Shards):
         return folder.bands
-    for path in (folder / FILENAME, Path(root, FILENAME)):
-        if path.is_file():
-            return parse_bands(path.read_text(encoding="utf-8-sig"), path)
-    return None, None
+    path = _find_classes_file(root, folder)
+    return parse_bands(path.read_text(encoding="utf-8-sig"), path) if path else (None, None)
 
 
 def read_given_classes(
@@ -44,9 +42,8 @@ def read_given_classes(
     """
     if isinstance(folder, Shards):
         return folder.classes, folder.ignore_index
-    for path in (folder / FILENAME, Path(root, FILENAME)):
-        if path.is_file():
-            return read_classes_file(path)
+    if path := _find_classes_file(root, folder):
+        return read_classes_file(path)
     if layout == "voc" and voc.has_voc_names(folder):
         return build_classes(VOC_NAMES), IGNORE_INDEX
     return None
@@ -68,7 +65,12 @@ def find_split_files(root: Path | str, *, format: str = "auto") -> dict[str, Spl
     Raises:
         DataError: The folder is missing, its layout is unknown, or a split list is unreadable.
     """
-    return _find_all_files(*find_layout(root, format))
+    return find_all_files(*find_layout(root, format))
+
+
+def find_all_files(layout: Layout, folder: Path | Shards) -> dict[str, SplitFiles]:
+    """Return what `find_split_files` does, of a dataset whose layout is known."""
+    return {split: _find_files(layout, folder, split) for split in _list_splits(layout, folder)}
 
 
 def list_split_files(
@@ -169,6 +171,11 @@ def find_owner(folder: Path) -> Path | None:
     return None
 
 
+def _find_classes_file(root: Path | str, folder: Path) -> Path | None:
+    paths = folder / FILENAME, Path(root, FILENAME)
+    return next((path for path in paths if path.is_file()), None)
+
+
 def _list_splits(layout: Layout, folder: Path | Shards) -> list[str]:
     if isinstance(folder, Shards):
         return sorted(folder.splits)
@@ -179,7 +186,3 @@ def _find_files(layout: Layout, folder: Path | Shards, split: str) -> SplitFiles
     if isinstance(folder, Shards):
         return folder.find_files(split)
     return (voc.find_voc_files if layout == "voc" else pairs.find_pairs_files)(folder, split)
-
-
-def _find_all_files(layout: Layout, folder: Path | Shards) -> dict[str, SplitFiles]:
-    return {split: _find_files(layout, folder, split) for split in _list_splits(layout, folder)}

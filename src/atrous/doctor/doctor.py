@@ -12,8 +12,8 @@ from atrous.classes import IGNORE_INDEX
 from atrous.data import compute_class_weights
 from atrous.data.classes_file import read_class_list
 from atrous.data.layouts import (
+    find_all_files,
     find_layout,
-    find_split_files,
     read_given_bands,
     read_given_classes,
 )
@@ -181,7 +181,7 @@ def check_dataset(
     if workers is not None and workers < 1:
         raise ConfigError("The number of workers must be at least 1.")
     layout, folder = find_layout(data.root, data.format)
-    splits = find_split_files(data.root, format=data.format)
+    splits = find_all_files(layout, folder)
     _check_not_empty(folder, splits)
     matches = {split: find_matches(files, layout) for split, files in splits.items()}
     indices: dict[PairPaths, int] = {}

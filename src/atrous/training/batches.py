@@ -41,12 +41,15 @@ def load_batches(
         seed=settings.seed,
         start_batch=first_step * settings.accumulate,
         num_batches=num_steps * settings.accumulate,
-        workers=resolve_workers(
-            settings.workers, resolve_device(settings.device), world.local_size
-        ),
+        workers=count_workers(settings, world),
         rank=world.rank,
         world_size=world.size,
     )
+
+
+def count_workers(settings: TrainRecipe, world: World = World()) -> int:
+    """Return the number of processes that load images for this process."""
+    return resolve_workers(settings.workers, resolve_device(settings.device), world.local_size)
 
 
 def list_batch_images(settings: TrainRecipe, dataset: SegmentationDataset, step: int) -> list[File]:

@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +16,12 @@ from torch import Tensor
 
 from atrous.data import SegmentationDataset, TrainTransform, build_eval_loader
 from atrous.data.loader import stream_position
-from atrous.devices import resolve_device, resolve_workers
 from atrous.errors import ConfigError
 from atrous.files import write_atomically
 from atrous.models.cut import Cut
 from atrous.recipe import DataRecipe, Recipe
 from atrous.seeds import compute_seed
-from atrous.training.batches import build_transform
+from atrous.training.batches import build_transform, count_workers
 
 ComputeFeatures = Callable[[Tensor], list[Tensor]]
 
@@ -226,16 +224,9 @@ class FeatureCache:
     ) -> Generator[tuple[range, list[dict[str, Tensor]]]]:
         """Compute batches of images: their indices, and one record per image."""
         dataset, indices = self.dataset, [index for batch in batches for index in batch]
-        rest = replace(
-            dataset,
-            names=[dataset.names[index] for index in indices],
-            image_paths=[dataset.image_paths[index] for index in indices],
-            mask_paths=[dataset.mask_paths[index] for index in indices],
-        )
         resize = TrainTransform(size_hw=self.size_hw, flip=0)
-        settings = self.recipe.train
-        workers = resolve_workers(settings.workers, resolve_device(settings.device))
-        with closing(build_eval_loader(rest, workers=workers)) as loaded:
+        loader = build_eval_loader(dataset.take(indices), workers=count_workers(self.recipe.train))
+        with closing(loader) as loaded:
             for batch in batches:
                 samples = [resize(next(loaded), 0) for _ in batch]
                 image = torch.stack([sample.image for sample in samples])

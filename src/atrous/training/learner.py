@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from atrous.bands import BandStatistics
 from atrous.classes import Classes, ClassSelection
 from atrous.data import Batch, SegmentationDataset, normalize
-from atrous.devices import resolve_device, resolve_precision, resolve_workers
+from atrous.devices import resolve_device, resolve_precision
 from atrous.errors import ConfigError, TrainingError
 from atrous.evaluation import validate_model
 from atrous.evaluation.evaluator import Validation
@@ -23,6 +23,7 @@ from atrous.models.untrained_taps import zero_untrained_taps
 from atrous.models.weights import init_model_options, init_weights
 from atrous.recipe import Recipe
 from atrous.seeds import compute_seed
+from atrous.training.batches import count_workers
 from atrous.training.distributed import World, synchronize_batch_norm
 from atrous.training.features import FeatureBatch, uses_feature_cache
 from atrous.training.freeze import FrozenPart
@@ -198,9 +199,7 @@ class Learner:
             self.validated_model,
             dataset,
             precision=self.settings.precision,
-            workers=resolve_workers(
-                self.settings.workers, self.fabric.device, self.world.local_size
-            ),
+            workers=count_workers(self.settings, self.world),
             criterion=self.criterion,
             progress=progress,
             rank=self.world.rank,
