@@ -31,8 +31,9 @@ from torchvision.models.segmentation import deeplabv3_resnet50
 
 from atrous import train
 from atrous.classes import build_classes
-from atrous.data import Batch, normalize, open_dataset
+from atrous.data import Batch, open_dataset
 from atrous.devices import resolve_device
+from atrous.images import normalize
 from atrous.models import build_model
 from atrous.profile.flops import count_flops
 from atrous.recipe import Recipe, build_recipe

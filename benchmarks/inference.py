@@ -27,7 +27,6 @@ from torchvision.models import segmentation
 from torchvision.transforms import functional as TF
 
 from atrous.classes import VOC_NAMES, build_classes
-from atrous.data import IMAGENET_MEAN, IMAGENET_STD, normalize, read_image
 from atrous.data.shapes import draw_scene
 from atrous.engines import TTA, TorchEngine
 from atrous.engines.export_records import load_records
@@ -35,6 +34,7 @@ from atrous.engines.fastest import describe_machine
 from atrous.engines.open_engine import open_export
 from atrous.errors import AtrousError
 from atrous.export import export_model
+from atrous.images import IMAGENET_MEAN, IMAGENET_STD, normalize, read_image
 from atrous.models import ModelCard, build_model, load_model, load_weights, save_weights
 from atrous.prediction.render import write_mask
 from atrous.run import RunFolder

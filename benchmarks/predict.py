@@ -11,10 +11,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from atrous.data import read_image
 from atrous.data.pairs import list_image_files
 from atrous.devices import resolve_device
 from atrous.engines import TorchEngine
+from atrous.images import read_image
 from atrous.models import load_model
 from atrous.prediction import compute_prediction, predict
 from atrous.timing import measure_times_s

@@ -75,8 +75,8 @@ def start_server(arguments):
 
 
 def measure_throughput(arguments, paths, pid, port):
-    from atrous.data import read_image
     from atrous.engines import open_engine
+    from atrous.images import read_image
 
     engine = open_engine(arguments.run, arguments.engine, precision=arguments.precision)
     images = [read_image(path) for path in paths]

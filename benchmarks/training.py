@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from torchvision.models import segmentation
 
 from atrous.classes import build_classes
-from atrous.data import Batch, normalize
+from atrous.data import Batch
+from atrous.images import normalize
 from atrous.recipe import build_recipe
 from atrous.timing import measure_times_s
 from atrous.training.learner import Learner

@@ -19,8 +19,8 @@ import torch
 
 from atrous.classes import VOC_NAMES, build_classes
 from atrous.cli.allocator import keep_freed_memory
-from atrous.data import IMAGENET_MEAN, IMAGENET_STD
 from atrous.engines import TorchEngine
+from atrous.images import IMAGENET_MEAN, IMAGENET_STD
 from atrous.models import ModelCard, build_model
 from atrous.prediction import predict
 from atrous.prediction.video import open_video

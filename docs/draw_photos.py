@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from atrous import load_model
-from atrous.data import read_image
 from atrous.engines import TorchEngine
+from atrous.images import read_image
 
 MIN_SHARE = 0.01
 

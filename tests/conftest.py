@@ -116,7 +116,7 @@ class FileHandler(BaseHTTPRequestHandler):
 @pytest.fixture
 def file_server(tmp_path, monkeypatch):
     """A local web server of an empty folder, and an empty cache; failed tries do not wait."""
-    from atrous.data import remote
+    from atrous.images import remote
 
     monkeypatch.setattr(remote, "_WAITS_S", (0, 0, 0, 0))
     monkeypatch.setenv("ATROUS_CACHE_DIR", str(tmp_path / "cache"))

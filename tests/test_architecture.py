@@ -24,6 +24,7 @@ FLOORS = {
     "timing": 1,
     "model_options": 2,
     "run": 2,
+    "images": 3,
     "recipe": 3,
     "data": 4,
     "models": 4,
@@ -73,7 +74,9 @@ def test_imports_run_down():
     ]
 
 
-@pytest.mark.parametrize("package", ["atrous", "atrous.data", "atrous.formats", "atrous.models"])
+@pytest.mark.parametrize(
+    "package", ["atrous", "atrous.data", "atrous.formats", "atrous.images", "atrous.models"]
+)
 def test_the_names_of_lazy_packages_are_those_that_they_list(package):
     module = import_module(package)
     for name in module.__all__:

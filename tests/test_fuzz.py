@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from atrous.classes import build_classes
-from atrous.data import open_dataset, read_image
+from atrous.data import open_dataset
 from atrous.data.classes_file import format_classes, read_class_list, read_classes_file
 from atrous.engines.exported_engine import ExportCard, parse_export_card
 from atrous.errors import AtrousError
+from atrous.images import read_image
 from atrous.models import ModelCard
 from atrous.models.weights import parse_card
 from atrous.prediction.sources import find_sources

@@ -1,8 +1,9 @@
 """Exceptions with messages for the user, and warnings."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class AtrousError(Exception):
@@ -60,3 +61,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return " Did you mean " + " or ".join(f"'{match}'" for match in near) + "?"
     return f" Known: {', '.join(known)}." if known else ""
+
+
+def shorten(items: Sequence[Any], max_items: int = 10) -> str:
+    """Return the first items separated by commas, with `…` if some are left out."""
+    return ", ".join(map(str, items[:max_items])) + (", …" if len(items) > max_items else "")

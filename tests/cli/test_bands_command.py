@@ -8,9 +8,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from atrous.data import read_image
 from atrous.data.shapes import draw_scene
 from atrous.engines import open_engine
+from atrous.images import read_image
 from atrous.models.weights import load_card
 from atrous.training.plan import Plan
 

@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from atrous.cli.notices import MAX_SHOWN, prepare_output
-from atrous.data.image_file import warn
+from atrous.images.image_file import warn
 
 
 @pytest.fixture

@@ -9,16 +9,11 @@ from PIL import Image
 
 from atrous.bands import BandStatistics
 from atrous.classes import IGNORE_INDEX
-from atrous.data import (
-    Sample,
-    TrainTransform,
-    compute_mask_statistics,
-    normalize,
-    open_dataset,
-)
+from atrous.data import Sample, TrainTransform, compute_mask_statistics, open_dataset
 from atrous.data.band_statistics import compute_band_statistics, find_band_problems
-from atrous.data.pixels import compute_fill, convert_to_rgb
 from atrous.errors import ConfigError, DataError
+from atrous.images import normalize
+from atrous.images.pixels import compute_fill, convert_to_rgb
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from atrous.data import (
     compute_mask_statistics,
     list_splits,
     open_dataset,
-    remote,
 )
 from atrous.data import write_shards as writing
-from atrous.data.remote import DiskCache
-from atrous.data.shards import INDEX
 from atrous.data.sizes import suggest_sizes
 from atrous.data.write_shards import write_shards
 from atrous.errors import AtrousError, AtrousWarning, ConfigError, DataError, StorageError
+from atrous.images import remote
+from atrous.images.remote import DiskCache
+from atrous.images.shard_file import INDEX
 
 NAMES = ("a.1", "a.2", "Bäume 3", "x" * 120)
 NUM_BYTES = 8000

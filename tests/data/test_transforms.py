@@ -6,9 +6,10 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from atrous.classes import IGNORE_INDEX
-from atrous.data import IMAGENET_MEAN, IMAGENET_STD, Sample, TrainTransform, normalize, resize_image
-from atrous.data.pixels import resize_mask
+from atrous.data import Sample, TrainTransform
 from atrous.errors import ConfigError
+from atrous.images import IMAGENET_MEAN, IMAGENET_STD, normalize, resize_image
+from atrous.images.pixels import resize_mask
 
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
 

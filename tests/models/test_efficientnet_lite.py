@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from atrous.data import normalize, open_dataset, resize_image
+from atrous.data import open_dataset
 from atrous.errors import ConfigError, WeightsError
+from atrous.images import normalize, resize_image
 from atrous.models import build_model, wheels
 from atrous.models.efficientnet_lite import EfficientNetLite
 from atrous.models.weights import init_weights

@@ -6,12 +6,12 @@ import matplotlib
 import pytest
 import torch
 
-from atrous.data import read_image
 from atrous.data.shapes import write_shapes
 from atrous.engines import open_engine
 from atrous.errors import AtrousWarning, ConfigError, DataError
 from atrous.evaluation import evaluate
 from atrous.evaluation.calibration import calibrate
+from atrous.images import read_image
 from atrous.models import build_model, load_model
 from atrous.models.ready import READY_FOLDER, READY_MODELS
 from atrous.models.weights import init_weights

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from atrous.classes import build_classes
-from atrous.data import read_image
 from atrous.errors import AtrousWarning, ConfigError
 from atrous.fonts import find_font
+from atrous.images import read_image
 from atrous.prediction import predict, predict_stream
 from atrous.prediction.predict import LEGEND
 from atrous.prediction.sources import find_sources

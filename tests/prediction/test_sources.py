@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from atrous.data import read_image
 from atrous.errors import ConfigError, DataError
+from atrous.images import read_image
 from atrous.prediction import archives
 from atrous.prediction.sources import clean_name, find_sources
 

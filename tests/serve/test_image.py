@@ -10,8 +10,8 @@ import pytest
 from colored import draw, encode
 from PIL import Image
 
-from atrous.data import read_image
 from atrous.errors import ConfigError
+from atrous.images import read_image
 from atrous.serve.errors import RequestError
 from atrous.serve.image import decode_image
 from atrous.serve.limits import Limits, Memory, Reservation

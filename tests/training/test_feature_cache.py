@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from atrous.data import normalize, open_dataset
+from atrous.data import open_dataset
 from atrous.errors import ConfigError
+from atrous.images import normalize
 from atrous.models import save_weights
 from atrous.training import features, speed, train
 from atrous.training.batches import load_batches

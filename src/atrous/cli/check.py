@@ -178,7 +178,7 @@ def _suggest(given: dict[str, Any]) -> dict[str, Any]:
 
 def print_report(report: "CheckReport") -> None:
     """Print the findings, errors first, then the class frequencies of the training splits."""
-    from atrous.data.sample import shorten
+    from atrous.errors import shorten
 
     console = Console()
     splits = shorten([f"{name} {count.num_images}" for name, count in report.splits.items()])

@@ -179,7 +179,7 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
         where = "" if source in message else f"{source}: "
         errors.print(f"[yellow]Skipped:[/] {escape(where + message)}", highlight=False)
     if report.nearly_black:
-        from atrous.data.sample import shorten
+        from atrous.errors import shorten
 
         errors.print(
             f"[yellow]Nearly black:[/] {len(report.nearly_black)} of {report.num_frames} images "

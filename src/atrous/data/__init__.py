@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from atrous.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from atrous.data.dataset import SegmentationDataset, open_dataset
+    from atrous.data.dataset import Sample, SegmentationDataset, open_dataset
     from atrous.data.layouts import list_splits
     from atrous.data.loader import (
         Batch,
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
         compute_sample_order,
     )
     from atrous.data.mask_values import read_mask
-    from atrous.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalize, resize_image
-    from atrous.data.sample import Sample, read_image
     from atrous.data.statistics import (
         MaskStatistics,
         check_foreground,
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from atrous.data.transforms import TrainTransform
 
 __all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
     "Batch",
     "MaskStatistics",
     "Sample",
@@ -41,17 +37,14 @@ __all__ = [
     "compute_mask_statistics",
     "compute_sample_order",
     "list_splits",
-    "normalize",
     "open_dataset",
-    "read_image",
     "read_mask",
-    "resize_image",
 ]
 
 __getattr__, __dir__ = import_lazily(
     __name__,
     {
-        "atrous.data.dataset": ["SegmentationDataset", "open_dataset"],
+        "atrous.data.dataset": ["Sample", "SegmentationDataset", "open_dataset"],
         "atrous.data.layouts": ["list_splits"],
         "atrous.data.loader": [
             "Batch",
@@ -59,9 +52,7 @@ __getattr__, __dir__ = import_lazily(
             "build_train_loader",
             "compute_sample_order",
         ],
-        "atrous.data.pixels": ["IMAGENET_MEAN", "IMAGENET_STD", "normalize", "resize_image"],
         "atrous.data.mask_values": ["read_mask"],
-        "atrous.data.sample": ["Sample", "read_image"],
         "atrous.data.statistics": [
             "MaskStatistics",
             "check_foreground",

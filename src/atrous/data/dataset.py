@@ -10,7 +10,6 @@ import numpy as np
 
 from atrous.bands import Ranges
 from atrous.classes import IGNORE_INDEX, Classes, ClassSelection
-from atrous.data.arrays import open_array
 from atrous.data.layouts import (
     Layout,
     find_all_files,
@@ -20,13 +19,29 @@ from atrous.data.layouts import (
     read_given_classes,
 )
 from atrous.data.mask_values import number_classes, read_mask
-from atrous.data.remote import is_url
-from atrous.data.sample import Sample, check_same_size, read_image
-from atrous.data.shards import File, ShardFile
 from atrous.errors import DataError
+from atrous.images.arrays import open_array
+from atrous.images.reading import check_same_size, read_image
+from atrous.images.remote import is_url
+from atrous.images.shard_file import File, ShardFile
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass
+class Sample:
+    """An image with its mask.
+
+    Attributes:
+        image: uint8 (3, H, W), RGB; or float32 (bands, H, W), in the units of the file.
+        mask: uint8 (H, W), class indices; ignored pixels are `IGNORE_INDEX` (255).
+        name: File stem, unique within a split.
+    """
+
+    image: "Tensor"
+    mask: "Tensor"
+    name: str
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from atrous.bands import Ranges
 from atrous.classes import IGNORE_INDEX, VOC_NAMES, Classes, build_classes
 from atrous.data import pairs, voc
 from atrous.data.classes_file import FILENAME, parse_bands, read_classes_file
-from atrous.data.sample import shorten
-from atrous.data.shards import UNFINISHED, File, Shards, has_shards, open_shards
+from atrous.data.shards import UNFINISHED, Shards, has_shards, open_shards
 from atrous.data.split_files import SplitFiles
-from atrous.errors import ConfigError, DataError, LayoutError, did_you_mean
+from atrous.errors import ConfigError, DataError, LayoutError, did_you_mean, shorten
+from atrous.images.shard_file import File
 
 Layout = Literal["voc", "pairs", "shards"]
 FORMATS = ("auto", "voc", "pairs")

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atrous.data.dataset import SegmentationDataset
-from atrous.data.sample import Sample
+from atrous.data.dataset import Sample, SegmentationDataset
 from atrous.data.workers import load_in_order
 from atrous.seeds import compute_seed
 

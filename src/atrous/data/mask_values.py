@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atrous.classes import IGNORE_INDEX, Classes, build_classes
-from atrous.data.sample import read_indices, shorten
-from atrous.data.shards import File
-from atrous.errors import DataError
+from atrous.errors import DataError, shorten
+from atrous.images.reading import read_indices
+from atrous.images.shard_file import File
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from atrous.data.sample import shorten
 from atrous.data.split_files import SplitFiles, normalize_name
+from atrous.errors import shorten
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".npy")
 _CLUTTER = ("", ".db", ".ini")

@@ -4,12 +4,12 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
-from atrous.data.arrays import open_array
-from atrous.data.image_file import read_image_size
 from atrous.data.layouts import find_layout, find_split_files, read_given_bands
-from atrous.data.shards import File
-from atrous.data.tiff import is_georeferenced
 from atrous.errors import DataError
+from atrous.images.arrays import open_array
+from atrous.images.image_file import read_image_size
+from atrous.images.shard_file import File
+from atrous.images.tiff import is_georeferenced
 
 _CROP_PX, _MAX_LONG_SIDE_PX, _NUM_MEASURED = 256, 512, 200
 

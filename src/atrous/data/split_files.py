@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from atrous.data.shards import File
+    from atrous.images.shard_file import File
 
 
 @dataclass(frozen=True)

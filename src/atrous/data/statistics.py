@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 
 from atrous.classes import IGNORE_INDEX
-from atrous.data.arrays import describe_bands, open_array
 from atrous.data.band_statistics import draw_pixels
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.mask_values import describe_wrong_values, find_wrong_values, mark_ignored
-from atrous.data.sample import check_same_size, read_image, read_indices, shorten
-from atrous.data.shards import File
-from atrous.errors import ConfigError, DataError, did_you_mean
+from atrous.errors import ConfigError, DataError, did_you_mean, shorten
+from atrous.images.arrays import describe_bands, open_array
+from atrous.images.reading import check_same_size, read_image, read_indices
+from atrous.images.shard_file import File
 
 WeightMethod = Literal["none", "inverse", "median_frequency"]
 _METHODS = ("none", "inverse", "median_frequency")

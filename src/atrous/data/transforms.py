@@ -9,9 +9,9 @@ from torchvision.transforms.v2 import functional as F
 
 from atrous.bands import Ranges
 from atrous.classes import IGNORE_INDEX
-from atrous.data.pixels import IMAGENET_MEAN, compute_fill, resize_image, resize_mask
-from atrous.data.sample import Sample
+from atrous.data.dataset import Sample
 from atrous.errors import ConfigError
+from atrous.images.pixels import IMAGENET_MEAN, compute_fill, resize_image, resize_mask
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import BinaryIO
 from atrous.data.classes_file import format_bands, format_classes
 from atrous.data.dataset import SegmentationDataset, open_dataset
 from atrous.data.layouts import find_layout, find_split_files, read_given_bands
-from atrous.data.shards import INDEX, UNFINISHED, Index, Position, format_shard
+from atrous.data.shards import UNFINISHED, Index
 from atrous.errors import DataError
 from atrous.files import is_utf8, replace_atomically, write_atomically
+from atrous.images.shard_file import INDEX, Position, format_shard
 
 _BLOCK = 512
 _SHARDS = "*-[0-9][0-9][0-9][0-9][0-9][0-9].tar"

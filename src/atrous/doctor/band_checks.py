@@ -4,10 +4,10 @@ from collections import defaultdict
 
 import numpy as np
 
-from atrous.data.arrays import describe_bands
 from atrous.data.band_statistics import compute_band_statistics, find_band_problems
 from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.survey import Survey
+from atrous.images.arrays import describe_bands
 
 _EIGHT_BIT = describe_bands(None)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from atrous.classes import IGNORE_INDEX
 from atrous.data.palettes import CITYSCAPES_IDS
-from atrous.data.sample import shorten
 from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.survey import Survey
 from atrous.doctor.value_tables import ValueTable, find_value_table
+from atrous.errors import shorten
 
 _MIN_IMBALANCE = 200
 _RENUMBERED = ("value-gaps", "label-ids", "counted-from-one")

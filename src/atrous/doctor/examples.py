@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from atrous.classes import Classes
-from atrous.data.arrays import open_array
-from atrous.data.image_file import decode_image
-from atrous.data.sample import holds_indices, render_preview
-from atrous.data.shards import File
 from atrous.doctor.findings import Finding, FoundFile
 from atrous.doctor.survey import Survey
 from atrous.errors import DataError
+from atrous.images.arrays import open_array
+from atrous.images.image_file import decode_image
+from atrous.images.reading import holds_indices, render_preview
+from atrous.images.shard_file import File
 
 MAX_EXAMPLES = 6
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atrous.classes import Color
-from atrous.data.shards import File
 from atrous.doctor.fit import Fit
+from atrous.images.shard_file import File
 
 MAX_COLORS = 256
 """The colours of a mask with more than this are not kept: it is blurred or compressed."""

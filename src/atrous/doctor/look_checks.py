@@ -4,15 +4,15 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from atrous.data.image_hash import (
+from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
+from atrous.doctor.fit import GRID, TURNS, Fit
+from atrous.doctor.survey import Survey
+from atrous.images.image_hash import (
     find_near_pairs,
     group_pairs,
     normalize_thumbnails,
     split_number,
 )
-from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
-from atrous.doctor.fit import GRID, TURNS, Fit
-from atrous.doctor.survey import Survey
 
 _MIN_FITS = 20
 _MIN_BEST_SHARE = 0.5

@@ -11,11 +11,11 @@ from atrous.data.palettes import (
     list_own_colors,
     match_table,
 )
-from atrous.data.sample import shorten
 from atrous.doctor.facts import MaskFacts
 from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.survey import Survey
 from atrous.doctor.value_tables import find_value_table
+from atrous.errors import shorten
 
 _MAX_LISTED = 24
 

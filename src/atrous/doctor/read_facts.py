@@ -18,29 +18,29 @@ import numpy.typing as npt
 from PIL import Image
 
 from atrous.classes import Color
-from atrous.data.array_file import ArrayFile
-from atrous.data.arrays import describe_bands, mark_nodata, open_array
 from atrous.data.band_statistics import draw_pixels
-from atrous.data.image_file import (
+from atrous.data.object_ids import find_scattered
+from atrous.doctor.facts import MAX_COLORS, BandFacts, ImageFacts, MaskFacts
+from atrous.doctor.fit import GRID, Grid, compute_image_edges, compute_label_edges
+from atrous.errors import DataError
+from atrous.images.array_file import ArrayFile
+from atrous.images.arrays import describe_bands, mark_nodata, open_array
+from atrous.images.image_file import (
     MAX_PIXELS,
     DecodedImage,
     check_plain_file,
     check_size,
     decode_image,
 )
-from atrous.data.image_hash import compute_hash
-from atrous.data.object_ids import find_scattered
-from atrous.data.orientation import turn_back
-from atrous.data.sample import (
+from atrous.images.image_hash import compute_hash
+from atrous.images.orientation import turn_back
+from atrous.images.reading import (
     describe_float_mask,
     holds_indices,
     is_nearly_black,
     render_preview,
 )
-from atrous.data.shards import File
-from atrous.doctor.facts import MAX_COLORS, BandFacts, ImageFacts, MaskFacts
-from atrous.doctor.fit import GRID, Grid, compute_image_edges, compute_label_edges
-from atrous.errors import DataError
+from atrous.images.shard_file import File
 
 _MIN_DEVIATION = 1.0
 """Standard deviation of brightness, of 255, below which an image counts as constant."""

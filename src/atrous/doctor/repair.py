@@ -12,13 +12,9 @@ import numpy as np
 from PIL import Image
 
 from atrous.classes import IGNORE_INDEX
-from atrous.data.arrays import open_array
 from atrous.data.classes_file import FILENAME, format_bands, format_classes
-from atrous.data.image_file import decode_image
 from atrous.data.mask_values import renumber
-from atrous.data.orientation import turn_upright
 from atrous.data.palettes import pack_color
-from atrous.data.sample import read_colors, read_indices, shorten
 from atrous.data.shards import has_shards
 from atrous.data.voc import find_split_list
 from atrous.doctor.doctor import CheckReport
@@ -30,7 +26,11 @@ from atrous.doctor.mask_checks import (
 )
 from atrous.doctor.survey import Survey
 from atrous.doctor.value_tables import find_value_table
-from atrous.errors import DataError
+from atrous.errors import DataError, shorten
+from atrous.images.arrays import open_array
+from atrous.images.image_file import decode_image
+from atrous.images.orientation import turn_upright
+from atrous.images.reading import read_colors, read_indices
 
 _KEPT = ("icc_profile", "transparency")
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {

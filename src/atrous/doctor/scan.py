@@ -6,12 +6,12 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from atrous.data.image_file import UNREADABLE, describe_unreadable
-from atrous.data.shards import File
 from atrous.doctor.facts import PairFacts
 from atrous.doctor.fit import compute_fit
 from atrous.doctor.read_facts import read_image_facts, read_mask_facts
 from atrous.errors import DataError
+from atrous.images.image_file import UNREADABLE, describe_unreadable
+from atrous.images.shard_file import File
 from atrous.timing import count_cores
 
 CHUNK = 16

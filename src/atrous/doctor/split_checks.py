@@ -8,13 +8,12 @@ from pathlib import Path, PurePosixPath
 
 from atrous.data.layouts import Layout, list_split_files
 from atrous.data.pairs import describe_overlooked, list_image_files, match_by_words
-from atrous.data.sample import shorten
-from atrous.data.shards import File
 from atrous.data.split_files import SplitFiles, normalize_name
 from atrous.data.voc import describe_suffixes
 from atrous.doctor.findings import Finding, FoundFile, build_findings, join_parts
 from atrous.doctor.survey import Survey
-from atrous.errors import DataError
+from atrous.errors import DataError, shorten
+from atrous.images.shard_file import File
 
 
 def check_refused_splits(survey: Survey) -> list[Finding]:

@@ -20,11 +20,12 @@ from atrous.data.classes_file import ClassList
 from atrous.data.layouts import Layout
 from atrous.data.object_ids import are_object_ids
 from atrous.data.palettes import BLACK, ColorTable, build_table
-from atrous.data.remote import is_url
-from atrous.data.shards import File, Shards
+from atrous.data.shards import Shards
 from atrous.data.split_files import SplitFiles
 from atrous.doctor.facts import ImageFacts, MaskFacts, PairFacts
 from atrous.doctor.findings import FoundFile
+from atrous.images.remote import is_url
+from atrous.images.shard_file import File
 from atrous.recipe import DataRecipe
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from atrous.classes import Classes
-from atrous.data.pixels import compute_fill
 from atrous.engines.logits import check_finite, compute_upsampled_mask
 from atrous.engines.tta import MIN_PX, TTA, iterate_tta_blocks
 from atrous.engines.windows import Block, assemble_blocks
+from atrous.images.pixels import compute_fill
 from atrous.models import ModelCard
 
 

@@ -12,11 +12,11 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from torch import Tensor
 from torch.nn import functional as F
 
-from atrous.data import normalize
 from atrous.devices import Precision, resolve_precision
 from atrous.engines.engine import Engine
 from atrous.engines.tta import TTA
 from atrous.errors import ConfigError, WeightsError
+from atrous.images import normalize
 from atrous.models import ModelCard
 from atrous.models.card import Side, check_name, read_strictly
 from atrous.models.weights import check_model

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from atrous.data import normalize
 from atrous.devices import Precision, resolve_precision
 from atrous.engines.engine import Engine
 from atrous.engines.logits import check_finite, compute_mask, compute_upsampled_mask
 from atrous.engines.tta import TTA
 from atrous.errors import ConfigError
+from atrous.images import normalize
 from atrous.models import Segmenter
 
 _MAX_BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**24}

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atrous.data import resize_image
 from atrous.engines.windows import Block, Forward, assemble_blocks, blend_windows
 from atrous.errors import ConfigError
+from atrous.images import resize_image
 
 MIN_PX = 32
 """Images are padded to at least this: the coarsest stride, one feature cell."""

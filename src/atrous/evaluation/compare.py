@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from atrous.data import open_dataset
-from atrous.data.image_file import read_image_size
 from atrous.devices import resolve_device
 from atrous.errors import AtrousError, ConfigError, WeightsError
 from atrous.evaluation.bootstrap import (
@@ -26,6 +25,7 @@ from atrous.evaluation.comparable import check_comparable
 from atrous.evaluation.comparison import RunComparison, RunDifference, RunScores
 from atrous.evaluation.metrics import FloatArray, compute_ratios
 from atrous.evaluation.run_reader import EvaluatedRun, load_evaluated_runs
+from atrous.images.image_file import read_image_size
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
 from atrous.profile.cost import Cost, measure_costs

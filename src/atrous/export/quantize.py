@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atrous.classes import IGNORE_INDEX
-from atrous.data import SegmentationDataset, normalize, resize_image
-from atrous.data.pixels import compute_fill, resize_mask
+from atrous.data import SegmentationDataset
 from atrous.engines.exported_engine import INPUT_NAME, Array, ExportCard
 from atrous.engines.tta import MIN_PX
 from atrous.errors import AtrousError, ExportError
@@ -20,6 +19,8 @@ from atrous.evaluation.counts import compute_tp_fp_fn
 from atrous.evaluation.metrics import compute_miou
 from atrous.export.formats import silence
 from atrous.extras import import_extra
+from atrous.images import normalize, resize_image
+from atrous.images.pixels import compute_fill, resize_mask
 
 
 class CalibrationImages:

@@ -8,9 +8,9 @@ import numpy as np
 
 from atrous.classes import IGNORE_INDEX, build_classes
 from atrous.data.pairs import list_image_files
-from atrous.data.sample import read_indices
 from atrous.errors import DataError
 from atrous.formats.source import Item, Source, find_split
+from atrous.images.reading import read_indices
 
 _NUM_CLASSES = 150
 

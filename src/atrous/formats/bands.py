@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.data.image_file import decode_image
 from atrous.errors import DataError
+from atrous.images.image_file import decode_image
 
 
 def write_bands(files: Sequence[Path], target: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from atrous.data.image_file import decode_image, read_upright_hw
 from atrous.errors import DataError
+from atrous.images.image_file import decode_image, read_upright_hw
 
 Points = list[tuple[float, float]]
 

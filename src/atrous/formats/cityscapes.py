@@ -8,9 +8,9 @@ import numpy as np
 
 from atrous.data.mask_values import renumber
 from atrous.data.palettes import CITYSCAPES, CITYSCAPES_IDS, MAX_CITYSCAPES_ID
-from atrous.data.sample import read_indices
 from atrous.errors import DataError
 from atrous.formats.source import Item, Source, find_split
+from atrous.images.reading import read_indices
 
 _IMAGE, _MASK = "_leftImg8bit.png", "_labelIds.png"
 

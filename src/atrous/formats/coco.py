@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from atrous.classes import IGNORE_INDEX
-from atrous.data.image_file import read_upright_hw
-from atrous.data.sample import check_same_size
 from atrous.extras import import_extra
 from atrous.formats.canvas import MAX_OUTSIDE
 from atrous.formats.coco_json import find_contents, find_images, read_categories
 from atrous.formats.label_files import Entry
 from atrous.formats.source import Item, Source, name_classes
+from atrous.images.image_file import read_upright_hw
+from atrous.images.reading import check_same_size
 
 _INVALID = "annotations whose segmentation cannot be read"
 

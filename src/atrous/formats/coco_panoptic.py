@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from atrous.classes import IGNORE_INDEX
-from atrous.data.image_file import decode_image
 from atrous.data.mask_values import renumber
 from atrous.errors import DataError
 from atrous.formats.coco_json import find_contents, find_images, read_categories
 from atrous.formats.label_files import Entry, ImageFiles
 from atrous.formats.source import Item, Source, name_classes
+from atrous.images.image_file import decode_image
 
 _INVALID = "segments with an invalid entry"
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.data.arrays import open_array
-from atrous.data.image_file import decode_image
-from atrous.data.image_hash import (
+from atrous.errors import ConfigError, shorten
+from atrous.formats.source import map_on_all_cores
+from atrous.images.arrays import open_array
+from atrous.images.image_file import decode_image
+from atrous.images.image_hash import (
     Print,
     are_successive_alike,
     compute_hash,
@@ -18,9 +20,7 @@ from atrous.data.image_hash import (
     group_pairs,
     split_number,
 )
-from atrous.data.sample import render_preview, shorten
-from atrous.errors import ConfigError
-from atrous.formats.source import map_on_all_cores
+from atrous.images.reading import render_preview
 
 Pairs = list[tuple[int, int]]
 

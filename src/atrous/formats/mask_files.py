@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from atrous.classes import Color
-from atrous.data.image_file import MAX_PIXELS, decode_image
-from atrous.data.sample import holds_indices, read_indices
 from atrous.errors import DataError
+from atrous.images.image_file import MAX_PIXELS, decode_image
+from atrous.images.reading import holds_indices, read_indices
 
 ARRAY_SUFFIXES = (".npy", ".mat")
 

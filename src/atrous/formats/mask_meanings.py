@@ -11,8 +11,7 @@ from atrous.classes import IGNORE_INDEX, build_classes
 from atrous.data.classes_file import FILENAME, read_classes_file
 from atrous.data.object_ids import are_object_ids, find_scattered
 from atrous.data.palettes import format_color
-from atrous.data.sample import shorten
-from atrous.errors import DataError
+from atrous.errors import DataError, shorten
 from atrous.formats.class_tables import read_class_table
 from atrous.formats.mask_files import FIRST_COLOR, GREY, read_values, to_color
 from atrous.formats.mask_tables import Meaning, Summary, read_colors, read_table

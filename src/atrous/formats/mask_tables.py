@@ -7,8 +7,7 @@ from pathlib import Path
 from atrous.classes import IGNORE_INDEX, Classes, Color, build_classes, voc_color
 from atrous.data.classes_file import NamedClass
 from atrous.data.palettes import BLACK, build_table, format_color, match_table
-from atrous.data.sample import shorten
-from atrous.errors import DataError
+from atrous.errors import DataError, shorten
 from atrous.formats.mask_files import FIRST_COLOR, GREY, to_color
 from atrous.formats.source import BACKGROUND
 

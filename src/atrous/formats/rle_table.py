@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.data.image_file import read_upright_hw
 from atrous.errors import DataError
 from atrous.formats.label_files import ImageFiles
 from atrous.formats.source import Item, Source, find_split, name_classes
+from atrous.images.image_file import read_upright_hw
 
 _IMAGE = {"imageid", "id", "image", "imagename", "filename"}
 _CLASS = {"classid", "class", "label", "category"}

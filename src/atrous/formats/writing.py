@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from atrous.classes import Classes
-from atrous.data.image_file import read_upright_hw
-from atrous.data.orientation import turn_upright
 from atrous.data.pairs import IMAGE_SUFFIXES
-from atrous.data.sample import read_image
 from atrous.errors import DataError
 from atrous.formats.bands import write_bands
 from atrous.formats.source import Item, map_on_all_cores
+from atrous.images.image_file import read_upright_hw
+from atrous.images.orientation import turn_upright
+from atrous.images.reading import read_image
 
 
 def name_items(items: Sequence[Item], splits: Sequence[str]) -> list[str]:

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 from weakref import WeakSet
 
-from atrous.data.image_file import read_image_size
 from atrous.data.pairs import IMAGE_SUFFIXES
 from atrous.errors import DataError
+from atrous.images.image_file import read_image_size
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from atrous.bands import Ranges
 from atrous.classes import IGNORE_INDEX, Classes
-from atrous.data.pixels import convert_to_rgb
 from atrous.engines.engine import Engine
 from atrous.errors import DataError
 from atrous.extras import import_extra
 from atrous.files import sync, write_atomically
+from atrous.images.pixels import convert_to_rgb
 from atrous.prediction.annotations import build_coco_annotations, build_geojson
 from atrous.prediction.job_options import JobOptions
 from atrous.prediction.outputs import FILES, write_json

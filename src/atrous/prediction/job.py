@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atrous.data import read_image
-from atrous.data.image_file import read_image_size
-from atrous.data.pixels import convert_to_rgb
-from atrous.data.sample import is_nearly_black
 from atrous.engines.engine import Engine
 from atrous.errors import AtrousError, DataError
+from atrous.images import read_image
+from atrous.images.image_file import read_image_size
+from atrous.images.pixels import convert_to_rgb
+from atrous.images.reading import is_nearly_black
 from atrous.prediction.clips import record_clip
 from atrous.prediction.geotiff import segment_geotiff
 from atrous.prediction.job_options import JobOptions, check_lengths, find_link

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from atrous.data.image_file import MAX_PIXELS
 from atrous.data.layouts import find_owner
 from atrous.errors import ConfigError, DataError
+from atrous.images.image_file import MAX_PIXELS
 from atrous.prediction.manifest import FILENAME
 from atrous.prediction.outputs import JOB_FILES, LABEL_KINDS, check_kinds, name_files
 from atrous.prediction.sources import Source

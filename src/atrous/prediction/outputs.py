@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from atrous.classes import IGNORE_INDEX, Classes
-from atrous.data.pixels import convert_to_rgb
 from atrous.errors import ConfigError, did_you_mean
 from atrous.extras import import_extra
 from atrous.files import write_atomically
+from atrous.images.pixels import convert_to_rgb
 from atrous.prediction.annotations import build_coco_annotations, build_geojson, write_json
 from atrous.prediction.labelling import (
     write_coco,

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from atrous.classes import Classes
-from atrous.data import read_image
-from atrous.data.image_file import MAX_PIXELS
 from atrous.devices import Precision
 from atrous.engines.open_engine import open_engine
 from atrous.engines.tta import TTA
 from atrous.errors import AtrousWarning, ConfigError
 from atrous.files import write_atomically
 from atrous.fonts import describe_undrawable
+from atrous.images import read_image
+from atrous.images.image_file import MAX_PIXELS
 from atrous.models import Segmenter
 from atrous.prediction.cluster import check_options, join_cluster, run_parts
 from atrous.prediction.job import PredictionJob, Progress

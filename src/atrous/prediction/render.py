@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from atrous.classes import IGNORE_INDEX, Classes
-from atrous.data import resize_image
-from atrous.data.pixels import resize_mask
 from atrous.fonts import find_font, load_font, spell
+from atrous.images import resize_image
+from atrous.images.pixels import resize_mask
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from atrous.data.arrays import open_array
-from atrous.data.image_file import UNREADABLE, describe_unreadable, list_pages, open_image
-from atrous.data.orientation import find_orientation, turn_upright
 from atrous.data.pairs import IMAGE_SUFFIXES, list_image_files
-from atrous.data.tiff import is_georeferenced
 from atrous.errors import AtrousWarning, ConfigError, DataError
 from atrous.extras import import_extra
+from atrous.images.arrays import open_array
+from atrous.images.image_file import UNREADABLE, describe_unreadable, list_pages, open_image
+from atrous.images.orientation import find_orientation, turn_upright
+from atrous.images.tiff import is_georeferenced
 from atrous.prediction.archives import is_archive, list_archive
 from atrous.prediction.video import VIDEO_SUFFIXES
 

@@ -8,12 +8,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from atrous.data import read_image
-from atrous.data.array_file import ArrayFile
-from atrous.data.arrays import mark_nodata, open_array
-from atrous.data.image_file import check_size
 from atrous.errors import DataError
 from atrous.extras import import_extra
+from atrous.images import read_image
+from atrous.images.array_file import ArrayFile
+from atrous.images.arrays import mark_nodata, open_array
+from atrous.images.image_file import check_size
 
 
 class WindowedImage:

@@ -9,7 +9,6 @@ from PIL import Image
 
 from atrous.classes import IGNORE_INDEX, Classes
 from atrous.data import Sample, SegmentationDataset
-from atrous.data.pixels import convert_to_rgb
 from atrous.devices import resolve_device
 from atrous.engines import TTA, TorchEngine
 from atrous.engines.logits import compute_confidence, compute_mask
@@ -17,6 +16,7 @@ from atrous.errors import ConfigError, DataError
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import Progress, check_classes
 from atrous.evaluation.run_reader import EvaluatedRun, LoadedRun
+from atrous.images.pixels import convert_to_rgb
 from atrous.models import load_model
 from atrous.models.zoo import set_output_stride
 

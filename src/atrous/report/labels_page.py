@@ -11,11 +11,11 @@ from scipy import ndimage
 
 from atrous.classes import Classes
 from atrous.data import SegmentationDataset
-from atrous.data.pixels import convert_to_rgb
 from atrous.engines import Engine
 from atrous.evaluation.evaluator import Progress
 from atrous.evaluation.label_classifier import ASSUMED_SHARE
 from atrous.evaluation.label_quality import LabelReport, Models, RankedRegion
+from atrous.images.pixels import convert_to_rgb
 from atrous.prediction.render import tint
 from atrous.report.gallery import WRONG
 from atrous.report.html import format_data_uri, render_page

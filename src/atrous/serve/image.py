@@ -10,9 +10,9 @@ import PIL._imaging
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from atrous.data.image_file import read_image_size, warn
-from atrous.data.sample import read_image
 from atrous.errors import DataError
+from atrous.images.image_file import read_image_size, warn
+from atrous.images.reading import read_image
 from atrous.serve.errors import RequestError
 from atrous.serve.limits import BAND_BYTES, DECODING_BYTES, MAX_PIXELS, Limits, Reservation
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from atrous.classes import Classes
 from atrous.data.palettes import format_color
-from atrous.data.pixels import convert_to_rgb
 from atrous.engines import Engine
+from atrous.images.pixels import convert_to_rgb
 from atrous.prediction import Prediction
 from atrous.prediction.annotations import build_coco_annotations
 from atrous.prediction.outputs import compute_shares

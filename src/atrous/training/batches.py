@@ -2,16 +2,11 @@
 
 from collections.abc import Generator
 
-from atrous.data import (
-    IMAGENET_MEAN,
-    Batch,
-    SegmentationDataset,
-    TrainTransform,
-    build_train_loader,
-)
+from atrous.data import Batch, SegmentationDataset, TrainTransform, build_train_loader
 from atrous.data.loader import stream_position
-from atrous.data.shards import File
 from atrous.devices import resolve_device, resolve_workers
+from atrous.images import IMAGENET_MEAN
+from atrous.images.shard_file import File
 from atrous.models import ModelCard
 from atrous.recipe import DataRecipe, Recipe, TrainRecipe
 from atrous.training.distributed import World

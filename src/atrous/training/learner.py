@@ -12,13 +12,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from atrous.bands import BandStatistics
 from atrous.classes import Classes, ClassSelection
-from atrous.data import Batch, SegmentationDataset, normalize
+from atrous.data import Batch, SegmentationDataset
 from atrous.devices import resolve_device, resolve_precision
 from atrous.errors import ConfigError, TrainingError
 from atrous.evaluation import validate_model
 from atrous.evaluation.evaluator import Validation
+from atrous.images import normalize
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.models.cut import Cut
+from atrous.models.depthwise import speed_up_depthwise
 from atrous.models.untrained_taps import zero_untrained_taps
 from atrous.models.weights import init_model_options, init_weights
 from atrous.recipe import Recipe
@@ -102,6 +104,8 @@ class Learner:
         self.untrained_taps = zero_untrained_taps(self.model, recipe.data.train_hw, keep=keep)
         if world.size > 1:
             synchronize_batch_norm(self.model, device)
+        if device.type == "cpu":
+            speed_up_depthwise(self.model)
         self.freeze_norm = recipe.model.freeze_norm
         if self.freeze_norm:
             for norm in _batch_norms(self.model):

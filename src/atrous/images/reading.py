@@ -1,39 +1,23 @@
 """Reading images as 8-bit RGB or at their own depth, and masks as integers."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from atrous.data.array_file import Array
-from atrous.data.arrays import mark_nodata, open_array
-from atrous.data.image_file import MAX_PIXELS, check_size, decode_image, describe_pages, warn
-from atrous.data.shards import File, open_source
 from atrous.errors import DataError
+from atrous.images.array_file import Array
+from atrous.images.arrays import mark_nodata, open_array
+from atrous.images.image_file import MAX_PIXELS, check_size, decode_image, describe_pages, warn
+from atrous.images.shard_file import File, open_source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _MAX_BLACK = 15
 _STRIP_PIXELS = 2**24
-
-
-@dataclass
-class Sample:
-    """An image with its mask.
-
-    Attributes:
-        image: uint8 (3, H, W), RGB; or float32 (bands, H, W), in the units of the file.
-        mask: uint8 (H, W), class indices; ignored pixels are `IGNORE_INDEX` (255).
-        name: File stem, unique within a split.
-    """
-
-    image: "Tensor"
-    mask: "Tensor"
-    name: str
 
 
 def read_image(
@@ -239,8 +223,3 @@ def check_same_size(
             f"but its mask {mask_path} is {mask_hw[1]} × {mask_hw[0]}. Make the mask from this "
             "image, or resize it with nearest neighbour interpolation."
         )
-
-
-def shorten(items: Sequence[Any], max_items: int = 10) -> str:
-    """Return the first items separated by commas, with `…` if some are left out."""
-    return ", ".join(map(str, items[:max_items])) + (", …" if len(items) > max_items else "")

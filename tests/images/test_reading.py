@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from atrous.classes import IGNORE_INDEX, voc_color
-from atrous.data import read_image, read_mask
+from atrous.data import read_mask
 from atrous.errors import AtrousWarning, DataError
+from atrous.images import read_image
 
 RED = (200, 30, 40)
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from atrous.data import read_image
-from atrous.data.arrays import open_array
-from atrous.data.image_file import read_image_size
 from atrous.errors import DataError
+from atrous.images import read_image
+from atrous.images.arrays import open_array
+from atrous.images.image_file import read_image_size
 
 warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
 

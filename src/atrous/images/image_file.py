@@ -11,10 +11,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from atrous.data.file_kinds import describe_file
-from atrous.data.orientation import PNG, blank_damaged_exif, find_orientation, turn_upright
-from atrous.data.shards import File, open_source
 from atrous.errors import AtrousWarning, DataError
+from atrous.images.file_kinds import describe_file
+from atrous.images.orientation import PNG, blank_damaged_exif, find_orientation, turn_upright
+from atrous.images.shard_file import File, open_source
 
 MAX_PIXELS = 500_000_000
 """Default limit on the pixels of an image, since a small file can state a huge size."""
@@ -135,7 +135,7 @@ def read_image_size(
     Raises:
         DataError: The file is missing or no image.
     """
-    from atrous.data.arrays import open_array  # which imports this file
+    from atrous.images.arrays import open_array  # which imports this file
 
     name, source = name or str(source), open_source(source)
     if array := open_array(source, name, page=page):

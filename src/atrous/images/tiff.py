@@ -9,12 +9,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from atrous.data.array_file import Array, ArrayFile, read_all
-from atrous.data.image_file import MAX_PAGES
-from atrous.data.orientation import turn_array
-from atrous.data.shards import File, open_source
 from atrous.errors import ConfigError, DataError
 from atrous.extras import import_extra
+from atrous.images.array_file import Array, ArrayFile, read_all
+from atrous.images.image_file import MAX_PAGES
+from atrous.images.orientation import turn_array
+from atrous.images.shard_file import File, open_source
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

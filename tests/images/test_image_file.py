@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from atrous.data import read_image, read_mask
-from atrous.data.image_file import decode_image, list_pages, read_image_size
+from atrous.data import read_mask
 from atrous.errors import AtrousWarning, DataError
+from atrous.images import read_image
+from atrous.images.image_file import decode_image, list_pages, read_image_size
 
 STORED = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10
 UPRIGHT = {
@@ -168,7 +169,7 @@ def test_dangling_links_and_folders_are_errors(tmp_path):
 def test_one_limit_holds_and_it_is_not_pillows(tmp_path, monkeypatch):
     Image.fromarray(STORED).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
-    monkeypatch.setattr("atrous.data.sample._STRIP_PIXELS", 4)
+    monkeypatch.setattr("atrous.images.reading._STRIP_PIXELS", 4)
     assert read_quietly(tmp_path / "a.png").shape == (3, 6, 4)
     with pytest.raises(DataError, match="4 × 6 pixels"):
         read_image(tmp_path / "a.png", max_pixels=23)

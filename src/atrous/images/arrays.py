@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from atrous.bands import MAX_BANDS
-from atrous.data.array_file import Array, ArrayFile, read_all
-from atrous.data.image_file import describe_unreadable, open_image
-from atrous.data.orientation import find_orientation, turn_array
-from atrous.data.shards import File, open_source
-from atrous.data.tiff import TIFF_STARTS, open_tiff
 from atrous.errors import DataError
+from atrous.images.array_file import Array, ArrayFile, read_all
+from atrous.images.image_file import describe_unreadable, open_image
+from atrous.images.orientation import find_orientation, turn_array
+from atrous.images.shard_file import File, open_source
+from atrous.images.tiff import TIFF_STARTS, open_tiff
 
 KINDS = ("|u1", "|i1", "<u2", "<i2", "<f2", "<f4", "<f8")
 """Types of numbers that are read. float32 holds the values of all but float64."""
