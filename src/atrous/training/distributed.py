@@ -1,17 +1,20 @@
 """Several processes that train one model: data parallel, each with its share of every batch."""
 
 import os
+import sys
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from atrous.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Value = TypeVar("Value")
 
@@ -61,10 +64,10 @@ class World:
             return device
         return torch.device("cuda", self.local_rank)
 
-    def launch_fabric(self, device: torch.device, precision: str) -> Fabric:
+    def launch_fabric(self, device: torch.device, precision: str) -> "Fabric":
         """Set up the device of this process, and its precision, `32` or `bf16`."""
         given = [device.index] if device.type == "cuda" and device.index is not None else 1
-        fabric = Fabric(
+        fabric = _import_fabric()(
             accelerator=device.type,
             devices=given if self.size == 1 else self.local_size,
             num_nodes=self.size // self.local_size,
@@ -73,6 +76,17 @@ class World:
         )
         fabric.launch()
         return fabric
+
+
+def _import_fabric() -> type["Fabric"]:
+    """Import Fabric without torchmetrics, whose version it compares, which takes 2 s."""
+    sys.modules.setdefault("torchmetrics", None)  # type: ignore[arg-type]
+    try:
+        from lightning_fabric import Fabric
+    finally:
+        if sys.modules["torchmetrics"] is None:
+            del sys.modules["torchmetrics"]
+    return Fabric
 
 
 def join_world(device: torch.device, batch_size: int) -> World:
