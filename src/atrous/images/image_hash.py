@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy.fft import dctn
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 _HASH_BYTES = 32
 _THUMBNAIL_PX = 16
@@ -104,6 +102,9 @@ def group_pairs(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Return the groups that the pairs connect, each sorted, the largest first."""
     if not pairs:
         return []
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     indices, ends = np.unique(np.array(pairs), return_inverse=True)
     edges = coo_array((np.ones(len(pairs)), ends.reshape(-1, 2).T), shape=(len(indices),) * 2)
     groups = defaultdict(list)
