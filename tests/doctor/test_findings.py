@@ -29,9 +29,10 @@ from damage import (
 )
 from PIL import Image
 
-from atrous.data import image_hash, open_dataset
+from atrous.data import open_dataset
 from atrous.doctor import KINDS
 from atrous.errors import DataError
+from atrous.images import image_hash
 
 
 def damage_unpaired(root):

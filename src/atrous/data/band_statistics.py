@@ -32,10 +32,8 @@ def draw_pixels(image: Values, num_pixels: int, *, seed: int) -> Values:
 def compute_band_statistics(samples: Values, ranges: Ranges | None = None) -> BandStatistics:
     """Return the ranges of bands with their statistics.
 
-    Args:
-        samples: Values of pixels.
-        ranges: Given ranges; by default the percentiles 0.5 and 99.5 of each band, or its smallest
-            and largest value if these are equal.
+    Ranges that are not given are the percentiles 0.5 and 99.5 of each band, or its smallest and
+    largest value if these are equal.
 
     Shapes:
         samples: float32 (pixels, bands)
@@ -57,9 +55,8 @@ def compute_band_statistics(samples: Values, ranges: Ranges | None = None) -> Ba
 def find_band_problems(samples: Values, ranges: Ranges) -> Iterator[tuple[str, str]]:
     """Yield (code, sentence) for each band that is constant or uses few levels of its range.
 
-    Args:
-        samples: Values of pixels, float32 (pixels, bands).
-        ranges: Range of each band.
+    Shapes:
+        samples: float32 (pixels, bands)
     """
     for number, (band, (low, high)) in enumerate(zip(samples.T, ranges, strict=True), start=1):
         smallest, largest = float(band.min()), float(band.max())

@@ -26,10 +26,9 @@ def read_classes_file(path: Path) -> tuple[Classes, int]:
         DataError: The file is not TOML, or a key is unknown, missing or has an invalid value.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return parse_classes(path.read_text(encoding="utf-8-sig"), path)
     except (OSError, ValueError) as error:
         raise DataError(f"Cannot read {path}: {error}.") from error
-    return parse_classes(text, path)
 
 
 def parse_classes(text: str, path: Path | str) -> tuple[Classes, int]:
@@ -99,8 +98,7 @@ def _parse_line(line: str) -> NamedClass:
     names: list[str] = []
     numbers: list[int] = []
     text = "" if line.startswith("#") else re.sub(r"[:;\t]", ",", line)
-    if match := re.fullmatch(r"\s*(\d{1,9})\s+([^\d,][^,]*)", text):
-        text = f"{match[1]},{match[2]}"
+    text = re.sub(r"^\s*(\d{1,9})\s+([^\d,][^,]*)$", r"\1,\2", text)
     for cell in map(str.strip, next(csv.reader([text], skipinitialspace=True), [])):
         if cell and all(word.isdecimal() and len(word) < 10 for word in cell.split()):
             numbers += map(int, cell.split())
@@ -110,25 +108,18 @@ def _parse_line(line: str) -> NamedClass:
         names = [str(numbers[0])]
     color = None
     if len(numbers) >= 3 and max(numbers[-3:]) <= 255:
-        red, green, blue = numbers[-3:]
-        color = red, green, blue
+        color = numbers[-3], numbers[-2], numbers[-1]
     value = numbers[0] if len(numbers) not in (0, 3) else -1
     return NamedClass(names[0] if names else "", value, color)
 
 
 @dataclass(frozen=True)
 class ClassList:
-    """Classes, and how masks show them.
-
-    Attributes:
-        classes: Names and colours.
-        values: Mask value of each class; None if masks show the colours.
-        ignore_index: Mask value of ignored pixels; None if the file does not state it.
-    """
+    """Classes, and how masks show them."""
 
     classes: Classes
-    values: tuple[int, ...] | None
-    ignore_index: int | None = None
+    values: tuple[int, ...] | None  # mask value of each class; None if masks show the colours
+    ignore_index: int | None = None  # None if the file does not state it
 
 
 def read_class_list(path: Path) -> ClassList:

@@ -50,13 +50,9 @@ class SegmentationDataset:
 
     Attributes:
         root: Folder or URL of the dataset as it was given.
-        split: Name of the split, such as `train`.
-        format: Layout on disk.
         classes: Names and colours in the order of the mask values.
         ignore_index: Mask value of ignored pixels in the files (in memory they are 255).
-        names: Stems, in the order of the split.
-        image_paths: One image per name.
-        mask_paths: One mask per name.
+        names: Stems, in the order of the split, as the paths.
         selection: For each class of the masks, its index in `classes` or `IGNORE_INDEX`; None if
             they are the same.
         bands: Number of bands; None for 8-bit RGB, to which grey images are converted.
@@ -88,16 +84,17 @@ class SegmentationDataset:
         """
         image_path, mask_path = self.image_paths[index], self.mask_paths[index]
         image = read_image(image_path, bands=self.bands)
-        mask = read_mask(
-            mask_path, num_classes=self.num_mask_classes, ignore_index=self.ignore_index
-        )
+        num_classes, ignore_index = self.num_mask_classes, self.ignore_index
+        mask = read_mask(mask_path, num_classes=num_classes, ignore_index=ignore_index)
         check_same_size(
             (image.shape[1], image.shape[2]), (mask.shape[0], mask.shape[1]), image_path, mask_path
         )
         if self.selection is not None:
             mask = mask.new_tensor(self.select_indices(mask.numpy()))
         if self.bands is not None:
-            _fill(image, mask, self.ranges)
+            mask[image[0].isnan()] = IGNORE_INDEX
+            for number, band in enumerate(image):
+                band.nan_to_num_(self.ranges[number][0] if self.ranges else 0.0)
         return Sample(image, mask, self.names[index])
 
     def read_as(self, ranges: Ranges | None) -> Self:
@@ -106,10 +103,10 @@ class SegmentationDataset:
 
     def take(self, indices: Sequence[int]) -> Self:
         """Return the dataset with only the images of these indices."""
-        images, masks = self.image_paths, self.mask_paths
+        names, images, masks = self.names, self.image_paths, self.mask_paths
         return replace(
             self,
-            names=[self.names[index] for index in indices],
+            names=[names[index] for index in indices],
             image_paths=[images[index] for index in indices],
             mask_paths=[masks[index] for index in indices],
         )
@@ -147,11 +144,10 @@ class SegmentationDataset:
         """Return a SHA-256 of classes, names and file sizes; file contents are not read."""
         selected = "" if self.selection is None else f" {self.selection}"
         digest = hashlib.sha256(f"{self.classes.names} {self.ignore_index}{selected}\n".encode())
-        for name, image_path, mask_path in zip(
-            self.names, self.image_paths, self.mask_paths, strict=True
-        ):
-            sizes = _measure(image_path), _measure(mask_path)
-            digest.update(f"{name} {sizes[0]} {sizes[1]}\n".encode(errors="surrogateescape"))
+        for name, *paths in zip(self.names, self.image_paths, self.mask_paths, strict=True):
+            image_bytes, mask_bytes = map(_measure, paths)
+            line = f"{name} {image_bytes} {mask_bytes}\n"
+            digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
@@ -163,7 +159,6 @@ def open_dataset(
     Args:
         root: Folder of the dataset: a VOC devkit (see `voc.find_devkit`), paired folders or shards;
             or the URL of shards.
-        split: Name of the split, such as `train`.
         format: `voc`, `pairs`, or `auto` to detect the layout; shards are always detected.
         ignore_index: Mask value of ignored pixels; overrides `classes.toml` (default 255).
 
@@ -187,7 +182,7 @@ def open_dataset(
         found = {path for files in all_files for path in files.masks.values()}
         masks = sorted(path for path in found if isinstance(path, Path))
         classes = number_classes(masks, ignore_index)
-    image_paths = [image_path for image_path, _ in files.values()]
+    image_paths, mask_paths = map(list, zip(*files.values(), strict=True))
     bands, ranges = read_given_bands(root, folder)
     if bands is None and (opened := open_array(image_paths[0], str(image_paths[0]))):
         bands = opened.num_bands
@@ -199,17 +194,10 @@ def open_dataset(
         ignore_index=ignore_index,
         names=list(files),
         image_paths=image_paths,
-        mask_paths=[mask_path for _, mask_path in files.values()],
+        mask_paths=mask_paths,
         bands=bands,
         ranges=ranges,
     )
-
-
-def _fill(image: "Tensor", mask: "Tensor", ranges: Ranges | None) -> None:
-    """Replace NaN in an image by the low ends of the ranges, or 0, and ignore its pixels."""
-    mask[image[0].isnan()] = IGNORE_INDEX
-    for index, band in enumerate(image):
-        band.nan_to_num_(ranges[index][0] if ranges else 0.0)
 
 
 def _measure(file: File) -> int:

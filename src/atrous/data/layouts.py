@@ -26,7 +26,7 @@ def read_given_bands(root: Path | str, folder: Path | Shards) -> tuple[int | Non
     """Return the number of bands and their ranges that `classes.toml` gives; None for neither."""
     if isinstance(folder, Shards):
         return folder.bands
-    path = _find_classes_file(root, folder)
+    path = find_classes_file(root, folder)
     return parse_bands(path.read_text(encoding="utf-8-sig"), path) if path else (None, None)
 
 
@@ -42,7 +42,7 @@ def read_given_classes(
     """
     if isinstance(folder, Shards):
         return folder.classes, folder.ignore_index
-    if path := _find_classes_file(root, folder):
+    if path := find_classes_file(root, folder):
         return read_classes_file(path)
     if layout == "voc" and voc.has_voc_names(folder):
         return build_classes(VOC_NAMES), IGNORE_INDEX
@@ -59,29 +59,19 @@ def list_splits(root: Path | str, *, format: str = "auto") -> list[str]:
     return _list_splits(*find_layout(root, format))
 
 
-def find_split_files(root: Path | str, *, format: str = "auto") -> dict[str, SplitFiles]:
+def find_all_files(layout: Layout, folder: Path | Shards) -> dict[str, SplitFiles]:
     """Return the files of every split by its name, complete or not.
 
     Raises:
-        DataError: The folder is missing, its layout is unknown, or a split list is unreadable.
+        DataError: A split list is unreadable.
     """
-    return find_all_files(*find_layout(root, format))
-
-
-def find_all_files(layout: Layout, folder: Path | Shards) -> dict[str, SplitFiles]:
-    """Return what `find_split_files` does, of a dataset whose layout is known."""
     return {split: _find_files(layout, folder, split) for split in _list_splits(layout, folder)}
 
 
 def list_split_files(
     layout: Layout, folder: Path | Shards, split: str
 ) -> dict[str, tuple[File, File]]:
-    """Return stem → (image, mask) in the order of the split.
-
-    Args:
-        layout: Layout of the dataset.
-        folder: Its folder, as `find_layout` returns it.
-        split: Name of the split.
+    """Return stem → (image, mask) in the order of the split, of what `find_layout` returns.
 
     Raises:
         DataError: The split does not exist or is empty, an image or mask is missing, or a stem is
@@ -144,8 +134,7 @@ def find_layout(root: Path | str, format: str = "auto") -> tuple[Layout, Path | 
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Give the folder of the dataset.")
-    devkit = voc.find_devkit(root)
-    if devkit is not None and format != "pairs":
+    if format != "pairs" and (devkit := voc.find_devkit(root)):
         return "voc", devkit
     is_yolo = any(root.glob("*/labels")) and not any(root.glob("*/masks"))
     if format != "voc" and pairs.list_pairs_splits(root) and not is_yolo:
@@ -171,7 +160,8 @@ def find_owner(folder: Path) -> Path | None:
     return None
 
 
-def _find_classes_file(root: Path | str, folder: Path) -> Path | None:
+def find_classes_file(root: Path | str, folder: Path) -> Path | None:
+    """Return the `classes.toml` of a dataset, in the folder of its layout or in its root."""
     paths = folder / FILENAME, Path(root, FILENAME)
     return next((path for path in paths if path.is_file()), None)
 

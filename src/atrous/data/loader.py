@@ -66,26 +66,19 @@ def build_train_loader(
     first batch does not depend on `start_batch`, and no batch depends on the number of workers.
 
     Args:
-        dataset: The split.
         transform: Called with a sample and its seed; its results have one size.
         batch_size: Samples per batch of this process.
         seed: Seed of the order and of the augmentation.
-        start_batch: Index of the first batch.
-        num_batches: Number of batches.
         workers: Processes that load ahead; with 0, batches are loaded on demand.
-        rank: Rank of this process.
         world_size: Number of processes that share each batch.
 
     Raises:
         ConfigError: The number of workers is negative.
         DataError: While iterating, a file cannot be read, or a worker process was killed.
     """
-    positions = (
-        range(
-            (batch * world_size + rank) * batch_size, (batch * world_size + rank + 1) * batch_size
-        )
-        for batch in range(start_batch, start_batch + num_batches)
-    )
+    batches = range(start_batch, start_batch + num_batches)
+    starts = ((batch * world_size + rank) * batch_size for batch in batches)
+    positions = (range(start, start + batch_size) for start in starts)
     load = partial(_load_batch, dataset, transform, seed)
     pin = partial(_pin, torch.cuda.current_device()) if torch.cuda.is_available() else None
     return load_in_order(load, positions, workers=workers, receive=pin)

@@ -21,12 +21,9 @@ _MANY_VALUES = 8
 
 
 def read_mask(path: File, *, num_classes: int, ignore_index: int = IGNORE_INDEX) -> "Tensor":
-    """Read a mask of class indices; palette masks keep their indices.
+    """Read a mask of class indices from a palette or grey image in a lossless format.
 
-    Args:
-        path: Palette or grey image in a lossless format (PNG, TIFF, BMP).
-        num_classes: Number of classes; their values are 0 to `num_classes - 1`.
-        ignore_index: Value of ignored pixels in the file; no other value is ignored.
+    Only `ignore_index` is ignored; any other value from `num_classes` on is an error.
 
     Shapes:
         returns: uint8 (H, W), ignored pixels as `IGNORE_INDEX`

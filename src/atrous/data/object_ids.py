@@ -56,10 +56,8 @@ def are_object_ids(masks: Sequence[tuple[Set[int], Set[int]]]) -> bool:
     """Return whether the values of masks are object ids.
 
     They are if nearly all are one connected component, and either each file starts with 1 again or
-    most of many values occur in one file only.
-
-    Args:
-        masks: Per mask, its values without 0 and the ignore index, and the scattered ones of them.
+    most of many values occur in one file only. `masks` are the values of each mask without 0 and
+    the ignore index, and the scattered ones of them.
     """
     masks = [(values, scattered) for values, scattered in masks if values]
     num_values = sum(len(values) for values, _ in masks)
@@ -81,10 +79,7 @@ def are_object_colors(masks: Sequence[Set[tuple[int, int, int]]]) -> bool:
     """Return whether colours are object ids.
 
     They are if most occur in one file only, if many are consecutive 24-bit numbers, or if each
-    file has the first colours of one series.
-
-    Args:
-        masks: Per mask, its colours without black.
+    file has the first colours of one series. `masks` are the colours of each mask without black.
     """
     num_unique, num_distinct = _count_unique(masks)
     if num_distinct < _MIN_COLORS:

@@ -72,21 +72,21 @@ def match_by_words(images: Iterable[Path], masks: Iterable[Path]) -> list[tuple[
 
 def describe_overlooked(*folders: Path) -> str:
     """Return a text on files and sub-folders that are not read; '' if there are none."""
-    parts = []
+    text = ""
     for folder in folders:
         others = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
         suffixes = Counter(path.suffix.lower() for path in others if path.is_file())
         for suffix in suffixes.keys() - {*IMAGE_SUFFIXES, *_CLUTTER}:
-            parts.append(
+            text += (
                 f" {folder} contains {suffixes[suffix]} {suffix} files, which are not read: "
                 "convert them to PNG."
             )
         if inside := [path.name for path in others if path.is_dir()]:
-            parts.append(
+            text += (
                 f" {folder} contains the sub-folders {shorten(inside)}, which are not searched: "
                 f"move their files into {folder} itself."
             )
-    return "".join(parts)
+    return text
 
 
 def _index_by_stem(folder: Path, same_stem: list[tuple[Path, Path]]) -> dict[str, Path]:

@@ -18,16 +18,10 @@ _MIN_SHARE = 1e-4
 
 @dataclass(frozen=True)
 class ColorTable:
-    """The class of each colour.
+    """The class of each colour."""
 
-    Attributes:
-        name: Name in reports.
-        indices: Colour → class index, 255 for ignored pixels.
-        classes: Names and colours of the classes.
-    """
-
-    name: str
-    indices: dict[Color, int]
+    name: str  # in reports
+    indices: dict[Color, int]  # 255 for ignored pixels
     classes: Classes
 
 
@@ -88,11 +82,8 @@ _CITYSCAPES_IGNORED = (
 KNOWN_TABLES = (
     VOC_TABLE,
     *(
-        build_table(name, build_classes(list(colors), list(colors.values())), (BLACK,))
-        for name, colors in (
-            ("CamVid, 11 classes", _CAMVID_11),
-            ("CamVid, 31 classes", _CAMVID_31),
-        )
+        build_table(f"CamVid, {len(rgb)} classes", build_classes([*rgb], [*rgb.values()]), (BLACK,))
+        for rgb in (_CAMVID_11, _CAMVID_31)
     ),
     build_table("Cityscapes", CITYSCAPES, _CITYSCAPES_IGNORED),
 )
@@ -105,14 +96,12 @@ def match_table(
 
     It must contain the colours of 99.9 % of the pixels; the remaining pixels are ignored. Known
     tables also need three matching colours besides black. The first colours of VOC's palette are
-    used for arbitrary classes, so these classes are only numbered.
+    used for arbitrary classes, so these classes are only numbered. Without a table of the dataset's
+    own classes, the known tables are tried.
 
     Args:
         masks: Per mask, colour → number of pixels.
-        given: Table of the dataset's own classes; without it, the known tables are tried.
-
-    Returns:
-        The table; None if no table explains the colours.
+        given: Table of the dataset's own classes.
     """
     colors = _count_pixels(masks)
     for table in KNOWN_TABLES if given is None else (given,):
@@ -135,26 +124,25 @@ def match_table(
 
 
 def list_own_colors(masks: Sequence[Mapping[Color, int]]) -> dict[Color, float]:
-    """Return the colours of masks that may be classes, with their shares of the pixels.
+    """Return the colours of masks that may be classes, sorted, with their shares of the pixels.
 
-    Returns:
-        Sorted by colour, black first; empty if they number objects, or are more than 64, as after
-        blurring.
+    There are none if they number objects, or are more than 64, as after blurring.
     """
-    colors = _count_pixels(masks)
-    own = {
-        color: count / colors.total()
-        for color, count in sorted(colors.items())
-        if count > _MIN_SHARE * colors.total()
-    }
+    own = _list_frequent(masks)
     is_few = len(own) <= _MAX_OWN_COLORS and sum(own.values()) >= _MIN_COVERED
     return own if is_few and not _are_objects(masks) else {}
 
 
 def _are_objects(masks: Sequence[Mapping[Color, int]]) -> bool:
+    own = _list_frequent(masks).keys() - {BLACK}
+    return are_object_colors([mask.keys() & own for mask in masks])
+
+
+def _list_frequent(masks: Sequence[Mapping[Color, int]]) -> dict[Color, float]:
+    """Return the shares of the colours that are no noise, sorted by colour."""
     colors = _count_pixels(masks)
-    own = {color for color, count in colors.items() if count > _MIN_SHARE * colors.total()}
-    return are_object_colors([mask.keys() & own - {BLACK} for mask in masks])
+    total = colors.total()
+    return {c: n / total for c, n in sorted(colors.items()) if n > _MIN_SHARE * total}
 
 
 def _count_pixels(masks: Sequence[Mapping[Color, int]]) -> Counter[Color]:

@@ -57,12 +57,6 @@ def _polygon(*corners: tuple[float, float]) -> Distance:
     return distance
 
 
-def _star_corners() -> list[tuple[float, float]]:
-    radii = (1.0, 0.5) * 5
-    turns = [math.pi * corner / 5 for corner in range(10)]
-    return [(r * math.sin(a), -r * math.cos(a)) for r, a in zip(radii, turns, strict=True)]
-
-
 def _radius(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.sqrt(x * x + y * y)
 
@@ -72,7 +66,10 @@ _DISTANCES: tuple[Distance, ...] = (
     lambda x, y: np.abs(_radius(x, y) - 0.7) - 0.26,
     _polygon((-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)),
     _polygon((0, -1), (0.9, 0.65), (-0.9, 0.65)),
-    _polygon(*_star_corners()),
+    _polygon(*(
+        (r * math.sin(math.pi * i / 5), -r * math.cos(math.pi * i / 5))
+        for i, r in enumerate((1.0, 0.5) * 5)
+    )),
     _polygon(
         (0, -1), (0.85, 0), (0.2, 0), (0.2, 1), (-0.2, 1), (-0.2, 0), (-0.85, 0)
     ),

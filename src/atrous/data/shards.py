@@ -35,21 +35,13 @@ class Index(BaseModel):
 
 @dataclass(frozen=True)
 class Shards:
-    """A dataset in shards.
+    """A dataset in shards."""
 
-    Attributes:
-        root: Folder or URL.
-        classes: Names and colours of the classes.
-        ignore_index: Mask value of ignored pixels.
-        bands: Number of bands and their ranges, where they are given; see `parse_bands`.
-        splits: Split → positions of its samples.
-    """
-
-    root: str
+    root: str  # folder or URL
     classes: Classes
-    ignore_index: int
-    bands: tuple[int | None, Ranges | None]
-    splits: dict[str, list[Position]]
+    ignore_index: int  # mask value of ignored pixels
+    bands: tuple[int | None, Ranges | None]  # see `parse_bands`
+    splits: dict[str, list[Position]]  # positions of the samples
 
     def find_files(self, split: str) -> SplitFiles:
         """Return the files of a split, which are complete."""

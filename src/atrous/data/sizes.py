@@ -4,11 +4,10 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
-from atrous.data.layouts import find_layout, find_split_files, read_given_bands
+from atrous.data.layouts import find_all_files, find_layout, read_given_bands
 from atrous.errors import DataError
 from atrous.images.arrays import open_array
 from atrous.images.image_file import read_image_size
-from atrous.images.shard_file import File
 from atrous.images.tiff import is_georeferenced
 
 _CROP_PX, _MAX_LONG_SIDE_PX, _NUM_MEASURED = 256, 512, 200
@@ -27,25 +26,18 @@ def suggest_sizes(
         DataError: The folder is missing, its layout is unknown, or a split list is unreadable.
         ConfigError: `format` is unknown.
     """
-    files = find_split_files(root, format=format).get(train_split)
+    layout, folder = find_layout(root, format)
+    files = find_all_files(layout, folder).get(train_split)
     paths = list(files.images.values()) if files else []
     long_sides = []
     for path in paths[:: -(-len(paths) // _NUM_MEASURED) or 1]:
-        try:
+        with suppress(DataError):  # reported where it is read
             long_sides.append(max(read_image_size(path)))
-        except DataError:
-            continue  # reported where it is read
     if not long_sides:
         return {}
     long_side = max(32, min(_MAX_LONG_SIDE_PX, round(median(long_sides))))
-    crop = min(_CROP_PX, long_side)
-    if _has_scale(root, paths[0], format):
-        return {"crop": crop}
-    return {"long_side": long_side, "crop": crop}
-
-
-def _has_scale(root: Path | str, path: File, format: str) -> bool:
-    bands, _ = read_given_bands(root, find_layout(root, format)[1])
+    sizes = {"long_side": long_side, "crop": min(_CROP_PX, long_side)}
+    has_scale = read_given_bands(root, folder)[0] is not None
     with suppress(DataError):  # reported where it is read
-        return bands is not None or bool(open_array(path, str(path))) or is_georeferenced(path)
-    return False
+        has_scale |= bool(open_array(paths[0], str(paths[0]))) or is_georeferenced(paths[0])
+    return {"crop": sizes["crop"]} if has_scale else sizes

@@ -12,26 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of one split, paired or not.
+    """The files of one split, paired or not."""
 
-    Attributes:
-        names: Unique stems, written as by `normalize_name`, in the order of the split; those
-            without a partner are included.
-        images: Image by stem, for the stems that have one.
-        masks: Mask by stem, for the stems that have one.
-        image_folder: Folder of the images; it may not exist.
-        mask_folder: Folder of the masks; it may not exist.
-        same_stem: Pairs of files in one folder with the same stem.
-        listed_twice: Stems that occur more than once in the split list.
-    """
-
-    names: list[str]
-    images: Mapping[str, "File"]
-    masks: Mapping[str, "File"]
-    image_folder: Path
-    mask_folder: Path
-    same_stem: list[tuple[Path, Path]] = field(default_factory=list)
-    listed_twice: list[str] = field(default_factory=list)
+    names: list[str]  # unique, normalized, in the order of the split, with a partner or without
+    images: Mapping[str, "File"]  # by stem
+    masks: Mapping[str, "File"]  # by stem
+    image_folder: Path  # may not exist
+    mask_folder: Path  # may not exist
+    same_stem: list[tuple[Path, Path]] = field(default_factory=list)  # files in one folder
+    listed_twice: list[str] = field(default_factory=list)  # in the split list
 
     @property
     def pairs(self) -> dict[str, tuple["File", "File"]]:

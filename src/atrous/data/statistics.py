@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from atrous.images.reading import check_same_size, read_image, read_indices
 from atrous.images.shard_file import File
 
 WeightMethod = Literal["none", "inverse", "median_frequency"]
-_METHODS = ("none", "inverse", "median_frequency")
+_METHODS = get_args(WeightMethod)
 _MIN_DRAWN, _MAX_DRAWN = 64, 2**21
 """Pixels drawn per image at least, and from all images together."""
 
@@ -82,14 +82,7 @@ def compute_mask_statistics(
     """Read all images and masks of a split, which finds errors before training.
 
     Several processes can read a share each; all of them get the statistics, or the error, of the
-    whole split.
-
-    Args:
-        dataset: The split.
-        progress: Called after each mask with the numbers of masks done and in total.
-        rank: Index of this process.
-        size: Number of processes.
-        gather: Returns the values of all processes, in the order of their ranks.
+    whole split, if `gather` returns the values of all processes in the order of their ranks.
 
     Raises:
         DataError: Files cannot be used; one message for all, which names the first of them.
@@ -98,13 +91,7 @@ def compute_mask_statistics(
     tally, *others = gather(_tally(dataset, range(first, end), progress))
     for other in others:
         tally.add(other)
-    _raise_problems(dataset, tally.wrong, tally.unusable)
-    if len(tally.depths) > 1:
-        listed = ", ".join(f"{path} holds {depth}" for depth, path in tally.depths.items())
-        raise DataError(
-            f"The images of split '{dataset.split}' are of different kinds: {listed}. Their values "
-            "cannot have the same range: export all of them in one way."
-        )
+    _raise_problems(dataset, tally)
     num_classes = len(dataset.classes)
     return MaskStatistics(
         pixels=tally.histogram[:num_classes].tolist(),
@@ -134,22 +121,15 @@ def compute_class_weights(statistics: MaskStatistics, method: WeightMethod) -> l
         raise ConfigError(f"Unknown class weights '{method}'.{did_you_mean(method, _METHODS)}")
     if method == "none":
         return None
-    if method == "inverse":
-        frequencies = [float(pixels) for pixels in statistics.pixels]
-    else:
-        frequencies = [
-            pixels / max(total, 1)
-            for pixels, total in zip(
-                statistics.pixels, statistics.pixels_where_present, strict=True
-            )
-        ]
+    is_inverse = method == "inverse"
+    frequencies = [
+        pixels / (1 if is_inverse else max(total, 1))
+        for pixels, total in zip(statistics.pixels, statistics.pixels_where_present, strict=True)
+    ]
     present = [frequency for frequency in frequencies if frequency > 0]
     if not present:
         raise DataError("Class weights need labelled pixels, and every pixel is ignored.")
-    if method == "inverse":
-        scale = len(present) / sum(1 / frequency for frequency in present)
-    else:
-        scale = median(present)
+    scale = len(present) / sum(1 / f for f in present) if is_inverse else median(present)
     return [scale / frequency if frequency > 0 else 0.0 for frequency in frequencies]
 
 
@@ -191,57 +171,39 @@ def _tally(
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(os.cpu_count())
         stack.callback(pool.shutdown, cancel_futures=True)  # on an error, skip the other masks
-        results = pool.map(partial(_count, dataset), indices)
-        for num_done, (index, result) in enumerate(zip(indices, results, strict=True), start=1):
-            name = dataset.mask_paths[index].name
-            if isinstance(result, str):
-                tally.unusable[name] = result
-            elif isinstance(result, list):
-                tally.wrong[name] = result
-            else:
-                counts, drawn, num_invalid, depth = result
-                tally.depths.setdefault(depth, dataset.image_paths[index])
-                tally.histogram += counts
-                tally.where_present[counts > 0] += counts[:IGNORE_INDEX].sum()
-                tally.num_without_data += num_invalid
-                tally.samples += [] if drawn is None else [drawn]
+        for num_done, one in enumerate(pool.map(partial(_count, dataset), indices), start=1):
+            tally.add(one)
             if progress is not None:
                 progress(num_done, len(indices))
     return tally
 
 
-def _count(
-    dataset: SegmentationDataset, index: int
-) -> tuple[np.ndarray, np.ndarray | None, int, str] | list[int] | str:
-    """Return facts of one pair, the wrong values of its mask, or an error.
-
-    The facts are the histogram of the mask (ignored pixels at 255), values of some pixels, the
-    number of pixels without data, and the type of the image's numbers.
-    """
+def _count(dataset: SegmentationDataset, index: int) -> _Tally:
     image_path, mask_path = dataset.image_paths[index], dataset.mask_paths[index]
     try:
         indices = read_indices(mask_path)
         image = read_image(image_path, bands=dataset.bands)
         check_same_size((image.shape[1], image.shape[2]), indices.shape, image_path, mask_path)
     except DataError as error:
-        return str(error)
+        return _Tally(unusable={mask_path.name: str(error)})
     if values := find_wrong_values(indices, dataset.num_mask_classes, dataset.ignore_index):
-        return values
+        return _Tally(wrong={mask_path.name: values})
     selected = dataset.select_indices(mark_ignored(indices, dataset.ignore_index))
-    drawn, num_invalid = None, 0
+    tally = _Tally(depths={describe_bands(open_array(image_path, str(image_path))): image_path})
     if dataset.bands is not None:
         pixels = image.numpy()
         invalid = np.isnan(pixels[0])
         selected = np.where(invalid, np.uint8(IGNORE_INDEX), selected)
-        drawn = draw_pixels(pixels, max(_MIN_DRAWN, _MAX_DRAWN // len(dataset)), seed=index)
-        num_invalid = int(invalid.sum())
-    depth = describe_bands(open_array(image_path, str(image_path)))
-    return np.bincount(selected.ravel(), minlength=IGNORE_INDEX + 1), drawn, num_invalid, depth
+        num_drawn = max(_MIN_DRAWN, _MAX_DRAWN // len(dataset))
+        tally.samples.append(draw_pixels(pixels, num_drawn, seed=index))
+        tally.num_without_data = int(invalid.sum())
+    tally.histogram += np.bincount(selected.ravel(), minlength=IGNORE_INDEX + 1)
+    tally.where_present[tally.histogram > 0] = tally.histogram[:IGNORE_INDEX].sum()
+    return tally
 
 
-def _raise_problems(
-    dataset: SegmentationDataset, wrong: dict[str, list[int]], unusable: dict[str, str]
-) -> None:
+def _raise_problems(dataset: SegmentationDataset, tally: _Tally) -> None:
+    wrong, unusable = tally.wrong, tally.unusable
     advice = f"`atrous check {dataset.root}` lists all problems."
     if wrong:
         values = sorted({value for found in wrong.values() for value in found})
@@ -257,4 +219,10 @@ def _raise_problems(
             f"{len(unusable)} of the {len(dataset)} pairs of image and mask of split "
             f"'{dataset.split}' cannot be used: {shorten(list(unusable), 5)}. "
             f"The first: {next(iter(unusable.values()))} {advice}"
+        )
+    if len(tally.depths) > 1:
+        listed = ", ".join(f"{path} holds {depth}" for depth, path in tally.depths.items())
+        raise DataError(
+            f"The images of split '{dataset.split}' are of different kinds: {listed}. Their values "
+            "cannot have the same range: export all of them in one way."
         )

@@ -28,9 +28,7 @@ class TrainTransform:
         long_side: Longer side in pixels to which images are resized before they are scaled; None
             for their own size. Only with `crop_hw`.
         flip: Probability of a horizontal flip.
-        brightness: The factor is drawn from 1 ± `brightness`; likewise the next two.
-        contrast: See `brightness`.
-        saturation: See `brightness`.
+        brightness, contrast, saturation: The factor is drawn from 1 ± this number.
         hue: The shift is drawn from ± `hue`; 0.5 is half the colour circle.
         ranges: Value range of each band; None for 8-bit RGB.
         mean: Mean of each band, in units of its range.
@@ -152,11 +150,10 @@ def _adjust_contrast(image: Tensor, factor: float) -> Tensor:
 def _cut(
     length: int, target: int, factor: float, rng: random.Random
 ) -> tuple[tuple[int, int], tuple[int, int, int]]:
-    """Place a window at random along one side of the image.
+    """Place a window at random along one side of the image; a longer one contains all of it.
 
-    Returns:
-        Start and end of the part of the image in the window, and how many of the `target` pixels
-        lie before, in and after it. A window longer than the image contains all of it.
+    Returns start and end of the part in the window, and how many of the `target` pixels lie
+    before, in and after it.
     """
     window = max(1, round(target / factor))
     start = rng.randint(min(0, length - window), max(0, length - window))

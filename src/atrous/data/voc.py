@@ -57,17 +57,16 @@ def find_voc_files(devkit: Path, split: str) -> SplitFiles:
         DataError: The list cannot be read.
     """
     image_folder, mask_folder = devkit / "JPEGImages", devkit / "SegmentationClass"
-    names = _read_names(find_split_list(devkit, split))
-    images = _find_listed(image_folder, ".jpg", names)
-    masks = _find_listed(mask_folder, ".png", names)
-    columns = [_WITH_PRESENCE.fullmatch(name) for name in names]
-    if not images and not masks and all(columns):
-        names = [_unquote(column[1]) for column in columns if column]
+    listed = _read_names(find_split_list(devkit, split))
+    columns = [_WITH_PRESENCE.fullmatch(name) for name in listed]
+    for names in (listed, [_unquote(column[1]) for column in columns if column]):
         images = _find_listed(image_folder, ".jpg", names)
         masks = _find_listed(mask_folder, ".png", names)
-    listed = Counter(names)
-    twice = sorted(name for name, times in listed.items() if times > 1)
-    return SplitFiles(list(listed), images, masks, image_folder, mask_folder, listed_twice=twice)
+        if images or masks or not all(columns):
+            break
+    times = Counter(names)
+    twice = sorted(name for name in times if times[name] > 1)
+    return SplitFiles(list(times), images, masks, image_folder, mask_folder, listed_twice=twice)
 
 
 def find_split_list(devkit: Path, split: str) -> Path:
@@ -80,9 +79,8 @@ def describe_suffixes(files: SplitFiles) -> str:
     for name in files.without_image:
         path = PurePosixPath(name)
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            return (
-                f" The list has names with a suffix, such as {name}: write {path.with_suffix('')}."
-            )
+            stem = path.with_suffix("")
+            return f" The list has names with a suffix, such as {name}: write {stem}."
     return ""
 
 
@@ -92,11 +90,9 @@ def has_voc_names(devkit: Path) -> bool:
     Names of 2008 and later begin with the year. Those of 2007 are bare numbers, as in many other
     datasets, and count only if an annotation file names VOC2007.
     """
-    names = [
-        name for split in list_voc_splits(devkit) for name in find_voc_files(devkit, split).names
-    ]
-    num_own = sum(_VOC_NAME.fullmatch(name) is not None for name in names)
-    if 2 * num_own > len(names):
+    splits = list_voc_splits(devkit)
+    names = [name for split in splits for name in find_voc_files(devkit, split).names]
+    if 2 * sum(_VOC_NAME.fullmatch(name) is not None for name in names) > len(names):
         return True
     annotation = devkit / "Annotations" / f"{names[0] if names else ''}.xml"
     return annotation.is_file() and b"VOC2007" in annotation.read_bytes()

@@ -4,10 +4,8 @@ import gzip
 import hashlib
 import shutil
 import tarfile
-import tempfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,6 +14,7 @@ from torchvision import datasets
 
 from atrous.classes import VOC_NAMES, build_classes
 from atrous.data.dataset import open_dataset
+from atrous.data.new_folder import replace_folder
 from atrous.data.voc import list_voc_splits
 from atrous.errors import DataError
 
@@ -53,14 +52,10 @@ def build_voc2012(
     are not in VOC val. VOC's own masks take precedence over SBD's. `out` is created atomically.
 
     Args:
-        out: New folder.
         voc_tar: VOCtrainval_11-May-2012.tar.
         sbd_tar: benchmark.tgz of the Semantic Boundaries Dataset.
         verify: Check the archives' MD5 sums and that `trainaug` has 10,582 images; False for other
             archives in the same layout.
-
-    Returns:
-        The devkit folder.
 
     Raises:
         DataError: `out` exists, an archive is missing or not the expected one, or the disk is full.
@@ -72,28 +67,19 @@ def build_voc2012(
     for archive, md5 in ((voc_tar, VOC_MD5), (sbd_tar, SBD_MD5)):
         if archive is not None:
             _check_archive(archive, md5 if verify else None)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-            whole = Path(scratch) / "whole"
-            devkit = whole / _VOC
-            _unpack(
-                voc_tar,
-                {
-                    f"{_VOC}/{folder}": devkit / folder
-                    for folder in ("JPEGImages", "SegmentationClass", _SEGMENTATION_LISTS)
-                },
-            )
-            if sbd_tar is not None:
-                _add_sbd(devkit, sbd_tar, Path(scratch) / "sbd", verify)
-            for split in list_voc_splits(devkit):
-                open_dataset(devkit, split)
-            whole.rename(out)
-    except OSError as error:
-        raise DataError(
-            f"Cannot write {out}: {error}. No files were kept. Building needs about 6 GB; free "
-            "disk space, or give a folder on another disk."
-        ) from error
+    advice = (
+        "No files were kept. Building needs about 6 GB; free disk space, or give a folder on "
+        "another disk."
+    )
+    with replace_folder(out, f"Cannot write {out}", advice) as whole:
+        devkit = whole / _VOC
+        folders = ("JPEGImages", "SegmentationClass", _SEGMENTATION_LISTS)
+        _unpack(voc_tar, {f"{_VOC}/{folder}": devkit / folder for folder in folders})
+        if sbd_tar is not None:
+            _add_sbd(devkit, sbd_tar, whole / "sbd", verify)
+            shutil.rmtree(whole / "sbd")
+        for split in list_voc_splits(devkit):
+            open_dataset(devkit, split)
     return out / _VOC
 
 
@@ -174,8 +160,7 @@ def _read_sbd_mask(path: Path) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"The SBD archive lists {path.stem} but has no {path.name}.")
     try:
-        content: dict[str, Any] = loadmat(path)
-        mask = np.asarray(content["GTcls"][0]["Segmentation"][0])
+        mask: np.ndarray = np.asarray(loadmat(path)["GTcls"][0]["Segmentation"][0])
     except Exception as error:  # SciPy raises exceptions of many kinds for damaged files
         raise DataError(f"{path.name} of the SBD archive is not a mask: {error}.") from error
     if mask.ndim != 2 or mask.min() < 0 or mask.max() >= len(VOC_NAMES):

@@ -44,7 +44,6 @@ def load_in_order(
 
     Args:
         load: Called in a worker process; must be picklable.
-        tasks: Arguments of `load`.
         workers: Processes that load ahead; with 0, `load` is called in this process on demand.
         receive: Called with each item in a thread of this process, one item ahead; only with
             worker processes.

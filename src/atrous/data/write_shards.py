@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from atrous.data.classes_file import format_bands, format_classes
 from atrous.data.dataset import SegmentationDataset, open_dataset
-from atrous.data.layouts import find_layout, find_split_files, read_given_bands
+from atrous.data.layouts import find_all_files, find_layout, read_given_bands
 from atrous.data.shards import UNFINISHED, Index
 from atrous.errors import DataError
 from atrous.files import is_utf8, replace_atomically, write_atomically
@@ -33,30 +33,23 @@ def write_shards(
     The index is written last. After an interruption, the same call starts again.
 
     Args:
-        root: Dataset, as for `open_dataset`.
-        out: New or empty folder.
+        root: Dataset; for this, `format` and `ignore_index`, see `open_dataset`.
         splits: Splits to write; by default, all that have masks.
-        format: Layout of the dataset.
-        ignore_index: Mask value of ignored pixels; by default, the dataset's own.
         shard_bytes: Size from which a new shard begins.
-        progress: Called with the number of samples written and the total.
-
-    Returns:
-        Split → positions of its samples.
 
     Raises:
         DataError: The dataset cannot be read, or `out` is in use or cannot be written.
     """
+    layout, folder = find_layout(root, format)
     if splits is None:
-        found = find_split_files(root, format=format)
-        splits = [split for split, files in found.items() if files.masks]
+        splits = [split for split, files in find_all_files(layout, folder).items() if files.masks]
     datasets = [
         open_dataset(root, split, format=format, ignore_index=ignore_index) for split in splits
     ]
     if not datasets:
         raise DataError(f"No split of {root} has masks, so there is nothing to write.")
     classes = format_classes(datasets[0].classes, datasets[0].ignore_index)
-    classes += format_bands(*read_given_bands(root, find_layout(root, format)[1]))
+    classes += format_bands(*read_given_bands(root, folder))
     done, total, positions = 0, sum(map(len, datasets)), dict[str, list[Position]]()
     try:
         _claim(out)
@@ -117,11 +110,10 @@ def _write_sample(dataset: SegmentationDataset, index: int, shard: int, file: Bi
     suffixes = paths[0].suffix.lower(), paths[1].suffix.lower()
     key = name.replace(".", "%2E")  # WebDataset takes what precedes the first dot as the key
     file.write(_format_header(key + suffixes[0], len(image)))
-    start = file.tell()
-    between = bytes(-len(image) % _BLOCK) + _format_header(f"{key}.mask{suffixes[1]}", len(mask))
-    content = image + between + mask
+    start, sizes = file.tell(), (len(image), len(mask))
+    content = image + bytes(-len(image) % _BLOCK)
+    content += _format_header(f"{key}.mask{suffixes[1]}", len(mask)) + mask
     file.write(content + bytes(-len(mask) % _BLOCK))
-    sizes = len(image), len(mask)
     return Position(name, suffixes, shard, start, len(content), zlib.crc32(content), sizes)
 
 

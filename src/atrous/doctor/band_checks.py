@@ -31,7 +31,7 @@ def check_bands(survey: Survey) -> list[Finding]:
             f"{len(by_kind[common])} of {len(survey.images)} images have {common}; others not."
         )
         return findings + build_findings("bands-differ", summary, files)
-    trained = set(survey.list_members(survey.train_splits)) or set(facts)
+    trained = survey.list_members(survey.train_splits) or set(facts)
     samples = np.concatenate([one.samples for index, one in facts.items() if index in trained])
     if not len(samples):
         return findings

@@ -19,25 +19,23 @@ def check_classes(survey: Survey) -> list[Finding]:
     table = find_value_table(survey)
     findings = []
     if len(used) == 1 and not survey.binary_masks:
-        summary = f"Only '{survey.learned.names[used[0]]}' occurs."
-        findings += build_findings("single-class", summary)
+        findings += build_findings("single-class", f"Only '{_name(survey, used)}' occurs.")
     if table is not None and table.code in _RENUMBERED:
         return findings + _describe_values(survey, table)
     if not used or survey.binary_masks or survey.id_masks:
         return findings
-    if unused := set(range(len(survey.learned))) - set(used):
+    if unused := set(range(len(survey.learned))) - used:
         findings += build_findings("class-unused", f"{_name(survey, unused)}.")
     return findings + _find_missing_classes(survey)
 
 
 def _describe_values(survey: Survey, table: ValueTable) -> list[Finding]:
     values = survey.list_values()
-    num_classes = len(table.classes)
     summary = f"{len(values)} values occur ({shorten(values, 12)}); "
     if table.code == "label-ids":
         summary += f"{len(set(values) & CITYSCAPES_IDS.keys())} of them are among the 19 classes."
     elif survey.given is not None:
-        summary += f"the {num_classes} classes are {shorten(table.classes.names)}."
+        summary += f"the {len(table.classes)} classes are {shorten(table.classes.names)}."
     else:
         summary += f"that makes {values[-1] + 1} classes."
     if any(survey.ignore_index in (mask.values or {}) for _, mask in survey.index_masks):
@@ -47,28 +45,26 @@ def _describe_values(survey: Survey, table: ValueTable) -> list[Finding]:
 
 def _find_missing_classes(survey: Survey) -> list[Finding]:
     """Find classes that occur only in training or only in held-out splits."""
-    held_out = set(_list_used(survey, survey.held_out_splits))
+    held_out = _list_used(survey, survey.held_out_splits)
     parts, missing = [], set()
     for split in survey.train_splits:
-        if only := held_out - set(_list_used(survey, [split])):
+        if only := held_out - _list_used(survey, [split]):
             missing |= only
             parts.append(f"'{split}' never shows {_name(survey, only)}")
-    chosen = set(survey.list_members(survey.held_out_splits))
+    chosen = survey.list_members(survey.held_out_splits)
     files = [
         survey.found_mask(index, _name(survey, here))
         for index, pixels in survey.class_pixels
         if index in chosen and (here := missing & pixels.keys())
     ]
     findings = build_findings("class-only-in-val", "; ".join(parts) + ".", files)
-    trained = set(_list_used(survey, survey.train_splits))
+    trained = _list_used(survey, survey.train_splits)
     parts = [
         f"'{split}' has no {_name(survey, never)}"
         for split in survey.held_out_splits
-        if survey.members[split] and (never := trained - set(_list_used(survey, [split])))
+        if survey.members[split] and (never := trained - _list_used(survey, [split]))
     ]
-    if parts:
-        findings += build_findings("class-not-in-val", "; ".join(parts) + ".")
-    return findings
+    return findings + (build_findings("class-not-in-val", "; ".join(parts) + ".") if parts else [])
 
 
 def check_imbalance(survey: Survey) -> list[Finding]:
@@ -76,8 +72,7 @@ def check_imbalance(survey: Survey) -> list[Finding]:
     parts = []
     for split in survey.train_splits if not survey.id_masks else ():
         pixels = survey.count_pixels([split]).pixels
-        ratio = compute_imbalance(pixels)
-        if ratio is not None and ratio >= _MIN_IMBALANCE:
+        if (ratio := compute_imbalance(pixels) or 0) >= _MIN_IMBALANCE:
             most = _name(survey, [pixels.index(max(pixels))])
             rarest = _name(survey, [pixels.index(min(filter(None, pixels)))])
             parts.append(f"'{split}': {most} has {ratio:,.0f} times the pixels of {rarest}")
@@ -90,12 +85,12 @@ def compute_imbalance(pixels: list[int]) -> float | None:
     return max(present) / min(present) if len(present) > 1 else None
 
 
-def _list_used(survey: Survey, splits: Iterable[str]) -> list[int]:
-    """Return the sorted classes that occur in some splits; interpolated masks do not count."""
-    chosen = set(survey.list_members(splits))
-    clean = {index for index, mask in survey.index_masks if not mask.is_interpolated} & chosen
+def _list_used(survey: Survey, splits: Iterable[str]) -> set[int]:
+    """Return the classes that occur in some splits; interpolated masks do not count."""
+    clean = {index for index, mask in survey.index_masks if not mask.is_interpolated}
+    clean &= survey.list_members(splits)
     found = set().union(*(pixels for index, pixels in survey.class_pixels if index in clean))
-    return sorted(found - {IGNORE_INDEX})
+    return found - {IGNORE_INDEX}
 
 
 def _name(survey: Survey, classes: Iterable[int]) -> str:

@@ -11,12 +11,7 @@ from typing import Any
 from atrous.classes import IGNORE_INDEX
 from atrous.data import compute_class_weights
 from atrous.data.classes_file import read_class_list
-from atrous.data.layouts import (
-    find_all_files,
-    find_layout,
-    read_given_bands,
-    read_given_classes,
-)
+from atrous.data.layouts import find_all_files, find_layout, read_given_bands, read_given_classes
 from atrous.data.pairs import describe_overlooked
 from atrous.data.shards import Shards
 from atrous.data.split_files import SplitFiles
@@ -73,14 +68,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class SplitCount:
-    """Pixels of a split by class.
-
-    Attributes:
-        num_images: Number of pairs.
-        ignored_share: Share of ignored pixels.
-        imbalance: Most over fewest pixels of the classes that occur; None below two classes.
-        classes: One entry per class.
-    """
+    """Pixels of a split by class; for `imbalance`, see `compute_imbalance`."""
 
     num_images: int
     ignored_share: float
@@ -90,13 +78,7 @@ class SplitCount:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Result of `check_dataset`.
-
-    Attributes:
-        survey: The facts that the findings derive from.
-        findings: In the order of `KINDS`, errors first.
-        seconds: Duration of the check.
-    """
+    """Result of `check_dataset`; its findings are in the order of `KINDS`, errors first."""
 
     survey: Survey
     findings: list[Finding]
@@ -118,10 +100,9 @@ class CheckReport:
         """Return the number of findings per level, as one line."""
         if self.exit_code == 2:
             return "Unusable: not a single pair could be read."
-        parts = []
-        for level in LEVELS:
-            if number := sum(finding.level == level for finding in self.findings):
-                parts.append(f"{number} {level}{'s' * (number > 1)}")
+        found = Counter(finding.level for finding in self.findings)
+        numbers = [(found[level], level) for level in LEVELS if found[level]]
+        parts = [f"{number} {level}{'s' * (number > 1)}" for number, level in numbers]
         return f"{', '.join(parts)}." if parts else "No findings."
 
     @cached_property
@@ -161,7 +142,6 @@ def check_dataset(
         names: File that says what the values or colours of masks mean, instead of `classes.toml`;
             see `read_class_list`.
         workers: Number of processes; None for one per core.
-        progress: Called with the number of pairs done and the total.
 
     Raises:
         DataError: There is no dataset of a known layout, it is empty, or `classes.toml`, `names`
@@ -243,14 +223,13 @@ def _count_split(survey: Survey, split: str) -> SplitCount:
         (compute_class_weights(statistics, method) if total else None) or zeros
         for method in ("inverse", "median_frequency")
     )
+    counts = zip(survey.learned.names, statistics.pixels, strict=True)
     return SplitCount(
         num_images=len(chosen),
         ignored_share=statistics.num_ignored / max(total + statistics.num_ignored, 1),
         imbalance=compute_imbalance(statistics.pixels),
         classes=[
             ClassCount(i, name, count, count / max(total, 1), num_images[i], inverse[i], median[i])
-            for i, (name, count) in enumerate(
-                zip(survey.learned.names, statistics.pixels, strict=True)
-            )
+            for i, (name, count) in enumerate(counts)
         ],
     )

@@ -24,12 +24,7 @@ _ZOOM_PX = 40
 
 @dataclass(frozen=True)
 class Example:
-    """An example of a finding: an image beside its mask or beside a similar image.
-
-    Attributes:
-        file: The file and what was found in it.
-        tiles: Small images, RGB; None for a file that cannot be read.
-    """
+    """Small images of a file, RGB, side by side; None for a file that cannot be read."""
 
     file: FoundFile
     tiles: tuple[Image.Image | None, ...]
@@ -85,8 +80,7 @@ def _open_mask(path: File, classes: Classes) -> Image.Image | None:
         return None
     if not holds_indices(image):
         return image.convert("RGB")
-    indices = np.asarray(image).astype(np.int64).clip(0, 255).astype(np.uint8)
-    mask = Image.fromarray(indices)
+    mask = Image.fromarray(np.asarray(image).astype(np.int64).clip(0, 255).astype(np.uint8))
     mask.putpalette(classes.palette)
     return mask.convert("RGB")
 

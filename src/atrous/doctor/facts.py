@@ -21,78 +21,43 @@ _MIN_RAMP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class BandFacts:
-    """Facts of the bands of an image.
+    """Facts of the bands of an image."""
 
-    Attributes:
-        kind: Number of bands and type of their numbers, such as `4 bands of uint16`.
-        num_bands: Number of bands.
-        samples: Values of some pixels, float32 (pixels, bands).
-        share_missing: Share of the pixels without data: NaN or nodata.
-    """
-
-    kind: str
-    num_bands: int
-    samples: npt.NDArray[np.float32]
-    share_missing: float
+    kind: str  # number of bands and type of their numbers, such as `4 bands of uint16`
+    samples: npt.NDArray[np.float32]  # values of some pixels, float32 (pixels, bands)
+    share_missing: float  # share of the pixels without data: NaN or nodata
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Facts of one image.
+    """Facts of one image."""
 
-    Attributes:
-        hw: Height and width after the EXIF orientation is applied.
-        orientation: EXIF orientation, 1 to 8; 1 is upright.
-        num_values: Number of distinct colours, or of values of the first band. None for lossy
-            formats and above 256.
-        is_constant: All pixels have (nearly) the same brightness.
-        digest: Hash of the file.
-        image_hash: Perceptual hash, 32 bytes.
-        thumbnail: 16 × 16 grey values.
-        notes: Findings about this file alone, code → detail; the detail may be empty.
-        bands: Facts of an image that is not 8-bit grey or RGB; else None.
-    """
-
-    hw: tuple[int, int]
-    orientation: int
-    num_values: int | None
-    is_constant: bool
-    digest: bytes
-    image_hash: bytes
-    thumbnail: bytes
-    notes: dict[str, str] = field(default_factory=dict)
-    bands: BandFacts | None = None
+    hw: tuple[int, int]  # after the EXIF orientation is applied
+    orientation: int  # of EXIF, 1 to 8; 1 is upright
+    num_values: int | None  # colours, or values of the first band; None if lossy or above 256
+    is_constant: bool  # all pixels have (nearly) the same brightness
+    digest: bytes  # of the file
+    image_hash: bytes  # perceptual, 32 bytes
+    thumbnail: bytes  # 16 × 16 grey values
+    notes: dict[str, str] = field(default_factory=dict)  # findings about this file, code → detail
+    bands: BandFacts | None = None  # None for 8-bit grey or RGB
 
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """Facts of one mask, of class indices or of colours.
-
-    Attributes:
-        hw: Height and width.
-        mode: Pillow's mode, such as `L`, `P` or `RGB`.
-        is_jpeg: The file is a JPEG, so its values are not exact.
-        values: Index → number of pixels; None in a mask of colours.
-        colors: Colour → number of pixels; None in a mask of indices and above 256 colours.
-        palette: Index → colour of the indices that occur, in a palette mask.
-        num_ramps: Edge pixels whose value lies between those of both neighbours.
-        num_edges: All edge pixels.
-        scattered: Values other than 0 (indices or grey values) with several connected components.
-        digest: Hash of the indices; None in a mask of colours.
-        notes: As in `ImageFacts`.
-    """
+    """Facts of one mask, of class indices or of colours."""
 
     hw: tuple[int, int]
-    mode: str
-    is_jpeg: bool
-    values: dict[int, int] | None
-    colors: dict[Color, int] | None
-    palette: dict[int, Color] = field(default_factory=dict)
-    num_ramps: int = 0
-    num_edges: int = 0
-    scattered: frozenset[int] = frozenset()
-    digest: bytes | None = None
-    notes: dict[str, str] = field(default_factory=dict)
+    mode: str  # of Pillow, such as `L`, `P` or `RGB`
+    is_jpeg: bool  # the values are not exact
+    values: dict[int, int] | None = None  # index → pixels; None in a mask of colours
+    colors: dict[Color, int] | None = None  # colour → pixels; None for indices, or above 256
+    palette: dict[int, Color] = field(default_factory=dict)  # of the indices that occur
+    num_ramps: int = 0  # edge pixels with a value between those of both neighbours
+    num_edges: int = 0  # all edge pixels
+    scattered: frozenset[int] = frozenset()  # values but 0 in several components
+    digest: bytes | None = None  # of the indices
+    notes: dict[str, str] = field(default_factory=dict)  # as in `ImageFacts`
 
     @property
     def grey_values(self) -> dict[int, int] | None:
@@ -109,24 +74,16 @@ class MaskFacts:
 
 @dataclass(frozen=True)
 class PairFacts:
-    """Facts of an image and its mask.
+    """Facts of an image and its mask."""
 
-    Attributes:
-        name: Their common stem.
-        image_path, mask_path: The files.
-        image, mask: None if the file cannot be read.
-        image_error, mask_error: The reason it cannot be read.
-        fit: Alignment scores; None if the image or the mask has no clear edges.
-    """
-
-    name: str
+    name: str  # the common stem
     image_path: File
     mask_path: File
-    image: ImageFacts | None
-    mask: MaskFacts | None
-    image_error: str | None = None
-    mask_error: str | None = None
-    fit: Fit | None = None
+    image: ImageFacts | None  # None if it cannot be read
+    mask: MaskFacts | None  # None if it cannot be read
+    image_error: str | None = None  # why it cannot be read
+    mask_error: str | None = None  # why it cannot be read
+    fit: Fit | None = None  # None if the image or the mask has no clear edges
 
     @property
     def is_swapped(self) -> bool:

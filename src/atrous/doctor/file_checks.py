@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from atrous.doctor.facts import ImageFacts, MaskFacts, PairFacts
+from atrous.doctor.facts import PairFacts
 from atrous.doctor.findings import Finding, FoundFile, build_findings
 from atrous.doctor.survey import Survey
 from atrous.recipe import DataRecipe
@@ -24,22 +24,15 @@ def check_files(survey: Survey) -> list[Finding]:
     units |= dict.fromkeys(_CROP_CODES, f"of {num_pairs} images, for {describe_crop(data)}.")
     files: dict[str, list[FoundFile]] = {code: [] for code in units}
     for index, pair in enumerate(survey.pairs):
-        for path, facts, error in (
-            (pair.image_path, pair.image, pair.image_error),
-            (pair.mask_path, pair.mask, pair.mask_error),
+        for path, error, found in (
+            (pair.image_path, pair.image_error, _check_image(pair, data)),
+            (pair.mask_path, pair.mask_error, _check_mask(pair, survey)),
         ):
-            notes = facts.notes if facts is not None else {}
             if error is not None:
                 reason = error.split(": ", 1)[-1].split(". ")[0].removeprefix("it is ")
-                notes = {"unreadable": reason}
-            for code, detail in notes.items():
+                files["unreadable"].append(FoundFile(survey.relative(path), reason, index))
+            for code, detail in found:
                 files[code].append(FoundFile(survey.relative(path), detail, index))
-        if pair.image is not None:
-            for code, detail in _check_image(pair, pair.image, data):
-                files[code].append(survey.found_image(index, detail))
-        if pair.mask is not None:
-            for code, detail in _check_mask(pair, pair.mask, survey):
-                files[code].append(survey.found_mask(index, detail))
     return [
         finding
         for code, found in files.items()
@@ -47,8 +40,11 @@ def check_files(survey: Survey) -> list[Finding]:
     ]
 
 
-def _check_image(pair: PairFacts, image: ImageFacts, data: DataRecipe) -> Iterator[tuple[str, str]]:
+def _check_image(pair: PairFacts, data: DataRecipe) -> Iterator[tuple[str, str]]:
     """Yield (code, detail)."""
+    if (image := pair.image) is None:
+        return
+    yield from image.notes.items()
     if pair.is_turned is not False:
         code = "exif-rotation" if pair.is_turned else "exif-unclear"
         yield code, f"EXIF orientation {image.orientation}"
@@ -70,22 +66,22 @@ def describe_crop(data: DataRecipe) -> str:
     return f"a crop of {data.crop} × {data.crop}{resized}"
 
 
-def _check_mask(pair: PairFacts, mask: MaskFacts, survey: Survey) -> Iterator[tuple[str, str]]:
+def _check_mask(pair: PairFacts, survey: Survey) -> Iterator[tuple[str, str]]:
     """Yield (code, detail)."""
+    if (mask := pair.mask) is None:
+        return
+    yield from mask.notes.items()
     if pair.is_mismatched and pair.image is not None:
-        is_turned = mask.hw == pair.image.hw[::-1]
-        yield (
-            "size-mismatch",
-            f"{_format_hw(mask.hw)}, its image {_format_hw(pair.image.hw)}"
-            + (": height and width exchanged" if is_turned else ""),
-        )
+        turned = ": height and width exchanged" if mask.hw == pair.image.hw[::-1] else ""
+        detail = f"{_format_hw(mask.hw)}, its image {_format_hw(pair.image.hw)}{turned}"
+        yield "size-mismatch", detail
     if pair.is_swapped:
         yield "swapped", "looks like a photograph"
     elif mask.is_jpeg:
         yield "jpeg-masks", ""
     elif mask.is_interpolated:
         yield "interpolated", f"{mask.num_ramps} edge pixels between two values"
-    elif mask.values and mask.values.keys() <= {survey.ignore_index} and not survey.binary_masks:
+    elif survey.is_ignored(mask) and not survey.binary_masks:
         yield "all-ignored", ""
 
 

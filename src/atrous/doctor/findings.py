@@ -13,19 +13,12 @@ _MAX_PARTS = 6
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file of a finding.
+    """A file of a finding."""
 
-    Attributes:
-        path: Relative to the folder of the dataset.
-        detail: What was found in this file, such as its values; may be empty.
-        pair: Index of its pair, for the examples.
-        other: Index of the pair that it resembles.
-    """
-
-    path: str
-    detail: str = ""
-    pair: int | None = None
-    other: int | None = None
+    path: str  # relative to the folder of the dataset
+    detail: str = ""  # what was found in it, such as its values
+    pair: int | None = None  # index of its pair, for the examples
+    other: int | None = None  # index of the pair that it resembles
 
 
 @dataclass(frozen=True)
@@ -67,14 +60,7 @@ class Finding:
 def build_findings(
     code: str, summary: str, files: list[FoundFile] | None = None, **data: Any
 ) -> list[Finding]:
-    """Return one finding that lists at most `MAX_FILES` of its files; empty for an empty list.
-
-    Args:
-        code: Key of `KINDS`.
-        summary: One sentence with the numbers.
-        files: Files of the finding; None if it is not about files.
-        data: Further values for programs.
-    """
+    """Return one finding, or none for an empty list of files; `None` if it is not about files."""
     if files is None:
         return [Finding(code, summary, (), 0, data)]
     return [Finding(code, summary, tuple(files[:MAX_FILES]), len(files), data)] if files else []

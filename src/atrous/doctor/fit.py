@@ -33,22 +33,13 @@ TURNS = {
 
 @dataclass(frozen=True)
 class Fit:
-    """Alignment scores of a mask on its image; 0 is chance.
+    """Alignment scores of a mask on its image; 0 is chance."""
 
-    Attributes:
-        own: Score of the mask as it is.
-        others: Scores by the change of the mask: one of `TURNS`, or `next` and `previous` for the
-            masks of the adjacent images.
-        best_shift: (down, right) in grid cells, the shift with the highest score.
-        best: Score at this shift.
-        stored: Score on the image as stored, without its EXIF turn; None if it has none.
-    """
-
-    own: float
-    others: dict[str, float]
-    best_shift: tuple[int, int]
-    best: float
-    stored: float | None = None
+    own: float  # of the mask as it is
+    others: dict[str, float]  # by the change: of `TURNS`, or to the `next` or `previous` mask
+    best_shift: tuple[int, int]  # (down, right) in grid cells, with the highest score
+    best: float  # at this shift
+    stored: float | None = None  # on the image without its EXIF turn; None if it has none
 
 
 def compute_image_edges(grey: Image.Image) -> Grid | None:
@@ -89,13 +80,9 @@ def compute_label_edges(indices: npt.NDArray[np.integer]) -> Grid | None:
 def compute_fit(
     image: Grid, mask: Grid, neighbors: dict[str, Grid], stored: Grid | None = None
 ) -> Fit:
-    """Score a mask on its image as it is, turned and shifted, and the masks of its neighbours.
+    """Score the edges of a mask on those of its image, as they are, turned and shifted.
 
-    Args:
-        image: From `compute_image_edges`.
-        mask: From `compute_label_edges`.
-        neighbors: Name → edges of other masks.
-        stored: Edges of the image without its EXIF turn.
+    `neighbors` are edges of other masks by name; `stored` those of the image without its EXIF turn.
     """
     spectrum = np.fft.rfft2(image)
     scores = np.fft.irfft2(spectrum * np.conj(np.fft.rfft2(mask)), s=image.shape)

@@ -12,20 +12,14 @@ _Texts = dict[str, tuple[str, ...]]
 class Kind:
     """A kind of finding.
 
-    Attributes:
-        level: `error` crashes or corrupts training, `warning` makes results worse or misleading,
-            `note` is for information.
-        title: The problem.
-        why: Why it matters.
-        fix: What to do.
-        repaired: What `--fix` does; empty if nothing.
+    An `error` crashes or corrupts training, a `warning` makes results worse or misleading.
     """
 
     level: Level
-    title: str
-    why: str
-    fix: str
-    repaired: str = ""
+    title: str  # the problem
+    why: str  # why it matters
+    fix: str  # what to do
+    repaired: str = ""  # what `--fix` does
 
 
 _ERRORS: _Texts = {

@@ -80,16 +80,15 @@ def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> l
     files: dict[int, FoundFile] = {}
     for split, members in survey.members.items():
         chosen = set(members)
-        inside = [pair for pair in pairs if chosen.issuperset(pair)]
-        groups = group_pairs(inside)
-        if groups:
+        inside = sorted(pair for pair in pairs if chosen.issuperset(pair))
+        if groups := group_pairs(inside):
             total = sum(map(len, groups))
             parts.append(
                 f"'{split}': {total} of {len(members)} images in {len(groups)} groups, the "
                 f"largest of {len(groups[0])}"
             )
         partners: dict[int, int] = {}
-        for first, second in sorted(inside):
+        for first, second in inside:
             partners.setdefault(first, second)
             partners.setdefault(second, first)
         for index in (index for group in groups for index in group[1:]):
@@ -100,7 +99,7 @@ def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> l
 def _report_across(
     survey: Survey, code: str, pairs: list[tuple[int, int]], relation: str
 ) -> list[Finding]:
-    trained = set(survey.list_members(survey.train_splits))
+    trained = survey.list_members(survey.train_splits)
     parts: list[str] = []
     files: dict[int, FoundFile] = {}
     for split in survey.held_out_splits:
@@ -121,9 +120,8 @@ def _report_across(
 def _report_conflicts(survey: Survey, groups: list[list[int]]) -> list[Finding]:
     files: list[FoundFile] = []
     for group in groups:
-        masks = {index: survey.pairs[index].mask for index in group}
-        digests = {mask.digest for mask in masks.values() if mask and mask.digest}
-        if len(digests) > 1:
+        masks = [survey.pairs[index].mask for index in group]
+        if len({mask.digest for mask in masks if mask and mask.digest}) > 1:
             files += [survey.found_mask(i, "differs from", group[0]) for i in group[1:]]
     return build_findings("label-conflict", f"{len(files)} of {len(survey.pairs)} masks.", files)
 
@@ -156,7 +154,7 @@ def check_shared_series(survey: Survey) -> list[Finding]:
 def _group_by_series(survey: Survey, splits: list[str]) -> dict[str, dict[int, int]]:
     """Return series → number → pair index, of the images whose names end in a number."""
     series: dict[str, dict[int, int]] = defaultdict(dict)
-    members = set(survey.list_members(splits))
+    members = survey.list_members(splits)
     for index, image in survey.images:
         found = split_number(survey.pairs[index].image_path.stem)
         if found and index in members and not image.is_constant:
@@ -201,10 +199,10 @@ def check_alignment(survey: Survey) -> list[Finding]:
     parts: list[str] = []
     details: dict[int, str] = {}
     for split, members in survey.members.items():
-        inside = {index: fits[index] for index in members if index in fits}
-        if len(inside) >= _MIN_FITS and (reason := _describe_common_fault(list(inside.values()))):
+        inside = [index for index in members if index in fits]
+        if reason := _describe_common_fault([fits[index] for index in inside]):
             parts.append(f"'{split}': most {reason}")
-            details |= dict.fromkeys(sorted(inside, key=lambda index: inside[index].own), "")
+            details |= dict.fromkeys(sorted(inside, key=lambda index: fits[index].own), "")
     if not parts:
         details = _find_single_faults(survey, fits)
         parts = [f"{len(details)} of {len(fits)} masks"]
@@ -218,20 +216,18 @@ def _find_single_faults(survey: Survey, fits: dict[int, Fit]) -> dict[int, str]:
         how, score = max(((how, fit.others[how]) for how in TURNS), key=lambda item: item[1])
         if fit.own < 1 and score - fit.own > _MIN_SINGLE_GAIN:
             found[index] = f"would fit better {how}"
-        after = fits.get(index + 1)
-        if after is None:
-            continue
-        gains = (
-            fit.others.get("next", 0.0) - fit.own,
-            after.others.get("previous", 0.0) - after.own,
-        )
-        if min(gains) > _MIN_EXCHANGED_GAIN:
-            found[index] = f"exchanged with {survey.pairs[index + 1].name}"
-            found[index + 1] = f"exchanged with {survey.pairs[index].name}"
+        if after := fits.get(index + 1):
+            gain = fit.others.get("next", 0.0) - fit.own
+            gain_after = after.others.get("previous", 0.0) - after.own
+            if min(gain, gain_after) > _MIN_EXCHANGED_GAIN:
+                found[index] = f"exchanged with {survey.pairs[index + 1].name}"
+                found[index + 1] = f"exchanged with {survey.pairs[index].name}"
     return found
 
 
 def _describe_common_fault(fits: list[Fit]) -> str | None:
+    if len(fits) < _MIN_FITS:
+        return None
     own = np.array([fit.own for fit in fits])
     for how in fits[0].others.keys() | {"next", "previous"}:
         other = np.array([fit.others.get(how, np.nan) for fit in fits])

@@ -5,12 +5,7 @@ from collections.abc import Mapping
 
 from atrous.classes import IGNORE_INDEX, Color
 from atrous.data.mask_values import describe_wrong_values
-from atrous.data.palettes import (
-    ColorTable,
-    format_color,
-    list_own_colors,
-    match_table,
-)
+from atrous.data.palettes import ColorTable, format_color, list_own_colors, match_table
 from atrous.doctor.facts import MaskFacts
 from atrous.doctor.findings import Finding, build_findings
 from atrous.doctor.survey import Survey
@@ -129,10 +124,9 @@ def list_colored_masks(survey: Survey) -> dict[int, Mapping[Color, int]]:
 
 
 def _list_disordered_masks(survey: Survey) -> list[tuple[int, MaskFacts]]:
-    """Return (pair index, mask) of the palette masks whose indices contradict their colours.
+    """Return (pair index, mask) of the palette masks whose indices contradict the colour table.
 
-    The reference is the dataset's own colour table. Without one, all palette masks are out of
-    order if any colour has several indices.
+    Without a table, all palette masks are out of order if any colour has several indices.
     """
     masks = [(index, mask) for index, mask in survey.index_masks if mask.palette]
     given = survey.color_table
@@ -164,9 +158,9 @@ def check_values(survey: Survey) -> list[Finding]:
     """Find masks with values that are neither a class nor ignored."""
     files, values = [], set()
     table = find_value_table(survey)
-    known = set() if table is None else table.indices.keys()
+    known = {*survey.class_indices, survey.ignore_index, *(table.indices if table else ())}
     for index, mask in survey.index_masks:
-        wrong = [value for value in survey.list_wrong_values(mask) if value not in known]
+        wrong = sorted((mask.values or {}).keys() - known)
         if wrong and not mask.is_interpolated and not survey.pairs[index].is_swapped:
             values.update(wrong)
             files.append(survey.found_mask(index, shorten(wrong)))
@@ -188,11 +182,10 @@ def check_values(survey: Survey) -> list[Finding]:
 def check_object_ids(survey: Survey) -> list[Finding]:
     """Find masks of object ids instead of classes."""
     files = []
-    for index in survey.id_masks:
-        mask = survey.pairs[index].mask
-        assert mask is not None
-        values = (mask.values or mask.grey_values or {}).keys() - {0, survey.ignore_index}
-        files.append(survey.found_mask(index, f"{len(values)} values"))
+    for index, mask in survey.masks:
+        if index in survey.id_masks:
+            values = (mask.values or mask.grey_values or {}).keys() - {0, survey.ignore_index}
+            files.append(survey.found_mask(index, f"{len(values)} values"))
     summary = (
         f"{len(files)} of {len(survey.pairs)} masks: each value is one connected region, and the "
         "number of values differs from file to file."

@@ -7,8 +7,10 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,6 @@ from atrous.data.object_ids import find_scattered
 from atrous.doctor.facts import MAX_COLORS, BandFacts, ImageFacts, MaskFacts
 from atrous.doctor.fit import GRID, Grid, compute_image_edges, compute_label_edges
 from atrous.errors import DataError
-from atrous.images.array_file import ArrayFile
 from atrous.images.arrays import describe_bands, mark_nodata, open_array
 from atrous.images.image_file import (
     MAX_PIXELS,
@@ -65,11 +66,7 @@ _CAPTURING = threading.Lock()
 def read_image_facts(
     path: File, bands: int | None = None
 ) -> tuple[ImageFacts, Grid | None, Grid | None]:
-    """Read an image; JPEGs are decoded whole, but at reduced size.
-
-    Args:
-        path: The file.
-        bands: Number of bands in `classes.toml`, if it is given.
+    """Read an image of `bands` bands, if `classes.toml` says so; JPEGs whole, but at reduced size.
 
     Returns:
         The facts, the edges of the upright image (None if it has none), and the edges of the image
@@ -78,34 +75,35 @@ def read_image_facts(
     if isinstance(path, Path):
         check_plain_file(path)
     content = path.read_bytes()
-    band_facts = None
-    if opened := open_array(path, str(path), bands=bands):
-        decoded, band_facts = _decode_array(opened)
-    else:
-        decoded = decode_image(BytesIO(content), str(path), draft=("L", GRID))
+    decoded, band_facts = _decode(path, content, bands)
     is_jpeg = _is_jpeg(decoded)
-    full = decoded.image.convert("L")
-    grey = full
+    grey = full = decoded.image.convert("L")
     if max(full.size) > 4 * GRID:
         grey = full.reduce(max(1, min(full.size) // (2 * GRID)))
-    is_constant = float(np.asarray(full).std()) < _MIN_DEVIATION
-    darkness = _describe_darkness(decoded.image) if band_facts is None else None
-    damage = _find_jpeg_damage(content) if is_jpeg else None
-    notes = {
-        "damaged-jpeg": damage,
-        "nearly-black": darkness,
-        "constant-image": "" if is_constant and darkness is None else None,
-    }
+    values = np.asarray(full)
+    is_constant = float(values.std()) < _MIN_DEVIATION
+    notes = _list_notes(decoded)
+    if is_jpeg and (damage := _find_jpeg_damage(content)) is not None:
+        notes["damaged-jpeg"] = damage
+    if is_constant:
+        notes["constant-image"] = ""
+    elif (
+        band_facts is None
+        and is_nearly_black(values)  # cheap test first: not above the brightest channel
+        and is_nearly_black(np.asarray(decoded.image.convert("RGB")))
+    ):
+        notes["nearly-black"] = f"brightest value {values.max()} of 255"
+    colors = None if is_jpeg or decoded.format == "WEBP" else decoded.image.getcolors(MAX_COLORS)
     image_hash, thumbnail = compute_hash(grey)
     facts = ImageFacts(
         hw=decoded.stated_hw,
         orientation=decoded.orientation,
-        num_values=None if is_jpeg or decoded.format == "WEBP" else _count_values(decoded.image),
+        num_values=None if colors is None else len(colors),
         is_constant=is_constant,
         digest=hashlib.blake2b(content, digest_size=16).digest(),
         image_hash=image_hash,
         thumbnail=thumbnail,
-        notes=_list_notes(decoded) | {k: text for k, text in notes.items() if text is not None},
+        notes=notes,
         bands=band_facts,
     )
     stored = turn_back(grey, decoded.orientation)
@@ -113,23 +111,26 @@ def read_image_facts(
     return facts, compute_image_edges(grey), stored_edges
 
 
-def _decode_array(opened: ArrayFile) -> tuple[DecodedImage, BandFacts]:
-    """Read an image at its own depth; returns a preview, and the facts of its bands."""
+def _decode(path: File, content: bytes, bands: int | None) -> tuple[DecodedImage, BandFacts | None]:
+    """Return an image, of its own depth a preview and the facts of its bands."""
+    opened = open_array(path, str(path), bands=bands)
+    if opened is None:
+        return decode_image(BytesIO(content), str(path), draft=("L", GRID)), None
     check_size(opened.size_hw, MAX_PIXELS, "")
     array = opened.read()
     values = np.moveaxis(mark_nodata(array, opened.nodata), -1, 0)
-    num_missing = int(np.isnan(values[0]).sum())
     facts = BandFacts(
         kind=describe_bands(opened),
-        num_bands=opened.num_bands,
         samples=draw_pixels(values, _NUM_DRAWN, seed=0),
-        share_missing=num_missing / values[0].size,
+        share_missing=int(np.isnan(values[0]).sum()) / values[0].size,
     )
-    height, width = opened.upright_hw
-    preview = render_preview(np.moveaxis(values, 0, -1))
-    has_more_pages = opened.num_pages > 1
     decoded = DecodedImage(
-        preview, "", (height, width), opened.orientation, has_more_pages, has_damaged_exif=False
+        image=render_preview(np.moveaxis(values, 0, -1)),
+        format="",
+        stated_hw=opened.upright_hw,
+        orientation=opened.orientation,
+        has_more_pages=opened.num_pages > 1,
+        has_damaged_exif=False,
     )
     return decoded, facts
 
@@ -140,30 +141,28 @@ def read_mask_facts(path: File) -> tuple[MaskFacts, Grid | None]:
     image = decoded.image
     if image.mode == "F":
         raise DataError(describe_float_mask(path))
-    facts = MaskFacts(
+    build = partial(
+        MaskFacts,
         hw=(image.height, image.width),
         mode=image.mode,
         is_jpeg=_is_jpeg(decoded),
-        values=None,
-        colors=None,
         notes=_list_notes(decoded),
     )
     if not holds_indices(image):
-        counts: Any = image.convert("RGB").getcolors(MAX_COLORS)
-        if counts is not None:
-            facts = replace(facts, colors={color: count for count, color in counts})
+        rgb = image.convert("RGB")
+        counts: Any = rgb.getcolors(MAX_COLORS)
+        facts = build(colors=counts and {color: count for count, color in counts})
         if facts.grey_values is not None:
-            grey = np.asarray(image.convert("RGB").getchannel(0))
-            facts = replace(facts, scattered=find_scattered(grey))
+            facts = replace(facts, scattered=find_scattered(np.asarray(rgb.getchannel(0))))
         return facts, None
     indices = np.asarray(image)
     if indices.dtype == bool:
         indices = indices.astype(np.uint8)
+    values = _count_indices(image, indices)
     num_ramps, num_edges = _count_ramps(indices)
-    facts = replace(
-        facts,
-        values=_count_indices(image, indices),
-        palette=_read_palette(image),
+    facts = build(
+        values=values,
+        palette=_read_palette(image, values.keys()),
         num_ramps=num_ramps,
         num_edges=num_edges,
         scattered=find_scattered(indices),
@@ -181,25 +180,11 @@ def _list_notes(decoded: DecodedImage) -> dict[str, str]:
     return {code: "" for code, holds in notes.items() if holds}
 
 
-def _count_values(image: Image.Image) -> int | None:
-    colors = image.getcolors(MAX_COLORS)
-    return None if colors is None else len(colors)
-
-
-def _describe_darkness(image: Image.Image) -> str | None:
-    """Return the maximum brightness of an image that is nearly black; else None."""
-    grey = np.asarray(image.convert("L"))  # cheap test first: not above the brightest channel
-    if not is_nearly_black(grey) or not is_nearly_black(np.asarray(image.convert("RGB"))):
-        return None
-    return None if grey.std() < _MIN_DEVIATION else f"brightest value {grey.max()} of 255"
-
-
 def _find_jpeg_damage(content: bytes) -> str | None:
     """Decode a JPEG and return the decoder's first warning of damage; None without one.
 
-    Pillow drops libjpeg's warnings. torchvision's decoder prints them to the standard error of the
-    process, which is captured here; all other output is passed on. None if torchvision has no
-    JPEG decoder.
+    Pillow drops libjpeg's warnings. torchvision's decoder, where it is built in, prints them to the
+    standard error of the process, which is captured here; all other output is passed on.
     """
     import torch
     from torchvision import io
@@ -234,13 +219,10 @@ def _count_indices(image: Image.Image, indices: npt.NDArray[np.integer]) -> dict
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def _read_palette(image: Image.Image) -> dict[int, Color]:
-    numbers = image.getpalette("RGB") if image.mode == "P" else None
-    if numbers is None:
-        return {}
-    counts = image.histogram()
+def _read_palette(image: Image.Image, values: Collection[int]) -> dict[int, Color]:
+    numbers = (image.getpalette("RGB") if image.mode == "P" else None) or ()
     colors = zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True)
-    return {index: color for index, color in enumerate(colors) if counts[index]}
+    return {index: color for index, color in enumerate(colors) if index in values}
 
 
 def _count_ramps(indices: npt.NDArray[np.integer]) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """A corrected copy of a dataset; the original is only read."""
 
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,17 +12,15 @@ from PIL import Image
 
 from atrous.classes import IGNORE_INDEX
 from atrous.data.classes_file import FILENAME, format_bands, format_classes
+from atrous.data.layouts import find_classes_file
 from atrous.data.mask_values import renumber
+from atrous.data.new_folder import replace_folder
 from atrous.data.palettes import pack_color
 from atrous.data.shards import has_shards
 from atrous.data.voc import find_split_list
 from atrous.doctor.doctor import CheckReport
 from atrous.doctor.facts import PairFacts
-from atrous.doctor.mask_checks import (
-    ask_for_meaning,
-    find_color_table,
-    list_colored_masks,
-)
+from atrous.doctor.mask_checks import ask_for_meaning, find_color_table, list_colored_masks
 from atrous.doctor.survey import Survey
 from atrous.doctor.value_tables import find_value_table
 from atrous.errors import DataError, shorten
@@ -46,8 +43,6 @@ class RepairReport:
     """Result of `repair_dataset`.
 
     Attributes:
-        folder: The copy.
-        num_written: Number of pairs in it.
         num_converted: Number of masks whose values were rewritten.
         num_turned: Number of images that were turned upright.
         num_renamed: Number of pairs whose files were given the same stem.
@@ -67,17 +62,12 @@ class RepairReport:
 def repair_dataset(
     report: CheckReport, folder: Path | str, progress: Callable[[int, int], None] | None = None
 ) -> RepairReport:
-    """Write a copy of a checked dataset, with all findings repaired that can be.
+    """Write a copy of a checked dataset to a new folder, with all findings repaired that can be.
 
     Masks of colours become indices, class numbers with gaps or counted from 1 are renumbered, 255
     becomes 1 in binary masks, EXIF orientations are applied, and matching files get the same stem.
     Files that training would refuse and that cannot be repaired are left out; all others are
     copied byte for byte. On an error, no copy is left.
-
-    Args:
-        report: Result of `check_dataset`.
-        folder: New or empty folder outside of the dataset.
-        progress: Called with the number of pairs done and the total.
 
     Raises:
         DataError: The folder is not empty, overlaps the dataset or cannot be written, the copy
@@ -94,20 +84,11 @@ def repair_dataset(
         and (not finding.kind.repaired or finding.data.get("table", "") is None)
     ]
     result = RepairReport(folder, remaining=remaining)
-    try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{folder.name}-", dir=folder.absolute().parent
-        ) as scratch:
-            whole = Path(scratch) / "whole"
-            _Writer(survey, whole, result).write(progress)
-            if not result.num_written:
-                raise DataError(_describe_empty(survey, result))
-            whole.rename(folder)
-    except OSError as error:
-        raise DataError(
-            f"The corrected copy cannot be written to {folder}: {error}. Nothing was left there."
-        ) from error
+    problem = f"The corrected copy cannot be written to {folder}"
+    with replace_folder(folder, problem, "Nothing was left there.") as whole:
+        _Writer(survey, whole, result).write(progress)
+        if not result.num_written:
+            raise DataError(_describe_empty(survey, result))
     return result
 
 
@@ -268,11 +249,8 @@ class _Writer:
             bands, ranges = self._survey.bands, self._survey.ranges
             text = format_classes(self._classes, self._ignore_index) + format_bands(bands, ranges)
             path.write_text(text, encoding="utf-8")
-            return
-        for folder in (self._folder, Path(self._survey.root)):
-            if (folder / FILENAME).is_file():
-                shutil.copyfile(folder / FILENAME, path)
-                return
+        elif given := find_classes_file(self._survey.root, self._folder):
+            shutil.copyfile(given, path)
 
 
 def _list_without_partner(survey: Survey, split: str) -> list[tuple[str, str]]:
@@ -291,12 +269,8 @@ def _write_upright(source: Path, path: Path) -> None:
 
         planes = np.ascontiguousarray(np.moveaxis(opened.read(), -1, 0))
         target, layout = path.with_suffix(".tif"), "separate" if len(planes) > 1 else None
-        tifffile.imwrite(
-            target,
-            planes.squeeze(0) if layout is None else planes,
-            photometric="minisblack",
-            planarconfig=layout,
-        )
+        planes = planes if layout else planes[0]
+        tifffile.imwrite(target, planes, photometric="minisblack", planarconfig=layout)
         return
     decoded = decode_image(source)
     format = "JPEG" if decoded.format == "MPO" else decoded.format

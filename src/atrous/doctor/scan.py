@@ -35,13 +35,9 @@ def scan_pairs(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PairFacts]:
-    """Read all pairs and return their facts in order.
+    """Read all pairs, sorted by name so that neighbours are adjacent; return their facts in order.
 
-    Args:
-        pairs: Sorted by name, so that neighbours are adjacent.
-        bands: Number of bands in `classes.toml`, if it is given.
-        workers: Number of processes; None for one per core, 1 to read in this process.
-        progress: Called with the number of pairs done and the total.
+    With `workers=1`, they are read in this process; None is one per core.
 
     Raises:
         DataError: A worker process died, usually for lack of memory.
@@ -85,20 +81,17 @@ def _scan_chunk(bands: int | None, pairs: Sequence[PairPaths]) -> list[PairFacts
     read_image = partial(read_image_facts, bands=bands)
     images = [_try(read_image, pair.image_path) for pair in pairs]
     masks = [_try(read_mask_facts, pair.mask_path) for pair in pairs]
-    edges = [None if mask is None else mask[1] for mask, _ in masks]
+    edges = [None, *(mask and mask[1] for mask, _ in masks), None]
     facts = []
-    for index, pair in enumerate(pairs):
-        (image, image_error), (mask, mask_error) = images[index], masks[index]
-        fit, own = None, edges[index]
+    read = zip(pairs, images, masks, strict=True)
+    for index, (pair, (image, image_error), (mask, mask_error)) in enumerate(read):
+        fit, (previous, own, following) = None, edges[index : index + 3]
         if image is not None and image[1] is not None and own is not None:
-            others = {
-                name: other
-                for name, place in {"next": index + 1, "previous": index - 1}.items()
-                if 0 <= place < len(edges) and (other := edges[place]) is not None
-            }
-            fit = compute_fit(image[1], own, others, image[2])
-        read = image and image[0], mask and mask[0]
-        facts.append(PairFacts(*pair, *read, image_error, mask_error, fit))
+            others = {"next": following, "previous": previous}
+            known = {name: grid for name, grid in others.items() if grid is not None}
+            fit = compute_fit(image[1], own, known, image[2])
+        found = image and image[0], mask and mask[0]
+        facts.append(PairFacts(*pair, *found, image_error, mask_error, fit))
     return facts
 
 

@@ -36,19 +36,10 @@ def check_refused_splits(survey: Survey) -> list[Finding]:
         except DataError as error:
             parts.append(str(error).rstrip("."))
         else:
-            if _is_ignored(survey, split):
+            ignored = {index for index, mask in survey.index_masks if survey.is_ignored(mask)}
+            if ignored.issuperset(survey.members[split]):
                 parts.append(f"All pixels of '{split}' are ignored: none has a class")
     return build_findings("refused-split", join_parts(parts)) if parts else []
-
-
-def _is_ignored(survey: Survey, split: str) -> bool:
-    masks = dict(survey.index_masks)
-    return all(
-        index in masks
-        and not survey.list_labels(masks[index])
-        and not survey.list_wrong_values(masks[index])
-        for index in survey.members[split]
-    )
 
 
 def check_unpaired(survey: Survey) -> list[Finding]:
@@ -130,17 +121,18 @@ def _is_unlabelled(survey: Survey, split: str) -> bool:
 
 def check_repeated_names(survey: Survey) -> list[Finding]:
     """Find stems of several files, names listed twice, and pairs of two kinds of splits."""
-    shared, twice, overlap = [], [], []
+    shared, twice = [], []
     for split, found in survey.splits.items():
         for first, second in found.same_stem:
             shared.append(FoundFile(survey.relative(second), f"beside {first.name}"))
         twice += [FoundFile(name, f"in '{split}'") for name in found.listed_twice]
     trained = {index: split for split in survey.train_splits for index in survey.members[split]}
-    for split in survey.held_out_splits:
-        for index in survey.members[split]:
-            if index in trained:
-                detail = f"in '{trained[index]}' and '{split}'"
-                overlap.append(survey.found_image(index, detail))
+    overlap = [
+        survey.found_image(index, f"in '{trained[index]}' and '{split}'")
+        for split in survey.held_out_splits
+        for index in survey.members[split]
+        if index in trained
+    ]
     lists = shorten(sorted({file.detail for file in overlap}))
     return [
         *build_findings("same-stem", f"Files with the stem of another: {len(shared)}.", shared),

@@ -31,35 +31,20 @@ from atrous.recipe import DataRecipe
 
 @dataclass(frozen=True)
 class Survey:
-    """A dataset and the facts of its files.
+    """A dataset and the facts of its files."""
 
-    Attributes:
-        data: Settings of training.
-        folder: Folder in which the layout begins, or the shards.
-        layout: `voc`, `pairs` or `shards`.
-        splits: Split → its files.
-        matches: Split → stem → (image, mask) that belong together although their names differ.
-        pairs: Facts of each pair, once, even if several splits contain it.
-        members: Split → indices into `pairs`.
-        given: Classes of `names`, of `classes.toml` or of the layout; None if there are none.
-        ignore_index: Mask value of ignored pixels.
-        names: What the values or colours of the masks mean; None to take it from the dataset.
-        bands: Number of bands in `classes.toml`, if it is given.
-        ranges: Their ranges in `classes.toml`, if they are given.
-    """
-
-    data: DataRecipe
-    folder: Path | Shards
+    data: DataRecipe  # settings of training
+    folder: Path | Shards  # in which the layout begins
     layout: Layout
-    splits: dict[str, SplitFiles]
-    matches: dict[str, dict[str, tuple[Path, Path]]]
-    pairs: list[PairFacts]
-    members: dict[str, list[int]]
-    given: Classes | None
-    ignore_index: int
-    names: ClassList | None = None
-    bands: int | None = None
-    ranges: Ranges | None = None
+    splits: dict[str, SplitFiles]  # split → its files
+    matches: dict[str, dict[str, tuple[Path, Path]]]  # by split and stem, if names differ
+    pairs: list[PairFacts]  # each once, even if several splits contain it
+    members: dict[str, list[int]]  # split → indices into `pairs`
+    given: Classes | None  # of `names`, `classes.toml` or the layout
+    ignore_index: int  # mask value of ignored pixels
+    names: ClassList | None = None  # what values or colours of masks mean, if stated by the user
+    bands: int | None = None  # number of bands in `classes.toml`
+    ranges: Ranges | None = None  # their ranges in `classes.toml`
 
     @property
     def root(self) -> Path | str:
@@ -79,30 +64,25 @@ class Survey:
     @property
     def train_splits(self) -> list[str]:
         """The training split, and splits named `train…`, except those with `val` in the name."""
-        return [
-            split
-            for split in self.splits
-            if split == self.data.train_split
-            or (split.startswith("train") and "val" not in split and split != self.data.val_split)
-        ]
+        chosen, other = self.data.train_split, self.data.val_split
+        named = {s for s in self.splits if s.startswith("train") and "val" not in s}
+        return [s for s in self.splits if s == chosen or s in named - {other}]
 
     @property
     def held_out_splits(self) -> list[str]:
         """The validation split, and splits named `val…`, `dev…`, `test…` or `eval…`."""
-        return [
-            split
-            for split in self.splits
-            if split == self.data.val_split
-            or (split.startswith(("val", "dev", "test", "eval")) and split != self.data.train_split)
-        ]
+        chosen, other = self.data.val_split, self.data.train_split
+        named = {s for s in self.splits if s.startswith(("val", "dev", "test", "eval"))}
+        return [s for s in self.splits if s == chosen or s in named - {other}]
 
     @cached_property
     def classes(self) -> Classes:
         """The given classes; otherwise numbers up to the largest mask value, at least one class."""
         if self.given is not None:
             return self.given
-        values = (value for _, mask in self.index_masks for value in self.list_labels(mask))
-        return _number(max(values, default=0) + 1)
+        values = set().union(*(mask.values or {} for _, mask in self.index_masks))
+        values -= {self.ignore_index}
+        return _number(max((v for v in values if 0 <= v < IGNORE_INDEX), default=0) + 1)
 
     @cached_property
     def class_indices(self) -> dict[int, int]:
@@ -120,21 +100,18 @@ class Survey:
     def describe_selection(self) -> str:
         """Return a text on the classes that training selects; '' if it takes all as they are."""
         selection = self.data.class_selection
-        return "" if selection == ClassSelection() else selection.describe(self.learned)
+        return selection.describe(self.learned) if selection != ClassSelection() else ""
 
     @cached_property
-    def class_pixels(self) -> list[tuple[int, dict[int, int]]]:
+    def class_pixels(self) -> list[tuple[int, Counter[int]]]:
         """(pair index, index in `learned` or 255 → pixels) of the lossless masks of indices."""
         _, selected = self.data.class_selection.apply(self.classes)
         table = {value: selected[index] for value, index in self.class_indices.items()}
         table[self.ignore_index] = IGNORE_INDEX
-        counted = []
-        for pair, mask in self.index_masks:
-            pixels: Counter[int] = Counter()
-            for value, count in (mask.values or {}).items():
-                if value in table:
-                    pixels[table[value]] += count
-            counted.append((pair, dict(pixels)))
+        counted = [(pair, Counter[int]()) for pair, _ in self.index_masks]
+        for (_, pixels), (_, mask) in zip(counted, self.index_masks, strict=True):
+            for value in table.keys() & (mask.values or {}).keys():
+                pixels[table[value]] += (mask.values or {})[value]
         return counted
 
     @cached_property
@@ -179,7 +156,7 @@ class Survey:
         return {i for i, values in kinds.items() if IGNORE_INDEX in values}
 
     @cached_property
-    def id_masks(self) -> list[int]:
+    def id_masks(self) -> set[int]:
         """Pairs with a mask of object ids instead of classes; see `object_ids`.
 
         Empty if `classes.toml` gives every value a name that is not its number.
@@ -187,13 +164,12 @@ class Survey:
         masks = {
             i: (values.keys() - {0, self.ignore_index}, mask.scattered)
             for i, values, mask in self._value_masks
-            if values
         }
         used = set().union(*(values for values, _ in masks.values()))
         is_named = self.given is not None and used <= self.class_indices.keys()
         if is_named and self.given not in (build_classes(VOC_NAMES), _number(len(self.classes))):
-            return []
-        return sorted(masks) if are_object_ids(list(masks.values())) else []
+            return set()
+        return set(masks) if are_object_ids(list(masks.values())) else set()
 
     @cached_property
     def grey_masks(self) -> Collection[int]:
@@ -215,42 +191,34 @@ class Survey:
 
         Masks that are interpolated or exchanged with their images do not count.
         """
-        return sorted(
-            {
-                value
-                for i, values, mask in self._value_masks
-                if (mask.values is not None or i in self.grey_masks)
-                and not mask.is_interpolated
-                and not self.pairs[i].is_swapped
-                for value in values
-            }
-            - {self.ignore_index}
+        counted = (
+            values
+            for i, values, mask in self._value_masks
+            if (mask.values is not None or i in self.grey_masks)
+            and not (mask.is_interpolated or self.pairs[i].is_swapped)
         )
+        return sorted(set().union(*counted) - {self.ignore_index})
 
-    def list_labels(self, mask: MaskFacts) -> list[int]:
-        """Return the values of a mask that can be class indices: 0 to 254, not ignored."""
-        return [v for v in mask.values or {} if 0 <= v < IGNORE_INDEX and v != self.ignore_index]
+    def is_ignored(self, mask: MaskFacts) -> bool:
+        """Return whether all pixels of a mask of indices are ignored."""
+        return mask.values is not None and mask.values.keys() <= {self.ignore_index}
 
-    def list_wrong_values(self, mask: MaskFacts) -> list[int]:
-        """Return the sorted values of a mask that are neither a class nor ignored."""
-        known = self.class_indices.keys() | {self.ignore_index}
-        return sorted((mask.values or {}).keys() - known)
-
-    def list_members(self, splits: Iterable[str]) -> list[int]:
-        """Return the sorted pair indices of some splits, without repetition."""
-        return sorted({index for split in splits for index in self.members[split]})
+    def list_members(self, splits: Iterable[str]) -> set[int]:
+        """Return the pair indices of some splits."""
+        return {index for split in splits for index in self.members[split]}
 
     def count_pixels(self, splits: Iterable[str]) -> MaskStatistics:
         """Count the pixels of each learned class over the masks of some splits."""
-        chosen = set(self.list_members(splits))
-        pixels, where_present = [0] * (IGNORE_INDEX + 1), [0] * (IGNORE_INDEX + 1)
-        for index, counts in self.class_pixels:
+        chosen = self.list_members(splits)
+        pixels, where_present = Counter[int](), Counter[int]()
+        for counts in (counts for index, counts in self.class_pixels if index in chosen):
             num_labelled = sum(counts.values()) - counts.get(IGNORE_INDEX, 0)
-            for label, count in counts.items() if index in chosen else ():
-                pixels[label] += count
-                where_present[label] += num_labelled
-        last = len(self.learned)
-        return MaskStatistics(pixels[:last], where_present[:last], pixels[IGNORE_INDEX])
+            pixels.update(counts)
+            where_present.update(dict.fromkeys(counts, num_labelled))
+        labels = range(len(self.learned))
+        return MaskStatistics(
+            [pixels[i] for i in labels], [where_present[i] for i in labels], pixels[IGNORE_INDEX]
+        )
 
     def relative(self, path: File) -> str:
         """Return a path relative to the root, with forward slashes; whole if it lies outside."""
@@ -265,13 +233,7 @@ class Survey:
         return FoundFile(self.relative(self.pairs[index].mask_path), detail, index, other)
 
     def found_image(self, index: int, detail: str = "", other: int | None = None) -> FoundFile:
-        """Return the image of a pair as a file of a finding.
-
-        Args:
-            index: Index of the pair.
-            detail: What was found in the file.
-            other: Index of the pair that it resembles, whose path is appended to the detail.
-        """
+        """Return the image of a pair as a file of a finding; `other` follows the detail."""
         if other is not None:
             detail += f" {self.relative(self.pairs[other].image_path)}"
         return FoundFile(self.relative(self.pairs[index].image_path), detail, index, other)

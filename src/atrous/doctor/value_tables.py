@@ -13,26 +13,18 @@ _MIN_GAP_RATIO = 2
 
 @dataclass(frozen=True)
 class ValueTable:
-    """The class of each mask value.
+    """The class of each mask value."""
 
-    Attributes:
-        code: Finding that it repairs.
-        indices: Value → class index, 255 for ignored pixels.
-        classes: Names and colours of the classes.
-    """
-
-    code: str
-    indices: dict[int, int]
+    code: str  # of the finding that it repairs
+    indices: dict[int, int]  # by value; 255 for ignored pixels
     classes: Classes
 
 
 def find_value_table(survey: Survey) -> ValueTable | None:
     """Return the table of masks of indices or grey colours whose values are not class indices.
 
-    Grey colours alone that are class indices have the code `color-masks`.
-
-    Returns:
-        The table; None if the values are class indices, number objects or mean nothing known.
+    None if they are, number objects or mean nothing known. Grey colours alone that are class
+    indices have the code `color-masks`.
     """
     table = None if survey.id_masks else _find_table(survey)
     if table is not None and survey.ignore_index not in table.indices:

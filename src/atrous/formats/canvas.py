@@ -31,12 +31,17 @@ def rotate(points: Points, center: tuple[float, float], degrees: float) -> Point
     ]
 
 
+def outline_box(first: tuple[float, float], opposite: tuple[float, float]) -> Points:
+    """Return the corners of a box, by two opposite ones."""
+    (left, top), (right, bottom) = first, opposite
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
 def outline_ellipse(center: tuple[float, float], radii: tuple[float, float]) -> Points:
     """Return 90 points of an ellipse whose axes are those of the image."""
+    (x, y), (rx, ry) = center, radii
     angles = [math.tau * step / 90 for step in range(90)]
-    return [
-        (center[0] + radii[0] * math.cos(a), center[1] + radii[1] * math.sin(a)) for a in angles
-    ]
+    return [(x + rx * math.cos(angle), y + ry * math.sin(angle)) for angle in angles]
 
 
 class Canvas:
@@ -70,12 +75,8 @@ class Canvas:
 
     def draw_rectangle(self, corners: Points, index: int) -> bool:
         """Fill a rectangle of two opposite corners (x, y), its outline included."""
-        if not self.is_near(corners, 2):
-            return False
-        (left, top), (right, bottom) = corners[:2]
-        return self.draw_polygon(
-            [(left, top), (right, top), (right, bottom), (left, bottom)], index
-        )
+        is_near = self.is_near(corners, 2)
+        return is_near and self.draw_polygon(outline_box(*corners[:2]), index)
 
     def draw_line(self, points: Points, index: int, width: int) -> bool:
         """Draw a line through (x, y) in pixels."""

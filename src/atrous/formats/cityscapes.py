@@ -26,15 +26,14 @@ def read(root: Path, images: list[Path]) -> Source:
     for image in images:
         split, city = image.parts[-3:-1]
         stem = image.name.removesuffix(_IMAGE)
-        masks = [
-            root / kind / split / city / f"{stem}_{kind}{_MASK}" for kind in ("gtFine", "gtCoarse")
-        ]
-        mask = next((path for path in masks if path.is_file()), None)
-        if mask is None:
-            source.skipped["images without a labelIds mask"] += 1
+        for kind in ("gtFine", "gtCoarse"):
+            mask = root / kind / split / city / f"{stem}_{kind}{_MASK}"
+            if mask.is_file():
+                load = partial(_translate, mask)
+                source.items.append(Item(image, find_split([split]), load, (mask,)))
+                break
         else:
-            load = partial(_translate, mask)
-            source.items.append(Item(image, find_split([split]), load, (mask,)))
+            source.skipped["images without a labelIds mask"] += 1
     return source
 
 

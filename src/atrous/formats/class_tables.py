@@ -47,10 +47,7 @@ def read_yaml_names(path: Path) -> list[str]:
 
 
 def _read_rows(path: Path) -> list[NamedClass]:
-    """Return the classes of a text file.
-
-    Without values, rows count from 0. Rows without numbers are headings if others have numbers.
-    """
+    """Return the classes of a text file; rows without numbers are headings if others have them."""
     rows = [row for _, row in parse_class_lines(path)]
     if any(Path(row.name).suffix.lower() in IMAGE_SUFFIXES for row in rows):
         return []  # a list of images

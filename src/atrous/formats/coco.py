@@ -94,10 +94,7 @@ def _draw(
 
 
 def _encode(segmentation: Any, height: int, width: int) -> Any:
-    """Return the run lengths of a segmentation for pycocotools; None if it is invalid.
-
-    Everything is checked before pycocotools sees it, which does not check the bounds of runs.
-    """
+    """Return the run lengths for pycocotools, which checks no bounds; None if they are invalid."""
     coco = import_extra("pycocotools.mask", "labels")
     try:
         if isinstance(segmentation, list):
@@ -121,10 +118,7 @@ def _encode(segmentation: Any, height: int, width: int) -> Any:
 
 
 def _parse_counts(text: str) -> list[int]:
-    """Return the run lengths of a compressed text: 5 bits per character, the lowest first.
-
-    From the third run on, the text holds the difference to the run two before.
-    """
+    """Return run lengths from 5 bits per character; from the third on, less the one two before."""
     counts: list[int] = []
     value = shift = 0
     for character in text:

@@ -33,11 +33,8 @@ class ImageEntry(Entry):
 
 def find_contents(root: Path, *, is_panoptic: bool) -> dict[Path, Any]:
     """Return the JSON files of a COCO export below a folder, with their contents."""
-    files = (
-        [root]
-        if root.suffix == ".json"
-        else sorted(path for pattern in ("*.json", "*/*.json") for path in root.glob(pattern))
-    )
+    files = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
+    files = [root] if root.suffix == ".json" else files
     # COCO's own folder also holds keypoints of the same images.
     kind = "panoptic" if is_panoptic else "instances"
     files = [path for path in files if path.stem.startswith(kind)] or files
@@ -58,12 +55,13 @@ def read_categories(contents: dict[Path, Any]) -> list[Category]:
     """
     found: dict[int, Category] = {}
     for path, content in contents.items():
-        rows = content["categories"] if isinstance(content["categories"], list) else [None]
-        for row in rows:
+        rows = content["categories"]
+        for row in rows if isinstance(rows, list) else [None]:
             category = Category.parse(row)
             if category is None:
-                row = f"{row!r:.80}"
-                raise DataError(f"{path}: a category needs an integer id and a name: {row}.")
+                raise DataError(
+                    f"{path}: a category needs an integer id and a name: {f'{row!r:.80}'}."
+                )
             if found.setdefault(category.id, category).name != category.name:
                 name = found[category.id].name
                 raise DataError(f"{path}: category {category.id} is '{name}' in another place.")
@@ -74,16 +72,13 @@ def find_images(
     root: Path, contents: dict[Path, Any], skipped: Counter[str]
 ) -> Iterator[tuple[Path, Path, ImageEntry, str | None]]:
     """Yield label file, image, entry and split of each image that is there; count the others."""
-    folder = root if root.is_dir() else root.parent
-    files = ImageFiles(folder)
+    files = ImageFiles(root)
     for path, content in contents.items():
         name = path.stem.rpartition("_")[2]
-        for row in ImageEntry.parse_list(
-            content["images"], skipped, "images with an invalid entry"
-        ):
+        places = (name, *path.relative_to(files.folder).parts[:-1])
+        rows = ImageEntry.parse_list(content["images"], skipped, "images with an invalid entry")
+        for row in rows:
             if image := files.find(row.file_name, name, "images", *path.parent.parts):
-                places = (name, *path.relative_to(folder).parts[:-1])
-                split = find_split([*places, *image.relative_to(folder).parts[:-1]])
-                yield path, image, row, split
+                yield path, image, row, find_split(places) or files.find_split(image)
             else:
                 skipped["images without a file"] += 1

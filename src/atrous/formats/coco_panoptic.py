@@ -45,15 +45,16 @@ def read(root: Path, contents: dict[Path, Any]) -> Source:
         DataError: A category is invalid, or has another name in another file.
     """
     categories = read_categories(contents)
-    names, path = [one.name for one in categories], next(iter(contents))
-    classes, by_name = name_classes(names, path, has_background=False)
+    names = [one.name for one in categories]
+    classes, by_name = name_classes(names, next(iter(contents)), has_background=False)
     indices = {one.id: by_name[one.name] for one in categories}
     source = Source("COCO panoptic", classes, [])
-    skipped, files = source.skipped, ImageFiles(root if root.is_dir() else root.parent)
-    annotations: dict[tuple[Path, str], _Annotation] = {}
-    for path, content in contents.items():
-        for row in _Annotation.parse_list(content["annotations"], skipped, _INVALID):
-            annotations[path, row.image_id] = row
+    skipped, files = source.skipped, ImageFiles(root)
+    annotations = {
+        (path, row.image_id): row
+        for path, content in contents.items()
+        for row in _Annotation.parse_list(content["annotations"], skipped, _INVALID)
+    }
     for path, image, entry, split in find_images(root, contents, skipped):
         annotation = annotations.get((path, entry.id))
         name = annotation.file_name if annotation else ""

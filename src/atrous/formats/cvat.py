@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from atrous.errors import DataError
-from atrous.formats.canvas import Canvas, outline_ellipse, rotate
+from atrous.formats.canvas import Canvas, outline_box, outline_ellipse, rotate
 from atrous.formats.label_files import ImageFiles, has_word
 from atrous.formats.source import Item, Source, find_split, name_classes
 
@@ -31,7 +31,7 @@ def read(root: Path, files: list[Path]) -> Source:
         DataError: A file is no XML.
     """
     names: list[str] = []
-    images: list[tuple[Path, Shape, list[Shape]]] = []
+    images: list[tuple[Path, str, str, list[Shape]]] = []
     for path in files:
         try:
             for _, element in ElementTree.iterparse(path):
@@ -39,22 +39,21 @@ def read(root: Path, files: list[Path]) -> Source:
                     names.append(name)
                 if element.tag == "image":
                     shapes = [{"kind": child.tag, **child.attrib} for child in element]
-                    images.append((path, dict(element.attrib), shapes))
+                    name, subset = element.get("name", ""), element.get("subset", "")
+                    images.append((path, name, subset, shapes))
                     element.clear()
         except (ElementTree.ParseError, LookupError, ValueError) as error:
             raise DataError(f"{path} is not valid XML: {error}.") from None
-    used = [shape["label"] for _, _, shapes in images for shape in shapes if "label" in shape]
-    classes, indices = name_classes([*names, *sorted(set(used))], root)
-    source = Source("CVAT for images", classes, [])
-    image_files = ImageFiles(root if root.is_dir() else root.parent)
-    for path, image, shapes in images:
-        name, subset = image.get("name", ""), image.get("subset", "")
-        file = image_files.find(name, "images", subset)
-        if file is None:
+    used = {shape["label"] for *_, shapes in images for shape in shapes if "label" in shape}
+    classes, indices = name_classes([*names, *sorted(used)], root)
+    source, image_files = Source("CVAT for images", classes, []), ImageFiles(root)
+    for path, name, subset, shapes in images:
+        if image := image_files.find(name, "images", subset):
+            split = find_split([subset, *Path(name).parts[:-1]])
+            load = partial(_draw, image, shapes, indices)
+            source.items.append(Item(image, split, load, (path,)))
+        else:
             source.skipped["images without a file"] += 1
-            continue
-        split = find_split([subset, *Path(name).parts[:-1]])
-        source.items.append(Item(file, split, partial(_draw, file, shapes, indices), (path,)))
     return source
 
 
@@ -87,7 +86,7 @@ def _draw_shape(canvas: Canvas, shape: Shape, index: int) -> bool:
             return canvas.draw_polygon([(float(x), float(y)) for x, y in pairs], index)
         case "box":
             left, top, right, bottom = (float(shape[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+            corners = outline_box((left, top), (right, bottom))
             center = (left + right) / 2, (top + bottom) / 2
             return canvas.draw_polygon(rotate(corners, center, angle), index)
         case "ellipse":
@@ -103,7 +102,7 @@ def _draw_shape(canvas: Canvas, shape: Shape, index: int) -> bool:
 def _paste(canvas: Canvas, shape: Shape, index: int) -> bool:
     """Paste run lengths over the rows of a box; the first run is of zeros."""
     left, top, width, height = (int(float(shape[k])) for k in ("left", "top", "width", "height"))
-    runs = [int(run) for run in shape["rle"].split(",")]
+    runs = list(map(int, shape["rle"].split(",")))
     image_width, image_height = canvas.image.size
     is_inside = 0 <= left < left + width <= image_width and 0 <= top < top + height <= image_height
     if not is_inside or min(runs) < 0 or sum(runs) != width * height:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -11,13 +11,13 @@ import numpy as np
 from atrous.data.mask_values import renumber
 from atrous.data.pairs import IMAGE_SUFFIXES, IMAGE_WORDS, MASK_WORDS, match_by_words
 from atrous.formats.mask_files import ARRAY_SUFFIXES, read_values
-from atrous.formats.mask_meanings import find_meaning
+from atrous.formats.mask_meanings import Meaning, find_meaning
 from atrous.formats.source import Item, Source, find_split
 
-_IMAGE_PART = re.compile(
-    rf"(?i)(?:^|[-_ ]|(?<=[a-z0-9]))(?:{IMAGE_WORDS})$|^(?:{IMAGE_WORDS})[-_ ]"
+_IMAGE_PART, _MASK_PART = (
+    re.compile(rf"(?i)(?:^|[-_ ]|(?<=[a-z0-9]))(?:{words})$|^(?:{words})[-_ ]")
+    for words in (IMAGE_WORDS, MASK_WORDS)
 )
-_MASK_PART = re.compile(rf"(?i)(?:^|[-_ ]|(?<=[a-z0-9]))(?:{MASK_WORDS})$|^(?:{MASK_WORDS})[-_ ]")
 _MASK_STEM = re.compile(rf"(?i)(?:^|[-_ .])(?:{MASK_WORDS}|l)$|^(?:{MASK_WORDS})[-_ .]")
 _OTHER_PART = re.compile(  # of VOC, LabelMe and macOS
     r"segmentationobject.*|segmentationclass(?:npy|png)|.*visuali[sz]ations?|__macosx|\..*"
@@ -40,13 +40,12 @@ def find(root: Path) -> tuple[Pairs, Counter[str]] | None:
     for path, is_mask, folder in _list_files(root) if root.is_dir() else []:
         by_folder[folder][is_mask].append(path)
     pairs, left = [], defaultdict[str | None, tuple[list[Path], list[Path]]](lambda: ([], []))
-    for folder, (images, masks) in by_folder.items():
-        found = _match(images, masks)
+    for folder, sides in by_folder.items():
+        found = _match(*sides)
         paired = {path for pair in found for path in pair}
         pairs += found
-        for side in (0, 1):
-            files = (images, masks)[side]
-            left[find_split(folder)][side].extend(path for path in files if path not in paired)
+        for rest, files in zip(left[find_split(folder)], sides, strict=True):
+            rest.extend(path for path in files if path not in paired)
     others = [_match(images, masks) for images, masks in left.values()]
     pairs += [pair for found in others for pair in found]
     num_matched = sum(map(len, others))
@@ -92,11 +91,6 @@ def read(
 ) -> Source:
     """Read pairs of image and mask; see `find_meaning` for the values of the masks.
 
-    Args:
-        root: Folder of the dataset.
-        found: What `find` returned.
-        are_objects: Whether the values number objects; None to find out.
-
     Raises:
         DataError: A mask cannot be read, or its values have no meaning.
     """
@@ -107,17 +101,13 @@ def read(
     for image, mask in pairs:
         parts = image.relative_to(root).parts[:-1]
         split = find_split(parts) or find_split([_IMAGE_PART.sub("", part) for part in parts])
-        read_own = partial(read_values, in_colors=meaning.in_colors)
-        load = partial(_translate, mask, read_own, meaning.indices)
+        load = partial(_translate, mask, meaning)
         source.items.append(Item(image, split or listed.get(image.stem), load, (mask,)))
     return source
 
 
 def _read_lists(root: Path) -> dict[str, str]:
-    """Return the split of the stems in lists such as `ImageSets/Segmentation/train.txt`.
-
-    The first word of a line is a stem or a path.
-    """
+    """Return the split of the stems (or paths) in lists such as `ImageSets/…/train.txt`."""
     splits: dict[str, set[str]] = defaultdict(set)
     for path in root.rglob("*.txt"):
         if split := find_split([path.stem]):
@@ -126,10 +116,5 @@ def _read_lists(root: Path) -> dict[str, str]:
     return {stem: next(iter(found)) for stem, found in splits.items() if len(found) == 1}
 
 
-def _translate(
-    path: Path,
-    read: Callable[[Path], np.ndarray],
-    indices: dict[int, int],
-    skipped: Counter[str],
-) -> np.ndarray:
-    return renumber(read(path), indices)
+def _translate(path: Path, meaning: Meaning, skipped: Counter[str]) -> np.ndarray:
+    return renumber(read_values(path, in_colors=meaning.in_colors), meaning.indices)

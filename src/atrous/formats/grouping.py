@@ -41,14 +41,8 @@ def group_images(
 
     Related are copies of one image, near-duplicates, and the images in which `pattern` finds the
     same text; without a pattern, those of a numbered series, if successive ones look alike. Near-
-    duplicates and series are left apart if that leaves too few images outside the largest group.
-
-    Args:
-        images: The images.
-        root: Folder of the source.
-        pattern: Regular expression, or None.
-        num_drawn: Number of images that are drawn from the groups.
-        progress: Called after each image that is read with the numbers of images done and in total.
+    duplicates and series are left apart if that leaves fewer than `num_drawn` images outside the
+    largest group.
 
     Raises:
         ConfigError: The expression is invalid, or matches no image.

@@ -1,18 +1,22 @@
 """Conversion of a foreign dataset to paired folders: masks written once, images linked."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from atrous.classes import ClassSelection
+import numpy as np
+
+from atrous.classes import IGNORE_INDEX, Classes, ClassSelection
 from atrous.data.classes_file import FILENAME, format_bands, format_classes
 from atrous.data.layouts import read_given_bands
-from atrous.errors import ConfigError
+from atrous.data.new_folder import replace_folder
+from atrous.errors import ConfigError, DataError
 from atrous.formats.known import read_source
 from atrous.formats.record import describe_files, read_record, write_record
-from atrous.formats.selection import choose_classes
+from atrous.formats.source import BACKGROUND, Source
 from atrous.formats.splits import assign_splits, check_shares, list_missing
-from atrous.formats.writing import name_items, replace_folder, write_pairs
+from atrous.formats.writing import name_items, write_pairs
+from atrous.parsing import is_plain_name
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,7 @@ class ImportReport:
     """Result of an import.
 
     Attributes:
-        out: The new dataset.
         format: Format of the source, in words.
-        classes: Names of the classes.
         num_images: Number of images per split.
         skipped: Reasons why images or annotations were left out, with their numbers.
         notes: What was assumed or drawn, as sentences.
@@ -58,20 +60,15 @@ def import_dataset(
     `bands` and `range` of a `classes.toml` in the source are kept.
 
     Args:
-        source: Folder or file that the tool exported.
-        out: Folder to create.
         format: A name of `known.FORMATS`, or `auto` to find out.
-        val: Share of the images for validation, if the source has no such split.
-        test: Share of the images for testing, if the source has no such split.
+        val, test: Share of the images for validation and testing, where the source has no split.
         group: Regular expression; images whose names have the same match (its first group, if it
             has one) stay in one split. By default, those of a numbered series do if successive
             ones look alike. Near-duplicates and copies always do, unless nearly all are alike.
-        seed: Seed of the random split.
         selection: Classes to keep, merge and ignore. If it lists classes without `background` and
             no other class, pixels of the remaining ones become `background` where there is one.
         class_name: New name of the only class besides `background`.
         copy: Copy images instead of linking to them; GIF images become PNG.
-        progress: Called after each step with the numbers of steps done and in total.
 
     Raises:
         ConfigError: An option is invalid, or `out` holds something else.
@@ -84,7 +81,7 @@ def import_dataset(
         raise ConfigError(f"{out} is a file. Give a new folder.")
     check_shares(val, test)
     found = read_source(source, format)
-    chosen, classes, table = choose_classes(found, selection or ClassSelection(), class_name)
+    chosen, classes, table = _choose_classes(found, selection or ClassSelection(), class_name)
     bands = format_bands(*read_given_bands(source, source))
     options = {"val": val, "test": test, "group": group, "seed": seed, "copy": copy}
     facts = {
@@ -106,15 +103,49 @@ def import_dataset(
             progress(done, num_steps)
 
     splits, notes = assign_splits(found.items, source, shares, group, seed, advance)
-    names = name_items(found.items, splits)
+    names, notes = name_items(found.items, splits), found.notes + notes
     num_images = {split: splits.count(split) for split in sorted(set(splits))}
     with replace_folder(out) as partial:
         start = num_steps - len(names)
         skipped = found.skipped + write_pairs(
             partial, found.items, names, classes, table, copy, lambda d, t: advance(start + d, t)
         )
-        text = format_classes(classes) + bands
-        (partial / FILENAME).write_text(text, encoding="utf-8")
-        notes = found.notes + notes
+        (partial / FILENAME).write_text(format_classes(classes) + bands, encoding="utf-8")
         write_record(partial, facts, dict(zip(names, files, strict=True)), skipped, notes)
     return ImportReport(out, found.format, classes.names, num_images, dict(skipped), notes)
+
+
+def _choose_classes(
+    source: Source, selection: ClassSelection, class_name: str | None
+) -> tuple[ClassSelection, Classes, np.ndarray]:
+    """Return the selection that was applied, its classes, and the new value of all 256 values."""
+    _check_names(source.classes.names)
+    classes = source.classes
+    if class_name is not None:
+        if len(classes) != 2 or classes.names[0] != BACKGROUND:
+            raise ConfigError(
+                f"--class {class_name} names the only class besides {BACKGROUND}, but the source "
+                f"has {', '.join(classes.names)}. Use --merge {class_name}=A,B for several."
+            )
+        classes = replace(classes, names=(BACKGROUND, class_name))
+    names = selection.names
+    if names and selection.other is None and BACKGROUND in {*classes.names} - {*names}:
+        selection = replace(selection, other=BACKGROUND)
+        source.notes.append(f"Pixels of other classes than {', '.join(names)} are {BACKGROUND}.")
+    selected, indices = selection.apply(classes)
+    table = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, np.uint8)
+    table[: len(indices)] = indices
+    return selection, selected, table
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if wrong := [name for name in names if not name or not is_plain_name(name)]:
+        raise DataError(
+            f"The source has a class named {wrong[0]!a}. A name is one line of printable "
+            "characters: rename it in the source."
+        )
+    if len(names) > IGNORE_INDEX:
+        raise DataError(
+            f"The source has {len(names)} classes; masks hold up to {IGNORE_INDEX}. Merge or leave "
+            "out classes in the labelling tool."
+        )

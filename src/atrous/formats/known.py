@@ -21,21 +21,12 @@ from atrous.formats import (
 )
 from atrous.formats.source import Source
 
-FORMATS = {
-    "cityscapes": cityscapes,
-    "ade20k": ade20k,
-    "supervisely": supervisely,
-    "coco": coco,
-    "coco_panoptic": coco_panoptic,
-    "label_studio": label_studio,
-    "labelme": labelme,
-    "cvat": cvat,
-    "nnunet": nnunet,
-    "rle_table": rle_table,
-    "folders": folders,
-    "yolo": yolo,
-    "instances": instances,
-}
+_MODULES = (
+    cityscapes, ade20k, supervisely, coco, coco_panoptic, label_studio, labelme, cvat, nnunet,
+    rle_table, folders, yolo, instances,
+)  # fmt: skip
+
+FORMATS = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
 """Modules of the formats by name, in the order in which they are tried."""
 
 

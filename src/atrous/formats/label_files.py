@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from atrous.data.pairs import IMAGE_SUFFIXES
 from atrous.data.split_files import normalize_name
 from atrous.errors import DataError
+from atrous.formats.source import find_split
 from atrous.parsing import parse_json
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
@@ -58,12 +59,13 @@ class Entry(BaseModel):
 
 
 class ImageFiles:
-    """The images below a folder, by name. No other file is ever returned."""
+    """The images below a folder, or below that of a label file. No other file is ever returned."""
 
     def __init__(self, root: Path) -> None:
+        self.folder = root if root.is_dir() else root.parent
         self._by_name: defaultdict[str, list[Path]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[Path]] = defaultdict(list)
-        for path in sorted(root.rglob("*")):
+        for path in sorted(self.folder.rglob("*")):
             if path.suffix.lower() in SUFFIXES and path.is_file():
                 self._by_name[_join_words(path.name)].append(path)
                 self._by_stem[_join_words(path.stem)].append(path)
@@ -71,14 +73,16 @@ class ImageFiles:
     def __len__(self) -> int:
         return sum(map(len, self._by_name.values()))
 
+    def find_split(self, path: Path) -> str | None:
+        """Return the split that the folders of a file state."""
+        return find_split(path.relative_to(self.folder).parts[:-1])
+
     def find(self, stated: str, *hints: str, other_than: Path | None = None) -> Path | None:
         """Return the image that a label file means; None if there is none, or no single one.
 
-        Args:
-            stated: Its path in any form, or its stem; only the name must match.
-            hints: Of several files, the one that has most of the stated folders and these in its
-                path is returned, and of those the one with the shortest path.
-            other_than: A file that is not meant.
+        `stated` is its path in any form, or its stem; only the name must match. Of several files,
+        the one with most of the stated folders and hints in its path is returned, and of those the
+        one with the shortest path.
         """
         *folders, name = stated.replace("\\", "/").split("/")
         name = _join_words(name)

@@ -12,9 +12,9 @@ from pydantic import AliasChoices, Field, FiniteFloat
 
 from atrous.errors import DataError
 from atrous.formats.brush import decode_brush
-from atrous.formats.canvas import Canvas, Points, outline_ellipse, rotate
+from atrous.formats.canvas import Canvas, Points, outline_box, outline_ellipse, rotate
 from atrous.formats.label_files import SUFFIXES, Entry, ImageFiles, has_word, read_json
-from atrous.formats.source import Item, Source, find_split, name_classes
+from atrous.formats.source import Item, Source, name_classes
 
 _LABELS = {"polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels", "labels"}
 _SHAPES = {"points", "rle", "width", "radiusX"}
@@ -60,30 +60,24 @@ def read(root: Path, contents: dict[Path, Any]) -> Source:
             "belongs. Export the project as JSON, which holds the same masks, and put it into the "
             "folder of the images."
         )
-    folder = root if root.is_dir() else root.parent
-    skipped: Counter[str] = Counter()
-    images = ImageFiles(folder)
-    regions: dict[Path, list[_Region]] = {}
-    sources: dict[Path, Path] = {}
-    for path, tasks in contents.items():
-        for task in tasks:
-            shapes = _list_shapes(task) if isinstance(task, dict) else None
-            if shapes is None:
-                skipped["tasks without an annotation"] += 1
-            elif (image := _find_image(images, task)) is None:
-                skipped["tasks without an image"] += 1
-            elif image in regions:
-                skipped["tasks or annotations of an image that has one already"] += 1
-            else:
-                regions[image] = _Region.parse_list(shapes, skipped, _INVALID)
-                sources[image] = path
-    labels = sorted({one.labels[0] for found in regions.values() for one in found})
+    skipped, images = Counter[str](), ImageFiles(root)
+    regions: dict[Path, tuple[Path, list[_Region]]] = {}
+    for path, task in ((path, task) for path, tasks in contents.items() for task in tasks):
+        shapes = _list_shapes(task) if isinstance(task, dict) else None
+        if shapes is None:
+            skipped["tasks without an annotation"] += 1
+        elif (image := _find_image(images, task)) is None:
+            skipped["tasks without an image"] += 1
+        elif image in regions:
+            skipped["tasks or annotations of an image that has one already"] += 1
+        else:
+            regions[image] = path, _Region.parse_list(shapes, skipped, _INVALID)
+    labels = sorted({one.labels[0] for _, found in regions.values() for one in found})
     classes, indices = name_classes(labels, root)
     source = Source("Label Studio", classes, [], skipped)
-    for image, found in regions.items():
-        split = find_split(image.relative_to(folder).parts[:-1])
+    for image, (path, found) in regions.items():
         load = partial(_draw, image, found, indices)
-        source.items.append(Item(image, split, load, (sources[image],)))
+        source.items.append(Item(image, images.find_split(image), load, (path,)))
     return source
 
 
@@ -143,7 +137,6 @@ def _draw_region(canvas: Canvas, region: _Region, index: int) -> bool:
     if region.radius_x is not None:
         points = outline_ellipse((x, y), (region.radius_x, region.radius_y))
     elif region.width is not None:
-        right, bottom = x + region.width, y + region.height
-        points = [(x, y), (right, y), (right, bottom), (x, bottom)]
+        points = outline_box((x, y), (x + region.width, y + region.height))
     in_pixels = [(x / 100 * width, y / 100 * height) for x, y in [(x, y), *points]]
     return canvas.draw_polygon(rotate(in_pixels[1:], in_pixels[0], region.rotation), index)

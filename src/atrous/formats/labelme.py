@@ -12,7 +12,7 @@ from atrous.classes import IGNORE_INDEX
 from atrous.errors import DataError
 from atrous.formats.canvas import Canvas, Points
 from atrous.formats.label_files import Entry, ImageFiles, has_word, read_json
-from atrous.formats.source import Item, Source, find_split, name_classes
+from atrous.formats.source import Item, Source, name_classes
 
 _BACKGROUND, _IGNORED = ("_background_", "background"), "__ignore__"
 
@@ -40,33 +40,31 @@ def read(root: Path, files: list[Path]) -> Source:
     Raises:
         DataError: A file is no JSON, or has no shapes.
     """
-    skipped: Counter[str] = Counter()
-    stated, shapes = {}, {}
+    skipped, images = Counter[str](), ImageFiles(root)
+    found = {}
     for path in files:
         content = read_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             raise DataError(f"{path} has no list of 'shapes', as LabelMe writes it.")
-        stated[path] = str(content.get("imagePath", ""))
-        shapes[path] = _Shape.parse_list(content["shapes"], skipped, "shapes with invalid values")
-    labels = {shape.label for one in shapes.values() for shape in one}
+        shapes = _Shape.parse_list(content["shapes"], skipped, "shapes with invalid values")
+        found[path] = str(content.get("imagePath", "")), shapes
+    labels = {shape.label for _, shapes in found.values() for shape in shapes}
     path = root / "labels.txt"
     text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
-    listed = text.splitlines()
     special = {*_BACKGROUND, _IGNORED, ""}
-    names = [name for name in (*listed, *sorted(labels - set(listed))) if name not in special]
+    names = [name for name in (*text.splitlines(), *sorted(labels)) if name not in special]
     classes, indices = name_classes(names, root)
     indices |= dict.fromkeys(_BACKGROUND, 0) | {_IGNORED: IGNORE_INDEX}
-    source, images = Source("LabelMe", classes, [], skipped), ImageFiles(root)
-    for path, name in stated.items():
+    source = Source("LabelMe", classes, [], skipped)
+    for path, (stated, shapes) in found.items():
         image = images.find(path.stem, *path.parent.parts)
         if image is None or image.parent != path.parent:
-            image = images.find(name, *path.parent.parts) or image
+            image = images.find(stated, *path.parent.parts) or image
         if image is None:
             skipped["label files without an image"] += 1
-            continue
-        load = partial(_draw, image, shapes[path], indices)
-        split = find_split(path.relative_to(root).parts[:-1])
-        source.items.append(Item(image, split, load, (path,)))
+        else:
+            load = partial(_draw, image, shapes, indices)
+            source.items.append(Item(image, images.find_split(path), load, (path,)))
     return source
 
 
@@ -81,7 +79,6 @@ def _draw(
 
 
 def _draw_shape(canvas: Canvas, shape: _Shape, index: int) -> bool:
-    """Draw a shape of a type that has an area; return whether it could be drawn."""
     points = shape.points
     match shape.kind:
         case "polygon" | None:

@@ -1,6 +1,6 @@
 """Mask files of any kind as one number per pixel: images, NumPy arrays, MATLAB files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,7 @@ def to_color(value: int) -> Color:
 def read_values(path: Path, *, in_colors: bool) -> np.ndarray:
     """Read a mask as int64 (H, W): indices, or colours from `FIRST_COLOR` on.
 
-    Args:
-        path: Image, `.npy` or `.mat` file.
-        in_colors: Whether the colours of a palette are wanted, not the indices.
+    With `in_colors`, palette masks have the colours of the palette.
 
     Raises:
         DataError: The file cannot be read or holds no mask.
@@ -81,20 +79,17 @@ def _read_array(path: Path) -> np.ndarray:
         ) from None
     arrays = dict(_list_arrays(content))
     if len(arrays) != 1:
-        found = ", ".join(arrays) or "none"
         raise DataError(
-            f"The mask {path} must hold one matrix of whole numbers; it holds {found}. Save the "
-            "mask alone."
+            f"The mask {path} must hold one matrix of whole numbers; it holds "
+            f"{', '.join(arrays) or 'none'}. Save the mask alone."
         )
     return next(iter(arrays.values()))
 
 
-def _list_arrays(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, np.ndarray]]:
-    """Return name and array of each integer matrix, also in structures."""
-    found = []
+def _list_arrays(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Yield name and array of each integer matrix, also in structures."""
     for name, value in content.items():
         if isinstance(value, dict):
-            found += _list_arrays(value, f"{prefix}{name}.")
+            yield from _list_arrays(value, f"{prefix}{name}.")
         elif isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "biu":
-            found.append((prefix + name, value))
-    return found
+            yield prefix + name, value

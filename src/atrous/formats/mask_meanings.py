@@ -1,25 +1,37 @@
 """What the values and colours of mask files mean: classes of a table, known colours, objects."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from atrous.classes import IGNORE_INDEX, build_classes
-from atrous.data.classes_file import FILENAME, read_classes_file
+from atrous.classes import IGNORE_INDEX, Classes, Color, build_classes, voc_color
+from atrous.data.classes_file import FILENAME, NamedClass, read_classes_file
 from atrous.data.object_ids import are_object_ids, find_scattered
-from atrous.data.palettes import format_color
+from atrous.data.palettes import BLACK, build_table, format_color, match_table
 from atrous.errors import DataError, shorten
 from atrous.formats.class_tables import read_class_table
 from atrous.formats.mask_files import FIRST_COLOR, GREY, read_values, to_color
-from atrous.formats.mask_tables import Meaning, Summary, read_colors, read_table
 from atrous.formats.source import BACKGROUND, map_on_all_cores
 
 _MAX_VALUES = 4096
 _MAX_COUNTED = 1 << 16
 _IGNORED = {-1, IGNORE_INDEX, 65535}
+
+Summary = tuple[dict[int, int], frozenset[int]]
+"""Of a mask: value → pixels, and the values with more than one connected region."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the values of masks mean."""
+
+    classes: Classes
+    indices: dict[int, int]  # by value, as of `read_values`; others are ignored
+    notes: list[str] = field(default_factory=list)  # what was assumed, as sentences
+    in_colors: bool = False  # palette masks are read by their colours
 
 
 def find_meaning(root: Path, masks: Sequence[Path], are_objects: bool | None) -> Meaning:
@@ -28,11 +40,6 @@ def find_meaning(root: Path, masks: Sequence[Path], are_objects: bool | None) ->
     `classes.toml` or another table of names says it. Without one, values that number objects are
     one class; 0 and another value are background and foreground; other indices are classes in
     their order; colours are those of a known dataset, or classes in their order.
-
-    Args:
-        root: Folder of the dataset, with the table.
-        masks: All masks.
-        are_objects: Whether values number objects; None to find out.
 
     Raises:
         DataError: A mask cannot be read, or its values have no meaning.
@@ -47,7 +54,8 @@ def find_meaning(root: Path, masks: Sequence[Path], are_objects: bool | None) ->
         in_colors = True
         summaries = map_on_all_cores(partial(_summarize, in_colors=True), masks)
     if are_objects is None and not table and not given.is_file():
-        are_objects = _number_objects(summaries)
+        ids = [(counts.keys() - {0, IGNORE_INDEX}, scattered) for counts, scattered in summaries]
+        are_objects = max(values) < FIRST_COLOR and are_object_ids(ids)
     if are_objects:
         return _build_objects(values)
     if given.is_file():
@@ -55,17 +63,17 @@ def find_meaning(root: Path, masks: Sequence[Path], are_objects: bool | None) ->
         indices = {index: index for index in range(len(classes))} | {ignore_index: IGNORE_INDEX}
         meaning = Meaning(classes, indices)
     elif max(greys) >= FIRST_COLOR or (in_colors and min(values) >= FIRST_COLOR):
-        return read_colors(root, summaries, table)
+        return _read_colors(root, summaries, table)
     elif table:
-        meaning = read_table(*table, greys)
+        meaning = _read_table(*table, greys)
     else:
         meaning = _number(root, greys)
     if unknown := sorted(greys - meaning.indices.keys() - _IGNORED):
         where = given if given.is_file() else table[0] if table else root
-        listed = shorten([_name_value(value) for value in unknown])
+        names = [str(v) if v < FIRST_COLOR else format_color(to_color(v)) for v in unknown]
         raise DataError(
-            f"The masks below {root} have values that {where} does not name: {listed}. Add their "
-            "names there."
+            f"The masks below {root} have values that {where} does not name: {shorten(names)}. Add "
+            "their names there."
         )
     colors = {FIRST_COLOR + GREY * v: i for v, i in meaning.indices.items() if 0 <= v < 256}
     return replace(meaning, indices=meaning.indices | colors, in_colors=in_colors)
@@ -95,18 +103,6 @@ def _to_grey(value: int) -> int:
     return value & 255 if is_grey else value
 
 
-def _name_value(value: int) -> str:
-    return str(value) if value < FIRST_COLOR else format_color(to_color(value))
-
-
-def _number_objects(summaries: Sequence[Summary]) -> bool:
-    if any(value >= FIRST_COLOR for counts, _ in summaries for value in counts):
-        return False
-    return are_object_ids(
-        [(counts.keys() - {0, IGNORE_INDEX}, scattered) for counts, scattered in summaries]
-    )
-
-
 def _build_objects(values: set[int]) -> Meaning:
     indices = {value: int(value not in (0, FIRST_COLOR)) for value in values}
     note = (
@@ -133,10 +129,66 @@ def _number(root: Path, values: set[int]) -> Meaning:
             f"The masks below {root} have {len(ordered)} different values, which is too many for "
             "classes. If they number objects, use --format instances."
         )
-    names = [str(value) for value in ordered]
-    note = f"No names were found: classes are named by their mask values, {shorten(names)}."
-    return Meaning(
-        build_classes(names),
-        {value: index for index, value in enumerate(ordered)},
-        [f"{note} Write the names into classes.txt, one a line, to have them."],
+    note = (
+        f"No names were found: classes are named by their mask values, {shorten(ordered)}. Write "
+        "the names into classes.txt, one a line, to have them."
     )
+    indices = {value: index for index, value in enumerate(ordered)}
+    return Meaning(build_classes(list(map(str, ordered))), indices, [note])
+
+
+def _read_table(path: Path, rows: Sequence[NamedClass], used: set[int]) -> Meaning:
+    """Return the meaning of indices by a table."""
+    notes = []
+    has_background = any(row.name.lower() == BACKGROUND for row in rows)
+    is_counted = [row.value for row in rows] == list(range(len(rows)))
+    if len(rows) in used and is_counted and not has_background:
+        moved = [row._replace(value=row.value + 1) for row in rows]
+        rows = [NamedClass(BACKGROUND, 0, BLACK), *moved]
+        notes = [f"{path.name} names the mask values from 1; 0 is {BACKGROUND}."]
+    classes, by_name = _build_classes(rows)
+    return Meaning(classes, {row.value: by_name[row.name] for row in rows}, notes)
+
+
+def _build_classes(rows: Sequence[NamedClass]) -> tuple[Classes, dict[str, int]]:
+    """Return the classes of a table, each name once, and the index of each name."""
+    colors = {row.name: row.color or voc_color(row.value % 256) for row in reversed(rows)}
+    names = list(dict.fromkeys(row.name for row in rows))
+    indices = {name: index for index, name in enumerate(names)}
+    return build_classes(names, [colors[name] for name in names]), indices
+
+
+def _read_colors(
+    root: Path, summaries: Sequence[Summary], table: tuple[Path, list[NamedClass]] | None
+) -> Meaning:
+    """Return the meaning of colours by a table, a known one, or in their order."""
+    masks = [
+        {_to_color(value): number for value, number in counts.items()} for counts, _ in summaries
+    ]
+    used, given = set().union(*masks), None
+    if table:
+        classes, by_name = _build_classes(table[1])
+        given = build_table(table[0].name, classes, (BLACK, voc_color(IGNORE_INDEX)))
+        given.indices.update({row.color: by_name[row.name] for row in table[1] if row.color})
+    found = match_table(masks, given)
+    if found is None or (given is not None and found is not given):
+        unknown = sorted(used - given.indices.keys()) if given else sorted(used)
+        listed = shorten([format_color(color) for color in unknown])
+        raise DataError(
+            f"{len(unknown)} colours of the masks below {root} have no name: {listed}. Write all "
+            f"colours and names as class_dict.csv (name,r,g,b) into {root}. If each colour is an "
+            "object, use --format instances; if there are countless shades, the masks were saved "
+            "as JPEG or smoothed."
+        )
+    note = f"The colours of the masks are those of {found.name}; class_dict.csv names others."
+    notes = [] if given else [note]
+    if rest := used - found.indices.keys():
+        listed = shorten(sorted(map(format_color, rest)))
+        notes.append(f"Pixels of rare colours that are no class are ignored: {listed}.")
+    values = {value for counts, _ in summaries for value in counts}
+    indices = {value: found.indices.get(_to_color(value), IGNORE_INDEX) for value in values}
+    return Meaning(found.classes, indices, notes, in_colors=True)
+
+
+def _to_color(value: int) -> Color:
+    return to_color(value if value >= FIRST_COLOR else GREY * min(value, 255))

@@ -12,7 +12,7 @@ import numpy as np
 
 from atrous.errors import DataError
 from atrous.formats.label_files import ImageFiles
-from atrous.formats.source import Item, Source, find_split, name_classes
+from atrous.formats.source import Item, Source, name_classes
 from atrous.images.image_file import read_upright_hw
 
 _IMAGE = {"imageid", "id", "image", "imagename", "filename"}
@@ -36,9 +36,7 @@ def _read_header(path: Path) -> dict[str, int]:
         names = next(csv.reader([file.readline(10_000)]), [])
     names = [re.sub(r"[\W_]", "", name.lower()) for name in names]
     known = {"image": _IMAGE, "class": _CLASS, "both": _BOTH, "pixels": _PIXELS}
-    columns = {
-        kind: i for kind, words in known.items() for i, name in enumerate(names) if name in words
-    }
+    columns = {kind: i for i, name in enumerate(names) for kind in known if name in known[kind]}
     return columns if "pixels" in columns and columns.keys() & {"image", "both"} else {}
 
 
@@ -50,8 +48,7 @@ def read(root: Path, files: list[Path]) -> Source:
     Raises:
         DataError: A table is not CSV.
     """
-    folder = root if root.is_dir() else root.parent
-    skipped: Counter[str] = Counter()
+    skipped, images = Counter[str](), ImageFiles(root)
     rows: dict[str, list[tuple[str, str]]] = {}
     tables: dict[str, Path] = {}
     for path in files:
@@ -60,12 +57,11 @@ def read(root: Path, files: list[Path]) -> Source:
             tables.setdefault(stated, path)
     names = {name for found in rows.values() for name, _ in found if name}
     classes, indices = name_classes(sorted(names, key=lambda name: (len(name), name)), files[0])
-    source, images = Source("a table of run lengths", classes, [], skipped), ImageFiles(folder)
+    source = Source("a table of run lengths", classes, [], skipped)
     for stated, found in rows.items():
         if image := images.find(stated, "images", "train", "train_images"):
-            split = find_split(image.relative_to(folder).parts[:-1])
             load = partial(_draw, image, found, indices)
-            source.items.append(Item(image, split, load, (tables[stated],)))
+            source.items.append(Item(image, images.find_split(image), load, (tables[stated],)))
         else:
             skipped["images without a file"] += 1
     skipped["images that the table does not list"] = len(images) - len(source.items)
@@ -112,11 +108,9 @@ def _fill(columns: np.ndarray, pixels: str, index: int) -> bool:
     except (ValueError, OverflowError):
         return False
     is_valid = (starts >= 1) & (starts <= columns.size) & (lengths >= 1)
+    is_valid &= lengths <= columns.size + 1 - starts
     if not index or not is_valid.all() or lengths.sum() > columns.size:
         return False
-    ends = starts - 1 + lengths
-    if ends.max() > columns.size:
-        return False
-    for start, end in zip((starts - 1).tolist(), ends.tolist(), strict=True):
-        columns[start:end] = index
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        columns[start - 1 : start - 1 + length] = index
     return True

@@ -34,35 +34,18 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Item:
-    """An image of a foreign dataset.
-
-    Attributes:
-        image: Path of the image.
-        split: A name of `SPLITS`, as the source spells it, or None.
-        load_mask: Makes the mask, uint8 (H, W) with class indices and 255 for ignored pixels, and
-            counts in its argument what was left out.
-        labels: Files that the mask comes from.
-        more_bands: Files of the same size with the other bands of the image.
-    """
+    """An image of a foreign dataset."""
 
     image: Path
-    split: str | None
-    load_mask: Callable[[Counter[str]], np.ndarray]
-    labels: tuple[Path, ...]
-    more_bands: tuple[Path, ...] = ()
+    split: str | None  # a name of `SPLITS`, as the source spells it
+    load_mask: Callable[[Counter[str]], np.ndarray]  # uint8 (H, W); counts what was left out
+    labels: tuple[Path, ...]  # files that the mask comes from
+    more_bands: tuple[Path, ...] = ()  # files of the same size with the other bands of the image
 
 
 @dataclass
 class Source:
-    """A dataset in a foreign format.
-
-    Attributes:
-        format: Name of the format.
-        classes: Classes of the masks.
-        items: The images.
-        skipped: Reasons why annotations or images were left out, with their numbers.
-        notes: What was assumed, as sentences for the user.
-    """
+    """A dataset in a foreign format; for `skipped` and `notes`, see `ImportReport`."""
 
     format: str
     classes: Classes

@@ -37,17 +37,9 @@ def assign_splits(
 ) -> tuple[list[str], list[str]]:
     """Return the split of each image, and sentences on how it was chosen.
 
-    Splits of the source are kept. Others are drawn from its training images and those of no split,
-    whole groups of related images at a time, so that the number of images is as near to the share
-    as groups allow.
-
-    Args:
-        items: The images.
-        root: Folder of the source.
-        shares: Splits to draw, as `list_missing` returns them.
-        group: Regular expression of images that stay together, or None.
-        seed: Seed of the draw.
-        progress: Called after each image that is read with the numbers of images done and in total.
+    Splits of the source are kept. Those of `shares` are drawn from its training images and those of
+    no split, whole groups of related images at a time (see `group_images`), so that the number of
+    images is as near to the share as groups allow.
 
     Raises:
         ConfigError: The expression is invalid, or matches no image.
@@ -68,12 +60,12 @@ def assign_splits(
     groups, reasons = group_images(images, root, group, sum(numbers.values()), progress)
     random.Random(seed).shuffle(groups)
     for split, number in numbers.items():
-        drawn = _draw([len(members) for members in groups], number)
-        count = sum(len(groups[place]) for place in drawn)
-        for index in (index for place in drawn for index in groups[place]):
+        places = _draw([len(members) for members in groups], number)
+        drawn = [index for place in places for index in groups[place]]
+        for index in drawn:
             splits[pool[index]] = split
-        groups = [members for place, members in enumerate(groups) if place not in drawn]
-        notes.append(_describe(split, count, number, len(pool), seed))
+        groups = [members for place, members in enumerate(groups) if place not in places]
+        notes.append(_describe(split, len(drawn), number, len(pool), seed))
     if "val" in shares and "test" not in shares and "test" in splits:
         notes.append("'test' stays as it is: to validate on it, `atrous train --val-split test`.")
     return splits, notes + reasons
@@ -88,10 +80,7 @@ def _describe(split: str, count: int, wanted: int, total: int, seed: int) -> str
 
 
 def _draw(sizes: Sequence[int], target: int) -> set[int]:
-    """Return the first groups whose sizes add up as near as possible to a number of images.
-
-    Not all groups are drawn; none if there are fewer than two.
-    """
+    """Return the first groups whose sizes add up as near as possible to a number; never all."""
     if len(sizes) < 2:
         return set()
     limit = min(sum(sizes) - 1, target + max(sizes))

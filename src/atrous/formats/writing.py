@@ -3,8 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ from PIL import Image
 from atrous.classes import Classes
 from atrous.data.pairs import IMAGE_SUFFIXES
 from atrous.errors import DataError
-from atrous.formats.bands import write_bands
 from atrous.formats.source import Item, map_on_all_cores
-from atrous.images.image_file import read_upright_hw
+from atrous.images.image_file import decode_image, read_upright_hw
 from atrous.images.orientation import turn_upright
 from atrous.images.reading import read_image
 
@@ -36,31 +34,6 @@ def name_items(items: Sequence[Item], splits: Sequence[str]) -> list[str]:
     return names
 
 
-@contextmanager
-def replace_folder(out: Path) -> Iterator[Path]:
-    """Provide a folder that becomes `out`, missing or empty, at the end of the block.
-
-    If the block raises, nothing of it remains.
-
-    Raises:
-        DataError: The folder cannot be written.
-    """
-    partial = out.resolve().with_name(f".{out.resolve().name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    except OSError as error:
-        raise DataError(
-            f"{out} cannot be written: {error}. Give another folder, or free space."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def write_pairs(
     folder: Path,
     items: Sequence[Item],
@@ -70,19 +43,9 @@ def write_pairs(
     copy: bool,
     progress: Callable[[int, int], None] | None,
 ) -> Counter[str]:
-    """Write the masks and link or copy the images.
+    """Write the masks, and link or copy the images; return what parts were left out, and why.
 
-    Args:
-        folder: Folder to create.
-        items: The images.
-        names: `SPLIT/STEM` of each.
-        classes: Classes whose colours the masks show.
-        table: New value of each of the 256 values of a mask.
-        copy: Copy images instead of linking to them.
-        progress: Called after each image with the numbers of images done and in total.
-
-    Returns:
-        Reasons why parts were left out, with their numbers.
+    `names` are those of `name_items`; `table` has the new value of each of the 256 of a mask.
 
     Raises:
         DataError: A mask has another size than its image, or a file cannot be read.
@@ -90,7 +53,6 @@ def write_pairs(
     for split in {name.partition("/")[0] for name in names}:
         (folder / split / "images").mkdir(parents=True)
         (folder / split / "masks").mkdir()
-
     palette = classes.palette
 
     def write(job: tuple[Item, str]) -> Counter[str]:
@@ -101,7 +63,7 @@ def write_pairs(
         mask.save(folder / split / "masks" / f"{stem}.png")
         place = folder / split / "images" / stem
         if item.more_bands:
-            write_bands((item.image, *item.more_bands), place.with_name(f"{stem}.tif"))
+            _write_bands((item.image, *item.more_bands), place.with_name(f"{stem}.tif"))
         else:
             _put_image(item.image, place, copy)
         return skipped
@@ -110,12 +72,29 @@ def write_pairs(
     return sum(map_on_all_cores(write, jobs, progress), Counter())
 
 
-def _turn(path: Path, mask: np.ndarray) -> np.ndarray:
-    """Return a mask of the size of the upright image, turned if it was made for the stored one.
+def _write_bands(files: Sequence[Path], target: Path) -> None:
+    """Write images of one band as the bands of a TIFF, in their order and with their own depth."""
+    import tifffile  # takes half a second
 
-    Raises:
-        DataError: It has neither size.
-    """
+    bands = [np.asarray(decode_image(file).image) for file in files]
+    for file, band in zip(files, bands, strict=True):
+        if band.ndim != 2 or band.shape != bands[0].shape or band.dtype != bands[0].dtype:
+            raise DataError(
+                f"{file} has the shape {band.shape} and the depth {band.dtype}, but the bands of "
+                f"one image must have one shape and depth; {files[0]} has {bands[0].shape} and "
+                f"{bands[0].dtype}. Save each band as a grey image."
+            )
+    tifffile.imwrite(
+        target,
+        np.stack(bands),
+        photometric="minisblack",
+        planarconfig="separate",
+        compression="zlib",
+    )
+
+
+def _turn(path: Path, mask: np.ndarray) -> np.ndarray:
+    """Return a mask of the size of the upright image, turned if it was made for the stored one."""
     size_hw, orientation = read_upright_hw(path)
     if mask.shape == size_hw:
         return mask

@@ -12,25 +12,15 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """Header of an image file that cannot be read as 8-bit RGB without loss.
+    """Header of an image file that cannot be read as 8-bit RGB without loss."""
 
-    Attributes:
-        size_hw: Height and width as stored.
-        num_bands: Number of bands, without transparency.
-        dtype: Type of the numbers, in little-endian order.
-        read: Returns the upright image, (H, W, num_bands).
-        orientation: Orientation of the image, 1 to 8.
-        nodata: Value of pixels without data, if the file states one.
-        num_pages: Number of pages; those that are read as bands count as one.
-    """
-
-    size_hw: tuple[int, int]
-    num_bands: int
-    dtype: str
-    read: Callable[[], Array]
-    orientation: int = 1
-    nodata: float | None = None
-    num_pages: int = 1
+    size_hw: tuple[int, int]  # as stored
+    num_bands: int  # without transparency
+    dtype: str  # in little-endian order
+    read: Callable[[], Array]  # the upright image, (H, W, num_bands)
+    orientation: int = 1  # of EXIF, 1 to 8
+    nodata: float | None = None  # value of pixels without data
+    num_pages: int = 1  # those that are read as bands count as one
 
     @property
     def upright_hw(self) -> tuple[int, int]:

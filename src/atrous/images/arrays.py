@@ -33,12 +33,8 @@ def open_array(
 ) -> ArrayFile | None:
     """Read the header of an image file; None for what Pillow reads as 8-bit grey, RGB or CMYK.
 
-    Args:
-        source: Path, file in a shard or seekable file object.
-        name: Name in messages.
-        page: One of `list_pages`; by default the first.
-        bands: Expected number of bands. A TIFF with as many pages of one band has its bands in
-            pages; transparency is a band if there are too few others.
+    `bands` is the expected number of bands. A TIFF with as many pages of one band has its bands in
+    pages; transparency is a band if there are too few others. For the rest, see `read_image`.
 
     Raises:
         DataError: The numbers are of another type, or there are too many axes or bands.

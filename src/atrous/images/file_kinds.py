@@ -1,6 +1,7 @@
 """Kinds of files that are not readable images, detected by their first bytes."""
 
 import re
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,28 +49,18 @@ _KINDS = (
 
 
 def describe_file(source: Path | BinaryIO) -> tuple[str, str] | None:
-    """Return the kind of a file that is not a readable image, and a remedy; None if unknown.
-
-    Args:
-        source: Path or seekable file object.
-    """
-    try:
-        if isinstance(source, Path):
-            with source.open("rb") as file:
-                return _describe(file)
-        source.seek(0)
-        return _describe(source)
-    except OSError:
-        return None
-
-
-def _describe(file: BinaryIO) -> tuple[str, str] | None:
-    head = file.read(_HEAD_BYTES)
-    if head[:4] in _TIFF_HEADER_BYTES:
-        return _describe_tiff(file, head)
-    for start, kind, remedy in _KINDS:
-        if re.match(start, head, re.DOTALL):
-            return kind, remedy
+    """Return the kind of a file that is not a readable image, and a remedy; None if unknown."""
+    with (
+        suppress(OSError),
+        source.open("rb") if isinstance(source, Path) else nullcontext(source) as file,
+    ):
+        file.seek(0)
+        head = file.read(_HEAD_BYTES)
+        if head[:4] in _TIFF_HEADER_BYTES:
+            return _describe_tiff(file, head)
+        for start, kind, remedy in _KINDS:
+            if re.match(start, head, re.DOTALL):
+                return kind, remedy
     return None
 
 

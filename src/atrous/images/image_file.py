@@ -35,35 +35,24 @@ _OPENING = threading.Lock()
 
 
 class DecodedImage(NamedTuple):
-    """A decoded image file.
+    """A decoded image file."""
 
-    Attributes:
-        image: The upright image in the mode of the file.
-        format: Pillow's name of the file format.
-        stated_hw: Height and width of the upright image at full size.
-        orientation: EXIF orientation of the file, 1 to 8.
-        has_more_pages: Whether the default page was read and the file has others.
-        has_damaged_exif: Whether the EXIF block is damaged; the orientation is then 1.
-    """
+    image: Image.Image  # upright, in the mode of the file
+    format: str | None  # Pillow's name
+    stated_hw: tuple[int, int]  # upright, at full size
+    orientation: int  # of EXIF, 1 to 8
+    has_more_pages: bool  # besides the default page, which was read
+    has_damaged_exif: bool  # the orientation is then 1
 
-    image: Image.Image
-    format: str | None
-    stated_hw: tuple[int, int]
-    orientation: int
-    has_more_pages: bool
-    has_damaged_exif: bool
-
-    def list_warnings(self, name: File | str) -> list[str]:
-        """Return texts on the parts of the file that were not used."""
-        texts = []
+    def list_warnings(self, name: File | str) -> Iterator[str]:
+        """Yield texts on the parts of the file that were not used."""
         if self.has_damaged_exif:
-            texts.append(
+            yield (
                 f"The image {name} has a damaged EXIF block: it is read as stored, with "
                 "orientation 1."
             )
         if self.has_more_pages:
-            texts.append(describe_pages(name))
-        return texts
+            yield describe_pages(name)
 
 
 def describe_pages(name: File | str) -> str:
@@ -89,15 +78,9 @@ def decode_image(
     page: int | None = None,
     draft: tuple[str, int] | None = None,
 ) -> DecodedImage:
-    """Decode an image file and apply its EXIF orientation.
+    """Decode an image file and apply its EXIF orientation; for most arguments, see `read_image`.
 
-    Args:
-        source: Path, file in a shard or seekable file object.
-        name: Name in messages; by default the path.
-        max_pixels: Largest number of pixels; checked before decoding.
-        formats: Pillow's names of the formats that are tried; None for all.
-        page: One of `list_pages`; by default the first.
-        draft: Mode and side in pixels to which a JPEG may be reduced while decoding.
+    `draft` is the mode and the side in pixels to which a JPEG may be reduced while decoding.
 
     Raises:
         DataError: The file is missing, truncated, no image, or too large.
@@ -108,19 +91,16 @@ def decode_image(
         if image.format in _ANIMATED:  # to find a frame is to decode those before it
             check_size((image.height, image.width), max_pixels, name)
         _seek(image, page, name)
-        check_size((image.height, image.width), max_pixels, name)
-        width, height = image.size
+        stored_hw = image.height, image.width
+        check_size(stored_hw, max_pixels, name)
         if draft is not None:
             image.draft(draft[0], (draft[1], draft[1]))
-        upright, orientation = _load_upright(image, name)
+        upright, exif = _load_upright(image, name)
+    orientation = exif or 1
+    stated_hw = stored_hw[::-1] if orientation >= 5 else stored_hw
     if image.format == "TIFF":
-        width, height = upright.size
-    elif (orientation or 1) >= 5:
-        width, height = height, width
-    size_hw, is_damaged = (height, width), orientation is None
-    return DecodedImage(
-        upright, image.format, size_hw, orientation or 1, has_more_pages, is_damaged
-    )
+        stated_hw = upright.height, upright.width
+    return DecodedImage(upright, image.format, stated_hw, orientation, has_more_pages, exif is None)
 
 
 def read_image_size(
@@ -194,12 +174,9 @@ def open_image(
 def describe_unreadable(
     path: Path | str, error: Exception, source: Path | BinaryIO | None = None
 ) -> DataError:
-    """Return the error for a file that Pillow cannot read.
+    """Return the error for a file that Pillow cannot read, with the name `path` in the message.
 
-    Args:
-        path: Name of the file in the message.
-        error: One of `UNREADABLE`.
-        source: The file, if `path` is not its path.
+    `error` is one of `UNREADABLE`; `source` is the file, if `path` is not its path.
     """
     if isinstance(error, FileNotFoundError):
         is_link = Path(path).is_symlink()
@@ -270,10 +247,9 @@ def _read_png(source: Path | BinaryIO) -> bytes:
 
 
 def _load_upright(image: ImageFile.ImageFile, name: str) -> tuple[Image.Image, int | None]:
-    # Pillow applies the orientation of a TIFF while decoding and then removes the tag.
     is_tiff = image.format == "TIFF"
-    orientation = find_orientation(image) if is_tiff else None
-    if is_tiff:
+    if is_tiff:  # Pillow applies the orientation while decoding and then removes the tag
+        orientation = find_orientation(image)
         image.filename = ""  # prevents memory mapping, which exchanges height and width
     try:
         image.load()

@@ -11,7 +11,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 """First bytes of a PNG file."""
 
 _TAG = 0x0112
-_BYTES, _SHORT, _LONG = 1, 3, 4
+_LETTERS = {1: "B", 3: "H", 4: "I"}
+"""Letters of the `struct` module for the kinds of numbers in EXIF: bytes, short, long."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -74,11 +76,7 @@ def blank_damaged_exif(content: bytes) -> bytes:
 
 
 def _parse(exif: bytes) -> int | None:
-    """Return the orientation in an EXIF block; None without one.
-
-    Raises:
-        KeyError, struct.error: The block is damaged.
-    """
+    """Return the orientation in an EXIF block; None without one. A damaged block is an error."""
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
     if not exif:
@@ -89,6 +87,6 @@ def _parse(exif: bytes) -> int | None:
     for place in range(start + 2, start + 2 + 12 * num_entries, 12):
         tag, kind, _, value = struct.unpack_from(f"{order}HHI4s", exif, place)
         if tag == _TAG:
-            letter = {_BYTES: "B", _SHORT: "H", _LONG: "I"}.get(kind)
+            letter = _LETTERS.get(kind)
             return 1 if letter is None else int(struct.unpack_from(order + letter, value)[0])
     return None

@@ -18,12 +18,12 @@ def normalize(
     std: Sequence[float] | Tensor = IMAGENET_STD,
     ranges: Ranges | None = None,
 ) -> Tensor:
-    """Subtract the mean and divide by the standard deviation.
+    """Subtract the mean and divide by the standard deviation, both of images from 0 to 1.
 
     Args:
         image: Images, 0 to 255; or, with `ranges`, in the units of the file.
-        mean: Mean per channel, for images from 0 to 1.
-        std: Standard deviation per channel, for images from 0 to 1.
+        mean: Mean per channel.
+        std: Standard deviation per channel.
         ranges: Values of each channel that become 0 and 1; those beyond and NaN are clipped.
 
     Shapes:

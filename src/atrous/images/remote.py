@@ -27,16 +27,11 @@ def is_url(root: Path | str) -> bool:
 
 
 def read_remote(
-    url: str,
-    find_problem: Callable[[bytes], str | None],
-    span: tuple[int, int] | None = None,
+    url: str, find_problem: Callable[[bytes], str | None], span: tuple[int, int] | None = None
 ) -> bytes:
-    """Return a file or a part of it; failed tries are repeated.
+    """Return a file or a part of it (first byte and end, exclusive); failed tries are repeated.
 
-    Args:
-        url: Address that fsspec understands.
-        find_problem: Returns what is wrong with an answer, or None.
-        span: First byte and end of the part, exclusive; None for the whole file.
+    `find_problem` returns what is wrong with an answer, or None.
 
     Raises:
         StorageError: The file does not exist, or no try gives a right answer.

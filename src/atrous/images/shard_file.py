@@ -20,42 +20,25 @@ _Number = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Position(NamedTuple):
-    """Position of a sample in the shards of a split.
+    """Position of a sample in the shards of a split."""
 
-    Attributes:
-        name: Stem, unique within the split.
-        suffixes: Suffixes of the image file and of the mask file.
-        shard: Number of the shard.
-        start: First byte of the image.
-        size: Number of bytes from there to the end of the mask.
-        crc32: Checksum of these bytes.
-        file_sizes: Number of bytes of the image, which is first, and of the mask, which is last.
-    """
-
-    name: str
-    suffixes: tuple[str, str]
-    shard: _Number
-    start: _Number
-    size: _Number
-    crc32: _Number
-    file_sizes: tuple[_Number, _Number]
+    name: str  # stem, unique within the split
+    suffixes: tuple[str, str]  # of image and mask
+    shard: _Number  # its number
+    start: _Number  # first byte of the image
+    size: _Number  # bytes from there to the end of the mask
+    crc32: _Number  # of these bytes
+    file_sizes: tuple[_Number, _Number]  # of the image, which is first, and of the mask, the last
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """An image or a mask in a shard, with the properties of a `Path` that messages need.
+    """An image or a mask in a shard, with the properties of a `Path` that messages need."""
 
-    Attributes:
-        root: Folder or URL of the dataset.
-        split: Name of the split.
-        position: Position of the sample.
-        kind: 0 for the image, 1 for the mask.
-    """
-
-    root: str
+    root: str  # folder or URL of the dataset
     split: str
-    position: Position
-    kind: Literal[0, 1]
+    position: Position  # of the sample
+    kind: Literal[0, 1]  # 0 for the image, 1 for the mask
 
     def read_bytes(self) -> bytes:
         """Return the content of the file.

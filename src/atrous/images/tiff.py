@@ -32,11 +32,6 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what matters 
 def open_tiff(source: Path | BinaryIO, page: int, bands: int | None) -> ArrayFile | None:
     """Read the header of a page; None if Pillow reads it as 8-bit grey, RGB or CMYK without loss.
 
-    Args:
-        source: Path or seekable file object.
-        page: Index of the page.
-        bands: See `open_array`.
-
     Raises:
         DataError: The page has other axes than rows, columns and bands.
         Exception: The file is damaged.
@@ -56,7 +51,7 @@ def open_tiff(source: Path | BinaryIO, page: int, bands: int | None) -> ArrayFil
     if first.axes not in ("YX", "YXS", "SYX"):
         raise DataError(f"it is a TIFF with the axes {first.axes}; an image has rows and columns.")
     kept = [i for i in range(samples) if samples == bands or not is_alpha[i]]
-    orientation = tags[_ORIENTATION].value if _ORIENTATION in tags else 1
+    orientation = tags.valueof(_ORIENTATION, 1)
     orientation = orientation if orientation in range(1, 9) else 1
 
     def read() -> Array:
@@ -70,7 +65,7 @@ def open_tiff(source: Path | BinaryIO, page: int, bands: int | None) -> ArrayFil
         dtype="" if first.dtype is None else first.dtype.newbyteorder("<").str,
         read=read,
         orientation=orientation,
-        nodata=_parse_number(tags[_NODATA].value) if _NODATA in tags else None,
+        nodata=_parse_number(tags.valueof(_NODATA)),
         num_pages=1 if len(pages) > 1 else len(found),
     )
 
@@ -80,12 +75,11 @@ def is_georeferenced(path: File) -> bool:
     with suppress(Exception):  # damaged: described when it is read
         source = open_source(path)
         with open(source, "rb") if isinstance(source, Path) else source as file:
-            if file.read(4) not in TIFF_STARTS:
-                return False
-            with _open(file) as tiff:
-                tags = tiff.pages.first.tags
-                is_upright = _ORIENTATION not in tags or tags[_ORIENTATION].value == 1
-                return is_upright and any(tag in tags for tag in _GEO_TAGS)
+            if file.read(4) in TIFF_STARTS:
+                with _open(file) as tiff:
+                    tags = tiff.pages.first.tags
+                    is_upright = tags.valueof(_ORIENTATION, 1) == 1
+                    return is_upright and any(tag in tags for tag in _GEO_TAGS)
     return False
 
 
@@ -162,5 +156,5 @@ def _check_inflated(page: Any) -> None:
 def _parse_number(text: Any) -> float | None:
     try:
         return float(text)
-    except ValueError:
+    except (ValueError, TypeError):
         return None

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from atrous.data import SegmentationDataset, open_dataset
 from atrous.data.classes_file import FILENAME, format_bands, format_classes
+from atrous.data.new_folder import replace_folder
 from atrous.engines import Engine, open_engine
 from atrous.errors import ConfigError
 from atrous.evaluation import calibrate
 from atrous.formats.grouping import group_images
-from atrous.formats.writing import replace_folder
 from atrous.recipe import Recipe
 from atrous.run import RunFolder
 from atrous.training.log import Listener
