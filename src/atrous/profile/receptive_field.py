@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from atrous.models import Segmenter
 from atrous.profile.trace import hook_modules, list_tensors
 
+_NUM_IMAGES = 2
+
 
 def measure_receptive_fields(
     model: Segmenter,
@@ -17,8 +19,6 @@ def measure_receptive_fields(
     paths: Sequence[str],
     *,
     share: float = 0.95,
-    num_images: int = 2,
-    seed: int = 0,
 ) -> dict[str, int | None]:
     """Measure the effective receptive field of the central cell of module outputs.
 
@@ -26,25 +26,17 @@ def measure_receptive_fields(
     summed over images of Gaussian noise. In a model without trained weights, normalization weights
     that are initialized to 0 are set to 1: they would block every residual branch.
 
-    Args:
-        model: The model; it is not changed.
-        size_hw: Height and width of the images, in pixels.
-        paths: Module paths.
-        share: Fraction of the energy that the square contains.
-        num_images: Number of images.
-        seed: Seed of the images and projections.
-
     Returns:
         Side of the smallest square around the energy's centre that contains `share` of the energy,
-        in pixels, by module path; None if the gradient is zero.
+        in pixels, by module path; None if the gradient is zero. The model is not changed.
 
     Source: Luo et al. 2017, arXiv:1701.04128.
     """
     model = _prepare(model)
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     energies: dict[str, Tensor] = {path: torch.zeros(size_hw) for path in paths}
-    for _ in range(num_images):
+    for _ in range(_NUM_IMAGES):
         image = torch.randn(1, model.in_channels, *size_hw, generator=generator).to(device)
         cells = _compute_central_cells(model, image.requires_grad_(), paths)
         for path, cell in cells.items():
@@ -55,11 +47,7 @@ def measure_receptive_fields(
 
 
 def compute_extent(energy: Tensor, share: float) -> int | None:
-    """Compute the side of the smallest centred square that contains a fraction of the energy.
-
-    Shapes:
-        energy: float (H, W), not negative
-    """
+    """Compute the side of the smallest centred square with a share of the energy, float (H, W)."""
     energy = energy.double()
     total = energy.sum()
     if not total > 0 or not torch.isfinite(total):

@@ -10,12 +10,8 @@ def list_taps(
 ) -> list[list[int]]:
     """List the taps inside the feature map along one axis, for each output position.
 
-    Args:
-        size: Size of the feature map along the axis, in cells.
-        rate: Atrous rate, in cells.
-        kernel_size: Number of taps along the axis.
-        stride: Stride of the convolution.
-        padding: Zero padding on both sides; by default, `rate * (kernel_size // 2)`.
+    All arguments are along this axis, in cells. `padding` is that of each side; by default,
+    `rate * (kernel_size // 2)`.
     """
     if padding is None:
         padding = rate * (kernel_size // 2)
