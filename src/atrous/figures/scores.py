@@ -1,13 +1,26 @@
-"""Scores per class as bars."""
+"""Scores per class and by confidence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from atrous.figures.style import BLUE, INK, SOFT, STYLE, build_axes, shorten_name
+from atrous.figures.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    SOFT,
+    STYLE,
+    WIDTH_IN,
+    build_axes,
+    put_legend_above,
+    shorten_name,
+)
 from atrous.fonts import list_families
 
 MAX_CLASSES = 40
@@ -26,12 +39,8 @@ def build_class_scores(
 ) -> Figure:
     """Draw a bar of IoU per class, with precision and recall as markers.
 
-    Classes whose IoU is None are left out. Of more than 40 classes the last 40 are shown.
-
-    Args:
-        names: Class names, from top to bottom.
-        iou, precision, recall: Scores of each class, 0 to 1.
-        mean: mIoU, drawn as a line.
+    Names and scores, 0 to 1, are those of the classes from top to bottom. Classes whose IoU is None
+    are left out. Of more than 40 classes the last 40 are shown. The mean is drawn as a line.
     """
     shown = [index for index, score in enumerate(iou) if score is not None][-MAX_CLASSES:]
     places = np.arange(len(shown))
@@ -60,3 +69,57 @@ def build_class_scores(
 
 def _pick(scores: Sequence[Score], shown: Sequence[int]) -> npt.NDArray[np.float64]:
     return np.array([scores[index] for index in shown], dtype=np.float64)
+
+
+def build_reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw accuracy against confidence of the bins of `ConfidenceScores` that have pixels."""
+    shown = [one for one in bins if one["pixels"] and one["accuracy"] is not None]
+    total = sum(one["pixels"] for one in shown) or 1
+    lows = [one["low"] for one in shown]
+    widths = [one["high"] - one["low"] for one in shown]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 4.2), layout="constrained")
+        axes, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
+        axes.plot([0, 1], [0, 1], color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+        axes.bar(
+            lows, [one["accuracy"] for one in shown], widths,
+            align="edge", color=BLUE, alpha=0.25, edgecolor=BLUE, linewidth=0.8,
+        )  # fmt: skip
+        points = [one["confidence"] for one in shown], [one["accuracy"] for one in shown]
+        axes.plot(*points, color=BLUE, marker="o", markersize=4, clip_on=False)
+        axes.set(ylabel="accuracy", ylim=(0, 1))
+        shares = [one["pixels"] / total for one in shown]
+        below.bar(lows, shares, widths, align="edge", color=FAINT)
+        below.set(xlim=(0, 1), ylim=(0, 1), yticks=[0, 0.5, 1])
+        below.set(xlabel="confidence", ylabel="pixels")
+        figure.align_ylabels()
+    return figure
+
+
+def build_risk_coverage(points: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the `risk_coverage` of `ConfidenceScores`: scores by the share of pixels kept."""
+    ordered = sorted(points, key=lambda point: point["coverage"])
+    coverage = [point["coverage"] for point in ordered]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 4.2), layout="constrained")
+        axes = figure.subplots()
+        lowest = 1.0
+        for key, label, color, marker in (
+            ("pixel_accuracy", "pixel accuracy", ORANGE, "D"),
+            ("miou", "mIoU", GREEN, "o"),
+        ):
+            values = np.array([point[key] for point in ordered], dtype=np.float64)
+            axes.plot(
+                coverage, values, color=color, marker=marker, markersize=4, label=label,
+                clip_on=False,
+            )  # fmt: skip
+            lowest = min(lowest, np.nanmin(values, initial=1.0))
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.set(
+            xlim=(1, min([*coverage, 0.95])),
+            ylim=(max(0, np.floor(10 * lowest - 0.5) / 10), 1),
+            xlabel="share of pixels kept, most confident first",
+            ylabel="score of the pixels kept",
+        )
+        put_legend_above(axes)
+    return figure
