@@ -20,7 +20,6 @@ class Counts:
 
     Attributes:
         confusion: int64 (classes, classes); row = true class, column = predicted class.
-        num_images: Number of images counted.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -36,22 +35,17 @@ class Counts:
         return counts
 
     def update(self, prediction: Tensor, mask: Tensor) -> CountArray:
-        """Count one image.
+        """Count one image, and return its true positives, false positives and false negatives.
 
-        Args:
-            prediction: uint8 (H, W), class indices.
-            mask: uint8 (H, W), true class indices; 255 is ignored.
-
-        Returns:
-            int64 (classes, 3): true positives, false positives and false negatives of this
-            image, in pixels.
+        Shapes:
+            prediction, mask: uint8 (H, W), class indices; 255 is ignored in the mask
+            returns: int64 (classes, 3), in pixels
 
         Raises:
             DataError: A mask value is neither a class nor ignored.
         """
-        confusion = count_confusion(
-            prediction.cpu().numpy(), mask.cpu().numpy(), len(self.confusion)
-        )
+        labels = prediction.cpu().numpy(), mask.cpu().numpy()
+        confusion = count_confusion(*labels, num_classes=len(self.confusion))
         self.confusion += confusion
         self.num_images += 1
         return compute_tp_fp_fn(confusion)
@@ -70,10 +64,7 @@ def compute_tp_fp_fn(confusion: CountArray) -> CountArray:
 def count_confusion(
     prediction: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], num_classes: int
 ) -> CountArray:
-    """Count the pixels of two label maps of the same shape, without those the mask ignores.
-
-    Returns:
-        int64 (classes, classes); row = true class, column = predicted class.
+    """Count the pixels of two label maps, without those the mask ignores; rows are true classes.
 
     Raises:
         DataError: A mask value is neither a class nor ignored.

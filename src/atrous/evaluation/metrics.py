@@ -24,11 +24,7 @@ CONVENTION = (
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class, 0 to 1; None if the class is in no mask.
-
-    Attributes:
-        pixels: Number of pixels of the class in the masks.
-    """
+    """Scores of one class, 0 to 1, None if the class is in no mask; and its pixels in the masks."""
 
     name: str
     index: int
@@ -46,7 +42,6 @@ class Scores:
     Attributes:
         mean_class_accuracy: Same as `recall_macro`.
         frequency_weighted_iou: Mean of the IoUs, weighted by the classes' pixels.
-        per_class: One entry per class, in the order of the mask values.
         absent: Names of the classes in no mask.
     """
 
@@ -82,29 +77,25 @@ def compute_ratios(tp_fp_fn: npt.NDArray[Any], *, zero_division: float) -> Float
     return np.divide(parts, wholes, out=out, where=wholes > 0)
 
 
+def compute_ious(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
+    """Return IoUs, float64 (…, classes), of counts (…, classes, 3); NaN for classes in no mask."""
+    occurs = tp_fp_fn[..., [0, 2]].any(axis=-1)
+    return np.where(occurs, compute_ratios(tp_fp_fn, zero_division=0)[..., 0], np.nan)
+
+
 def compute_miou(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
-    """Return the mean IoU over the classes that occur in the masks; NaN if none does.
+    """Return the mean IoU over the classes in the masks, float64 (…); NaN if there is none.
 
     Shapes:
         tp_fp_fn: (…, classes, 3)
-        returns: float64 (…)
     """
-    occurs = tp_fp_fn[..., [0, 2]].any(axis=-1)
-    ious = compute_ratios(tp_fp_fn, zero_division=0)[..., 0]
-    num_classes = occurs.sum(axis=-1)
+    ious = compute_ious(tp_fp_fn)
     with np.errstate(invalid="ignore"):
-        return (ious * occurs).sum(axis=-1) / num_classes
+        return np.nansum(ious, axis=-1) / np.isfinite(ious).sum(axis=-1)
 
 
 def compute_scores(counts: Counts | CountArray, classes: Classes) -> Scores:
-    """Compute scores from counts, as `CONVENTION` defines them.
-
-    A class is absent if it has no labelled pixel. Absent classes are left out of every mean and
-    have None as scores; pixels wrongly predicted as one still count against their true class.
-
-    Args:
-        counts: Counts, or a confusion matrix (classes, classes) with true classes as rows.
-        classes: The classes, in the order of the counts.
+    """Compute scores from counts or a confusion matrix, as `CONVENTION` defines them.
 
     Raises:
         DataError: No pixel was counted.

@@ -24,12 +24,7 @@ IntMap = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class PlantedError:
-    """One planted error.
-
-    Attributes:
-        kind: One of `ERROR_KINDS`.
-        changed: bool (H, W), pixels whose label it changed.
-    """
+    """The kind of an error, and which pixels have another label by it, bool (H, W)."""
 
     kind: str
     changed: BoolMap
@@ -50,14 +45,12 @@ def plant_errors(
     is left out.
 
     Args:
-        mask: Class indices, 255 is ignored.
-        num_classes: Number of classes.
         rng: Chooses regions, kinds, classes and directions.
         share: Probability that a region is chosen.
         kinds: Kinds to choose from, with equal probability.
 
     Shapes:
-        mask: uint8 (H, W)
+        mask: uint8 (H, W), class indices, 255 is ignored
         returns: the changed mask, uint8 (H, W), and the errors in it
     """
     result, errors = mask.copy(), list[PlantedError]()

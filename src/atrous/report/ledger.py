@@ -22,11 +22,7 @@ _CITYSCAPES_NAMES = {
     "motorcycle", "bicycle",
 }  # fmt: skip
 _INITS = {"none": "none", "imagenet": "ImageNet", "coco": "COCO"}
-_NORMS = {
-    "trained": "batch norm, trained",
-    "frozen": "batch norm, frozen",
-    "group": "group norm",
-}
+_NORMS = {"trained": "batch norm, trained", "frozen": "batch norm, frozen", "group": "group norm"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,7 @@ class Departure:
     """One difference between a run and a published one.
 
     Attributes:
-        what: The setting.
-        paper, run: Its value in the paper and in the run.
+        paper, run: Value of the setting in the paper and in the run.
         points: Effect on mIoU in points, as measured in a paper; None if it was not measured.
         remark: Conditions of the measurement, or a caveat.
         source: Table of the measurement.
@@ -51,11 +46,7 @@ class Departure:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A published figure and the differences of a run from it.
-
-    Attributes:
-        nearest_in: What the two have in common: `model and data`, `data` or `model`.
-    """
+    """A published figure nearest in `model and data`, `data` or `model`, and what differs."""
 
     nearest_in: str
     figure: Published
@@ -66,12 +57,6 @@ def build_ledger(
     recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any], class_names: Sequence[str]
 ) -> list[LedgerEntry]:
     """Compare a run with the nearest published figures.
-
-    Args:
-        recipe: Recipe of the training.
-        plan: Content of `plan.json`, or {}.
-        scores: Content of the evaluation's JSON file, or {}.
-        class_names: Names of the classes.
 
     Returns:
         One entry if a figure is of the same system on the same data; otherwise up to two: a figure
@@ -163,10 +148,10 @@ def _list_departures(
         backbone = f" with {run.backbone}" if run.backbone else ""
         yield Departure("model", figure.system, system + backbone)
     elif paper.backbone != run.backbone:
-        yield _build_departure(
-            "backbone", paper.backbone, run.backbone, published.BACKBONE, figure.system
-        )
-    yield from _compare_images(figure, data, run)
+        names = paper.backbone, run.backbone
+        yield _build_departure("backbone", *names, published.BACKBONE, figure.system)
+    if data == figure.data:
+        yield from _compare_images(figure, run)
     for what, key, measured in (
         ("initial weights", "init", published.INIT),
         ("crop, px", "crop", published.CROP),
@@ -186,32 +171,22 @@ def _list_departures(
     yield from _list_extras(recipe)
 
 
-def _compare_images(figure: Published, data: str | None, run: Setup) -> Iterator[Departure]:
+def _compare_images(figure: Published, run: Setup) -> Iterator[Departure]:
     paper = figure.setup
-    if data != figure.data:
-        return
     if run.num_train and paper.num_train and run.num_train != paper.num_train:
-        remark = ""
-        if data == published.VOC and run.num_train <= 1464:
-            remark = "without SBD's extra annotations"
-        yield Departure(
-            "training images", f"{paper.num_train:,}", f"{run.num_train:,}", None, remark
-        )
+        without_sbd = figure.data == published.VOC and run.num_train <= 1464
+        remark = "without SBD's extra annotations" if without_sbd else ""
+        counts = f"{paper.num_train:,}", f"{run.num_train:,}"
+        yield Departure("training images", *counts, None, remark)
     if run.num_scored and paper.num_scored and run.num_scored != paper.num_scored:
-        yield Departure(
-            "evaluated images",
-            f"{paper.num_scored:,} ({figure.split})",
-            f"{run.num_scored:,}",
-            None,
-            "other images: the two scores are not comparable",
-        )
+        counts = f"{paper.num_scored:,} ({figure.split})", f"{run.num_scored:,}"
+        remark = "other images: the two scores are not comparable"
+        yield Departure("evaluated images", *counts, None, remark)
 
 
 def _choose_tta(figure: Published, run: Setup) -> Measured | None:
     stride = run.strides[1] if run.strides else 16
-    of_system = {
-        key[1]: measured for key, measured in published.VIEWS.items() if key[0] == figure.system
-    }
+    of_system = {key[1]: one for key, one in published.VIEWS.items() if key[0] == figure.system}
     return of_system.get(stride) or next(iter(of_system.values()), None)
 
 
@@ -261,16 +236,11 @@ def _describe_neighbours(mious: Any, paper: Any, run: Any) -> str:
         min((value for value in mious if value > run), default=None),
     )
     effects = [
-        f"{value}, {_format_points(mious[value] - mious[paper])}"
+        f"{value}, {100 * (mious[value] - mious[paper]):+.2f}".replace("-", "−")
         for value in near
         if value is not None and value != paper
     ]
     return f"nearest measured: {'; '.join(effects)}" if effects else ""
-
-
-def _format_points(difference: float) -> str:
-    """Format a difference of scores in points, with its sign."""
-    return f"{100 * difference:+.2f}".replace("-", "−")
 
 
 def _format(value: Any) -> str:
