@@ -49,7 +49,6 @@ class Member(NamedTuple):
     """An image in an archive.
 
     Attributes:
-        name: Path inside the archive.
         stamp: Changes with the content.
         fetch: Returns the image file. This call and reading the file raise DataError if the member
             is damaged or too large.
@@ -66,11 +65,7 @@ def is_archive(path: Path) -> bool:
 
 
 def list_archive(path: Path) -> Iterator[Member]:
-    """Yield the images of an archive, by suffix and in its own order, without hidden files.
-
-    Raises:
-        DataError: The archive cannot be read.
-    """
+    """Yield the images of an archive, by suffix and in its own order; raises DataError."""
     try:
         yield from (_list_zip if path.name.lower().endswith(".zip") else _list_tar)(path)
     except _UNREADABLE as error:

@@ -21,13 +21,7 @@ VIDEO_ENDINGS = {"mask": "_mask.mkv", "overlay": "_overlay.mp4", "confidence": "
 class JobOptions:
     """Options of a prediction job.
 
-    Attributes:
-        kinds: Output kinds, of `outputs.KINDS`.
-        min_confidence: Pixels whose likeliest class is less probable are ignored (255).
-        frames: Whether videos are saved as images rather than as videos.
-        full_names: Whether outputs keep the suffix of their image: `a.jpg.png`.
-        max_pixels: Images of more pixels are skipped.
-        ahead: Number of images read ahead and written behind; 0 for no threads.
+    The attributes are the arguments of `predict`.
 
     Raises:
         ConfigError: An output kind is unknown, or a value is out of range.
@@ -48,11 +42,6 @@ class JobOptions:
             )
         if self.max_pixels < 1 or self.ahead < 0:
             raise ConfigError("The largest number of pixels must be at least 1, and ahead 0.")
-
-    @property
-    def needs_logits(self) -> bool:
-        """Whether more than the likeliest class of each pixel is needed."""
-        return self.min_confidence > 0 or not {"confidence", "probs"}.isdisjoint(self.kinds)
 
     @property
     def video_kinds(self) -> tuple[str, ...]:
@@ -89,12 +78,7 @@ def name_frame(stem: str, index: int) -> str:
 
 
 def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> None:
-    """Check that output files are distinct and overwrite no image or mask.
-
-    Raises:
-        ConfigError: Two outputs share a file, an output would overwrite an image or lies in a
-            dataset's folder of images or masks, or `out` is a file.
-    """
+    """Raise ConfigError unless output files are distinct and overwrite no image or mask."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"The output {out} is a file; give a folder.")
     paths = {os.path.realpath(source.path) for source in sources if source.path is not None}
@@ -150,11 +134,7 @@ def _check_no_dataset(out: Path, targets: Iterable[str]) -> None:
 
 
 def check_lengths(out: Path, names: Sequence[str]) -> None:
-    """Check that the file system accepts the length of file names.
-
-    Raises:
-        DataError: A name is too long.
-    """
+    """Raise DataError if a file name is too long for the file system."""
     for name in names:
         try:
             os.lstat(out / name)

@@ -14,16 +14,13 @@ def read_ahead(
 ) -> Generator[Loaded, None, None]:
     """Yield `load(item)` for each item, in order, while the next items are loaded.
 
-    When it ends, by an error or by the caller too, all of its threads have ended.
+    When it ends, by an error or by the caller too, all of its threads have ended. An error of
+    `items` or `load` is raised at the turn of the item.
 
     Args:
         items: Iterated in order by one thread, so that it may be a stream.
         load: Called from several threads.
         ahead: Number of items loaded ahead; 0 for no threads.
-        threads: Number of loading threads.
-
-    Raises:
-        Exception: As raised by `items` or `load`, at the turn of the item.
     """
     if ahead == 0:
         yield from map(load, items)
@@ -57,7 +54,7 @@ class WriteBehind:
 
     Args:
         behind: Number of unfinished jobs at which `submit` waits; 0 for no threads.
-        threads: Number of writing threads; one keeps the order of the jobs.
+        threads: One keeps the order of the jobs.
     """
 
     def __init__(self, *, behind: int, threads: int) -> None:

@@ -22,7 +22,7 @@ from atrous.models import Segmenter
 from atrous.prediction.cluster import check_options, join_cluster, run_parts
 from atrous.prediction.job import PredictionJob, Progress
 from atrous.prediction.job_options import JobOptions, check_names
-from atrous.prediction.manifest import FinishedImage, Part, compute_digest, open_manifest
+from atrous.prediction.manifest import FinishedImage, Manifest, Part, compute_digest
 from atrous.prediction.outputs import FILES, JOB_FILES, LABEL_KINDS, name_files
 from atrous.prediction.prediction import SegmentedImage, compute_prediction
 from atrous.prediction.sources import Source, find_sources
@@ -39,7 +39,7 @@ class PredictionReport:
     """Result of `predict`.
 
     Attributes:
-        written: Written files, in the order of the images.
+        written: In the order of the images.
         failed: Sources that cannot be used, and why.
         resumed: Sources that were up to date.
         kept: Sources whose labels exist, which an annotator may have corrected.
@@ -100,12 +100,7 @@ def predict(
         save: Output kinds: mask, overlay, confidence, probs, rle, geojson, coco, cvat, labelme,
             yolo, shares.
         min_confidence: Pixels whose likeliest class is less probable are ignored (255).
-        tta: Test-time augmentation and sliding windows.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, …; a given model stays on its device.
-        precision: `32`, `bf16`, or `auto` for bf16 on devices that compute in it natively.
-        engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest;
-            see `open_engine`.
-        trust: Whether to open .pt2 exports, which can run any code.
+        tta, device, precision, engine, trust: As for `evaluate`; a model stays on its device.
         resume: Skip sources whose outputs exist, made from the same content in the same way.
         part: Segment this part of the sources only, such as `3/16`. Outputs of all images, such as
             `shares`, are left to `merge`.
@@ -142,13 +137,13 @@ def predict(
         check_options(given, engine, precision)
     if any(source.is_video for source in sources):
         import_av()
-    if options.needs_logits:
+    if min_confidence > 0 or not {"confidence", "probs"}.isdisjoint(options.kinds):
         runner.require_logits()
     _check_names_files(out, options, runner.classes)
     digest = compute_digest(runner, min_confidence, frames)
     with (
         nullcontext() if ray is None else join_cluster(ray),
-        closing(open_manifest(out, resume=resume, part=chosen, merge=merge)) as manifest,
+        closing(Manifest(out, resume=resume, part=chosen, merge=merge)) as manifest,
     ):
         if ray is not None:
             manifest.join_parts(discard=not resume)
@@ -192,8 +187,8 @@ def _divide(
     for source in sources:
         if resume and job.is_done(source):
             resumed.append(source.source)
-        elif job.has_labels(source):
-            kept.append(source.source)
+        elif any((job.out / name).exists() for name in job.options.name_labels(source)):
+            kept.append(source.source)  # an annotator may have corrected them
         else:
             todo.append(source)
     return resumed, kept, todo
@@ -215,12 +210,8 @@ def predict_stream(
 ) -> None:
     """Segment one image from one file object into another; nothing is written on an error.
 
-    Args:
-        run_or_model: Run folder, weights file, exported file or model.
-        source: Image file.
-        target: Receives the output file.
-        kind: Output kind: mask, overlay, confidence, probs, rle or geojson.
-        min_confidence: As for `predict`, like all following arguments.
+    `kind` is mask, overlay, confidence, probs, rle or geojson; the other arguments are those of
+    `predict`.
 
     Raises:
         ConfigError: An option is invalid.

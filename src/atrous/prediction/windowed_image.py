@@ -19,11 +19,8 @@ from atrous.images.image_file import check_size
 class WindowedImage:
     """The pixels of an open GeoTIFF, which engines read window by window, as from a tensor.
 
-    Args:
-        opened: The dataset of rasterio.
-        path: Its file.
-        bands: Number of bands of the model; None for 8-bit RGB.
-        max_pixels: Limit on the pixels of an image that is read whole.
+    `bands` is the number of the model's bands, None for 8-bit RGB. `max_pixels` limits an image
+    that is read whole.
     """
 
     def __init__(self, opened: Any, path: Path, bands: int | None, max_pixels: int) -> None:
