@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
@@ -11,7 +12,6 @@ from atrous.evaluation.counts import CountArray
 from atrous.evaluation.metrics import FloatArray, compute_ious, compute_miou
 
 LEVEL = 0.95
-"""Confidence level of the intervals."""
 
 MIN_RESAMPLES = 1000
 
@@ -36,6 +36,7 @@ class Estimate:
     value: float
     low: float | None
     high: float | None
+    _format_spec: ClassVar[str] = ".4f"
 
     def format_value(self) -> str:
         """Format the value, such as 0.5791."""
@@ -47,22 +48,21 @@ class Estimate:
             return "–"
         return f"{self._format(self.low)} to {self._format(self.high)}"
 
-    @staticmethod
-    def _format(value: float) -> str:
-        return f"{value:.4f}"
+    def _format(self, value: float) -> str:
+        return f"{value:{self._format_spec}}".replace("-", "−")
 
 
 @dataclass(frozen=True)
 class Difference(Estimate):
     """A difference of two scores on the same images.
 
-    Attributes:
-        probability_above_0: Share of the resamples with a difference above 0, ties counted half,
-            with the small-sample correction of the interval: above 0.975 or below 0.025 exactly
-            if the interval excludes 0.
+    `probability_above_0` is the share of the resamples with a difference above 0, ties counted
+    half, with the small-sample correction of the interval: above 0.975 or below 0.025 exactly if
+    the interval excludes 0.
     """
 
     probability_above_0: float | None
+    _format_spec = "+.4f"
 
     @property
     def p_value(self) -> float:
@@ -78,10 +78,6 @@ class Difference(Estimate):
         if not 0.001 <= above <= 0.999:
             return "< 0.001" if above < 0.5 else "> 0.999"
         return f"{above:.3f}"
-
-    @staticmethod
-    def _format(value: float) -> str:
-        return f"{value:+.4f}".replace("-", "−")
 
 
 def resample(

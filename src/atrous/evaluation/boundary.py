@@ -30,11 +30,8 @@ class TrimapScore:
 class BoundaryScores:
     """Scores of edges, 0 to 1; None if the masks have no edge.
 
-    Attributes:
-        boundary_iou: Mean over the classes in the masks; None for others.
-        dilation_ratio: Width of the boundary IoU's band, as a share of the image's diagonal.
-        bf_score: Boundary F1, averaged over the classes of each image, then over the images.
-        bf_tolerance_ratio: Tolerance of the BF score, as a share of the diagonal.
+    The ratios are the width of the boundary IoU's band and the tolerance of the BF score, as shares
+    of the image's diagonal. `boundary_iou` is the mean over the classes in the masks.
     """
 
     boundary_iou: float | None

@@ -33,18 +33,12 @@ def calibrate(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> float:
-    """Fit the temperature of a model on a split and write it to the weights file.
+    """Fit the temperature of a model on a split, write it to the weights file, and return it.
 
-    Confidence maps and calibration errors use the temperature; masks and scores do not depend on
-    it. Do not fit on the split that calibration is reported on: the error there would be too low,
-    and `evaluate` notes it. See `evaluate` for the arguments and errors, and `TemperatureFit` for
-    the method.
-
-    Returns:
-        The temperature: above 1 if the model is overconfident, below 1 if it is underconfident.
-
-    Raises:
-        WeightsError: The weights cannot be used or written.
+    It is above 1 if the model is overconfident, below 1 if it is underconfident. Confidence maps
+    and calibration errors use it; masks and scores do not depend on it. Do not fit on the split
+    that calibration is reported on: the error there would be too low, and `evaluate` notes it. See
+    `evaluate` for the arguments and errors, and `TemperatureFit` for the method.
     """
     path = find_weights(Path(run_or_file))
     if path.parent == READY_FOLDER:
@@ -74,10 +68,9 @@ def calibrate(
 
 
 class TemperatureFit:
-    """Finds the temperature with the highest likelihood of the ground truth.
+    """Finds the divisor of all logits with the highest likelihood of the ground truth.
 
-    The temperature divides all logits: it changes confidence, but not the predicted classes. The
-    likelihood is that of up to 500 random labelled pixels of each image.
+    The likelihood is that of up to 500 random labelled pixels of each image.
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """

@@ -184,19 +184,15 @@ def _describe_difference(
 
 
 def _note_settings(runs: Sequence[EvaluatedRun]) -> list[str]:
-    notes = []
+    names, notes = [run.name for run in runs], []
+    strides = [run.scores["output_stride"] or "not an option" for run in runs]
     for what, values in (
         ("evaluated in different precisions", [run.scores["precision"] for run in runs]),
-        (
-            "evaluated at different output strides",
-            [run.scores["output_stride"] or "not an option" for run in runs],
-        ),
+        ("evaluated at different output strides", strides),
         ("trained with different budgets", [_describe_budget(run) for run in runs]),
     ):
         if len(set(values)) > 1:
-            each = "; ".join(
-                f"{run.name}: {value}" for run, value in zip(runs, values, strict=True)
-            )
+            each = "; ".join(f"{name}: {one}" for name, one in zip(names, values, strict=True))
             notes.append(f"The runs were {what}, which the difference includes: {each}.")
     return notes
 

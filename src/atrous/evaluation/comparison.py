@@ -25,12 +25,8 @@ METHOD = (
 class RunScores:
     """Scores of one run.
 
-    Attributes:
-        output_stride: That of the evaluation; None for a model without this option.
-        precision: Numerical precision of the evaluation.
-        precision_macro, recall_macro, f1_macro: Means over the classes in the masks.
-        iou: IoU of each class; None if the class is in no mask.
-        cost: Cost of segmenting one image; None if it was not measured.
+    The macro scores are means over the classes in the masks. None is the output stride of a model
+    without this option, the IoU of a class in no mask, and a cost that was not measured.
     """
 
     name: str
@@ -50,12 +46,8 @@ class RunScores:
 class RunDifference:
     """Difference of a run from the first one.
 
-    Attributes:
-        against: Name of the first run.
-        is_significant: Whether the difference in mIoU is, corrected for the number of runs.
-        iou: Difference in IoU of each class; None if the class is in no mask.
-        iou_is_significant: Whether each of them is, corrected for the number of classes.
-        recipe_changes: Differences of the recipes, as `key: value of the first → of this run`.
+    Significance is corrected for the number of runs, and for that of the classes. The difference in
+    IoU is None for a class in no mask. Changes of the recipe are texts `key: first → this run`.
     """
 
     name: str
@@ -72,12 +64,8 @@ class RunDifference:
 class RunComparison:
     """Runs compared with the first of them, all evaluated alike.
 
-    Attributes:
-        data_fingerprint: Hash of the files of the split.
-        convention: How the counts are scored.
-        class_images: Number of masks with each class.
-        differences: Difference of each run but the first.
-        notes: Caveats for the reader.
+    `class_images` are numbers of masks with each class, `differences` those of each run but the
+    first, and `notes` caveats for the reader.
     """
 
     split: str

@@ -20,10 +20,7 @@ _FINE_PER_BIN = 64
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Pixels with a confidence in [`low`, `high`): its mean, and the share predicted correctly.
-
-    Both are None without pixels.
-    """
+    """Pixels with a confidence in [`low`, `high`): its mean, and the share that is correct."""
 
     low: float
     high: float
@@ -49,8 +46,7 @@ class ConfidenceScores:
         ece: Expected calibration error: mean of |accuracy - confidence| over the bins, weighted
             by their pixels.
         temperature: Divisor of the logits before the softmax.
-        risk_coverage: Scores without the least confident pixels. mIoU is the mean over the
-            classes of the remaining labelled pixels.
+        risk_coverage: Scores without the least confident pixels, whose classes mIoU is over.
     """
 
     ece: float

@@ -144,4 +144,3 @@ CONVENTION_KEYS = (
     _PAIRS[0],
     _ONE_VS_REST[0],
 )
-"""Names of all conventions."""

@@ -16,10 +16,8 @@ class Counts:
     """Pixels by true and predicted class, accumulated image by image.
 
     Ignored pixels never count. Memory does not grow with the number of images, and the counts of
-    parts of a dataset add up (`+`) to the counts of the whole.
-
-    Attributes:
-        confusion: int64 (classes, classes); row = true class, column = predicted class.
+    parts of a dataset add up (`+`) to the counts of the whole. `confusion` is int64 (classes,
+    classes); row = true class, column = predicted class.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -64,11 +62,7 @@ def compute_tp_fp_fn(confusion: CountArray) -> CountArray:
 def count_confusion(
     prediction: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], num_classes: int
 ) -> CountArray:
-    """Count the pixels of two label maps, without those the mask ignores; rows are true classes.
-
-    Raises:
-        DataError: A mask value is neither a class nor ignored.
-    """
+    """Count the pixels of two label maps, without those the mask ignores; rows are true classes."""
     if prediction.shape != mask.shape:
         raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in size")
     if prediction.size and prediction.max() >= num_classes:

@@ -39,10 +39,8 @@ class EvaluationReport:
     Attributes:
         confusion: int64 (classes, classes), in pixels; rows are true, columns predicted classes.
         boundary, objects: Scores of edges, and recall of objects by size, if requested.
-        model: Name of the variant.
         output_stride: That of the evaluation; None for a model without this option.
         training: Origin of the weights, from their card.
-        data: Folder of the dataset.
         data_fingerprint: Hash of the files of the split.
         precision: `32`, `bf16` or `int8`.
         seconds: Duration of the pass, including reading.
@@ -212,7 +210,6 @@ def _handle_untrained_taps(model: Segmenter, path: Path, *, zero: bool) -> None:
 def _score(
     results: Iterable[ImageResult], dataset: SegmentationDataset, temperature: float, boundary: bool
 ) -> dict[str, Any]:
-    """Return the scores of a report."""
     num_classes, names, image_counts = len(dataset.classes), [], []
     counts = Counts(num_classes)
     confidence = ConfidenceCounts(num_classes, temperature=temperature)

@@ -41,12 +41,7 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class Validation:
-    """Result of `validate_model`.
-
-    Attributes:
-        loss: Mean of the criterion over labelled pixels; None without a criterion.
-        seconds: Duration of the pass, including reading.
-    """
+    """Counts of a split, mean loss over its labelled pixels, if there is any, and duration."""
 
     counts: Counts
     loss: float | None
@@ -73,13 +68,8 @@ def predict_split(
 ) -> Generator[ImageResult, None, None]:
     """Predict the images of a split, in order.
 
-    A consumer that may stop early closes the generator (`contextlib.closing`).
-
-    Args:
-        dataset: A split with the classes of the engine.
-        workers: Number of processes that read images.
-        rank: Index of this process: it predicts the images rank, rank + world_size, ….
-        world_size: Number of processes that share the split.
+    A consumer that may stop early closes the generator (`contextlib.closing`). Of the `world_size`
+    processes that share a split, each predicts the images rank, rank + world_size, ….
 
     Raises:
         ConfigError: The engine returns no logits.

@@ -17,6 +17,7 @@ from atrous.evaluation.boundary import BoolMap, LabelMap, find_edges
 from atrous.evaluation.planted_errors import MIN_REGION_SHARE, IntMap, label_regions
 
 FloatRows = npt.NDArray[np.float64]
+RowFunction = Callable[[FloatRows], FloatRows]
 
 _MIN_PART_SHARE = MIN_REGION_SHARE / 2
 
@@ -129,9 +130,7 @@ def _compute_depth_px(ids: IntMap) -> FloatRows:
     return (depth + 1).astype(np.float64)
 
 
-def fit_ranking(
-    given: FloatRows, planted: FloatRows, num_copies: int
-) -> Callable[[FloatRows], FloatRows]:
+def fit_ranking(given: FloatRows, planted: FloatRows, num_copies: int) -> RowFunction:
     """Fit a classifier of parts, and return the function that scores them.
 
     Given parts that look planted are probably wrong labels: they are left out of a second fit. The
@@ -152,9 +151,7 @@ def fit_ranking(
     return lambda rows: expit(is_planted(rows) + shift)
 
 
-def _fit_logistic(
-    given: FloatRows, planted: FloatRows, given_weight: float
-) -> Callable[[FloatRows], FloatRows]:
+def _fit_logistic(given: FloatRows, planted: FloatRows, given_weight: float) -> RowFunction:
     """Fit a logistic regression with squares and products; return the function of its logits."""
     rows = np.concatenate((given, planted))
     mean, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-6

@@ -37,11 +37,9 @@ _NUM_MASKS = 300
 class RankedRegion:
     """A label region in which the model predicts another class.
 
-    Attributes:
-        box: Left, top, right and bottom of its most suspicious part, in pixels; right and bottom
-            exclusive.
-        suggested: Class that the model predicts in the part.
-        score: 0 to 1, the probability that the label is wrong if one region in 20 is.
+    The box is left, top, right and bottom (exclusive) of its most suspicious part, in which the
+    model predicts `suggested`. The score is the probability that the label is wrong if one region
+    in 20 is.
     """
 
     image: str
@@ -63,11 +61,9 @@ class RankedImage:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """Ranking of the labels of a split, most suspicious first.
+    """Images of a split, and regions in which the model disagrees, the most suspicious first.
 
-    Attributes:
-        regions: Regions in which the model disagrees; all others rank behind them.
-        num_regions: Number of ranked label regions, those without disagreement included.
+    `num_regions` includes the label regions without disagreement, which rank behind the others.
     """
 
     regions: tuple[RankedRegion, ...]
@@ -152,7 +148,6 @@ class LabelRanking:
         )
 
     def _compute_scores(self) -> list[FloatRows]:
-        """Return the scores of the given parts of each image."""
         evidence = np.zeros_like(self._counts.confusion, dtype=np.float64)
         for parts in self._given:
             np.add.at(evidence, (parts.given, parts.suggested), parts.evidence)
@@ -247,10 +242,8 @@ def rank_labels(
 ) -> LabelReport:
     """Rank the labels of a split by how likely they are wrong; see `LabelRanking`.
 
-    The models have the classes of the split and have not seen its labels.
-
-    Raises:
-        DataError: The classes differ, a file cannot be used, or there is nothing to rank.
+    The models have the classes of the split and have not seen its labels. Raises DataError if there
+    is nothing to rank, or a file cannot be used.
     """
     ranking, numbers = LabelRanking(dataset.classes, num_images=len(dataset)), count(1)
     for engine, part in models:

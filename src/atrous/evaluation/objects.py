@@ -17,9 +17,8 @@ AREAS = (("small", 0, 32**2), ("medium", 32**2, 96**2), ("large", 96**2, math.in
 class ObjectScore:
     """Objects of one size: `small` (below 32² px), `medium` (below 96² px) or `large`.
 
-    Attributes:
-        recall: Mean over the objects of the share of their pixels predicted as their class.
-        found: Share of the objects of which at least half of the pixels are.
+    `recall` is the mean over the objects of the share of their pixels predicted as their class,
+    `found` the share of the objects of which at least half of the pixels are.
     """
 
     area: str

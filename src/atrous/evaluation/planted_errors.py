@@ -87,10 +87,8 @@ def _plant(
 ) -> LabelMap:
     """Return the mask with an error in one region; unchanged if the error is not possible."""
     margin_px = max(1, round(float(np.hypot(*mask.shape)) / _DIAGONALS_PER_MARGIN))
-    rows, columns = ndimage.find_objects(region.astype(np.int8))[0]
-    place = tuple(
-        slice(max(0, side.start - margin_px), side.stop + margin_px) for side in (rows, columns)
-    )
+    box = ndimage.find_objects(region.astype(np.int8))[0]
+    place = tuple(slice(max(0, side.start - margin_px), side.stop + margin_px) for side in box)
     own, region, result = int(mask[region][0]), region[place], mask.copy()
     local = result[place]
     if kind == "swapped":
@@ -103,9 +101,7 @@ def _plant(
         source = ~region & (local != IGNORE_INDEX)
         if not source.any():
             return result
-        nearest = ndimage.distance_transform_edt(
-            ~source, return_distances=False, return_indices=True
-        )
+        _, nearest = ndimage.distance_transform_edt(~source, return_indices=True)
         local[region] = local[tuple(nearest)][region]
         if kind == "shifted":
             angle = rng.uniform(0, 2 * np.pi)

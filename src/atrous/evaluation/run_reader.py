@@ -23,11 +23,8 @@ from atrous.run import Records, RunFolder, group_records, load_log
 class LoadedRun:
     """The files of a run folder as plain values.
 
-    Attributes:
-        stored_recipe: Recipe of the training; None in a folder without one.
-        plan: Content of `plan.json`, or {}.
-        records: Records of the log, by kind.
-        scores: Content of the evaluation's JSON file, or {} before the first evaluation.
+    A folder may have no stored recipe; the plan is {} without a `plan.json`, and the scores before
+    the first evaluation.
     """
 
     folder: RunFolder
@@ -65,12 +62,6 @@ class LoadedRun:
         return [record for record in self.records["session"] if record.get("event") == "start"]
 
     @property
-    def training_s(self) -> float:
-        """Seconds spent on steps and validations."""
-        steps = sum(record.get("step_s") or 0 for record in self.records["train"])
-        return steps + sum(record.get("val_s") or 0 for record in self.records["val"])
-
-    @property
     def started(self) -> str:
         """Start of the first session, to the minute; '' if unknown."""
         text = (self.starts[0].get("time") if self.starts else None) or ""
@@ -78,11 +69,6 @@ class LoadedRun:
             return datetime.fromisoformat(text).strftime("%-d %B %Y, %H:%M")
         except ValueError:
             return text
-
-    @property
-    def temperature(self) -> float:
-        """Divisor of the logits in the evaluation's confidence."""
-        return (self.scores.get("confidence") or {}).get("temperature") or 1.0
 
     def load_image_counts(self) -> ImageCounts:
         """Load the counts per image of the evaluation; raises DataError."""
@@ -125,8 +111,7 @@ def load_run(path: Path, *, split: str | None = None) -> LoadedRun:
     By default, this is the run's validation split, or the only evaluated one.
 
     Raises:
-        ConfigError: It is not a run folder, `split` was not evaluated, or training has finished
-            and nothing was evaluated.
+        ConfigError: It is no run folder, or a finished run that was not evaluated (on `split`).
         DataError: A file is damaged.
     """
     run = _load_folder(path, path.resolve().name)
@@ -145,9 +130,7 @@ def load_run(path: Path, *, split: str | None = None) -> LoadedRun:
 def load_evaluated_runs(folders: Sequence[Path], split: str | None = None) -> list[EvaluatedRun]:
     """Load the evaluations of runs on one split; by default, the first run's validation split.
 
-    Raises:
-        ConfigError: A folder does not exist, or its run was not evaluated on the split.
-        DataError: The files of an evaluation are damaged, or do not belong together.
+    Raises ConfigError for a missing folder or evaluation, DataError for damaged files.
     """
     for folder in folders:
         if folder.is_file():

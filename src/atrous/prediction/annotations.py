@@ -51,7 +51,11 @@ def build_geojson(
         transform: Affine transform of this dataset, from pixels to coordinates.
         crs: Coordinate reference system of rasterio, written as the member `crs`.
     """
-    place = {} if crs is None else {"crs": _describe_crs(crs)}
+    place: dict[str, Any] = {}
+    if crs is not None:  # as GDAL and QGIS read it, from the GeoJSON of 2008
+        authority = crs.to_authority()
+        name = "urn:ogc:def:crs:{}::{}".format(*authority) if authority else crs.to_wkt()
+        place = {"crs": {"type": "name", "properties": {"name": name}}}
     if transform is None:
         size = {"width": mask.shape[1], "height": mask.shape[0]}
         place = {"pixel_frame": size | {"x": "right", "y": "down", "unit": "pixel"}}
@@ -90,10 +94,3 @@ def _place(rings: list[Ring], transform: Any) -> list[Any]:
         return rings
     step = -1 if transform.determinant < 0 else 1  # north up, which mirrors the rings
     return [[transform @ point for point in ring[::step]] for ring in rings]
-
-
-def _describe_crs(crs: Any) -> dict[str, Any]:
-    """Return the member `crs`, of the GeoJSON of 2008, as GDAL and QGIS read it."""
-    authority = crs.to_authority()
-    name = f"urn:ogc:def:crs:{authority[0]}::{authority[1]}" if authority else crs.to_wkt()
-    return {"type": "name", "properties": {"name": name}}

@@ -39,10 +39,8 @@ def check_options(given: Sequence[Path | str], engine: str, precision: str) -> N
 def join_cluster(address: str) -> Iterator[None]:
     """Connect to a Ray cluster; at the end, all tasks of this process are stopped.
 
-    The address is `HOST:PORT` of the head node, `auto` or `local`, as in `predict`.
-
-    Raises:
-        ConfigError: There is no such cluster.
+    The address is `HOST:PORT` of the head node, `auto` or `local`, as in `predict`; raises
+    ConfigError if there is no such cluster.
     """
     ray = import_extra("ray", "cluster")
     host, _, port = address.rpartition("://")[2].rpartition(":")

@@ -45,14 +45,8 @@ def segment_geotiff(
     """Segment a GeoTIFF and write its files, each atomically; memory holds some rows of windows.
 
     Mask and confidence are GeoTIFFs with the transform and CRS of the image. In the mask, pixels
-    without data are 255.
-
-    Returns:
-        The files, and what the manifest records of the mask.
-
-    Raises:
-        DataError: The image cannot be read, or an output kind is not possible.
-        OSError: A file cannot be written.
+    without data are 255. Returns the files, and what the manifest records of the mask; raises
+    DataError if the image cannot be read, or an output kind is not possible.
     """
     assert source.path is not None
     names = options.name_outputs(source)
@@ -166,7 +160,6 @@ class _ReducedImage:
     def update(
         self, rows: slice, columns: slice, pixels: Tensor, mask: Tensor, ranges: Ranges | None
     ) -> None:
-        """Take the pixels of one block."""
         top, bottom = np.searchsorted(self.rows, (rows.start, rows.stop))
         left, right = np.searchsorted(self.columns, (columns.start, columns.stop))
         y = torch.from_numpy(self.rows[top:bottom] - rows.start)[:, None]
@@ -176,7 +169,6 @@ class _ReducedImage:
 
 
 def _write_others(classes: Classes, mask: Any, source: Source, paths: dict[str, Path]) -> None:
-    """Write the outputs that derive from the mask."""
     if "rle" in paths:
         write = partial(write_rle, source=source.source, mask=mask.read(1), classes=classes)
         write_atomically(paths["rle"], write)

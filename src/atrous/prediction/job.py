@@ -51,16 +51,9 @@ ONE_AT_A_TIME_PIXELS = 2**26
 
 @dataclass
 class PredictionJob:
-    """Segments sources and writes their files.
+    """Segments sources and writes their files; collects what `PredictionReport` tells.
 
-    Attributes:
-        out: Output folder, which exists.
-        manifest: Finished sources.
-        digest: Changes with the weights and options.
-        progress: Called after each image and frame.
-        failed: Sources that cannot be used, and why.
-        nearly_black: Images that use at most 16 of 256 levels of the model's range.
-        num_frames: Number of segmented images and frames.
+    The digest changes with the weights and options.
     """
 
     engine: Engine

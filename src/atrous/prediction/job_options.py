@@ -19,13 +19,7 @@ VIDEO_ENDINGS = {"mask": "_mask.mkv", "overlay": "_overlay.mp4", "confidence": "
 
 @dataclass(frozen=True)
 class JobOptions:
-    """Options of a prediction job.
-
-    The attributes are the arguments of `predict`.
-
-    Raises:
-        ConfigError: An output kind is unknown, or a value is out of range.
-    """
+    """Options of a job, as in `predict`; ConfigError if one is unknown or out of range."""
 
     kinds: tuple[str, ...]
     min_confidence: float = 0.0

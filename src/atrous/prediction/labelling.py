@@ -136,7 +136,6 @@ def write_yolo_names(file: BinaryIO, _: Sequence[FinishedImage], classes: Classe
 
 
 def _list_indices(classes: Classes) -> list[int]:
-    """Return the indices of the classes that are labelled."""
     return [index for index, name in enumerate(classes.names) if name.lower() != BACKGROUND]
 
 

@@ -57,15 +57,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Record:
-    """A finished image or video.
+    """A finished image or video; size and shares are those of an image.
 
     Attributes:
         name: Common part of its file names.
         stamp: Changes with the content of the source.
         digest: Changes with the weights and options.
-        files: Written files, relative to the folder.
-        height, width: Size of the image in pixels; 0 for a video.
-        shares: Share of each class, then of ignored pixels; empty for a video.
+        shares: Share of each class, then of ignored pixels.
         merged_px: Pixels of small regions that are labelled as a region beside them.
     """
 
@@ -91,13 +89,9 @@ class FinishedImage(NamedTuple):
 class Manifest:
     """The file `predictions.jsonl` in the output folder: one line per finished source.
 
-    The folder is created if missing; ConfigError if it cannot be written.
-
-    Args:
-        resume: Whether to keep the existing lines.
-        part: Part of a job, which has a file of its own; if it resumes, it skips what the job's
-            file lists, too.
-        merge: Whether to take over the lines of all parts.
+    The folder is created if missing; ConfigError if it cannot be written. A part of a job has a
+    file of its own; if it resumes, it skips what the job's file lists, too. To merge takes over the
+    lines of all parts.
 
     Attributes:
         records: Finished sources by name.

@@ -63,9 +63,7 @@ def _write_geojson(file: BinaryIO, segmented: SegmentedImage, classes: Classes) 
 
 
 def _write_shares(file: BinaryIO, images: Sequence[FinishedImage], classes: Classes) -> None:
-    rows = [
-        [source.source, record.height, record.width, *record.shares] for source, record, _ in images
-    ]
+    rows = [[one.source, of.height, of.width, *of.shares] for one, of, _ in images]
     write_shares(file, ("image", "height", "width"), rows, classes)
 
 
@@ -101,7 +99,6 @@ _EXTRAS = {"rle": ("pycocotools.mask", "labels")} | dict.fromkeys(
 """Optional module of an output kind and the extra that installs it."""
 
 KINDS = (*FILES, "shares")
-"""All output kinds."""
 
 
 def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:

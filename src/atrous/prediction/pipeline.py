@@ -17,10 +17,8 @@ def read_ahead(
     When it ends, by an error or by the caller too, all of its threads have ended. An error of
     `items` or `load` is raised at the turn of the item.
 
-    Args:
-        items: Iterated in order by one thread, so that it may be a stream.
-        load: Called from several threads.
-        ahead: Number of items loaded ahead; 0 for no threads.
+    `items` are iterated in order by one thread, so that they may be a stream; `load` is called from
+    several. With 0 items ahead there are no threads.
     """
     if ahead == 0:
         yield from map(load, items)
@@ -52,9 +50,7 @@ class WriteBehind:
     Leaving the `with` block waits for all jobs. If the block raised, running jobs are finished and
     waiting jobs are dropped.
 
-    Args:
-        behind: Number of unfinished jobs at which `submit` waits; 0 for no threads.
-        threads: One keeps the order of the jobs.
+    `submit` waits at `behind` unfinished jobs; 0 is for no threads. One thread keeps their order.
     """
 
     def __init__(self, *, behind: int, threads: int) -> None:

@@ -39,7 +39,6 @@ class PredictionReport:
     """Result of `predict`.
 
     Attributes:
-        written: In the order of the images.
         failed: Sources that cannot be used, and why.
         resumed: Sources that were up to date.
         kept: Sources whose labels exist, which an annotator may have corrected.
@@ -83,9 +82,8 @@ def predict(
 
     Of `photos/a.jpg`, if `photos` is given, `a.png` holds class indices with the class colours as
     palette, and `a_overlay.jpg` is the tinted image with a legend below. docs/predict.md describes
-    the other outputs. Images are turned upright as their EXIF orientation says. Sources that cannot
-    be used are reported and skipped. Files are written atomically, in parallel with reading and
-    the network.
+    the other outputs. Sources that cannot be used are reported and skipped. Files are written
+    atomically.
 
         from atrous import predict
 
@@ -96,7 +94,6 @@ def predict(
         run_or_model: Run folder, weights file, exported file or model.
         paths: Images, videos, archives, folders (the images directly inside) or patterns such as
             `photos/**/*.jpg`.
-        out: Output folder; created if missing.
         save: Output kinds: mask, overlay, confidence, probs, rle, geojson, coco, cvat, labelme,
             yolo, shares.
         min_confidence: Pixels whose likeliest class is less probable are ignored (255).
@@ -243,11 +240,7 @@ def predict_stream(
 
 
 def _build_report(
-    job: PredictionJob,
-    sources: Sequence[Source],
-    todo: Sequence[Source],
-    resumed: list[str],
-    kept: list[str],
+    job: PredictionJob, sources: list[Source], todo: list[Source], done: list[str], kept: list[str]
 ) -> PredictionReport:
     records, failed = job.manifest.records, {source for source, _ in job.failed}
     written = [
@@ -259,7 +252,7 @@ def _build_report(
     stems = {job.options.name_stem(source) for source in sources}
     merged_px = sum(records[stem].merged_px for stem in stems & records.keys())
     return PredictionReport(
-        written, job.failed, resumed, kept, job.num_frames, job.nearly_black, merged_px
+        written, job.failed, done, kept, job.num_frames, job.nearly_black, merged_px
     )
 
 

@@ -15,18 +15,16 @@ from atrous.errors import DataError
 from atrous.prediction.regions import Indices, merge_small_regions
 
 MAX_PROBS_BYTES = 4 * 2**30
-"""Maximum size of the probabilities of an image."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one image, in main memory.
+    """The prediction for one image, in main memory; None is what was not requested.
 
-    Attributes:
-        mask: uint8 (H, W), class indices; 255 where the confidence is below the minimum.
-        confidence: uint8 (H, W), probability of the likeliest class, 255 for 1; None unless
-            requested.
-        probs: float16 (classes, H, W), probability of each class; None unless requested.
+    Shapes:
+        mask: uint8 (H, W), class indices; 255 where the confidence is below the minimum
+        confidence: uint8 (H, W), probability of the likeliest class, 255 for 1
+        probs: float16 (classes, H, W), probability of each class
     """
 
     mask: Tensor
@@ -36,14 +34,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class SegmentedImage:
-    """An image and its prediction.
+    """An image, uint8 (3, H, W) or float32 (bands, H, W), and its prediction.
 
-    Attributes:
-        source: Name of the image in messages.
-        image: uint8 (3, H, W), or float32 (bands, H, W).
-        name: Path of the image below the given folder.
-        link: Path of the image from the folder of its output files.
-        ranges: Value range of each band; None for 8-bit RGB.
+    `source` is its name in messages, `name` its path below the given folder, and `link` that from
+    the folder of its output files.
     """
 
     source: str

@@ -57,12 +57,8 @@ def trace_regions(
 ) -> Iterator[tuple[int, list[Ring]]]:
     """Yield the value of each region and its rings: the outline, then its holes.
 
-    Outlines are counterclockwise and holes clockwise, as in RFC 7946.
-
-    Args:
-        mask: uint8 (H, W), class indices; or, with a transform, a band of a dataset of rasterio.
-        is_traced: bool (H, W), pixels that are traced; None for all.
-        transform: Affine transform of this dataset, in whose coordinates rasterio gives the rings.
+    Outlines are counterclockwise and holes clockwise, as in RFC 7946. The mask is uint8 (H, W), or,
+    with its transform, a band of a dataset of rasterio. Of it, `is_traced` is traced, bool (H, W).
     """
     shapes = import_extra("rasterio.features", "geo").shapes
     for polygon, value in shapes(mask, mask=is_traced, connectivity=4):
@@ -85,10 +81,7 @@ def simplify_region(rings: Sequence[Ring]) -> Points:
     A line that is not moved gives the region exactly when it is filled including its own pixels, as
     LabelMe and Ultralytics do. Each hole is joined to the outline by a cut without width, along
     which the line runs there and back. A region without inner area, such as a row of pixels, is
-    enclosed by the line along its pixels' sides.
-
-    Returns:
-        (N, 2) points (x, y) with N ≥ 3; the last point is not the first one.
+    enclosed by the line along its pixels' sides. Points (x, y) are (N, 2) with N ≥ 3, not closed.
     """
     line, is_fixed = _join_holes(rings)
     is_kept = is_fixed.copy()
@@ -138,7 +131,6 @@ def _move_inside(ring: Ring) -> Points:
 
 
 def _compute_distances(points: Points, start: Points, end: Points) -> Points:
-    """Return the distances of points to the segment between two points."""
     along = end - start
     share = np.clip((points - start) @ along / max(float(along @ along), 1e-9), 0, 1)
     return np.hypot(*(points - start - share[:, None] * along).T)

@@ -35,14 +35,9 @@ class Frame:
 
 
 class VideoReader:
-    """The frames of a video file, in order.
+    """The frames of a video file, in order, with the rate and number that the file states.
 
-    Attributes:
-        rate: Frames per second that the file states.
-        num_frames: Number of frames that the file states, or None.
-
-    Raises:
-        DataError: The file cannot be read or holds no video.
+    Raises DataError if the file cannot be read or holds no video.
     """
 
     def __init__(self, path: Path) -> None:

@@ -30,8 +30,7 @@ class Cost:
         num_parameters: Parameters without the auxiliary head, which is only used in training.
         gflops: FLOPs of convolutions and matrix products over all passes of test-time
             augmentation, in 10⁹; a multiply-add is two.
-        latency_ms: Median time from the uint8 image to its mask.
-        latency_range_ms: First and third quartile of the times.
+        latency_ms, latency_range_ms: Median and quartiles of the time from uint8 image to mask.
         memory_mb: Peak memory of weights, features and workspace, in 10⁶ bytes; None if it cannot
             be measured on this machine.
         precision: `32` or `bf16`.
@@ -80,12 +79,8 @@ def measure_costs(
     Latency is measured in turns. Memory is the growth of a new process on a CPU, and the peak of
     the allocator on a GPU.
 
-    Args:
-        models: With cards, on one device; they are set to evaluation mode.
-        budget_s: Seconds for the latency of each model, after which no further round starts.
-
-    Raises:
-        ConfigError: A model has no card.
+    The models have cards and are on one device; they are set to evaluation mode. After `budget_s`
+    for the latency of each model, no further round starts.
     """
     engines = [TorchEngine(model.eval(), tta=tta) for model in models]
     images = [
@@ -148,7 +143,6 @@ def _segment(engine: TorchEngine, image: Tensor) -> Tensor:
 
 
 def _count_flops(engine: TorchEngine, image: Tensor) -> int:
-    """Count the FLOPs over all passes of test-time augmentation."""
     with FlopCounterMode(display=False) as counter:
         _segment(engine, image)
     return int(counter.get_total_flops())

@@ -12,10 +12,9 @@ from atrous.profile.trace import Call, list_tensors
 
 @dataclass(frozen=True)
 class ModelPart:
-    """A part of a model.
+    """A part of a model, such as `backbone.layer1` or `head.aspp`, in execution order.
 
     Attributes:
-        name: Name such as `backbone.layer1` or `head.aspp`.
         map_hw, channels: Size of the output feature map, in cells; None for the loss.
         gflops: FLOPs for one image in 10⁹; a multiply-add is two.
         saved_mb: Activations saved for the backward pass, in 10⁶ bytes.
@@ -80,10 +79,7 @@ def describe_parts(
     saved_bytes: Mapping[str, int],
     receptive_fields_px: Mapping[str, int | None],
 ) -> list[ModelPart]:
-    """Sum up the properties of a model's modules by part.
-
-    `saved_bytes` are by module path, `receptive_fields_px` by part.
-    """
+    """Sum up modules by part: `saved_bytes` are by module path, `receptive_fields_px` by part."""
     part_of = assign_parts(meta_model, calls)
     parts = []
     for name in dict.fromkeys(part_of.values()):

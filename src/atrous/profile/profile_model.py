@@ -22,12 +22,9 @@ class ModelProfile:
     """The profile of a model for one image size.
 
     Attributes:
-        model, options: Name of the variant and options of `build_model`.
-        batch_size: Images per batch, for the memory.
         gflops: FLOPs of inference on one image in 10⁹, without the auxiliary head.
         inference_mb: Peak memory of images, features and logits in inference, in 10⁶ bytes.
         saved_mb: Activations that a float32 forward pass saves for the backward pass, in 10⁶ bytes.
-        parts, atrous_convs: In execution order.
         warnings: Atrous rates with taps that never fall inside the feature map.
         notes: Atrous rates with fewer than half of their taps inside the feature map.
     """

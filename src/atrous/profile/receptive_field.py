@@ -32,7 +32,11 @@ def measure_receptive_fields(
 
     Source: Luo et al. 2017, arXiv:1701.04128.
     """
-    model = _prepare(model)
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    if model.card is None:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.GroupNorm) and not module.weight.any():
+                nn.init.ones_(module.weight)
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     energies: dict[str, Tensor] = {path: torch.zeros(size_hw) for path in paths}
@@ -62,15 +66,6 @@ def compute_extent(energy: Tensor, share: float) -> int | None:
     # The factor absorbs rounding errors for a share of 1.
     radius = int(torch.searchsorted(contained, share * (1 - 1e-12)))
     return 2 * min(radius, len(contained) - 1) + 1
-
-
-def _prepare(model: Segmenter) -> Segmenter:
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    if model.card is None:
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.GroupNorm) and not module.weight.any():
-                nn.init.ones_(module.weight)
-    return model
 
 
 def _compute_central_cells(

@@ -39,15 +39,11 @@ def compute_valid_taps(
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 3.3 and figure 4.
     """
-    valid = 1.0
-    for axis in range(2):
-        taps = list_taps(
-            map_hw[axis],
-            rate=rate_hw[axis],
-            kernel_size=kernel_hw[axis],
-            stride=stride_hw[axis],
-            padding=None if padding_hw is None else padding_hw[axis],
-        )
+    valid, paddings = 1.0, padding_hw or (None, None)
+    for size, rate, kernel_size, stride, padding in zip(
+        map_hw, rate_hw, kernel_hw, stride_hw, paddings, strict=True
+    ):
+        taps = list_taps(size, rate=rate, kernel_size=kernel_size, stride=stride, padding=padding)
         valid *= sum(map(len, taps)) / len(taps)
     return valid
 

@@ -17,12 +17,9 @@ AUXILIARY = "auxiliary_head"
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module.
+    """One call of a module, such as `backbone.layer1.0.conv1`; FLOPs without its submodules'.
 
-    Attributes:
-        path: Name of the module in the model, such as `backbone.layer1.0.conv1`.
-        input_hw: Height and width of its input feature map; None if the input is not one.
-        flops: Its FLOPs, without those of its submodules.
+    `input_hw` is the size of its input feature map; None if the input is not one.
     """
 
     path: str

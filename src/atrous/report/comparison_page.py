@@ -35,13 +35,8 @@ def save_comparison_page(
 
     If images cannot be predicted, because the dataset or weights are missing, the page says why.
 
-    Args:
-        num_images: Number of images to show: those whose mIoU differs most between the runs.
-        device: Device for the predictions: `auto`, `cpu`, `cuda`, …
-
-    Raises:
-        ConfigError: `num_images` is out of range.
-        AtrousError: The file cannot be written.
+    The images whose mIoU differs most between the runs are shown. Raises AtrousError if the file
+    cannot be written, or their number is out of range.
     """
     check_num_images(num_images)
     folders = [Path(run.folder) for run in comparison.runs]

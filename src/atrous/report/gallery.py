@@ -35,12 +35,10 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ImageLayers:
-    """One image and the layers over it, all of one size.
+    """One image, layers over it of the same size, and the classes in mask or prediction.
 
-    Attributes:
-        layers: `ground truth`, `prediction`, `errors` and `confidence`, transparent where there is
-            nothing to show.
-        class_indices: Classes in the prediction or the ground truth.
+    The layers are `ground truth`, `prediction`, `errors` and `confidence`, transparent where there
+    is nothing to show.
     """
 
     name: str
@@ -76,14 +74,8 @@ def build_gallery(
 ) -> Gallery:
     """Predict images with each run under the conditions of its evaluation.
 
-    Args:
-        runs: They were evaluated on the same split.
-        chosen: Names of the images by rank.
-        num_on_page: Number of images on the whole page, which limits their size, if there are
-            others than these.
-
-    Raises:
-        AtrousError: The dataset, counts, weights or device cannot be used.
+    The runs were evaluated on the same split; `chosen` are names of images by rank. `num_on_page`
+    is the number of images on the whole page, which limits their size, if there are others.
     """
     names = [name for group in chosen.values() for name in group]
     total = len(runs) * len(names)
@@ -95,12 +87,13 @@ def build_gallery(
         engine, dataset = _open_evaluated(run, device)
         is_changed |= run.scores.get("data_fingerprint") != dataset.fingerprint()
         counts = run.load_image_counts()
+        temperature = (run.scores.get("confidence") or {}).get("temperature") or 1.0
         miou = dict(zip(counts.names, counts.compute_miou().tolist(), strict=True))
         for name in names:
             if name not in dataset.names:
                 raise DataError(f"The image {name} is no longer in {dataset.root}.")
             sample = dataset.load(dataset.names.index(name))
-            layers = render_layers(engine, sample, miou[name], run.temperature, max_side_px)
+            layers = render_layers(engine, sample, miou[name], temperature, max_side_px)
             rows[name].append(layers)
             if progress is not None:
                 progress(sum(map(len, rows.values())), total)
@@ -159,10 +152,11 @@ def render_layers(
     predicted = compute_mask(logits).cpu().numpy()
     true = sample.mask.numpy()
     pixels = convert_to_rgb(sample.image, engine.card.ranges).permute(1, 2, 0).numpy()
+    errors = np.where(true == IGNORE_INDEX, 2, predicted != true).astype(np.uint8)
     layers = {
         "ground truth": _color_classes(true, engine.classes),
         "prediction": _color_classes(predicted, engine.classes),
-        "errors": _color_errors(predicted, true),
+        "errors": _color(errors, [0, 0, 0, *WRONG, *IGNORED], [0, 255, 255]),
         "confidence": _color_confidence(confidence),
     }
     height, width = true.shape
@@ -195,11 +189,6 @@ def _color_classes(indices: Pixels, classes: Classes) -> Image.Image:
     """Return a palette image; ignored pixels and black classes are transparent."""
     opacity = [0 if color == (0, 0, 0) else 255 for color in classes.colors]
     return _color(indices, classes.palette, opacity + [0] * (256 - len(classes)))
-
-
-def _color_errors(predicted: Pixels, true: Pixels) -> Image.Image:
-    kinds = np.where(true == IGNORE_INDEX, 2, predicted != true).astype(np.uint8)
-    return _color(kinds, [0, 0, 0, *WRONG, *IGNORED], [0, 255, 255])
 
 
 def _color_confidence(confidence: npt.NDArray[np.float32]) -> Image.Image:

@@ -17,7 +17,6 @@ from atrous.figures.files import render_inline_svg
 from atrous.files import write_atomically
 
 MISSING = "–"
-"""Shown for a missing value."""
 
 _QUOTED_PATH = re.compile(r"""(["'])(?:/|~|[A-Za-z]:[\\/])[^"'\n]*[\\/]([^"'\\/\n]+)\1""")
 _LOSSY_MODES = ("RGB", "YCbCr", "CMYK")
@@ -26,16 +25,14 @@ _LOSSY_MODES = ("RGB", "YCbCr", "CMYK")
 def render_page(template: str, **context: object) -> str:
     """Render a template.
 
-    All values are escaped. A template extends `base.html`, which has the blocks `title`, `style`,
-    `heading` and `main` and the style for light, dark and print. Filters:
+    All values are escaped; a variable missing in the context is an error. A template extends
+    `base.html`, which has the style for light, dark and print. Filters:
 
     - `score`: 0.5791 as 0.579; `percent`: 57.9 %; `number`: 12,345. None becomes a dash.
     - `prose`: a text with code between backticks; `hide_folders`: see the function.
     - `data_uri`: a PIL image as the `src` of an `<img>`.
     - `svg`: a matplotlib figure as inline SVG in the colours of the page; its argument is the text
       alternative.
-
-    A variable missing in the context is an error.
     """
     return _build_environment().get_template(template).render(**context)
 

@@ -27,13 +27,10 @@ _NORMS = {"trained": "batch norm, trained", "frozen": "batch norm, frozen", "gro
 
 @dataclass(frozen=True)
 class Departure:
-    """One difference between a run and a published one.
+    """One setting that differs between a paper and a run.
 
-    Attributes:
-        paper, run: Value of the setting in the paper and in the run.
-        points: Effect on mIoU in points, as measured in a paper; None if it was not measured.
-        remark: Conditions of the measurement, or a caveat.
-        source: Table of the measurement.
+    `points` is its effect on mIoU as measured in the table `source`, None if it was not measured,
+    and `remark` names conditions or a caveat.
     """
 
     what: str
@@ -128,12 +125,8 @@ def _find_views(scores: dict[str, Any]) -> frozenset[str] | None:
     if not scores.get("tta"):
         return None
     tta = TTA.from_json(scores["tta"])
-    kinds = {
-        "scales": tta.scales != (1.0,),
-        "flip": tta.flip,
-        "windows": tta.window_px,
-        "samples": tta.samples > 1,
-    }
+    kinds = {"scales": tta.scales != (1.0,), "flip": tta.flip, "windows": tta.window_px}
+    kinds["samples"] = tta.samples > 1
     return frozenset(kind for kind, is_used in kinds.items() if is_used)
 
 
@@ -149,7 +142,7 @@ def _list_departures(
         yield Departure("model", figure.system, system + backbone)
     elif paper.backbone != run.backbone:
         names = paper.backbone, run.backbone
-        yield _build_departure("backbone", *names, published.BACKBONE, figure.system)
+        yield _compare("backbone", *names, published.BACKBONE, figure.system)
     if data == figure.data:
         yield from _compare_images(figure, run)
     for what, key, measured in (
@@ -167,7 +160,7 @@ def _list_departures(
     ):
         values = getattr(paper, key), getattr(run, key)
         if None not in values and "" not in values and values[0] != values[1]:
-            yield _build_departure(what, *values, measured, figure.system)
+            yield _compare(what, *values, measured, figure.system)
     yield from _list_extras(recipe)
 
 
@@ -206,9 +199,7 @@ def _list_extras(recipe: Recipe) -> Iterator[Departure]:
         yield Departure("auxiliary head", "none", f"loss × {loss.auxiliary:g}")
 
 
-def _build_departure(
-    what: str, paper: Any, run: Any, measured: Measured | None, system: str
-) -> Departure:
+def _compare(what: str, paper: Any, run: Any, measured: Measured | None, system: str) -> Departure:
     values = _format(paper), _format(run)
     if measured is None:
         return Departure(what, *values)
@@ -231,14 +222,14 @@ def _describe_neighbours(mious: Any, paper: Any, run: Any) -> str:
     """Describe the nearest measurements to a number that was not measured."""
     if not isinstance(run, int) or not isinstance(paper, int):
         return ""
-    near = (
-        max((value for value in mious if value < run), default=None),
-        min((value for value in mious if value > run), default=None),
-    )
+    near = [
+        *sorted(value for value in mious if value < run)[-1:],
+        *sorted(value for value in mious if value > run)[:1],
+    ]
     effects = [
         f"{value}, {100 * (mious[value] - mious[paper]):+.2f}".replace("-", "−")
         for value in near
-        if value is not None and value != paper
+        if value != paper
     ]
     return f"nearest measured: {'; '.join(effects)}" if effects else ""
 

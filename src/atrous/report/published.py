@@ -19,14 +19,11 @@ class Setup:
     """Conditions of a training and its evaluation; None or empty if not stated.
 
     Attributes:
-        num_train, num_scored: Number of training and of evaluated images.
         init: Initial weights: `none`, `ImageNet`, `COCO`, …
         crop: Side of the training crops in pixels, or the size of the images as text.
         strides: Output stride in training and in evaluation.
         norm: `trained`, `frozen` (batch norm) or `group`.
         tta: Any of `scales`, `flip`, `windows` and `samples`.
-        class_weights: `none`, `inverse` or `median_frequency`.
-        optimization: Optimizer, learning rate and schedule, as text.
     """
 
     backbone: str = ""
@@ -60,11 +57,9 @@ class Published:
 
 @dataclass(frozen=True)
 class Measured:
-    """mIoU by the value of one setting, all else equal.
+    """mIoU of systems by the value of one setting, all else equal.
 
-    Attributes:
-        systems: mIoU by value, for each measured system.
-        remark: Conditions that differ from the full system.
+    The remark names conditions that differ from the full system.
     """
 
     systems: Mapping[str, Mapping[Any, float]]

@@ -23,9 +23,6 @@ from atrous.report.run_overview import sort_classes
 
 FORMATS = ("png", "svg", "pdf")
 
-Row = tuple[str, Figure, str]
-"""Name of a figure, the figure, its text alternative."""
-
 
 class LabelledFigure(NamedTuple):
     """A figure and its text alternative."""
@@ -48,7 +45,7 @@ def save_run_figures(figures: dict[str, LabelledFigure], folder: Path) -> None:
             save_figure(named.figure, folder / f"{name}.{format}")
 
 
-def _build_training_figures(run: LoadedRun) -> Iterator[Row]:
+def _build_training_figures(run: LoadedRun) -> Iterator[tuple[str, Figure, str]]:
     records = run.records
     train, val = records["train"], records["val"]
     sessions = f"{len(run.starts)} session" + "s" * (len(run.starts) != 1)
@@ -76,7 +73,7 @@ def _build_training_figures(run: LoadedRun) -> Iterator[Row]:
         yield "throughput", figure, f"Training images per second over {run.step} steps."
 
 
-def _build_score_figures(run: LoadedRun) -> Iterator[Row]:
+def _build_score_figures(run: LoadedRun) -> Iterator[tuple[str, Figure, str]]:
     if not run.scores:
         return
     miou, keys = run.scores["miou"], ("name", "iou", "precision", "recall")
@@ -91,7 +88,7 @@ def _build_score_figures(run: LoadedRun) -> Iterator[Row]:
         yield "confusion", figure, label
 
 
-def _build_confidence_figures(run: LoadedRun) -> Iterator[Row]:
+def _build_confidence_figures(run: LoadedRun) -> Iterator[tuple[str, Figure, str]]:
     confidence = run.scores.get("confidence") or {}
     if any(one["pixels"] for one in confidence.get("bins") or ()):
         label = (

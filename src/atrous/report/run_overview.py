@@ -43,13 +43,15 @@ def list_facts(run: LoadedRun) -> list[tuple[str, str]]:
         if f"{key}_fingerprint" in plan:
             fingerprints.append(f"{name} {plan[f'{key}_fingerprint'][:16]}…")
     sessions = f"{len(run.starts)} session" + "s" * (len(run.starts) != 1)
+    training_s = sum(record.get("step_s") or 0 for record in run.records["train"])
+    training_s += sum(record.get("val_s") or 0 for record in run.records["val"])
     facts = [
         ("Model", recipe.model.name + ("" if stride is None else f", output stride {stride}")),
         ("Data", Path(recipe.data.root).name),
         ("Images", ", ".join(sizes)),
         ("Data fingerprint", ", ".join(fingerprints)),
         ("Steps", _describe_steps(run)),
-        ("Time", f"{format_seconds(run.training_s)} of steps and validations in {sessions}"),
+        ("Time", f"{format_seconds(training_s)} of steps and validations in {sessions}"),
         ("Started", run.started),
         ("Machine", "; ".join(_list_machines(run))),
         ("Code", _list_versions(run)),

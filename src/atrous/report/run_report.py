@@ -30,12 +30,11 @@ def save_run_report(
     images cannot be predicted, because the dataset or weights are missing, the page says why.
 
     Args:
-        out: File to write; by default `report.html`, in the run folder for one run, in the current
-            folder for several.
+        out: By default `report.html`, in the run folder for one run, in the current folder for
+            several.
         figures: Folder for all figures as PNG, SVG and PDF, with a subfolder per run for several.
         num_images: Number of best, of median and of worst images.
         split: Split of the evaluation to show; by default, the run's validation split.
-        device: Device for the predictions: `auto`, `cpu`, `cuda`, …
 
     Raises:
         ConfigError: A folder is not a run, a finished run was not evaluated, or an option is
@@ -114,9 +113,5 @@ def _try_gallery(
 
 
 def _number_names(runs: Sequence[LoadedRun]) -> list[str]:
-    """Return the names of the runs, numbered if they are equal."""
     names = [run.name for run in runs]
-    return [
-        name if names.count(name) == 1 else f"{name}-{index}"
-        for index, name in enumerate(names, start=1)
-    ]
+    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
