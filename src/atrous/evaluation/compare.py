@@ -48,7 +48,6 @@ def compare(
     Args:
         runs: Run folders, evaluated with `evaluate`; one may be given twice.
         split: Name of the split; by default, the first run's validation split, else `val`.
-        num_resamples, seed: Number of resamples and seed of the bootstrap.
         cost: Also measure parameters, GFLOPs, latency and memory on this machine.
         size_hw: Height and width of the image for the cost measurement; by default, the most
             common size of the split, or 513×513 if its images are not available.

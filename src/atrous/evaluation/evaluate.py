@@ -130,11 +130,9 @@ def evaluate(
         engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
             of them; see `open_engine`.
         trust: Whether a .pt2 export may be opened, which can run any code when it is read.
-        workers: Number of processes that read images.
         boundary: Also score edges, and objects by size; this takes more time per image.
         zero_untrained_taps: Set weights to zero that the run's training images never reached (see
             `models.untrained_taps`); runs made by this version have them at zero.
-        progress: Called after each image with the number of images done and the total.
 
     Raises:
         ConfigError: An option or device cannot be used, or no dataset is given.

@@ -37,7 +37,7 @@ class Parts:
     """Connected pixels with one class in the mask and another one in the prediction.
 
     Attributes:
-        num_regions: Number of label regions of the image that are large enough to be ranked.
+        num_regions: Label regions of the image that are large enough to be ranked.
         regions: Number of the label region that each part lies in.
         boxes: int (parts, 4), left, top, right and bottom in pixels; right and bottom exclusive.
         given, suggested: Class in the mask and in the prediction.

@@ -42,12 +42,7 @@ def plant_errors(
 
     Regions are shifted in a random direction, or grown, by a sixtieth of the diagonal: 10 pixels
     of 480 × 360. An error that would overlap another one, or change less than the smallest region,
-    is left out.
-
-    Args:
-        rng: Chooses regions, kinds, classes and directions.
-        share: Probability that a region is chosen.
-        kinds: Kinds to choose from, with equal probability.
+    is left out. A region is chosen with the probability `share`; kinds are equally probable.
 
     Shapes:
         mask: uint8 (H, W), class indices, 255 is ignored

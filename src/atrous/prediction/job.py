@@ -21,13 +21,7 @@ from atrous.images.image_file import read_image_size
 from atrous.images.pixels import convert_to_rgb
 from atrous.images.reading import is_nearly_black
 from atrous.prediction.geotiff import segment_geotiff
-from atrous.prediction.job_options import (
-    VIDEO_ENDINGS,
-    JobOptions,
-    check_lengths,
-    find_link,
-    name_frame,
-)
+from atrous.prediction.job_options import VIDEO_ENDINGS, JobOptions, find_link, name_frame
 from atrous.prediction.manifest import Manifest, Record
 from atrous.prediction.outputs import LABEL_KINDS, compute_shares, save_files, write_shares
 from atrous.prediction.pipeline import WriteBehind, read_ahead
@@ -42,8 +36,6 @@ Progress = Callable[[int, int | None], object]
 Fetched = tuple[Source, File | DataError]
 """A source with its file, or the error of fetching it."""
 
-FrameWriter = Callable[[Frame, Tensor, Prediction], None]
-"""Writes one frame with its image and prediction, from one thread and in order."""
 
 ONE_AT_A_TIME_PIXELS = 2**26
 """Larger images are read, segmented and written one at a time."""
@@ -108,7 +100,7 @@ class PredictionJob:
 
     def _run_geotiff(self, source: Source) -> None:
         with self._note_failure(source), _explain_memory("a row of windows"):
-            check_lengths(self.out, self.options.name_outputs(source))
+            self.options.check_lengths(source, self.out)
             files, facts = segment_geotiff(self.engine, source, self.out, self.options)
             self._add_record(source, files, **facts)
             self.num_frames += 1
@@ -120,7 +112,7 @@ class PredictionJob:
         try:
             if isinstance(file, DataError):
                 raise file
-            check_lengths(self.out, self.options.name_outputs(source))
+            self.options.check_lengths(source, self.out)
             name, page = source.source, source.page
             limit, bands = self.options.max_pixels, self.engine.card.bands
             read = partial(read_image, file, name=name, page=page, max_pixels=limit, bands=bands)
@@ -185,11 +177,11 @@ class PredictionJob:
             self.progress(self._num_done, self._num_total)
 
     def _run_clip(self, clip: Source, *, is_last: bool) -> None:
-        ahead, classes = self.options.ahead, self.engine.classes
-        check_lengths(self.out, self.options.name_outputs(clip))
+        ahead = self.options.ahead
+        self.options.check_lengths(clip, self.out)
         with (
             VideoReader(Path(clip.source)) as reader,
-            _record_clip(self.out, clip, reader.rate, classes, self.options) as (write, files),
+            self._record_clip(clip, reader.rate) as (write, files),
             closing(read_ahead(reader, _convert, ahead=ahead, threads=2)) as loads,
             WriteBehind(behind=ahead, threads=1) as writer,
         ):
@@ -200,6 +192,42 @@ class PredictionJob:
                 self.num_frames += 1
                 self._report_progress()
         self._add_record(clip, files)
+
+    @contextmanager
+    def _record_clip(
+        self, clip: Source, rate: Fraction
+    ) -> Iterator[tuple[Callable[[Frame, Tensor, Prediction], None], list[str]]]:
+        """Write the outputs of a video: complete after the block; if it raises, only whole frames.
+
+        Yields the function that writes a frame, from one thread and in order, and the files.
+        """
+        options, classes = self.options, self.engine.classes
+        stem, files, rows = options.name_stem(clip), list[str](), list[list[Any]]()
+        videos: dict[str, VideoWriter] = {}
+
+        def write(frame: Frame, image: Tensor, prediction: Prediction) -> None:
+            for kind, video in videos.items():
+                video.write(_render(kind, image, prediction, classes), frame.time_s)
+            if kinds := options.frame_kinds:
+                segmented = SegmentedImage(f"{clip.source}#{frame.index}", image, prediction)
+                frame_stem = name_frame(stem, frame.index)
+                files.extend(save_files(self.out, frame_stem, segmented, classes, kinds))
+            if "shares" in options.kinds:
+                shares = compute_shares(prediction.mask, len(classes))
+                rows.append([frame.index, frame.time_s, *shares])
+
+        (self.out / stem).parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            for kind in options.video_kinds:
+                name = f"{stem}{VIDEO_ENDINGS[kind]}"
+                videos[kind] = stack.enter_context(open_video(self.out / name, rate))
+                files.append(name)
+            yield write, files
+        if "shares" in options.kinds:
+            name, columns = f"{stem}_shares.csv", ("frame", "time_s")
+            write_shares_file = partial(write_shares, first=columns, rows=rows, classes=classes)
+            write_atomically(self.out / name, write_shares_file)
+            files.append(name)
 
 
 @contextmanager
@@ -231,42 +259,6 @@ def _convert(frame: Frame) -> tuple[Frame, Tensor]:
 
 def _raise(error: DataError) -> Tensor:
     raise error
-
-
-@contextmanager
-def _record_clip(
-    out: Path, clip: Source, rate: Fraction, classes: Classes, options: JobOptions
-) -> Iterator[tuple[FrameWriter, list[str]]]:
-    """Write the outputs of a video: complete after the block; if it raises, only whole frames.
-
-    Yields the function that writes a frame, and the list of files, relative to `out`.
-    """
-    stem, files, rows = options.name_stem(clip), list[str](), list[list[Any]]()
-    videos: dict[str, VideoWriter] = {}
-
-    def write(frame: Frame, image: Tensor, prediction: Prediction) -> None:
-        for kind, video in videos.items():
-            video.write(_render(kind, image, prediction, classes), frame.time_s)
-        if kinds := options.frame_kinds:
-            segmented = SegmentedImage(f"{clip.source}#{frame.index}", image, prediction)
-            frame_stem = name_frame(stem, frame.index)
-            files.extend(save_files(out, frame_stem, segmented, classes, kinds))
-        if "shares" in options.kinds:
-            shares = compute_shares(prediction.mask, len(classes))
-            rows.append([frame.index, frame.time_s, *shares])
-
-    (out / stem).parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        for kind in options.video_kinds:
-            name = f"{stem}{VIDEO_ENDINGS[kind]}"
-            videos[kind] = stack.enter_context(open_video(out / name, rate))
-            files.append(name)
-        yield write, files
-    if "shares" in options.kinds:
-        name = f"{stem}_shares.csv"
-        columns = ("frame", "time_s")
-        write_atomically(out / name, lambda file: write_shares(file, columns, rows, classes))
-        files.append(name)
 
 
 def _render(kind: str, image: Tensor, prediction: Prediction, classes: Classes) -> Pixels:

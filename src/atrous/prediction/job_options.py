@@ -65,6 +65,19 @@ class JobOptions:
             names.append(f"{stem}_shares.csv")
         return names + name_files(name_frame(stem, 0), self.frame_kinds)
 
+    def check_lengths(self, source: Source, out: Path) -> None:
+        """Raise DataError if the name of an output is too long for the file system of a folder."""
+        for name in self.name_outputs(source):
+            try:
+                os.lstat(out / name)
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    raise DataError(
+                        f"The output {name} would have too long a name for the file system of "
+                        f"{out}. Rename the file that was given, or save only outputs with short "
+                        "endings, such as --save mask."
+                    ) from error
+
 
 def name_frame(stem: str, index: int) -> str:
     """Return the common part of the file names of a frame."""
@@ -125,17 +138,3 @@ def _check_no_dataset(out: Path, targets: Iterable[str]) -> None:
                     f"dataset's folder {part}: masks of the same name would be lost. Choose "
                     "another output folder."
                 )
-
-
-def check_lengths(out: Path, names: Sequence[str]) -> None:
-    """Raise DataError if a file name is too long for the file system."""
-    for name in names:
-        try:
-            os.lstat(out / name)
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                raise DataError(
-                    f"The output {name} would have too long a name for the file system of {out}. "
-                    "Rename the file that was given, or save only outputs with short endings, such "
-                    "as --save mask."
-                ) from error

@@ -16,8 +16,7 @@ class AtrousConv:
     """An atrous convolution on the feature map of one image size.
 
     Attributes:
-        name: Module path.
-        map_hw: Height and width of the input feature map, in cells.
+        name, map_hw: Module path, and size of the input feature map, in cells.
         valid_taps: Mean number of taps inside the map; the others read zero padding.
         num_taps: 9 for 3x3.
         used_taps: Taps that are inside the map for at least one output position.

@@ -33,7 +33,6 @@ class Cost:
         latency_ms, latency_range_ms: Median and quartiles of the time from uint8 image to mask.
         memory_mb: Peak memory of weights, features and workspace, in 10⁶ bytes; None if it cannot
             be measured on this machine.
-        precision: `32` or `bf16`.
         other_load: Share of the processor that other processes used during the measurement of
             the latency, 0 to 1; None if the system does not report it.
     """
