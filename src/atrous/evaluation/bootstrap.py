@@ -113,11 +113,8 @@ def compute_estimate(value: float, resampled: FloatArray, num_images: int) -> Es
     """Return a score with its interval.
 
     The resamples are first shifted so that their mean is the score: a mean of ratios is lower on
-    a resample than on the dataset, noticeably so for rare classes.
-
-    Args:
-        resampled: float64 (resamples,); NaN is left out.
-        num_images: Number of images behind the score; for the IoU of a class, those with it.
+    a resample than on the dataset, noticeably so for rare classes. They are float64 (resamples,);
+    NaN is left out. `num_images` are behind the score; for the IoU of a class, those with it.
     """
     low, high = _compute_interval(resampled - np.nanmean(resampled) + value, num_images)
     if low is not None and high is not None:

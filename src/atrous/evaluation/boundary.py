@@ -99,7 +99,11 @@ class BoundaryCounts:
         if score is not None:
             self._bf_scores.append(score)
         if true_edges.any():
-            self._count_trimap(predicted, true, ndimage.distance_transform_edt(~true_edges))
+            distance_px = ndimage.distance_transform_edt(~true_edges)
+            for index, width_px in enumerate(self.trimap_widths_px):
+                labels = predicted[distance_px <= width_px], true[distance_px <= width_px]
+                confusion = count_confusion(*labels, num_classes=self.num_classes)
+                self._trimap[index] += compute_tp_fp_fn(confusion)
 
     def _count_boundary(self, predicted: LabelMap, true: LabelMap, width_px: int) -> None:
         labelled = true != IGNORE_INDEX
@@ -111,13 +115,6 @@ class BoundaryCounts:
         num_true = np.bincount(true[near_true], minlength=IGNORE_INDEX + 1)
         tp_fp_fn = np.stack((tp, num_predicted - tp, num_true - tp), axis=1)
         self._boundary += tp_fp_fn[: self.num_classes]
-
-    def _count_trimap(self, predicted: LabelMap, true: LabelMap, distance_px: np.ndarray) -> None:
-        for index, width_px in enumerate(self.trimap_widths_px):
-            near = distance_px <= width_px
-            self._trimap[index] += compute_tp_fp_fn(
-                count_confusion(predicted[near], true[near], self.num_classes)
-            )
 
     def compute(self) -> BoundaryScores:
         """Return the scores of all images counted so far."""

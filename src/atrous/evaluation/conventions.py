@@ -30,11 +30,8 @@ class Convention:
 def compute_conventions(counts: CountArray) -> tuple[Convention, ...]:
     """Score counts under every convention of the table in docs/metrics.md.
 
-    Shapes:
-        counts: int64 (images, classes, 3); images without a labelled pixel are left out
-
-    Raises:
-        DataError: No image has a labelled pixel.
+    Counts are int64 (images, classes, 3). Images without a labelled pixel are left out; DataError
+    if there is no other.
     """
     counts = counts[counts[..., [0, 2]].any(axis=(1, 2))]
     if not len(counts):

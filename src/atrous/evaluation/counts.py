@@ -35,12 +35,11 @@ class Counts:
     def update(self, prediction: Tensor, mask: Tensor) -> CountArray:
         """Count one image, and return its true positives, false positives and false negatives.
 
+        Raises DataError if a mask value is neither a class nor ignored.
+
         Shapes:
             prediction, mask: uint8 (H, W), class indices; 255 is ignored in the mask
             returns: int64 (classes, 3), in pixels
-
-        Raises:
-            DataError: A mask value is neither a class nor ignored.
         """
         labels = prediction.cpu().numpy(), mask.cpu().numpy()
         confusion = count_confusion(*labels, num_classes=len(self.confusion))

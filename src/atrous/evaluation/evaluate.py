@@ -43,7 +43,6 @@ class EvaluationReport:
         training: Origin of the weights, from their card.
         data_fingerprint: Hash of the files of the split.
         precision: `32`, `bf16` or `int8`.
-        seconds: Duration of the pass, including reading.
         engine: What ran the network, such as `torch` or `openvino-int8`.
     """
 

@@ -106,11 +106,8 @@ def validate_model(
     """Count the predictions of a model on a split, and compute its loss.
 
     Memory does not grow with the number of images. The model runs in evaluation mode and keeps
-    the mode it had.
-
-    Args:
-        model: A model with a card, on the device to use.
-        criterion: Loss, averaged over the images and weighted by their labelled pixels.
+    the mode it had; it has a card and is on the device to use. The loss is the criterion averaged
+    over the images, weighted by their labelled pixels.
 
     The other arguments and the errors are those of `predict_split`. An exception raised by
     `progress` ends the pass; the counts of all processes add up.

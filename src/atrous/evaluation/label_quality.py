@@ -240,10 +240,9 @@ def open_model_and_labels(
 def rank_labels(
     models: Models, dataset: SegmentationDataset, *, progress: Progress | None = None
 ) -> LabelReport:
-    """Rank the labels of a split by how likely they are wrong; see `LabelRanking`.
+    """Rank the labels of a split; see `LabelRanking`.
 
-    The models have the classes of the split and have not seen its labels. Raises DataError if there
-    is nothing to rank, or a file cannot be used.
+    The models have its classes and have not seen its labels. Raises DataError if nothing is ranked.
     """
     ranking, numbers = LabelRanking(dataset.classes, num_images=len(dataset)), count(1)
     for engine, part in models:

@@ -64,12 +64,7 @@ class Scores:
 
 
 def compute_ratios(tp_fp_fn: npt.NDArray[Any], *, zero_division: float) -> FloatArray:
-    """Return IoU, precision, recall and F1 of counts; `zero_division` is the value of 0/0.
-
-    Shapes:
-        tp_fp_fn: (…, 3)
-        returns: float64 (…, 4)
-    """
+    """Return IoU, precision, recall, F1, float64 (…, 4), of counts (…, 3), with a value for 0/0."""
     tp, fp, fn = np.moveaxis(tp_fp_fn, -1, 0)
     parts = np.stack((tp, tp, tp, 2 * tp), axis=-1)
     wholes = np.stack((tp + fp + fn, tp + fp, tp + fn, 2 * tp + fp + fn), axis=-1)
@@ -84,10 +79,9 @@ def compute_ious(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
 
 
 def compute_miou(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
-    """Return the mean IoU over the classes in the masks, float64 (…); NaN if there is none.
+    """Return the mean IoU over the classes in the masks, float64 (…), of counts (…, classes, 3).
 
-    Shapes:
-        tp_fp_fn: (…, classes, 3)
+    It is NaN if no class is in a mask.
     """
     ious = compute_ious(tp_fp_fn)
     with np.errstate(invalid="ignore"):
@@ -97,8 +91,7 @@ def compute_miou(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
 def compute_scores(counts: Counts | CountArray, classes: Classes) -> Scores:
     """Compute scores from counts or a confusion matrix, as `CONVENTION` defines them.
 
-    Raises:
-        DataError: No pixel was counted.
+    Raises DataError if no pixel was counted.
     """
     confusion = counts.confusion if isinstance(counts, Counts) else counts
     if not confusion.any():

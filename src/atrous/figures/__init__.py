@@ -9,11 +9,7 @@ from atrous.figures.curves import (
     save_loss_curves,
 )
 from atrous.figures.files import render_inline_svg, save_figure
-from atrous.figures.scores import (
-    build_class_scores,
-    build_reliability_diagram,
-    build_risk_coverage,
-)
+from atrous.figures.scores import build_class_scores, build_reliability_diagram, build_risk_coverage
 from atrous.figures.taps import TapsPanel, save_taps_figure
 
 __all__ = [

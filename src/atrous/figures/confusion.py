@@ -20,11 +20,8 @@ _MAX_CLASSES_WITH_NUMBERS = 24
 def build_confusion_map(confusion: npt.ArrayLike, names: Sequence[str]) -> Figure:
     """Draw the confusion matrix in percent of the true classes.
 
-    Rows of classes without pixels are empty. Of more than 40 classes, the 40 with the most pixels
-    are shown.
-
-    Args:
-        confusion: Pixels, (classes, classes); rows are true, columns predicted classes.
+    Rows are true classes; those without pixels are empty. Of more than 40 classes, the 40 with the
+    most pixels are shown.
     """
     counts = np.asarray(confusion, dtype=np.float64)
     totals = counts.sum(axis=1)

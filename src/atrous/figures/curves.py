@@ -19,10 +19,7 @@ def save_loss_curves(run_folder: Path) -> tuple[Path, Path]:
     """Save `curves.png` and `curves.svg` of a run in its folder.
 
     The same log always gives the same bytes. Non-finite losses leave a gap; dashed lines mark the
-    start of later sessions.
-
-    Raises:
-        ConfigError: The folder holds no log.
+    start of later sessions. Raises ConfigError if the folder holds no log.
     """
     log = RunFolder(run_folder).log
     try:

@@ -36,11 +36,8 @@ class TapsPanel:
 def save_taps_figure(path: Path, panels: Sequence[TapsPanel], *, title: str) -> None:
     """Draw the taps at the centre and at the corner of each map.
 
-    The path ends in .png, .svg or .pdf. The same panels always give the same bytes.
-
-    Raises:
-        ConfigError: There are no panels, or the suffix is another one.
-        AtrousError: The file cannot be written.
+    The same panels always give the same bytes. The errors are those of `save_figure`, and
+    ConfigError if there are no panels.
     """
     if not panels:
         raise ConfigError(f"There is no atrous convolution to draw, so {path} is not written.")

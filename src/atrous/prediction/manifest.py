@@ -91,11 +91,7 @@ class Manifest:
 
     The folder is created if missing; ConfigError if it cannot be written. A part of a job has a
     file of its own; if it resumes, it skips what the job's file lists, too. To merge takes over the
-    lines of all parts.
-
-    Attributes:
-        records: Finished sources by name.
-        num_added: Number of records added through this object.
+    lines of all parts. `records` are by name; `num_added` were added through this object.
     """
 
     def __init__(

@@ -116,11 +116,6 @@ class VideoWriter:
         stream.codec_context.time_base = Fraction(1, 90_000)
         return stream
 
-    def finish(self) -> None:
-        """Flush the encoder."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-
 
 @contextmanager
 def open_video(path: Path, rate: Fraction) -> Iterator[VideoWriter]:
@@ -134,7 +129,8 @@ def open_video(path: Path, rate: Fraction) -> Iterator[VideoWriter]:
         writer = VideoWriter(path, rate, container)
         try:
             yield writer
-            writer.finish()
+            if writer._stream is not None:
+                container.mux(writer._stream.encode(None))
         except av.error.FFmpegError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
 

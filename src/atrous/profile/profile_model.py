@@ -52,10 +52,8 @@ def profile_model(
 ) -> ModelProfile:
     """Compute the parameters, FLOPs, memory, receptive fields and valid taps of a model.
 
-    The model is not changed. The memory is that of `batch_size` images.
-
-    Raises:
-        ConfigError: The images are too small, or the batch is empty.
+    The model is not changed. The memory is that of `batch_size` images. Raises ConfigError if the
+    images are too small, or the batch is empty.
     """
     if min(size_hw) < MIN_SIZE_PX or batch_size < 1:
         raise ConfigError(

@@ -10,21 +10,15 @@ from torch import Tensor, nn
 from atrous.models import Segmenter
 from atrous.profile.trace import hook_modules, list_tensors
 
-_NUM_IMAGES = 2
-
 
 def measure_receptive_fields(
-    model: Segmenter,
-    size_hw: tuple[int, int],
-    paths: Sequence[str],
-    *,
-    share: float = 0.95,
+    model: Segmenter, size_hw: tuple[int, int], paths: Sequence[str], *, share: float = 0.95
 ) -> dict[str, int | None]:
     """Measure the effective receptive field of the central cell of module outputs.
 
     The energy of a pixel is the squared gradient of a random projection of the cell's channels,
-    summed over images of Gaussian noise. In a model without trained weights, normalization weights
-    that are initialized to 0 are set to 1: they would block every residual branch.
+    summed over two images of Gaussian noise. In a model without trained weights, normalization
+    weights that are initialized to 0 are set to 1: they would block every residual branch.
 
     Returns:
         Side of the smallest square around the energy's centre that contains `share` of the energy,
@@ -40,7 +34,7 @@ def measure_receptive_fields(
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     energies: dict[str, Tensor] = {path: torch.zeros(size_hw) for path in paths}
-    for _ in range(_NUM_IMAGES):
+    for _ in range(2):
         image = torch.randn(1, model.in_channels, *size_hw, generator=generator).to(device)
         cells = _compute_central_cells(model, image.requires_grad_(), paths)
         for path, cell in cells.items():

@@ -50,12 +50,10 @@ class ImageLayers:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Chosen images with the layers of the named runs.
+    """Chosen images by rank, such as `best`: one row per image, with the layers of each run.
 
-    Attributes:
-        groups: By rank, such as `best`: one row per image, with the layers of each run.
-        legend: Name and RGB colour of each class in the images.
-        is_changed: Whether the files of the split changed since the evaluation of a run.
+    The legend is name and RGB colour of each class in the images; `is_changed` tells that the files
+    of the split changed since the evaluation of a run.
     """
 
     names: tuple[str, ...]

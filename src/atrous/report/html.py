@@ -88,11 +88,6 @@ def hide_folders(text: str, *paths: Path | str) -> str:
     return _QUOTED_PATH.sub(r"\1…/\2\1", text)
 
 
-def format_prose(text: str) -> Markup:
-    """Escape a text and set what stands between backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
-
-
 @cache
 def _build_environment() -> Environment:
     environment = Environment(
@@ -107,7 +102,7 @@ def _build_environment() -> Environment:
         "percent": format_percent,
         "number": format_number,
         "data_uri": format_data_uri,
-        "prose": format_prose,
+        "prose": lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))),
         "hide_folders": hide_folders,
         "svg": lambda *figure: Markup(render_inline_svg(*figure)),
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atrous.classes import VOC_NAMES
+from atrous.data.palettes import CITYSCAPES
 from atrous.engines import TTA
 from atrous.models.zoo import find_variant
 from atrous.recipe import Recipe
@@ -15,11 +16,6 @@ from atrous.report.published import PUBLISHED, RELATED, Measured, Published, Set
 _CAMVID_NAMES = {
     "sky", "building", "pole", "road", "pavement", "sidewalk", "tree", "sign", "sign symbol",
     "signsymbol", "fence", "car", "pedestrian", "bicyclist",
-}  # fmt: skip
-_CITYSCAPES_NAMES = {
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
-    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
-    "motorcycle", "bicycle",
 }  # fmt: skip
 _INITS = {"none": "none", "imagenet": "ImageNet", "coco": "COCO"}
 _NORMS = {"trained": "batch norm, trained", "frozen": "batch norm, frozen", "group": "group norm"}
@@ -94,7 +90,7 @@ def find_data(class_names: Sequence[str]) -> str | None:
         return published.VOC
     if len(class_names) == 11 and names <= _CAMVID_NAMES:
         return published.CAMVID
-    return published.CITYSCAPES if names == _CITYSCAPES_NAMES else None
+    return published.CITYSCAPES if names == set(CITYSCAPES.names) else None
 
 
 def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -> Setup:
