@@ -14,7 +14,7 @@ import numpy as np
 
 from atrous.data import SegmentationDataset, open_dataset
 from atrous.devices import Precision, resolve_device
-from atrous.engines import TTA, TorchEngine, open_engine
+from atrous.engines import TTA, Engine, TorchEngine, open_engine
 from atrous.errors import AtrousError, AtrousWarning, ConfigError
 from atrous.evaluation.boundary import BoundaryCounts, BoundaryScores
 from atrous.evaluation.confidence import ConfidenceCounts, ConfidenceScores
@@ -159,18 +159,9 @@ def evaluate(
     seconds = time.perf_counter() - start_s
     report = EvaluationReport(
         **scores,
-        model=opened.card.name,
+        **_list_conditions(opened, dataset),
         output_stride=output_stride or opened.card.options.get("output_stride"),
-        training=opened.card.training,
-        data=str(dataset.root),
-        split=dataset.split,
-        data_fingerprint=dataset.fingerprint(),
-        num_images=len(dataset),
-        tta=opened.tta,
-        precision=opened.precision,
-        device=str(opened.device),
         seconds=round(seconds, 3),
-        engine=opened.name,
     )
     if path.is_dir():
         _save(report, RunFolder(path).evaluation)
@@ -180,13 +171,13 @@ def evaluate(
 def _handle_untrained_taps(model: Segmenter, path: Path, *, zero: bool) -> None:
     """Zero the taps that the training of a run never reached, or warn if they are random."""
     recipe = _load_recipe(path)
-    if recipe is None and zero:
+    if recipe is None:
+        if not zero:
+            return
         raise ConfigError(
             f"--zero-untrained-taps needs the size of the training images, but {path} is not a "
             "run folder. Give the run folder."
         )
-    if recipe is None:
-        return
     size_hw = recipe.data.train_hw
     if zero:
         zero_untrained_taps(model, size_hw)
@@ -253,6 +244,21 @@ def open_run_data(
         return dataset.select(card.selection)
     except ConfigError:  # another dataset, whose classes `check_classes` compares
         return dataset
+
+
+def _list_conditions(engine: Engine, dataset: SegmentationDataset) -> dict[str, Any]:
+    return {
+        "model": engine.card.name,
+        "training": engine.card.training,
+        "data": str(dataset.root),
+        "split": dataset.split,
+        "data_fingerprint": dataset.fingerprint(),
+        "num_images": len(dataset),
+        "tta": engine.tta,
+        "precision": engine.precision,
+        "device": str(engine.device),
+        "engine": engine.name,
+    }
 
 
 def _load_recipe(run: Path) -> Recipe | None:

@@ -66,12 +66,8 @@ def run_parts(
 ) -> None:
     """Segment the sources of a job on the cluster; the part of a lost worker is run again.
 
-    A task has a GPU if the cluster has GPUs, otherwise a CPU.
-
-    Args:
-        predict_part: `predict` with all arguments but `part` and `progress`; it resumes.
-        job: Takes over what the parts report.
-        sources: The sources that are not finished.
+    A task has a GPU if the cluster has GPUs, otherwise a CPU. It calls `predict` with all arguments
+    but `part` and `progress`; the job takes over what the parts report.
 
     Raises:
         ConfigError: A node cannot segment its part, such as for want of the files.

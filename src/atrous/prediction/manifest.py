@@ -57,14 +57,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Record:
-    """A finished image or video; size and shares are those of an image.
+    """A finished image or video: `name` is the common part of its file names.
 
-    Attributes:
-        name: Common part of its file names.
-        stamp: Changes with the content of the source.
-        digest: Changes with the weights and options.
-        shares: Share of each class, then of ignored pixels.
-        merged_px: Pixels of small regions that are labelled as a region beside them.
+    The stamp changes with the content of the source, the digest with the weights and options. Size
+    and shares, the last one of ignored pixels, are those of an image.
     """
 
     name: str

@@ -42,7 +42,6 @@ class PredictionReport:
         failed: Sources that cannot be used, and why.
         resumed: Sources that were up to date.
         kept: Sources whose labels exist, which an annotator may have corrected.
-        num_frames: Number of segmented images and frames.
         nearly_black: Images that use at most 16 of 256 levels of the model's range.
         merged_px: Pixels of small regions that are labelled as a region beside them.
     """
