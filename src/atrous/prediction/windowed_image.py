@@ -38,7 +38,7 @@ class WindowedImage:
     def __getitem__(self, place: tuple[slice, slice, slice]) -> Tensor:
         """Read a window: float32 (bands, rows, columns) with NaN, or uint8 (3, rows, columns)."""
         window = self.find_window(*place[1:])
-        pixels = self._whole[place] if self._whole is not None else self._read(window)
+        pixels = self._whole[place] if self._whole is not None else self._read(window=window)
         self._last = place[1].start, place[2].start, pixels, self._find_nodata(pixels, window)
         return pixels
 
