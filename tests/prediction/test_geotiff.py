@@ -14,8 +14,8 @@ rasterio = pytest.importorskip("rasterio", reason="GeoTIFFs need rasterio")
 from rasterio.features import rasterize  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
-from atrous.data import read_image  # noqa: E402
 from atrous.engines import TTA, TorchEngine  # noqa: E402
+from atrous.images import read_image  # noqa: E402
 from atrous.prediction import predict, windowed_image  # noqa: E402
 
 TRANSFORM = from_origin(500_000, 5_200_000, 0.5, 0.5)

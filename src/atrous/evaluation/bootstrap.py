@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from atrous.errors import ConfigError
 from atrous.evaluation.counts import CountArray
-from atrous.evaluation.metrics import FloatArray, compute_miou, compute_ratios
+from atrous.evaluation.metrics import FloatArray, compute_ious, compute_miou
 
 LEVEL = 0.95
-"""Confidence level of the intervals."""
 
 MIN_RESAMPLES = 1000
 
@@ -23,12 +23,7 @@ _CHUNK_SIZE = 1_000_000  # (resamples, images) weights in memory at a time
 
 @dataclass(frozen=True)
 class Resamples:
-    """Scores of resamples of the images, the same resamples for all runs.
-
-    Attributes:
-        miou: float64 (runs, resamples).
-        iou: float64 (runs, resamples, classes); NaN where a class is in no mask of a resample.
-    """
+    """mIoU, float64 (runs, resamples), and IoU, (runs, resamples, classes), the latter with NaN."""
 
     miou: FloatArray
     iou: FloatArray
@@ -41,6 +36,7 @@ class Estimate:
     value: float
     low: float | None
     high: float | None
+    _format_spec: ClassVar[str] = ".4f"
 
     def format_value(self) -> str:
         """Format the value, such as 0.5791."""
@@ -52,22 +48,21 @@ class Estimate:
             return "–"
         return f"{self._format(self.low)} to {self._format(self.high)}"
 
-    @staticmethod
-    def _format(value: float) -> str:
-        return f"{value:.4f}"
+    def _format(self, value: float) -> str:
+        return f"{value:{self._format_spec}}".replace("-", "−")
 
 
 @dataclass(frozen=True)
 class Difference(Estimate):
     """A difference of two scores on the same images.
 
-    Attributes:
-        probability_above_0: Share of the resamples with a difference above 0, ties counted half,
-            with the small-sample correction of the interval: above 0.975 or below 0.025 exactly
-            if the interval excludes 0.
+    `probability_above_0` is the share of the resamples with a difference above 0, ties counted
+    half, with the small-sample correction of the interval: above 0.975 or below 0.025 exactly if
+    the interval excludes 0.
     """
 
     probability_above_0: float | None
+    _format_spec = "+.4f"
 
     @property
     def p_value(self) -> float:
@@ -84,22 +79,14 @@ class Difference(Estimate):
             return "< 0.001" if above < 0.5 else "> 0.999"
         return f"{above:.3f}"
 
-    @staticmethod
-    def _format(value: float) -> str:
-        return f"{value:+.4f}".replace("-", "−")
-
 
 def resample(
     counts: Sequence[CountArray], *, num_resamples: int = 10_000, seed: int = 0
 ) -> Resamples:
     """Draw images with replacement and score each resample like a dataset.
 
-    A class that is in no mask of a resample is left out of its mean, as in every mIoU.
-
-    Args:
-        counts: For each run int64 (images, classes, 3), the same images in the same order.
-        num_resamples: Number of resamples.
-        seed: Bootstrap seed.
+    Shapes:
+        counts: for each run int64 (images, classes, 3), the same images in the same order
 
     Raises:
         ConfigError: `num_resamples` is below `MIN_RESAMPLES`.
@@ -114,39 +101,20 @@ def resample(
     num_runs, (num_images, num_classes, _) = len(counts), counts[0].shape
     # Integers below 2⁵³ are exact in float64, and only floats go through BLAS.
     table = np.concatenate([run.reshape(num_images, -1) for run in counts], axis=1).astype(float)
-    miou = np.empty((num_runs, num_resamples))
-    iou = np.empty((num_runs, num_resamples, num_classes))
-    start = 0
+    miou, iou = [], []
     for weights in _draw_weights(num_images, num_resamples, seed):
         sums = (weights @ table).reshape(len(weights), num_runs, num_classes, 3).swapaxes(0, 1)
-        rows = slice(start, start + len(weights))
-        miou[:, rows] = compute_miou(sums)
-        iou[:, rows] = compute_ious(sums)
-        start += len(weights)
-    return Resamples(miou, iou)
-
-
-def compute_ious(tp_fp_fn: CountArray | FloatArray) -> FloatArray:
-    """Return the IoU of each class; NaN if it has no labelled pixel.
-
-    Shapes:
-        tp_fp_fn: (…, classes, 3)
-        returns: float64 (…, classes)
-    """
-    occurs = tp_fp_fn[..., [0, 2]].any(axis=-1)
-    return np.where(occurs, compute_ratios(tp_fp_fn, zero_division=0)[..., 0], np.nan)
+        miou.append(compute_miou(sums))
+        iou.append(compute_ious(sums))
+    return Resamples(np.concatenate(miou, axis=1), np.concatenate(iou, axis=1))
 
 
 def compute_estimate(value: float, resampled: FloatArray, num_images: int) -> Estimate:
     """Return a score with its interval.
 
     The resamples are first shifted so that their mean is the score: a mean of ratios is lower on
-    a resample than on the dataset, noticeably so for rare classes.
-
-    Args:
-        value: The score on all images.
-        resampled: float64 (resamples,); NaN is left out.
-        num_images: Number of images behind the score; for the IoU of a class, those with it.
+    a resample than on the dataset, noticeably so for rare classes. They are float64 (resamples,);
+    NaN is left out. `num_images` are behind the score; for the IoU of a class, those with it.
     """
     low, high = _compute_interval(resampled - np.nanmean(resampled) + value, num_images)
     if low is not None and high is not None:
@@ -157,10 +125,7 @@ def compute_estimate(value: float, resampled: FloatArray, num_images: int) -> Es
 def compute_difference(value: float, resampled: FloatArray, num_images: int) -> Difference:
     """Return a difference with its interval and its probability of being above 0.
 
-    Args:
-        value: The difference on all images.
-        resampled: float64 (resamples,), both runs on the same resamples; NaN is left out.
-        num_images: Number of images behind the difference.
+    The arguments are those of `compute_estimate`; both runs had the same resamples.
     """
     low, high = _compute_interval(resampled, num_images)
     if low is None:
@@ -174,17 +139,11 @@ def compute_difference(value: float, resampled: FloatArray, num_images: int) -> 
 def holm(differences: Sequence[Difference | None]) -> list[bool]:
     """Return which differences are significant at 5 % after Holm's correction.
 
-    The correction bounds the probability of any false positive among the differences.
-
     Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
     """
-    tested = [
-        (difference.p_value, index)
-        for index, difference in enumerate(differences)
-        if difference is not None
-    ]
+    tested = sorted((one.p_value, i) for i, one in enumerate(differences) if one is not None)
     is_significant = [False] * len(differences)
-    for rank, (p_value, index) in enumerate(sorted(tested)):
+    for rank, (p_value, index) in enumerate(tested):
         if p_value * (len(tested) - rank) >= 1 - LEVEL:
             break
         is_significant[index] = True

@@ -12,7 +12,7 @@ from torch import Tensor
 from atrous.classes import IGNORE_INDEX
 from atrous.errors import ConfigError
 from atrous.evaluation.counts import CountArray, compute_tp_fp_fn, count_confusion
-from atrous.evaluation.metrics import compute_miou, compute_ratios
+from atrous.evaluation.metrics import compute_ious, compute_miou
 
 LabelMap = npt.NDArray[np.uint8]
 BoolMap = npt.NDArray[np.bool_]
@@ -30,13 +30,8 @@ class TrimapScore:
 class BoundaryScores:
     """Scores of edges, 0 to 1; None if the masks have no edge.
 
-    Attributes:
-        boundary_iou: Mean of the classes' boundary IoU, over the classes in the masks.
-        boundary_iou_per_class: In the order of the classes; None if the class is in no mask.
-        dilation_ratio: Width of the boundary IoU's band, as a share of the image's diagonal.
-        bf_score: Boundary F1, averaged over the classes of each image, then over the images.
-        bf_tolerance_ratio: Tolerance of the BF score, as a share of the diagonal.
-        trimap: mIoU in bands of several widths.
+    The ratios are the width of the boundary IoU's band and the tolerance of the BF score, as shares
+    of the image's diagonal. `boundary_iou` is the mean over the classes in the masks.
     """
 
     boundary_iou: float | None
@@ -62,17 +57,11 @@ class BoundaryCounts:
     that lie within the tolerance (Euclidean) of a true edge pixel of that class, recall the
     reverse, and F1 is averaged over the classes, then over the images. Edge pixels are those
     with a 4-neighbour of another label; the image border is no edge, and a class without an edge
-    in the mask is left out of its image. Source: Csurka et
-    al. 2013; SegNet, arXiv:1511.00561 (0.75 % of the diagonal).
+    in the mask is left out of its image. Source: Csurka et al. 2013; SegNet, arXiv:1511.00561
+    (0.75 % of the diagonal).
 
     Trimap: mIoU over the pixels within a width (Euclidean) of an edge pixel of the mask.
     Source: Kohli et al. 2009; DeepLabv1, arXiv:1412.7062, section 5.
-
-    Args:
-        num_classes: Number of classes.
-        dilation_ratio: Band width of the boundary IoU, as a share of the diagonal.
-        bf_tolerance_ratio: Tolerance of the BF score, as a share of the diagonal.
-        trimap_widths_px: Half widths of the bands, in ascending order.
 
     Raises:
         ConfigError: A width or ratio is not above 0, or the widths do not rise.
@@ -100,27 +89,21 @@ class BoundaryCounts:
         self._bf_scores: list[float] = []
 
     def update(self, prediction: Tensor, mask: Tensor) -> None:
-        """Count one image.
-
-        Shapes:
-            prediction: uint8 (H, W), class indices
-            mask: uint8 (H, W), class indices, 255 is ignored
-        """
+        """Count one image: class indices, uint8 (H, W); 255 is ignored in the mask."""
         predicted, true = prediction.cpu().numpy(), mask.cpu().numpy()
         diagonal_px = math.hypot(*true.shape)
         self._count_boundary(predicted, true, max(1, round(self.dilation_ratio * diagonal_px)))
         true_edges = find_edges(true)
-        score = compute_bf_score(
-            predicted,
-            true,
-            find_edges(predicted),
-            true_edges,
-            self.bf_tolerance_ratio * diagonal_px,
-        )
+        tolerance_px = self.bf_tolerance_ratio * diagonal_px
+        score = _compute_bf_score(predicted, true, find_edges(predicted), true_edges, tolerance_px)
         if score is not None:
             self._bf_scores.append(score)
         if true_edges.any():
-            self._count_trimap(predicted, true, ndimage.distance_transform_edt(~true_edges))
+            distance_px = ndimage.distance_transform_edt(~true_edges)
+            for index, width_px in enumerate(self.trimap_widths_px):
+                labels = predicted[distance_px <= width_px], true[distance_px <= width_px]
+                confusion = count_confusion(*labels, num_classes=self.num_classes)
+                self._trimap[index] += compute_tp_fp_fn(confusion)
 
     def _count_boundary(self, predicted: LabelMap, true: LabelMap, width_px: int) -> None:
         labelled = true != IGNORE_INDEX
@@ -133,22 +116,13 @@ class BoundaryCounts:
         tp_fp_fn = np.stack((tp, num_predicted - tp, num_true - tp), axis=1)
         self._boundary += tp_fp_fn[: self.num_classes]
 
-    def _count_trimap(self, predicted: LabelMap, true: LabelMap, distance_px: np.ndarray) -> None:
-        for index, width_px in enumerate(self.trimap_widths_px):
-            near = distance_px <= width_px
-            self._trimap[index] += compute_tp_fp_fn(
-                count_confusion(predicted[near], true[near], self.num_classes)
-            )
-
     def compute(self) -> BoundaryScores:
         """Return the scores of all images counted so far."""
-        occurs = self._boundary[:, 0] + self._boundary[:, 2] > 0
-        ious = compute_ratios(self._boundary, zero_division=0)[:, 0]
+        ious = compute_ious(self._boundary)
+        known = ious[~np.isnan(ious)]
         return BoundaryScores(
-            boundary_iou=float(ious[occurs].mean()) if occurs.any() else None,
-            boundary_iou_per_class=tuple(
-                float(iou) if present else None for iou, present in zip(ious, occurs, strict=True)
-            ),
+            boundary_iou=float(known.mean()) if known.size else None,
+            boundary_iou_per_class=tuple(None if math.isnan(iou) else iou for iou in ious.tolist()),
             dilation_ratio=self.dilation_ratio,
             bf_score=float(np.mean(self._bf_scores)) if self._bf_scores else None,
             bf_tolerance_ratio=self.bf_tolerance_ratio,
@@ -179,7 +153,7 @@ def find_band(labels: LabelMap, width_px: int) -> BoolMap:
     return (low != high)[inside]
 
 
-def compute_bf_score(
+def _compute_bf_score(
     predicted: LabelMap,
     true: LabelMap,
     predicted_edges: BoolMap,
@@ -193,32 +167,21 @@ def compute_bf_score(
         return None
     true_planes = (true == classes[:, None, None]) & true_edges
     predicted_planes = (predicted == classes[:, None, None]) & predicted_edges & labelled
+    near_true = dilate(true_planes, tolerance_px)
+    near_predicted = dilate(predicted_planes, tolerance_px)
     scores = []
-    for near_true, near_predicted, true_plane, predicted_plane in zip(
-        dilate(true_planes, tolerance_px),
-        dilate(predicted_planes, tolerance_px),
-        true_planes,
-        predicted_planes,
-        strict=True,
-    ):
-        if not predicted_plane.any():
+    for index in range(len(classes)):
+        if not predicted_planes[index].any():
             scores.append(0.0)
             continue
-        precision = near_true[predicted_plane].mean()
-        recall = near_predicted[true_plane].mean()
+        precision = near_true[index][predicted_planes[index]].mean()
+        recall = near_predicted[index][true_planes[index]].mean()
         scores.append(float(2 * precision * recall / max(precision + recall, 1e-12)))
     return float(np.mean(scores))
 
 
 def dilate(planes: BoolMap, radius_px: float) -> BoolMap:
-    """Dilate each plane by a disc.
-
-    The time grows with the number of set pixels times the area of the disc.
-
-    Shapes:
-        planes: bool (planes, H, W)
-        returns: bool (planes, H, W)
-    """
+    """Dilate each plane, bool (planes, H, W), by a disc, in time by set pixels and its area."""
     reach = int(radius_px)
     padded = np.pad(planes, ((0, 0), (reach, reach), (reach, reach)))
     places, width = np.flatnonzero(padded), padded.shape[2]

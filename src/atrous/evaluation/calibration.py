@@ -33,23 +33,12 @@ def calibrate(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> float:
-    """Fit the temperature of a model on a split and write it to the weights file.
+    """Fit the temperature of a model on a split, write it to the weights file, and return it.
 
-    Confidence maps and calibration errors use the temperature; masks and scores do not depend on
-    it. Do not use the split that calibration is reported on: the error there would be too low, and
-    `evaluate` notes it. See `evaluate` for the other arguments and errors, and `TemperatureFit`
-    for the method.
-
-    Args:
-        run_or_file: Run folder, whose best weights are used, or a weights file.
-        data: Folder of the dataset; by default, the run's.
-        split: Split to fit on.
-
-    Returns:
-        The temperature: above 1 if the model is overconfident, below 1 if it is underconfident.
-
-    Raises:
-        WeightsError: The weights cannot be used or written.
+    It is above 1 if the model is overconfident, below 1 if it is underconfident. Confidence maps
+    and calibration errors use it; masks and scores do not depend on it. Do not fit on the split
+    that calibration is reported on: the error there would be too low, and `evaluate` notes it. See
+    `evaluate` for the arguments and errors, and `TemperatureFit` for the method.
     """
     path = find_weights(Path(run_or_file))
     if path.parent == READY_FOLDER:
@@ -61,8 +50,7 @@ def calibrate(
     assert model.card is not None
     dataset = open_run_data(Path(run_or_file), model.card, data, split, format, ignore_index)
     engine, fit = TorchEngine(model, tta=tta, precision=precision), TemperatureFit()
-    results = predict_split(engine, dataset, workers=workers, progress=progress)
-    with closing(results):
+    with closing(predict_split(engine, dataset, workers=workers, progress=progress)) as results:
         for result in results:
             fit.update(result.logits, result.mask)
     temperature = fit.compute()
@@ -80,10 +68,9 @@ def calibrate(
 
 
 class TemperatureFit:
-    """Finds the temperature with the highest likelihood of the ground truth.
+    """Finds the divisor of all logits with the highest likelihood of the ground truth.
 
-    The temperature divides all logits: it changes confidence, but not the predicted classes. The
-    likelihood is that of up to 500 random labelled pixels of each image.
+    The likelihood is that of up to 500 random labelled pixels of each image.
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
@@ -99,7 +86,7 @@ class TemperatureFit:
 
         Shapes:
             logits: float (classes, H, W)
-            mask: uint8 (H, W), class indices, 255 is ignored
+            mask: uint8 (H, W); 255 is ignored
         """
         labelled = np.flatnonzero(mask.cpu().numpy() != IGNORE_INDEX)
         rng = np.random.default_rng(len(self._logits))
@@ -109,11 +96,7 @@ class TemperatureFit:
         self._classes.append(mask.flatten().cpu()[chosen].long())
 
     def compute(self) -> float:
-        """Return the temperature, between 0.05 and 20.
-
-        Raises:
-            DataError: No labelled pixel was sampled.
-        """
+        """Return the temperature, between 0.05 and 20; raises DataError without any pixel."""
         logits, classes = torch.cat(self._logits), torch.cat(self._classes)
         if not len(classes):
             raise DataError("A temperature cannot be fitted: no mask has a labelled pixel.")

@@ -10,20 +10,9 @@ import numpy as np
 from atrous.data import open_dataset
 from atrous.devices import resolve_device
 from atrous.errors import AtrousError, ConfigError, WeightsError
-from atrous.evaluation.bootstrap import (
-    MIN_IMAGES,
-    Difference,
-    Resamples,
-    compute_bias_ratio,
-    compute_difference,
-    compute_estimate,
-    compute_ious,
-    holm,
-    resample,
-)
-from atrous.evaluation.comparable import check_comparable
-from atrous.evaluation.comparison import RunComparison, RunDifference, RunScores
-from atrous.evaluation.metrics import FloatArray, compute_ratios
+from atrous.evaluation import bootstrap
+from atrous.evaluation.comparison import RunComparison, RunDifference, RunScores, check_comparable
+from atrous.evaluation.metrics import FloatArray, compute_ious, compute_ratios
 from atrous.evaluation.run_reader import EvaluatedRun, load_evaluated_runs
 from atrous.images.image_file import read_image_size
 from atrous.models import load_model
@@ -59,8 +48,6 @@ def compare(
     Args:
         runs: Run folders, evaluated with `evaluate`; one may be given twice.
         split: Name of the split; by default, the first run's validation split, else `val`.
-        num_resamples: Number of bootstrap resamples.
-        seed: Bootstrap seed.
         cost: Also measure parameters, GFLOPs, latency and memory on this machine.
         size_hw: Height and width of the image for the cost measurement; by default, the most
             common size of the split, or 513×513 if its images are not available.
@@ -80,17 +67,14 @@ def compare(
     check_comparable(evaluated)
     listener({"kind": "note", "message": "resampling images"})
     counts = [run.images.counts for run in evaluated]
-    resamples = resample(counts, num_resamples=num_resamples, seed=seed)
+    resamples = bootstrap.resample(counts, num_resamples=num_resamples, seed=seed)
     notes = [*_note_settings(evaluated), *_note_intervals(evaluated, resamples)]
     costs: list[Cost | None] = [None] * len(evaluated)
     if cost:
         listener({"kind": "note", "message": "measuring the cost"})
         costs, cost_notes = _measure(evaluated, size_hw, device)
         notes += cost_notes
-    scores = [
-        _score(run, resamples.miou[index], resamples.iou[index], one_cost)
-        for index, (run, one_cost) in enumerate(zip(evaluated, costs, strict=True))
-    ]
+    rows = zip(evaluated, resamples.miou, resamples.iou, costs, strict=True)
     first = evaluated[0]
     return RunComparison(
         split=first.scores["split"],
@@ -102,7 +86,7 @@ def compare(
         class_images=tuple(first.class_images.tolist()),
         num_resamples=num_resamples,
         seed=seed,
-        runs=tuple(scores),
+        runs=tuple(_score(*row) for row in rows),
         differences=tuple(_compare_with_first(evaluated, resamples)),
         notes=tuple(notes),
     )
@@ -116,50 +100,47 @@ def _score(run: EvaluatedRun, miou: FloatArray, iou: FloatArray, cost: Cost | No
         model=run.scores["model"],
         output_stride=run.scores["output_stride"],
         precision=run.scores["precision"],
-        miou=compute_estimate(run.miou, miou, run.num_labelled_images),
+        miou=bootstrap.compute_estimate(run.miou, miou, run.num_labelled_images),
         precision_macro=means[1],
         recall_macro=means[2],
         f1_macro=means[3],
         iou=tuple(
-            compute_estimate(value, resampled, number) if number else None
+            bootstrap.compute_estimate(value, resampled, number) if number else None
             for value, resampled, number in _zip_classes(compute_ious(run.total), iou, run)
         ),
         cost=cost,
     )
 
 
-def _compare_with_first(runs: Sequence[EvaluatedRun], resamples: Resamples) -> list[RunDifference]:
+def _compare_with_first(
+    runs: Sequence[EvaluatedRun], resamples: bootstrap.Resamples
+) -> Iterator[RunDifference]:
     first = runs[0]
     mious = [
-        compute_difference(run.miou - first.miou, resampled, first.num_labelled_images)
+        bootstrap.compute_difference(run.miou - first.miou, resampled, first.num_labelled_images)
         for run, resampled in zip(runs[1:], resamples.miou[1:] - resamples.miou[0], strict=True)
     ]
-    return [
-        RunDifference(
+    for run, resampled, miou, is_significant in zip(
+        runs[1:], resamples.iou[1:] - resamples.iou[0], mious, bootstrap.holm(mious), strict=True
+    ):
+        values = compute_ious(run.total) - compute_ious(first.total)
+        iou = tuple(
+            bootstrap.compute_difference(value, column, number) if number else None
+            for value, column, number in _zip_classes(values, resampled, run)
+        )
+        changes: list[str] = []
+        if first.stored_recipe and run.stored_recipe:
+            changes = compute_changed_keys(first.stored_recipe, run.stored_recipe)
+        yield RunDifference(
             name=run.name,
             against=first.name,
             miou=miou,
             is_significant=is_significant,
             sentence=_describe_difference(first, run, miou, is_significant, len(mious)),
             iou=iou,
-            iou_is_significant=tuple(holm(iou)),
-            recipe_changes=_list_recipe_changes(first, run),
+            iou_is_significant=tuple(bootstrap.holm(iou)),
+            recipe_changes=tuple(changes),
         )
-        for run, resampled, miou, is_significant in zip(
-            runs[1:], resamples.iou[1:] - resamples.iou[0], mious, holm(mious), strict=True
-        )
-        for iou in [_compare_classes(first, run, resampled)]
-    ]
-
-
-def _compare_classes(
-    first: EvaluatedRun, run: EvaluatedRun, resampled: FloatArray
-) -> tuple[Difference | None, ...]:
-    differences = compute_ious(run.total) - compute_ious(first.total)
-    return tuple(
-        compute_difference(value, column, number) if number else None
-        for value, column, number in _zip_classes(differences, resampled, run)
-    )
 
 
 def _zip_classes(
@@ -170,7 +151,11 @@ def _zip_classes(
 
 
 def _describe_difference(
-    first: EvaluatedRun, run: EvaluatedRun, miou: Difference, is_significant: bool, num_tests: int
+    first: EvaluatedRun,
+    run: EvaluatedRun,
+    miou: bootstrap.Difference,
+    is_significant: bool,
+    num_tests: int,
 ) -> str:
     here = f"on these {len(run.images.names)} images"
     if miou.low is None or miou.high is None:
@@ -197,26 +182,16 @@ def _describe_difference(
     )
 
 
-def _list_recipe_changes(first: EvaluatedRun, run: EvaluatedRun) -> tuple[str, ...]:
-    if first.stored_recipe is None or run.stored_recipe is None:
-        return ()
-    return tuple(compute_changed_keys(first.stored_recipe, run.stored_recipe))
-
-
 def _note_settings(runs: Sequence[EvaluatedRun]) -> list[str]:
-    notes = []
+    names, notes = [run.name for run in runs], []
+    strides = [run.scores["output_stride"] or "not an option" for run in runs]
     for what, values in (
         ("evaluated in different precisions", [run.scores["precision"] for run in runs]),
-        (
-            "evaluated at different output strides",
-            [run.scores["output_stride"] or "not an option" for run in runs],
-        ),
+        ("evaluated at different output strides", strides),
         ("trained with different budgets", [_describe_budget(run) for run in runs]),
     ):
         if len(set(values)) > 1:
-            each = "; ".join(
-                f"{run.name}: {value}" for run, value in zip(runs, values, strict=True)
-            )
+            each = "; ".join(f"{name}: {one}" for name, one in zip(names, values, strict=True))
             notes.append(f"The runs were {what}, which the difference includes: {each}.")
     return notes
 
@@ -229,10 +204,11 @@ def _describe_budget(run: EvaluatedRun) -> str:
     return f"{total_steps} steps of {batch} images at {recipe.data.size or recipe.data.crop} px"
 
 
-def _note_intervals(runs: Sequence[EvaluatedRun], resamples: Resamples) -> list[str]:
+def _note_intervals(runs: Sequence[EvaluatedRun], resamples: bootstrap.Resamples) -> list[str]:
     notes, num_images = [], runs[0].num_labelled_images
-    if num_images < MIN_IMAGES:
-        return [f"Fewer than {MIN_IMAGES} labelled images have no interval: evaluate on more."]
+    if num_images < bootstrap.MIN_IMAGES:
+        few = f"Fewer than {bootstrap.MIN_IMAGES} labelled images"
+        return [f"{few} have no interval: evaluate on more."]
     if num_images < MIN_RELIABLE_IMAGES:
         notes.append(
             f"Only {num_images} images: the intervals of mIoU itself are too narrow; those of the "
@@ -241,7 +217,7 @@ def _note_intervals(runs: Sequence[EvaluatedRun], resamples: Resamples) -> list[
     biased = [
         run.name
         for run, miou in zip(runs, resamples.miou, strict=True)
-        if compute_bias_ratio(run.miou, miou) > _MAX_BIAS_RATIO
+        if bootstrap.compute_bias_ratio(run.miou, miou) > _MAX_BIAS_RATIO
     ]
     if biased:
         notes.append(
@@ -255,12 +231,10 @@ def _measure(
     runs: Sequence[EvaluatedRun], size_hw: tuple[int, int] | None, device: str
 ) -> tuple[list[Cost | None], list[str]]:
     try:
+        loaded = [load_model(run.folder.path, device=resolve_device(device)) for run in runs]
         models = [
-            set_output_stride(
-                load_model(run.folder.path, device=resolve_device(device)),
-                run.scores["output_stride"],
-            )
-            for run in runs
+            set_output_stride(model, run.scores["output_stride"])
+            for model, run in zip(loaded, runs, strict=True)
         ]
     except WeightsError as error:
         return [None] * len(runs), [f"The cost was not measured. {error}"]

@@ -1,10 +1,15 @@
-"""The result of a comparison of runs."""
+"""The result of a comparison of runs, and whether they may be compared."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from atrous.engines import TTA
+from atrous.errors import DataError
 from atrous.evaluation.bootstrap import LEVEL, Difference, Estimate
+from atrous.evaluation.run_reader import EvaluatedRun
 from atrous.profile.cost import Cost
 
 METHOD = (
@@ -20,16 +25,8 @@ METHOD = (
 class RunScores:
     """Scores of one run.
 
-    Attributes:
-        name: Short name.
-        folder: Run folder.
-        model: Variant.
-        output_stride: Output stride of the evaluation; None for a model without this option.
-        precision: Numerical precision of the evaluation.
-        miou: mIoU with its interval.
-        precision_macro, recall_macro, f1_macro: Means over the classes in the masks.
-        iou: IoU of each class; None if the class is in no mask.
-        cost: Cost of segmenting one image; None if it was not measured.
+    The macro scores are means over the classes in the masks. None is the output stride of a model
+    without this option, the IoU of a class in no mask, and a cost that was not measured.
     """
 
     name: str
@@ -49,17 +46,8 @@ class RunScores:
 class RunDifference:
     """Difference of a run from the first one.
 
-    Attributes:
-        name: Name of the run.
-        against: Name of the first run.
-        miou: Difference in mIoU.
-        is_significant: Whether the difference in mIoU is significant, corrected for the number
-            of runs.
-        sentence: The difference in mIoU as a sentence.
-        iou: Difference in IoU of each class; None if the class is in no mask.
-        iou_is_significant: Whether each of them is significant, corrected for the number of
-            classes.
-        recipe_changes: Differences of the recipes, as `key: value of the first → of this run`.
+    Significance is corrected for the number of runs, and for that of the classes. The difference in
+    IoU is None for a class in no mask. Changes of the recipe are texts `key: first → this run`.
     """
 
     name: str
@@ -74,20 +62,10 @@ class RunDifference:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Runs compared with the first of them.
+    """Runs compared with the first of them, all evaluated alike.
 
-    Attributes:
-        split: Name of the split.
-        num_images: Number of images of the split.
-        tta: Test-time augmentation and sliding windows, the same for all runs.
-        data_fingerprint: Hash of the files of the split, the same for all runs.
-        convention: How the counts are scored, the same for all runs.
-        class_names: Names of the classes, in the order of the other tuples.
-        class_images: Number of masks with each class.
-        num_resamples, seed: Number of resamples and seed of the bootstrap.
-        runs: Scores of each run, in the order given.
-        differences: Difference of each run but the first.
-        notes: Caveats for the reader.
+    `class_images` are numbers of masks with each class, `differences` those of each run but the
+    first, and `notes` caveats for the reader.
     """
 
     split: str
@@ -127,3 +105,64 @@ class RunComparison:
                 for name, iou, is_significant in zip(names, ious, significant, strict=True)
             ]
         return {**values, "level": LEVEL, "method": METHOD}
+
+
+def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
+    """Raise DataError if images, masks, classes, evaluation options or conventions differ."""
+    first = runs[0]
+    for run in runs[1:]:
+        for what, describe, remedy in _MUST_AGREE:
+            ours, theirs = describe(first), describe(run)
+            if ours != theirs:
+                raise DataError(
+                    f"{first.name} and {run.name} cannot be compared: their {what} differ, "
+                    f"{_describe_difference(ours, theirs)}. {remedy}"
+                )
+        _check_masks(first, run)
+
+
+_AGAIN = "Evaluate both with the same `atrous evaluate RUN --data DATA --split SPLIT`."
+_MUST_AGREE: tuple[tuple[str, Callable[[EvaluatedRun], Any], str], ...] = (
+    ("classes", lambda run: run.class_names, "Compare runs of one dataset."),
+    ("images", lambda run: run.images.names, _AGAIN),
+    (
+        "evaluation options",
+        lambda run: run.tta.describe(),
+        "Evaluate both with the same --scales, --flip, --window and --samples.",
+    ),
+    (
+        "data fingerprints",
+        lambda run: run.scores["data_fingerprint"],
+        "The files of the split changed between the two evaluations, or they were made by "
+        f"different versions of atrous. {_AGAIN}",
+    ),
+    (
+        "conventions",
+        lambda run: run.scores["convention"],
+        f"They were made by different versions of atrous. {_AGAIN}",
+    ),
+)
+
+
+def _describe_difference(ours: Any, theirs: Any) -> str:
+    if isinstance(ours, str):
+        ours, theirs = (one if len(one) <= 80 else one[:77] + "…" for one in (ours, theirs))
+        return f"'{ours}' against '{theirs}'"
+    for index, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+        if one != other:
+            return f"from number {index} on: '{one}' against '{other}'"
+    return f"{len(ours)} against {len(theirs)}"
+
+
+def _check_masks(first: EvaluatedRun, run: EvaluatedRun) -> None:
+    """Compare the number of labelled pixels per image and class."""
+    ours, theirs = (one.images.counts[..., [0, 2]].sum(axis=-1) for one in (first, run))
+    if np.array_equal(ours, theirs):
+        return
+    image, index = np.argwhere(ours != theirs)[0].tolist()
+    raise DataError(
+        f"{first.name} and {run.name} cannot be compared: the mask of the image "
+        f"'{first.images.names[image]}' had {ours[image, index]} pixels of "
+        f"'{first.class_names[index]}' in one evaluation and {theirs[image, index]} in the other. "
+        f"The masks, or the ignore index, changed between them. {_AGAIN}"
+    )

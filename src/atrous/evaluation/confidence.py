@@ -20,12 +20,7 @@ _FINE_PER_BIN = 64
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Pixels with a confidence in [`low`, `high`); the means are None without pixels.
-
-    Attributes:
-        confidence: Mean confidence of the pixels.
-        accuracy: Share of the pixels predicted correctly.
-    """
+    """Pixels with a confidence in [`low`, `high`): its mean, and the share that is correct."""
 
     low: float
     high: float
@@ -51,9 +46,7 @@ class ConfidenceScores:
         ece: Expected calibration error: mean of |accuracy - confidence| over the bins, weighted
             by their pixels.
         temperature: Divisor of the logits before the softmax.
-        bins: Points of the reliability diagram.
-        risk_coverage: Scores without the least confident pixels. mIoU is the mean over the
-            classes of the remaining labelled pixels.
+        risk_coverage: Scores without the least confident pixels, whose classes mIoU is over.
     """
 
     ece: float
@@ -68,10 +61,6 @@ class ConfidenceCounts:
     Confidence is the largest softmax probability. It is kept in 960 equal bins; 64 of them form
     one of the 15 bins of the reliability diagram (Guo et al. 2017, arXiv:1706.04599). Where a
     coverage ends within a fine bin, the pixels of that bin count in proportion.
-
-    Args:
-        num_classes: Number of classes.
-        temperature: Divisor of the logits.
     """
 
     def __init__(self, num_classes: int, *, temperature: float = 1.0) -> None:
@@ -86,8 +75,7 @@ class ConfidenceCounts:
 
         Shapes:
             logits: float (classes, H, W)
-            prediction: uint8 (H, W), class indices
-            mask: uint8 (H, W), class indices, 255 is ignored
+            prediction, mask: uint8 (H, W), class indices; 255 is ignored in the mask
         """
         labelled = mask.cpu().numpy() != IGNORE_INDEX
         true = mask.cpu().numpy()[labelled].astype(np.int64)
@@ -105,11 +93,7 @@ class ConfidenceCounts:
         self._tp_fp_fn += np.stack((tp, num_predicted - tp, num_true - tp), axis=-1)
 
     def compute(self) -> ConfidenceScores:
-        """Return the scores of all images counted so far.
-
-        Raises:
-            DataError: No labelled pixel was counted.
-        """
+        """Return the scores of all images counted so far; raises DataError without any pixel."""
         pixels = self._tp_fp_fn[..., [0, 2]].sum(axis=(1, 2))
         if not pixels.any():
             raise DataError("There is nothing to score: no mask has a labelled pixel.")

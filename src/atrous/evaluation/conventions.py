@@ -14,10 +14,8 @@ from atrous.evaluation.metrics import FloatArray, compute_ratios
 class Convention:
     """Scores of a dataset under one convention, 0 to 1.
 
-    Attributes:
-        key: Short name, such as `image-macro`.
-        rule: What is averaged over what.
-        reported_by: Libraries and papers that report it.
+    `key` is a short name such as `image-macro`, `rule` says what is averaged over what, and
+    `reported_by` names libraries and papers.
     """
 
     key: str
@@ -32,13 +30,8 @@ class Convention:
 def compute_conventions(counts: CountArray) -> tuple[Convention, ...]:
     """Score counts under every convention of the table in docs/metrics.md.
 
-    Images without a labelled pixel are left out.
-
-    Shapes:
-        counts: int64 (images, classes, 3), tp, fp and fn in the last axis
-
-    Raises:
-        DataError: No image has a labelled pixel.
+    Counts are int64 (images, classes, 3). Images without a labelled pixel are left out; DataError
+    if there is no other.
     """
     counts = counts[counts[..., [0, 2]].any(axis=(1, 2))]
     if not len(counts):
@@ -65,40 +58,25 @@ def compute_conventions(counts: CountArray) -> tuple[Convention, ...]:
 # Each average maps counts (…, classes, 3) to IoU, precision, recall and F1 (…, 4).
 
 
-def _average_over_masks(counts: CountArray) -> FloatArray:
-    return _mean(compute_ratios(counts, zero_division=0), counts[..., 0] + counts[..., 2] > 0)
+def _count_pixels(counts: CountArray) -> CountArray:
+    return counts[..., [0, 2]].sum(-1)
+
+
+def _average(counts: CountArray, weights: np.ndarray) -> FloatArray:
+    ratios = compute_ratios(counts, zero_division=0)
+    return (ratios * weights[..., None]).sum(-2) / weights.sum(-1)[..., None]
 
 
 def _average_over_union(counts: CountArray) -> FloatArray:
-    return _mean(compute_ratios(counts, zero_division=0), counts.sum(-1) > 0)
-
-
-def _average_absent_as_one(counts: CountArray) -> FloatArray:
-    return compute_ratios(counts, zero_division=1).mean(-2)
-
-
-def _average_absent_as_zero(counts: CountArray) -> FloatArray:
-    return compute_ratios(counts, zero_division=0).mean(-2)
-
-
-def _average_by_pixels(counts: CountArray) -> FloatArray:
-    return _mean(compute_ratios(counts, zero_division=0), counts[..., 0] + counts[..., 2])
-
-
-def _average_pooled(counts: CountArray) -> FloatArray:
-    return compute_ratios(counts.sum(axis=-2), zero_division=0)
+    return _average(counts, counts.sum(-1) > 0)
 
 
 def _score_one_vs_rest(counts: CountArray) -> FloatArray:
     """Score the pixels of all one-hot planes as two classes, weighted by their pixels."""
     tp, fp, fn = counts.sum(axis=0)
-    num_pixels = counts[:, [0, 2]].sum()
-    tn = len(counts) * num_pixels - tp - fp - fn
-    return _average_by_pixels(np.array([[tp, fp, fn], [tn, fn, fp]]))
-
-
-def _mean(ratios: FloatArray, weights: np.ndarray) -> FloatArray:
-    return (ratios * weights[..., None]).sum(-2) / weights.sum(-1)[..., None]
+    tn = len(counts) * _count_pixels(counts).sum() - tp - fp - fn
+    planes = np.array([[tp, fp, fn], [tn, fn, fp]])
+    return _average(planes, _count_pixels(planes))
 
 
 _SCOPES = (
@@ -109,7 +87,8 @@ _SCOPES = (
 
 _AVERAGES: tuple[tuple[str, Callable[[CountArray], FloatArray], str, str, str], ...] = (
     (
-        "macro", _average_over_masks, "mean over the classes in {masks}",
+        "macro", lambda counts: _average(counts, _count_pixels(counts) > 0),
+        "mean over the classes in {masks}",
         "atrous; the VOC and Cityscapes servers, where every class occurs",
         "image-wise mIoU (Wang et al. 2023, arXiv:2310.19252)",
     ),
@@ -120,22 +99,26 @@ _AVERAGES: tuple[tuple[str, Callable[[CountArray], FloatArray], str, str, str], 
         "loops that score one image or batch at a time with scikit-learn, average='macro'",
     ),
     (
-        "macro-absent-1", _average_absent_as_one, "mean over all classes, 0/0 is 1",
+        "macro-absent-1", lambda counts: compute_ratios(counts, zero_division=1).mean(-2),
+        "mean over all classes, 0/0 is 1",
         "segmentation_models.pytorch, reduction='macro'",
         "segmentation_models.pytorch, reduction='macro-imagewise'",
     ),
     (
-        "macro-absent-0", _average_absent_as_zero, "mean over all classes, 0/0 is 0",
+        "macro-absent-0", lambda counts: compute_ratios(counts, zero_division=0).mean(-2),
+        "mean over all classes, 0/0 is 0",
         "PaddleSeg; scikit-learn with all labels given",
         "loops over images with all labels given and zero_division=0",
     ),
     (
-        "weighted", _average_by_pixels, "mean weighted by the classes' pixels",
+        "weighted", lambda counts: _average(counts, _count_pixels(counts)),
+        "mean weighted by the classes' pixels",
         "scikit-learn, average='weighted'; frequency-weighted IoU of the FCN paper",
         "loops over images with scikit-learn, average='weighted'",
     ),
     (
-        "micro", _average_pooled, "counts of all classes summed first",
+        "micro", lambda counts: compute_ratios(counts.sum(axis=-2), zero_division=0),
+        "counts of all classes summed first",
         "segmentation_models.pytorch, reduction='micro'; pixel accuracy as precision, recall, F1",
         "segmentation_models.pytorch, reduction='micro-imagewise'",
     ),
@@ -158,4 +141,3 @@ CONVENTION_KEYS = (
     _PAIRS[0],
     _ONE_VS_REST[0],
 )
-"""Names of all conventions."""

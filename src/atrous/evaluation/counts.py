@@ -16,11 +16,8 @@ class Counts:
     """Pixels by true and predicted class, accumulated image by image.
 
     Ignored pixels never count. Memory does not grow with the number of images, and the counts of
-    parts of a dataset add up (`+`) to the counts of the whole.
-
-    Attributes:
-        confusion: int64 (classes, classes); row = true class, column = predicted class.
-        num_images: Number of images counted.
+    parts of a dataset add up (`+`) to the counts of the whole. `confusion` is int64 (classes,
+    classes); row = true class, column = predicted class.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -36,22 +33,16 @@ class Counts:
         return counts
 
     def update(self, prediction: Tensor, mask: Tensor) -> CountArray:
-        """Count one image.
+        """Count one image, and return its true positives, false positives and false negatives.
 
-        Args:
-            prediction: uint8 (H, W), class indices.
-            mask: uint8 (H, W), true class indices; 255 is ignored.
+        Raises DataError if a mask value is neither a class nor ignored.
 
-        Returns:
-            int64 (classes, 3): true positives, false positives and false negatives of this
-            image, in pixels.
-
-        Raises:
-            DataError: A mask value is neither a class nor ignored.
+        Shapes:
+            prediction, mask: uint8 (H, W), class indices; 255 is ignored in the mask
+            returns: int64 (classes, 3), in pixels
         """
-        confusion = count_confusion(
-            prediction.cpu().numpy(), mask.cpu().numpy(), len(self.confusion)
-        )
+        labels = prediction.cpu().numpy(), mask.cpu().numpy()
+        confusion = count_confusion(*labels, num_classes=len(self.confusion))
         self.confusion += confusion
         self.num_images += 1
         return compute_tp_fp_fn(confusion)
@@ -70,14 +61,7 @@ def compute_tp_fp_fn(confusion: CountArray) -> CountArray:
 def count_confusion(
     prediction: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], num_classes: int
 ) -> CountArray:
-    """Count the pixels of two label maps of the same shape, without those the mask ignores.
-
-    Returns:
-        int64 (classes, classes); row = true class, column = predicted class.
-
-    Raises:
-        DataError: A mask value is neither a class nor ignored.
-    """
+    """Count the pixels of two label maps, without those the mask ignores; rows are true classes."""
     if prediction.shape != mask.shape:
         raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in size")
     if prediction.size and prediction.max() >= num_classes:

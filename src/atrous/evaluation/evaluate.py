@@ -3,6 +3,7 @@
 import json
 import time
 import warnings
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from atrous.files import write_atomically
 from atrous.models import ModelCard, Segmenter, load_model
 from atrous.models.untrained_taps import list_untrained_taps, zero_untrained_taps
 from atrous.models.zoo import set_output_stride
-from atrous.recipe import load_recipe
+from atrous.recipe import Recipe, load_recipe
 from atrous.run import RunFolder
 
 
@@ -36,24 +37,12 @@ class EvaluationReport:
     """Scores of a model on a split, with the conditions of the evaluation.
 
     Attributes:
-        scores: Scores by dataset-wide counts.
         confusion: int64 (classes, classes), in pixels; rows are true, columns predicted classes.
-        image_counts: Counts of each image.
-        confidence: Calibration and risk-coverage.
-        boundary: Scores of edges, if requested.
-        objects: Recall of objects by size, if requested.
-        model: Name of the variant.
-        output_stride: Output stride of the evaluation, which may differ from training; None for
-            a model without this option.
+        boundary, objects: Scores of edges, and recall of objects by size, if requested.
+        output_stride: That of the evaluation; None for a model without this option.
         training: Origin of the weights, from their card.
-        data: Folder of the dataset.
-        split: Name of the split.
         data_fingerprint: Hash of the files of the split.
-        num_images: Number of images of the split.
-        tta: Test-time augmentation and sliding windows.
         precision: `32`, `bf16` or `int8`.
-        device: Device of the evaluation.
-        seconds: Duration of the pass, including reading.
         engine: What ran the network, such as `torch` or `openvino-int8`.
     """
 
@@ -131,21 +120,18 @@ def evaluate(
     Args:
         run_or_file: Run folder, whose best weights are used; a weights file or exported file.
         data: Folder of the dataset; by default, the run's.
-        split: Name of the split; by default, the run's validation split, else `val`.
+        split: By default, the run's validation split, else `val`.
         format: `voc`, `pairs`, or `auto` to detect it.
         ignore_index: Mask value of ignored pixels; by default, that of the run or the dataset.
-        tta: Test-time augmentation and sliding windows.
-        output_stride: Output stride, if another than in training.
+        output_stride: If another than in training.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
         precision: `32`, `bf16`, or `auto` for bf16 where the device supports it natively.
         engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
             of them; see `open_engine`.
         trust: Whether a .pt2 export may be opened, which can run any code when it is read.
-        workers: Number of processes that read images.
         boundary: Also score edges, and objects by size; this takes more time per image.
         zero_untrained_taps: Set weights to zero that the run's training images never reached (see
             `models.untrained_taps`); runs made by this version have them at zero.
-        progress: Called after each image with the number of images done and the total.
 
     Raises:
         ConfigError: An option or device cannot be used, or no dataset is given.
@@ -167,13 +153,16 @@ def evaluate(
     if isinstance(opened, TorchEngine):
         _handle_untrained_taps(opened.model, path, zero=zero_untrained_taps)
     dataset = open_run_data(path, opened.card, data, split, format, ignore_index)
-    accumulator = _Accumulator(len(dataset.classes), opened.card.temperature, boundary)
     start_s = time.perf_counter()
     with closing(predict_split(opened, dataset, workers=workers, progress=progress)) as results:
-        for result in results:
-            accumulator.update(result)
+        scores = _score(results, dataset, opened.card.temperature, boundary)
     seconds = time.perf_counter() - start_s
-    report = _build_report(opened, dataset, accumulator, seconds, output_stride)
+    report = EvaluationReport(
+        **scores,
+        **_list_conditions(opened, dataset),
+        output_stride=output_stride or opened.card.options.get("output_stride"),
+        seconds=round(seconds, 3),
+    )
     if path.is_dir():
         _save(report, RunFolder(path).evaluation)
     return report
@@ -181,15 +170,14 @@ def evaluate(
 
 def _handle_untrained_taps(model: Segmenter, path: Path, *, zero: bool) -> None:
     """Zero the taps that the training of a run never reached, or warn if they are random."""
-    recipe_path = RunFolder(path).recipe
-    if not recipe_path.is_file():
-        if zero:
-            raise ConfigError(
-                f"--zero-untrained-taps needs the size of the training images, but {path} is not a "
-                "run folder. Give the run folder."
-            )
-        return
-    recipe = load_recipe(recipe_path)
+    recipe = _load_recipe(path)
+    if recipe is None:
+        if not zero:
+            return
+        raise ConfigError(
+            f"--zero-untrained-taps needs the size of the training images, but {path} is not a "
+            "run folder. Give the run folder."
+        )
     size_hw = recipe.data.train_hw
     if zero:
         zero_untrained_taps(model, size_hw)
@@ -207,24 +195,28 @@ def _handle_untrained_taps(model: Segmenter, path: Path, *, zero: bool) -> None:
         )
 
 
-class _Accumulator:
-    """Accumulates everything that is measured on an image."""
-
-    def __init__(self, num_classes: int, temperature: float, boundary: bool) -> None:
-        self.names: list[str] = []
-        self.counts = Counts(num_classes)
-        self.image_counts: list[CountArray] = []
-        self.confidence = ConfidenceCounts(num_classes, temperature=temperature)
-        self.boundary = BoundaryCounts(num_classes) if boundary else None
-        self.objects = ObjectCounts() if boundary else None
-
-    def update(self, result: ImageResult) -> None:
-        self.names.append(result.name)
-        self.image_counts.append(self.counts.update(result.prediction, result.mask))
-        self.confidence.update(result.logits, result.prediction, result.mask)
-        if self.boundary is not None and self.objects is not None:
-            self.boundary.update(result.prediction, result.mask)
-            self.objects.update(result.prediction, result.mask)
+def _score(
+    results: Iterable[ImageResult], dataset: SegmentationDataset, temperature: float, boundary: bool
+) -> dict[str, Any]:
+    num_classes, names, image_counts = len(dataset.classes), [], []
+    counts = Counts(num_classes)
+    confidence = ConfidenceCounts(num_classes, temperature=temperature)
+    edges, objects = BoundaryCounts(num_classes), ObjectCounts()
+    for result in results:
+        names.append(result.name)
+        image_counts.append(counts.update(result.prediction, result.mask))
+        confidence.update(result.logits, result.prediction, result.mask)
+        if boundary:
+            edges.update(result.prediction, result.mask)
+            objects.update(result.prediction, result.mask)
+    return {
+        "scores": compute_scores(counts, dataset.classes),
+        "confusion": counts.confusion,
+        "image_counts": ImageCounts(tuple(names), np.stack(image_counts)),
+        "confidence": confidence.compute(),
+        "boundary": edges.compute() if boundary else None,
+        "objects": objects.compute() if boundary else None,
+    }
 
 
 def open_run_data(
@@ -236,14 +228,12 @@ def open_run_data(
     ignore_index: int | None,
 ) -> SegmentationDataset:
     """Open a split of a dataset with the classes of the model; by default, the run's validation."""
-    recipe_path = RunFolder(path).recipe
-    recipe = load_recipe(recipe_path).data if recipe_path.is_file() else None
-    if recipe is not None:
-        split = split or recipe.val_split
-        ignore_index = recipe.ignore_index if ignore_index is None else ignore_index
-        root = root or recipe.root
-        if format == "auto" and Path(root) == Path(recipe.root):
-            format = recipe.format
+    if recipe := _load_recipe(path):
+        split = split or recipe.data.val_split
+        ignore_index = recipe.data.ignore_index if ignore_index is None else ignore_index
+        root = root or recipe.data.root
+        if format == "auto" and Path(root) == Path(recipe.data.root):
+            format = recipe.data.format
     if not root:
         raise ConfigError(f"{path} does not name its dataset: give the dataset folder.")
     dataset = open_dataset(root, split or "val", format=format, ignore_index=ignore_index)
@@ -254,6 +244,26 @@ def open_run_data(
         return dataset.select(card.selection)
     except ConfigError:  # another dataset, whose classes `check_classes` compares
         return dataset
+
+
+def _list_conditions(engine: Engine, dataset: SegmentationDataset) -> dict[str, Any]:
+    return {
+        "model": engine.card.name,
+        "training": engine.card.training,
+        "data": str(dataset.root),
+        "split": dataset.split,
+        "data_fingerprint": dataset.fingerprint(),
+        "num_images": len(dataset),
+        "tta": engine.tta,
+        "precision": engine.precision,
+        "device": str(engine.device),
+        "engine": engine.name,
+    }
+
+
+def _load_recipe(run: Path) -> Recipe | None:
+    path = RunFolder(run).recipe
+    return load_recipe(path) if path.is_file() else None
 
 
 def _save(report: EvaluationReport, folder: Path) -> None:
@@ -269,33 +279,3 @@ def _save(report: EvaluationReport, folder: Path) -> None:
             f"The evaluation cannot be written to {folder}: {error.strerror or error}. Files of an "
             "earlier evaluation are unchanged. Free space, or evaluate the weights file itself."
         ) from error
-
-
-def _build_report(
-    engine: Engine,
-    dataset: SegmentationDataset,
-    accumulator: _Accumulator,
-    seconds: float,
-    output_stride: int | None,
-) -> EvaluationReport:
-    counts, boundary, objects = accumulator.counts, accumulator.boundary, accumulator.objects
-    return EvaluationReport(
-        scores=compute_scores(counts, dataset.classes),
-        confusion=counts.confusion,
-        image_counts=ImageCounts(tuple(accumulator.names), np.stack(accumulator.image_counts)),
-        confidence=accumulator.confidence.compute(),
-        boundary=boundary.compute() if boundary else None,
-        objects=objects.compute() if objects else None,
-        model=engine.card.name,
-        output_stride=output_stride or engine.card.options.get("output_stride"),
-        training=engine.card.training,
-        data=str(dataset.root),
-        split=dataset.split,
-        data_fingerprint=dataset.fingerprint(),
-        num_images=counts.num_images,
-        tta=engine.tta,
-        precision=engine.precision,
-        device=str(engine.device),
-        seconds=round(seconds, 3),
-        engine=engine.name,
-    )

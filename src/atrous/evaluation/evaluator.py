@@ -26,13 +26,11 @@ Progress = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class ImageResult:
-    """Prediction and ground truth of one image.
+    """Prediction and ground truth of one image; `name` is its file stem.
 
-    Attributes:
-        name: File stem.
-        logits: float32 (classes, H, W), on the engine's device.
-        prediction: uint8 (H, W), class indices.
-        mask: uint8 (H, W), true class indices; 255 is ignored.
+    Shapes:
+        logits: float32 (classes, H, W), on the engine's device
+        prediction, mask: uint8 (H, W), class indices; 255 is ignored in the mask
     """
 
     name: str
@@ -43,13 +41,7 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class Validation:
-    """Result of `validate_model`.
-
-    Attributes:
-        counts: Pixels by true and predicted class.
-        loss: Mean of the criterion over labelled pixels; None without a criterion.
-        seconds: Duration of the pass, including reading.
-    """
+    """Counts of a split, mean loss over its labelled pixels, if there is any, and duration."""
 
     counts: Counts
     loss: float | None
@@ -76,15 +68,8 @@ def predict_split(
 ) -> Generator[ImageResult, None, None]:
     """Predict the images of a split, in order.
 
-    A consumer that may stop early closes the generator (`contextlib.closing`).
-
-    Args:
-        engine: Runs the network.
-        dataset: A split with the classes of the engine.
-        workers: Number of processes that read images.
-        progress: Called after each image with the number of images done and the total.
-        rank: Index of this process: it predicts the images rank, rank + world_size, ….
-        world_size: Number of processes that share the split.
+    A consumer that may stop early closes the generator (`contextlib.closing`). Of the `world_size`
+    processes that share a split, each predicts the images rank, rank + world_size, ….
 
     Raises:
         ConfigError: The engine returns no logits.
@@ -121,13 +106,8 @@ def validate_model(
     """Count the predictions of a model on a split, and compute its loss.
 
     Memory does not grow with the number of images. The model runs in evaluation mode and keeps
-    the mode it had.
-
-    Args:
-        model: A model with a card, on the device to use.
-        tta: Test-time augmentation and sliding windows.
-        precision: `32`, `bf16` or `auto`.
-        criterion: Loss, averaged over the images and weighted by their labelled pixels.
+    the mode it had; it has a card and is on the device to use. The loss is the criterion averaged
+    over the images, weighted by their labelled pixels.
 
     The other arguments and the errors are those of `predict_split`. An exception raised by
     `progress` ends the pass; the counts of all processes add up.
@@ -147,7 +127,9 @@ def validate_model(
                 # Each labelled pixel is a true positive or a false negative of its own class.
                 num_pixels = int(tp_fp_fn[:, [0, 2]].sum())
                 if criterion is not None and num_pixels:
-                    loss_sum += num_pixels * _compute_loss(criterion, result.logits, result.mask)
+                    target = result.mask.to(result.logits.device, torch.int64)
+                    with torch.inference_mode():
+                        loss_sum += num_pixels * float(criterion(result.logits[None], target[None]))
                     num_labelled += num_pixels
     finally:
         for module, training in modes:
@@ -176,9 +158,3 @@ def check_classes(card: ModelCard, dataset: SegmentationDataset) -> None:
             f"'{ours[index]}' in the model. Give the dataset that the model was trained for, or "
             "correct the names and their order in classes.toml."
         )
-
-
-@torch.inference_mode()
-def _compute_loss(criterion: Criterion, logits: Tensor, mask: Tensor) -> float:
-    target = mask.to(logits.device, torch.int64)
-    return float(criterion(logits[None], target[None]))

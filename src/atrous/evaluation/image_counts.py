@@ -14,21 +14,13 @@ from atrous.parsing import parse_json
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """True positives, false positives and false negatives per image and class.
-
-    Attributes:
-        names: File stems of the images.
-        counts: int64 (images, classes, 3), in pixels.
-    """
+    """File stems of images, and their tp, fp and fn in pixels, int64 (images, classes, 3)."""
 
     names: tuple[str, ...]
     counts: CountArray
 
     def compute_miou(self) -> FloatArray:
-        """Return the mIoU of each image, float64 (images,).
-
-        The mean is over the classes in the image's mask; NaN if the mask has no labelled pixel.
-        """
+        """Return the mIoU of each image, float64 (images,); NaN without a labelled pixel."""
         return compute_miou(self.counts)
 
 
@@ -40,11 +32,7 @@ def format_image_counts(name: str, counts: CountArray) -> bytes:
 
 
 def load_image_counts(path: Path, num_classes: int) -> ImageCounts:
-    """Load a file of the lines that `format_image_counts` returns.
-
-    Raises:
-        DataError: The file is missing or malformed.
-    """
+    """Load a file of the lines that `format_image_counts` returns; raises DataError."""
     try:
         lines = [parse_json(line) for line in path.read_bytes().splitlines()]
         counts = np.zeros((len(lines), num_classes, 3), dtype=np.int64)

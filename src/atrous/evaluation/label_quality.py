@@ -15,12 +15,10 @@ from atrous.data import SegmentationDataset
 from atrous.engines import Engine, open_engine
 from atrous.engines.logits import compute_mask
 from atrous.errors import AtrousWarning, DataError
-from atrous.evaluation.boundary import LabelMap
 from atrous.evaluation.counts import Counts
 from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import Progress, check_classes, predict_split
-from atrous.evaluation.label_classifier import PLANTED_SHARE, fit_ranking
-from atrous.evaluation.label_parts import FloatRows, Parts, find_parts
+from atrous.evaluation.label_parts import PLANTED_SHARE, FloatRows, Parts, find_parts, fit_ranking
 from atrous.evaluation.planted_errors import MIN_REGION_SHARE, plant_errors
 from atrous.evaluation.run_reader import load_plan
 from atrous.run import RunFolder
@@ -39,14 +37,9 @@ _NUM_MASKS = 300
 class RankedRegion:
     """A label region in which the model predicts another class.
 
-    Attributes:
-        image: Name of the image.
-        box: Left, top, right and bottom of its most suspicious part, in pixels; right and bottom
-            exclusive.
-        given: Class of the label.
-        suggested: Class that the model predicts in the part.
-        score: 0 to 1, the probability that the label is wrong if one region in 20 is.
-        reason: What speaks for an error.
+    The box is left, top, right and bottom (exclusive) of its most suspicious part, in which the
+    model predicts `suggested`. The score is the probability that the label is wrong if one region
+    in 20 is.
     """
 
     image: str
@@ -59,11 +52,7 @@ class RankedRegion:
 
 @dataclass(frozen=True)
 class RankedImage:
-    """An image; `score` is the sum of the scores of its regions.
-
-    Attributes:
-        num_suspects: Number of its regions from `SUSPECT_SCORE`.
-    """
+    """An image: the sum of the scores of its regions, and how many reach `SUSPECT_SCORE`."""
 
     image: str
     score: float
@@ -72,12 +61,9 @@ class RankedImage:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """Ranking of the labels of a split, most suspicious first.
+    """Images of a split, and regions in which the model disagrees, the most suspicious first.
 
-    Attributes:
-        regions: Regions in which the model disagrees; all others rank behind them.
-        images: All images.
-        num_regions: Number of ranked label regions, those without disagreement included.
+    `num_regions` includes the label regions without disagreement, which rank behind the others.
     """
 
     regions: tuple[RankedRegion, ...]
@@ -86,7 +72,7 @@ class LabelReport:
 
     @property
     def num_suspects(self) -> int:
-        """Number of regions with a score of at least `SUSPECT_SCORE`."""
+        """Number of regions from `SUSPECT_SCORE`."""
         return sum(image.num_suspects for image in self.images)
 
     def describe_verdict(self) -> str:
@@ -110,11 +96,7 @@ class LabelRanking:
     numbers of each part, their squares and products tells the parts of planted errors from those
     of the masks as given. It is fitted on one half of the images and scores the other.
 
-    About 10 kB per image are kept.
-
-    Args:
-        classes: Names of the classes.
-        num_images: Number of images that will be added.
+    About 10 kB per image are kept of the `num_images` that will be added.
     """
 
     def __init__(self, classes: Classes, *, num_images: int) -> None:
@@ -129,31 +111,22 @@ class LabelRanking:
         """Add one image.
 
         Shapes:
-            logits: float (classes, H, W), calibrated: divided by the temperature of the model
+            logits: float (classes, H, W), divided by the temperature of the model
             mask: uint8 (H, W), class indices, 255 is ignored
         """
         log_probs = logits.float().log_softmax(dim=0)
-        labels = mask.cpu().numpy()
-        planted = [
-            self._plant(log_probs, labels, np.random.default_rng([len(self._names), copy]))
-            for copy in range(self.num_copies)
-        ]
+        labels, errors = mask.cpu().numpy(), []
+        for copy in range(self.num_copies):
+            rng = np.random.default_rng([len(self._names), copy])
+            planted, _ = plant_errors(labels, len(self.classes), rng, share=PLANTED_SHARE)
+            errors.append(find_parts(log_probs, planted, inside=planted != labels))
         self._counts.update(compute_mask(logits), mask)
         self._names.append(name)
         self._given.append(find_parts(log_probs, labels))
-        self._planted.append(planted)
-
-    def _plant(self, log_probs: Tensor, labels: LabelMap, rng: np.random.Generator) -> Parts:
-        """Plant errors into a copy of a mask and return the parts that lie in them."""
-        planted, _ = plant_errors(labels, len(self.classes), rng, share=PLANTED_SHARE)
-        return find_parts(log_probs, planted, inside=planted != labels)
+        self._planted.append(errors)
 
     def compute(self) -> LabelReport:
-        """Return the ranking of all images added so far.
-
-        Raises:
-            DataError: No mask has a region that is large enough.
-        """
+        """Return the ranking of all images; raises DataError if no region is large enough."""
         num_regions = sum(parts.num_regions for parts in self._given)
         if not num_regions:
             raise DataError(
@@ -175,7 +148,6 @@ class LabelRanking:
         )
 
     def _compute_scores(self) -> list[FloatRows]:
-        """Return the scores of the given parts of each image."""
         evidence = np.zeros_like(self._counts.confusion, dtype=np.float64)
         for parts in self._given:
             np.add.at(evidence, (parts.given, parts.suggested), parts.evidence)
@@ -198,10 +170,8 @@ class LabelRanking:
     def _describe_parts(self, parts: Parts, evidence: FloatRows, own: float) -> FloatRows:
         """Return the numbers of each part, with how typical its error is of the model.
 
-        Args:
-            parts: Parts of one image.
-            evidence: Sum of the evidence of all given parts by given and suggested class.
-            own: 1 if the parts are among them, else 0.
+        `evidence` is that of all given parts by given and suggested class; `own` is 1 if the parts
+        are among them, else 0.
         """
         pixels = self._counts.confusion.sum(axis=1)
         shares = np.log(pixels / pixels.sum() + 1e-6)
@@ -249,18 +219,7 @@ def open_model_and_labels(
 ) -> tuple[Engine, SegmentationDataset]:
     """Open a model and a split whose labels it shall rank; warn if it was trained on them.
 
-    Args:
-        run_or_file: Run folder, whose best weights are used, or a weights file.
-        data: Folder of the dataset; by default, the run's.
-        split: Name of the split; by default, the run's validation split, else `val`.
-        format: `voc`, `pairs`, or `auto` to detect it.
-        ignore_index: Mask value of ignored pixels; by default, that of the run or the dataset.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, …
-
-    Raises:
-        ConfigError: The device cannot be used, or no dataset is given.
-        DataError: The dataset cannot be used, or its classes are not those of the model.
-        WeightsError: The weights cannot be used.
+    The arguments and errors are those of `evaluate`.
     """
     path = Path(run_or_file)
     engine = open_engine(path, device=device)
@@ -279,26 +238,15 @@ def open_model_and_labels(
 
 
 def rank_labels(
-    models: Models,
-    dataset: SegmentationDataset,
-    *,
-    workers: int = 0,
-    progress: Progress | None = None,
+    models: Models, dataset: SegmentationDataset, *, progress: Progress | None = None
 ) -> LabelReport:
-    """Rank the labels of a split by how likely they are wrong; see `LabelRanking`.
+    """Rank the labels of a split; see `LabelRanking`.
 
-    Args:
-        models: Models that have not seen the labels.
-        dataset: The split, with the classes of the models.
-        workers: Number of processes that read images.
-        progress: Called after each image with the number of images done and the total.
-
-    Raises:
-        DataError: The classes differ, a file cannot be used, or there is nothing to rank.
+    The models have its classes and have not seen its labels. Raises DataError if nothing is ranked.
     """
     ranking, numbers = LabelRanking(dataset.classes, num_images=len(dataset)), count(1)
     for engine, part in models:
-        with closing(predict_split(engine, part, workers=workers)) as results:
+        with closing(predict_split(engine, part)) as results:
             for result in results:
                 ranking.update(result.name, result.logits / engine.temperature, result.mask)
                 if progress is not None:

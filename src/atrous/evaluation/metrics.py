@@ -24,11 +24,7 @@ CONVENTION = (
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class, 0 to 1; None if the class is in no mask.
-
-    Attributes:
-        pixels: Number of pixels of the class in the masks.
-    """
+    """Scores of one class, 0 to 1, None if the class is in no mask; and its pixels in the masks."""
 
     name: str
     index: int
@@ -46,7 +42,6 @@ class Scores:
     Attributes:
         mean_class_accuracy: Same as `recall_macro`.
         frequency_weighted_iou: Mean of the IoUs, weighted by the classes' pixels.
-        per_class: One entry per class, in the order of the mask values.
         absent: Names of the classes in no mask.
     """
 
@@ -69,12 +64,7 @@ class Scores:
 
 
 def compute_ratios(tp_fp_fn: npt.NDArray[Any], *, zero_division: float) -> FloatArray:
-    """Return IoU, precision, recall and F1 of counts; `zero_division` is the value of 0/0.
-
-    Shapes:
-        tp_fp_fn: (…, 3)
-        returns: float64 (…, 4)
-    """
+    """Return IoU, precision, recall, F1, float64 (…, 4), of counts (…, 3), with a value for 0/0."""
     tp, fp, fn = np.moveaxis(tp_fp_fn, -1, 0)
     parts = np.stack((tp, tp, tp, 2 * tp), axis=-1)
     wholes = np.stack((tp + fp + fn, tp + fp, tp + fn, 2 * tp + fp + fn), axis=-1)
@@ -82,32 +72,26 @@ def compute_ratios(tp_fp_fn: npt.NDArray[Any], *, zero_division: float) -> Float
     return np.divide(parts, wholes, out=out, where=wholes > 0)
 
 
-def compute_miou(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
-    """Return the mean IoU over the classes that occur in the masks; NaN if none does.
-
-    Shapes:
-        tp_fp_fn: (…, classes, 3)
-        returns: float64 (…)
-    """
+def compute_ious(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
+    """Return IoUs, float64 (…, classes), of counts (…, classes, 3); NaN for classes in no mask."""
     occurs = tp_fp_fn[..., [0, 2]].any(axis=-1)
-    ious = compute_ratios(tp_fp_fn, zero_division=0)[..., 0]
-    num_classes = occurs.sum(axis=-1)
+    return np.where(occurs, compute_ratios(tp_fp_fn, zero_division=0)[..., 0], np.nan)
+
+
+def compute_miou(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
+    """Return the mean IoU over the classes in the masks, float64 (…), of counts (…, classes, 3).
+
+    It is NaN if no class is in a mask.
+    """
+    ious = compute_ious(tp_fp_fn)
     with np.errstate(invalid="ignore"):
-        return (ious * occurs).sum(axis=-1) / num_classes
+        return np.nansum(ious, axis=-1) / np.isfinite(ious).sum(axis=-1)
 
 
 def compute_scores(counts: Counts | CountArray, classes: Classes) -> Scores:
-    """Compute scores from counts, as `CONVENTION` defines them.
+    """Compute scores from counts or a confusion matrix, as `CONVENTION` defines them.
 
-    A class is absent if it has no labelled pixel. Absent classes are left out of every mean and
-    have None as scores; pixels wrongly predicted as one still count against their true class.
-
-    Args:
-        counts: Counts, or a confusion matrix (classes, classes) with true classes as rows.
-        classes: The classes, in the order of the counts.
-
-    Raises:
-        DataError: No pixel was counted.
+    Raises DataError if no pixel was counted.
     """
     confusion = counts.confusion if isinstance(counts, Counts) else counts
     if not confusion.any():

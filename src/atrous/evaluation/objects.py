@@ -4,26 +4,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from torch import Tensor
 
 from atrous.classes import IGNORE_INDEX
+from atrous.evaluation.planted_errors import label_regions
 
 AREAS = (("small", 0, 32**2), ("medium", 32**2, 96**2), ("large", 96**2, math.inf))
 """Name, smallest area and upper bound of each size, in pixels, as in COCO."""
 
-_EIGHT_NEIGHBOURS = np.ones((3, 3), np.int8)
-
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Objects of one size.
+    """Objects of one size: `small` (below 32² px), `medium` (below 96² px) or `large`.
 
-    Attributes:
-        area: `small` (below 32² px), `medium` (below 96² px) or `large`.
-        num_objects: Number of objects in the masks.
-        recall: Mean over the objects of the share of their pixels predicted as their class.
-        found: Share of the objects of which at least half of the pixels are.
+    `recall` is the mean over the objects of the share of their pixels predicted as their class,
+    `found` the share of the objects of which at least half of the pixels are.
     """
 
     area: str
@@ -43,20 +38,13 @@ class ObjectCounts:
         self._recalls: dict[str, list[float]] = {name: [] for name, _, _ in AREAS}
 
     def update(self, prediction: Tensor, mask: Tensor) -> None:
-        """Count one image.
-
-        Shapes:
-            prediction: uint8 (H, W), class indices
-            mask: uint8 (H, W), class indices, 255 is ignored
-        """
+        """Count one image: class indices, uint8 (H, W); 255 is ignored in the mask."""
         predicted, true = prediction.cpu().numpy(), mask.cpu().numpy()
-        is_correct = predicted == true
-        for index in np.unique(true[true != IGNORE_INDEX]):
-            regions, _ = ndimage.label(true == index, _EIGHT_NEIGHBOURS)
-            areas = np.bincount(regions.ravel())[1:]
-            recalls = np.bincount(regions[is_correct], minlength=len(areas) + 1)[1:] / areas
-            for name, smallest, below in AREAS:
-                self._recalls[name] += recalls[(areas >= smallest) & (areas < below)].tolist()
+        regions = label_regions(true, true != IGNORE_INDEX)
+        areas = np.bincount(regions.ravel())[1:]
+        recalls = np.bincount(regions[predicted == true], minlength=len(areas) + 1)[1:] / areas
+        for name, smallest, below in AREAS:
+            self._recalls[name] += recalls[(areas >= smallest) & (areas < below)].tolist()
 
     def compute(self) -> tuple[ObjectScore, ...]:
         """Return the scores of all images counted so far."""

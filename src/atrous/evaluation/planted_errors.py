@@ -24,12 +24,7 @@ IntMap = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class PlantedError:
-    """One planted error.
-
-    Attributes:
-        kind: One of `ERROR_KINDS`.
-        changed: bool (H, W), pixels whose label it changed.
-    """
+    """The kind of an error, and which pixels have another label by it, bool (H, W)."""
 
     kind: str
     changed: BoolMap
@@ -47,17 +42,10 @@ def plant_errors(
 
     Regions are shifted in a random direction, or grown, by a sixtieth of the diagonal: 10 pixels
     of 480 × 360. An error that would overlap another one, or change less than the smallest region,
-    is left out.
-
-    Args:
-        mask: Class indices, 255 is ignored.
-        num_classes: Number of classes.
-        rng: Chooses regions, kinds, classes and directions.
-        share: Probability that a region is chosen.
-        kinds: Kinds to choose from, with equal probability.
+    is left out. A region is chosen with the probability `share`; kinds are equally probable.
 
     Shapes:
-        mask: uint8 (H, W)
+        mask: uint8 (H, W), class indices, 255 is ignored
         returns: the changed mask, uint8 (H, W), and the errors in it
     """
     result, errors = mask.copy(), list[PlantedError]()
@@ -94,10 +82,8 @@ def _plant(
 ) -> LabelMap:
     """Return the mask with an error in one region; unchanged if the error is not possible."""
     margin_px = max(1, round(float(np.hypot(*mask.shape)) / _DIAGONALS_PER_MARGIN))
-    rows, columns = ndimage.find_objects(region.astype(np.int8))[0]
-    place = tuple(
-        slice(max(0, side.start - margin_px), side.stop + margin_px) for side in (rows, columns)
-    )
+    box = ndimage.find_objects(region.astype(np.int8))[0]
+    place = tuple(slice(max(0, side.start - margin_px), side.stop + margin_px) for side in box)
     own, region, result = int(mask[region][0]), region[place], mask.copy()
     local = result[place]
     if kind == "swapped":
@@ -110,9 +96,7 @@ def _plant(
         source = ~region & (local != IGNORE_INDEX)
         if not source.any():
             return result
-        nearest = ndimage.distance_transform_edt(
-            ~source, return_distances=False, return_indices=True
-        )
+        _, nearest = ndimage.distance_transform_edt(~source, return_indices=True)
         local[region] = local[tuple(nearest)][region]
         if kind == "shifted":
             angle = rng.uniform(0, 2 * np.pi)

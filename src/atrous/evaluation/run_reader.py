@@ -23,13 +23,8 @@ from atrous.run import Records, RunFolder, group_records, load_log
 class LoadedRun:
     """The files of a run folder as plain values.
 
-    Attributes:
-        folder: The run folder.
-        name: Short name to show.
-        stored_recipe: Recipe of the training; None in a folder without one.
-        plan: Content of `plan.json`, or {}.
-        records: Records of the log, by kind.
-        scores: Content of the evaluation's JSON file, or {} before the first evaluation.
+    A folder may have no stored recipe; the plan is {} without a `plan.json`, and the scores before
+    the first evaluation.
     """
 
     folder: RunFolder
@@ -41,11 +36,7 @@ class LoadedRun:
 
     @property
     def recipe(self) -> Recipe:
-        """Recipe of the training.
-
-        Raises:
-            ConfigError: The folder holds none.
-        """
+        """Recipe of the training; raises ConfigError if the folder holds none."""
         if self.stored_recipe is None:
             path = self.folder.path
             what = "holds no recipe.toml" if path.is_dir() else "is no folder"
@@ -71,12 +62,6 @@ class LoadedRun:
         return [record for record in self.records["session"] if record.get("event") == "start"]
 
     @property
-    def training_s(self) -> float:
-        """Seconds spent on steps and validations."""
-        steps = sum(record.get("step_s") or 0 for record in self.records["train"])
-        return steps + sum(record.get("val_s") or 0 for record in self.records["val"])
-
-    @property
     def started(self) -> str:
         """Start of the first session, to the minute; '' if unknown."""
         text = (self.starts[0].get("time") if self.starts else None) or ""
@@ -85,30 +70,15 @@ class LoadedRun:
         except ValueError:
             return text
 
-    @property
-    def temperature(self) -> float:
-        """Divisor of the logits in the evaluation's confidence."""
-        return (self.scores.get("confidence") or {}).get("temperature") or 1.0
-
     def load_image_counts(self) -> ImageCounts:
-        """Load the counts per image of the evaluation.
-
-        Raises:
-            DataError: The file is missing or malformed.
-        """
+        """Load the counts per image of the evaluation; raises DataError."""
         path = self.folder.evaluation / f"{self.scores['split']}-counts.jsonl"
         return load_image_counts(path, len(self.scores["per_class"]))
 
 
 @dataclass(frozen=True)
 class EvaluatedRun(LoadedRun):
-    """A run with the counts of one evaluation.
-
-    Attributes:
-        images: Counts of each image, sorted by name.
-        class_names: In the order of the counts.
-        tta: Test-time augmentation and sliding windows of the evaluation.
-    """
+    """A run with the counts of one evaluation: images sorted by name, classes in their order."""
 
     images: ImageCounts
     class_names: tuple[str, ...]
@@ -136,16 +106,12 @@ class EvaluatedRun(LoadedRun):
 
 
 def load_run(path: Path, *, split: str | None = None) -> LoadedRun:
-    """Load a run folder.
+    """Load a run folder, with its evaluation on `split`.
 
-    Args:
-        path: A run folder, as `atrous train --out` writes it.
-        split: Split of the evaluation to load; by default, the run's validation split, or the
-            only evaluated one.
+    By default, this is the run's validation split, or the only evaluated one.
 
     Raises:
-        ConfigError: It is not a run folder, `split` was not evaluated, or training has finished
-            and nothing was evaluated.
+        ConfigError: It is no run folder, or a finished run that was not evaluated (on `split`).
         DataError: A file is damaged.
     """
     run = _load_folder(path, path.resolve().name)
@@ -162,15 +128,9 @@ def load_run(path: Path, *, split: str | None = None) -> LoadedRun:
 
 
 def load_evaluated_runs(folders: Sequence[Path], split: str | None = None) -> list[EvaluatedRun]:
-    """Load the evaluations of several runs on one split.
+    """Load the evaluations of runs on one split; by default, the first run's validation split.
 
-    Args:
-        folders: Run folders.
-        split: Name of the split; by default, the first run's validation split, else `val`.
-
-    Raises:
-        ConfigError: A folder does not exist, or its run was not evaluated on the split.
-        DataError: The files of an evaluation are damaged, or do not belong together.
+    Raises ConfigError for a missing folder or evaluation, DataError for damaged files.
     """
     for folder in folders:
         if folder.is_file():
@@ -201,11 +161,7 @@ def _load_folder(path: Path, name: str) -> LoadedRun:
 
 
 def load_plan(path: Path) -> dict[str, Any]:
-    """Return the content of a plan.json, or {} if there is none.
-
-    Raises:
-        DataError: The file is damaged.
-    """
+    """Return the content of a plan.json, or {} if there is none; raises DataError."""
     return _load_values(path, PlanValues, "Restore the file.") if path.is_file() else {}
 
 

@@ -58,11 +58,8 @@ def render_inline_svg(figure: Figure, label: str, key: str = "") -> str:
     """Return a figure as SVG for an HTML page.
 
     The background is transparent, text uses the font of the page, and the colours of `style.py`
-    are CSS variables with the colour itself as fallback.
-
-    Args:
-        label: Text alternative for screen readers.
-        key: Distinguishes the ids of figures with the same content on one page.
+    are CSS variables with the colour itself as fallback. `label` is the text alternative; `key`
+    distinguishes the ids of figures with the same content on one page.
     """
     file = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "none"}), warnings.catch_warnings():

@@ -108,7 +108,6 @@ def finish_panels(panels: Sequence[Axes], labels: Sequence[str], records: Record
 def _draw_column(
     axes: Axes, records: list[dict[str, Any]], key: str, color: str, label: str | None = None
 ) -> None:
-    """Draw one value of each record over epochs."""
     epochs, values = _thin(_get_column(records, "epoch"), _get_column(records, key))
     axes.plot(epochs, values, color=color, label=label, **_marks(len(values)))
 
@@ -126,16 +125,15 @@ def _mark_sessions(panels: Sequence[Axes], records: Records) -> None:
         _get_column(starts, "step"), _get_column(points, "step"), _get_column(points, "epoch")
     )
     label_width = 0.1 * panels[0].get_xlim()[1]
-    groups: list[list[int]] = []
-    for index, place in enumerate(places):
+    above = panels[0].get_xaxis_transform()
+    groups: list[Any] = []
+    for number, place in enumerate(places, start=2):
         for axes in panels:
             axes.axvline(place, color=FAINT, linestyle=(0, (4, 3)), linewidth=0.8)
-        if groups and place - places[groups[-1][0]] < label_width:
-            groups[-1].append(index)
+        if groups and place - groups[-1][0] < label_width:
+            groups[-1][2] = number
         else:
-            groups.append([index])
-    for group in groups:
-        first, last = group[0] + 2, group[-1] + 2
+            groups.append([place, number, number])
+    for place, first, last in groups:
         text = f"session {first}" if first == last else f"sessions {first}–{last}"
-        above = panels[0].get_xaxis_transform()
-        panels[0].text(places[group[0]], 1.02, text, transform=above, fontsize=8, color=SOFT)
+        panels[0].text(place, 1.02, text, transform=above, fontsize=8, color=SOFT)

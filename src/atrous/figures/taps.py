@@ -24,15 +24,7 @@ _STYLE: Any = {"font.size": 9.0, "text.parse_math": False, "svg.hashsalt": "atro
 
 @dataclass(frozen=True)
 class TapsPanel:
-    """One atrous convolution.
-
-    Attributes:
-        title: Name of the convolution.
-        rate: Spacing of its taps, in cells.
-        map_hw: Height and width of the map, in cells.
-        valid_taps: Mean number of taps on the map.
-        kernel_size: Taps per axis.
-    """
+    """One atrous convolution; rate and map in cells, the mean number of its taps on the map."""
 
     title: str
     rate: int
@@ -44,14 +36,8 @@ class TapsPanel:
 def save_taps_figure(path: Path, panels: Sequence[TapsPanel], *, title: str) -> None:
     """Draw the taps at the centre and at the corner of each map.
 
-    Args:
-        path: Ends in .png, .svg or .pdf; the same panels always give the same bytes.
-        panels: Atrous convolutions to draw.
-        title: Title of the figure.
-
-    Raises:
-        ConfigError: There are no panels, or the suffix is another one.
-        AtrousError: The file cannot be written.
+    The same panels always give the same bytes. The errors are those of `save_figure`, and
+    ConfigError if there are no panels.
     """
     if not panels:
         raise ConfigError(f"There is no atrous convolution to draw, so {path} is not written.")
@@ -77,15 +63,11 @@ def build_taps_figure(panels: Sequence[TapsPanel], title: str) -> Figure:
         _draw_place(centre, panel, (height // 2, width // 2))
         _draw_place(corner, panel, (0, 0))
         _write_title(centre, panel)
-    figure.legend(
-        handles=[
-            Line2D([], [], marker="s", ls="", color=BLUE, label="tap on the map"),
-            Line2D([], [], marker="x", ls="", color=ORANGE, label="tap outside: reads zero"),
-        ],
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-    )
+    handles = [
+        Line2D([], [], marker="s", ls="", color=BLUE, label="tap on the map"),
+        Line2D([], [], marker="x", ls="", color=ORANGE, label="tap outside: reads zero"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -93,22 +75,15 @@ def _write_title(axes: Axes, panel: TapsPanel) -> None:
     height, width = panel.map_hw
     num_taps = panel.kernel_size**2
     # The first line of the title is left empty for the bold name.
-    title = axes.set_title(
+    text = (
         f"\nrate {panel.rate}, map {height}×{width}\n"
-        f"mean {panel.valid_taps:.2f} of {num_taps} taps ({panel.valid_taps / num_taps:.0%})",
-        fontsize=8,
-        color=SOFT,
+        f"mean {panel.valid_taps:.2f} of {num_taps} taps ({panel.valid_taps / num_taps:.0%})"
     )
+    title = axes.set_title(text, fontsize=8, color=SOFT)
     axes.annotate(
-        panel.title,
-        (0.5, 1),
-        xycoords=title,
-        ha="center",
-        va="top",
-        weight="bold",
-        fontsize=8.5,
+        panel.title, (0.5, 1), xycoords=title, ha="center", va="top", weight="bold", fontsize=8.5,
         annotation_clip=False,
-    ).set_in_layout(False)
+    ).set_in_layout(False)  # fmt: skip
 
 
 def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
@@ -122,9 +97,13 @@ def _draw_place(axes: Axes, panel: TapsPanel, place: tuple[int, int]) -> None:
     offsets = range(-reach, reach + 1, panel.rate)
     for row in (place[0] + offset for offset in offsets):
         for column in (place[1] + offset for offset in offsets):
-            is_valid = 0 <= row < height and 0 <= column < width
-            num_valid += is_valid
-            _draw_tap(axes, row, column, side, is_valid=is_valid)
+            if 0 <= row < height and 0 <= column < width:
+                num_valid += 1
+                corner = column - side / 2, row - side / 2
+                tap = Rectangle(corner, side, side, facecolor=BLUE, edgecolor="none", zorder=3)
+                axes.add_patch(tap)
+            else:
+                axes.plot(column, row, "x", color=ORANGE, ms=4.5, mew=1.3, zorder=3)
     is_corner = place == (0, 0)
     # Both panels have the same scale and differ only in the origin of the frame.
     top, left = (
@@ -148,11 +127,3 @@ def _draw_map(axes: Axes, map_hw: tuple[int, int]) -> None:
         axes.hlines([row - 0.5 for row in range(1, height)], -0.5, width - 0.5, _GRID, lw=0.4)
         axes.vlines([column - 0.5 for column in range(1, width)], -0.5, height - 0.5, _GRID, lw=0.4)
     axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=FAINT, lw=0.9))
-
-
-def _draw_tap(axes: Axes, row: int, column: int, side: float, *, is_valid: bool) -> None:
-    if is_valid:
-        corner = column - side / 2, row - side / 2
-        axes.add_patch(Rectangle(corner, side, side, facecolor=BLUE, edgecolor="none", zorder=3))
-    else:
-        axes.plot(column, row, "x", color=ORANGE, ms=4.5, mew=1.3, zorder=3)

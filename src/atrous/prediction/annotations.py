@@ -18,9 +18,6 @@ def build_coco_annotations(mask: Indices, classes: Classes) -> list[dict[str, An
     Shapes:
         mask: uint8 (H, W), class indices; ignored pixels are 255
 
-    Raises:
-        ConfigError: pycocotools is not installed.
-
     Source: Lin et al. 2014, arXiv:1405.0312.
     """
     coco = import_extra("pycocotools.mask", "labels")
@@ -49,18 +46,19 @@ def build_geojson(
     the mask; ignored pixels lie in no polygon.
 
     Args:
-        mask: Class indices; or, with a transform, a band of a dataset of rasterio.
-        classes: Names of the classes.
+        mask: uint8 (H, W), class indices; ignored pixels are 255. With a transform, a band of a
+            dataset of rasterio.
         transform: Affine transform of this dataset, from pixels to coordinates.
         crs: Coordinate reference system of rasterio, written as the member `crs`.
-
-    Shapes:
-        mask: uint8 (H, W), class indices; ignored pixels are 255
-
-    Raises:
-        ConfigError: rasterio is not installed.
     """
-    height, width = mask.shape
+    place: dict[str, Any] = {}
+    if crs is not None:  # as GDAL and QGIS read it, from the GeoJSON of 2008
+        authority = crs.to_authority()
+        name = "urn:ogc:def:crs:{}::{}".format(*authority) if authority else crs.to_wkt()
+        place = {"crs": {"type": "name", "properties": {"name": name}}}
+    if transform is None:
+        size = {"width": mask.shape[1], "height": mask.shape[0]}
+        place = {"pixel_frame": size | {"x": "right", "y": "down", "unit": "pixel"}}
     features = [
         {
             "type": "Feature",
@@ -74,11 +72,14 @@ def build_geojson(
         for index, rings in trace_regions(mask, transform=transform)
         if index < len(classes)
     ]
-    frame = {"width": width, "height": height, "x": "right", "y": "down", "unit": "pixel"}
-    if transform is not None:
-        place = {} if crs is None else {"crs": _describe_crs(crs)}
-        return {"type": "FeatureCollection", **place, "features": features}
-    return {"type": "FeatureCollection", "pixel_frame": frame, "features": features}
+    return {"type": "FeatureCollection", **place, "features": features}
+
+
+def write_rle(file: BinaryIO, source: str, mask: Indices, classes: Classes) -> None:
+    """Write the annotations of a mask with the name and size of its image."""
+    height, width = mask.shape
+    content = {"image": source, "height": height, "width": width}
+    write_json(file, content | {"annotations": build_coco_annotations(mask, classes)})
 
 
 def write_json(file: BinaryIO, content: Any) -> None:
@@ -93,10 +94,3 @@ def _place(rings: list[Ring], transform: Any) -> list[Any]:
         return rings
     step = -1 if transform.determinant < 0 else 1  # north up, which mirrors the rings
     return [[transform @ point for point in ring[::step]] for ring in rings]
-
-
-def _describe_crs(crs: Any) -> dict[str, Any]:
-    """Return the member `crs`, of the GeoJSON of 2008, as GDAL and QGIS read it."""
-    authority = crs.to_authority()
-    name = f"urn:ogc:def:crs:{authority[0]}::{authority[1]}" if authority else crs.to_wkt()
-    return {"type": "name", "properties": {"name": name}}

@@ -22,8 +22,7 @@ from atrous.images.image_file import read_image_size
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
-MAX_MEMBER_BYTES = 2**31
-"""Maximum unpacked size of a member."""
+MAX_MEMBER_BYTES = 2**31  # unpacked
 
 MAX_EXTRA_BYTES, MAX_BYTES_PER_PIXEL = 2**28, 8
 """A member may unpack to the larger of `MAX_EXTRA_BYTES` and `MAX_BYTES_PER_PIXEL` for each pixel
@@ -46,13 +45,9 @@ _UNREADABLE = (
 
 
 class Member(NamedTuple):
-    """An image in an archive.
+    """An image in an archive; the stamp changes with its content.
 
-    Attributes:
-        name: Path inside the archive.
-        stamp: Changes with the content.
-        fetch: Returns the image file. This call and reading the file raise DataError if the member
-            is damaged or too large.
+    `fetch` returns the file. It, and reading, raise DataError if it is damaged or too large.
     """
 
     name: str
@@ -66,11 +61,7 @@ def is_archive(path: Path) -> bool:
 
 
 def list_archive(path: Path) -> Iterator[Member]:
-    """Yield the images of an archive, by suffix and in its own order, without hidden files.
-
-    Raises:
-        DataError: The archive cannot be read.
-    """
+    """Yield the images of an archive, by suffix and in its own order; raises DataError."""
     try:
         yield from (_list_zip if path.name.lower().endswith(".zip") else _list_tar)(path)
     except _UNREADABLE as error:

@@ -25,11 +25,7 @@ _POLL_S = 0.5
 
 
 def check_options(given: Sequence[Path | str], engine: str, precision: str) -> None:
-    """Check that options mean the same on all nodes.
-
-    Raises:
-        ConfigError: One depends on the machine.
-    """
+    """Raise ConfigError if an option depends on the machine."""
     if "auto" in (engine, precision):
         raise ConfigError(
             "--engine auto and --precision auto depend on the machine, and the nodes of a cluster "
@@ -43,12 +39,8 @@ def check_options(given: Sequence[Path | str], engine: str, precision: str) -> N
 def join_cluster(address: str) -> Iterator[None]:
     """Connect to a Ray cluster; at the end, all tasks of this process are stopped.
 
-    Args:
-        address: `HOST:PORT` of the head node, `auto` for the cluster of this machine, or `local`
-            to start one on this machine.
-
-    Raises:
-        ConfigError: Ray is not installed, or there is no such cluster.
+    The address is `HOST:PORT` of the head node, `auto` or `local`, as in `predict`; raises
+    ConfigError if there is no such cluster.
     """
     ray = import_extra("ray", "cluster")
     host, _, port = address.rpartition("://")[2].rpartition(":")
@@ -70,21 +62,12 @@ def join_cluster(address: str) -> Iterator[None]:
 
 
 def run_parts(
-    predict_part: "RunPart",
-    job: PredictionJob,
-    sources: Sequence[Source],
-    *,
-    use_gpus: bool,
+    predict_part: "RunPart", job: PredictionJob, sources: Sequence[Source], *, use_gpus: bool
 ) -> None:
     """Segment the sources of a job on the cluster; the part of a lost worker is run again.
 
-    A task has a GPU if the cluster has GPUs, otherwise a CPU.
-
-    Args:
-        predict_part: `predict` with all arguments but `part` and `progress`; it resumes.
-        job: Takes over what the parts report.
-        sources: The sources that are not finished.
-        use_gpus: Whether the GPUs of the cluster are used.
+    A task has a GPU if the cluster has GPUs, otherwise a CPU. It calls `predict` with all arguments
+    but `part` and `progress`; the job takes over what the parts report.
 
     Raises:
         ConfigError: A node cannot segment its part, such as for want of the files.

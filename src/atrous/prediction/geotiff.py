@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,9 @@ from atrous.errors import DataError
 from atrous.extras import import_extra
 from atrous.files import sync, write_atomically
 from atrous.images.pixels import convert_to_rgb
-from atrous.prediction.annotations import build_coco_annotations, build_geojson
+from atrous.prediction.annotations import build_geojson, write_json, write_rle
 from atrous.prediction.job_options import JobOptions
-from atrous.prediction.outputs import FILES, write_json
+from atrous.prediction.outputs import FILES
 from atrous.prediction.prediction import predict_blocks
 from atrous.prediction.render import OVERLAY_SIDE_PX, write_overlay
 from atrous.prediction.sources import Source
@@ -39,32 +39,14 @@ _PROFILE = {
 }  # fmt: skip
 
 
-class GeoPrediction(NamedTuple):
-    """The files of a GeoTIFF, and what the manifest records of its mask."""
-
-    files: list[str]
-    height: int
-    width: int
-    shares: tuple[float, ...]
-
-
 def segment_geotiff(
     engine: Engine, source: Source, out: Path, options: JobOptions
-) -> GeoPrediction:
+) -> tuple[list[str], dict[str, Any]]:
     """Segment a GeoTIFF and write its files, each atomically; memory holds some rows of windows.
 
     Mask and confidence are GeoTIFFs with the transform and CRS of the image. In the mask, pixels
-    without data are 255.
-
-    Args:
-        engine: Runs the network.
-        source: A source with `is_geo`.
-        out: Output folder.
-        options: Output kinds and minimum confidence.
-
-    Raises:
-        DataError: The image cannot be read, or an output kind is not possible.
-        OSError: A file cannot be written.
+    without data are 255. Returns the files, and what the manifest records of the mask; raises
+    DataError if the image cannot be read, or an output kind is not possible.
     """
     assert source.path is not None
     names = options.name_outputs(source)
@@ -78,7 +60,8 @@ def segment_geotiff(
         small = _ReducedImage(opened.height, opened.width) if "overlay" in paths else None
         counts = _write_rasters(engine, image, opened, rasters, options, small)
         if small is not None:
-            small.write(paths["overlay"], engine.classes)
+            write = partial(write_overlay, image=small.image, mask=small.mask)
+            write_atomically(paths["overlay"], partial(write, classes=engine.classes))
         with _open(rasters["mask"]) as mask:
             _write_others(engine.classes, mask, source, paths)
         for kind in paths.keys() & rasters.keys():
@@ -86,7 +69,7 @@ def segment_geotiff(
             os.replace(rasters[kind], paths[kind])
         shares = counts / counts.sum()
         known = (*shares[: len(engine.classes)].tolist(), float(shares[IGNORE_INDEX]))
-        return GeoPrediction(names, opened.height, opened.width, known)
+        return names, {"height": opened.height, "width": opened.width, "shares": known}
 
 
 @contextmanager
@@ -146,26 +129,22 @@ def _write_rasters(
         if with_confidence:
             confidence_file = rasterio.open(paths["confidence"], "w", **profile)
             stack.enter_context(confidence_file)
-        for rows, columns, mask, confidence in blocks:
-            indices = mask.numpy()
+        for rows, columns, block in blocks:
+            indices = block.mask.numpy()
             pixels, missing = image.crop_last(rows, columns)
             indices[missing] = IGNORE_INDEX
             if small is not None:
-                small.update(rows, columns, pixels, mask, engine.card.ranges)
+                small.update(rows, columns, pixels, block.mask, engine.card.ranges)
             counts += np.bincount(indices.ravel(), minlength=IGNORE_INDEX + 1)
             window = image.find_window(rows, columns)
             mask_file.write(indices, 1, window=window)
-            if confidence is not None:
-                confidence_file.write(confidence.numpy(), 1, window=window)
+            if block.confidence is not None:
+                confidence_file.write(block.confidence.numpy(), 1, window=window)
     return counts
 
 
 class _ReducedImage:
-    """Every nth pixel of an image and its mask, taken block by block, for the overlay.
-
-    Args:
-        height, width: Size of the image.
-    """
+    """Every nth pixel of an image and its mask, taken block by block, for the overlay."""
 
     def __init__(self, height: int, width: int) -> None:
         factor = min(1.0, OVERLAY_SIDE_PX / max(height, width))
@@ -181,12 +160,6 @@ class _ReducedImage:
     def update(
         self, rows: slice, columns: slice, pixels: Tensor, mask: Tensor, ranges: Ranges | None
     ) -> None:
-        """Take the pixels of one block.
-
-        Shapes:
-            pixels: uint8 (3, rows, columns), or float32 (bands, rows, columns)
-            mask: uint8 (rows, columns)
-        """
         top, bottom = np.searchsorted(self.rows, (rows.start, rows.stop))
         left, right = np.searchsorted(self.columns, (columns.start, columns.stop))
         y = torch.from_numpy(self.rows[top:bottom] - rows.start)[:, None]
@@ -194,18 +167,10 @@ class _ReducedImage:
         self.image[:, top:bottom, left:right] = convert_to_rgb(pixels[:, y, x], ranges)
         self.mask[top:bottom, left:right] = mask[y, x]
 
-    def write(self, path: Path, classes: Classes) -> None:
-        """Write the overlay."""
-        write = partial(write_overlay, image=self.image, mask=self.mask, classes=classes)
-        write_atomically(path, write)
-
 
 def _write_others(classes: Classes, mask: Any, source: Source, paths: dict[str, Path]) -> None:
-    """Write the outputs that derive from the mask."""
     if "rle" in paths:
-        annotations = build_coco_annotations(mask.read(1), classes)
-        content = {"image": source.source, "height": mask.height, "width": mask.width}
-        write = partial(write_json, content=content | {"annotations": annotations})
+        write = partial(write_rle, source=source.source, mask=mask.read(1), classes=classes)
         write_atomically(paths["rle"], write)
     if "geojson" in paths:
         rasterio = import_extra("rasterio", "geo")

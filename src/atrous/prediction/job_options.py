@@ -19,19 +19,7 @@ VIDEO_ENDINGS = {"mask": "_mask.mkv", "overlay": "_overlay.mp4", "confidence": "
 
 @dataclass(frozen=True)
 class JobOptions:
-    """Options of a prediction job.
-
-    Attributes:
-        kinds: Output kinds, of `outputs.KINDS`.
-        min_confidence: Pixels whose likeliest class is less probable are ignored (255).
-        frames: Whether videos are saved as images rather than as videos.
-        full_names: Whether outputs keep the suffix of their image: `a.jpg.png`.
-        max_pixels: Images of more pixels are skipped.
-        ahead: Number of images read ahead and written behind; 0 for no threads.
-
-    Raises:
-        ConfigError: An output kind is unknown, or a value is out of range.
-    """
+    """Options of a job, as in `predict`; ConfigError if one is unknown or out of range."""
 
     kinds: tuple[str, ...]
     min_confidence: float = 0.0
@@ -48,11 +36,6 @@ class JobOptions:
             )
         if self.max_pixels < 1 or self.ahead < 0:
             raise ConfigError("The largest number of pixels must be at least 1, and ahead 0.")
-
-    @property
-    def needs_logits(self) -> bool:
-        """Whether more than the likeliest class of each pixel is needed."""
-        return self.min_confidence > 0 or not {"confidence", "probs"}.isdisjoint(self.kinds)
 
     @property
     def video_kinds(self) -> tuple[str, ...]:
@@ -82,6 +65,19 @@ class JobOptions:
             names.append(f"{stem}_shares.csv")
         return names + name_files(name_frame(stem, 0), self.frame_kinds)
 
+    def check_lengths(self, source: Source, out: Path) -> None:
+        """Raise DataError if the name of an output is too long for the file system of a folder."""
+        for name in self.name_outputs(source):
+            try:
+                os.lstat(out / name)
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    raise DataError(
+                        f"The output {name} would have too long a name for the file system of "
+                        f"{out}. Rename the file that was given, or save only outputs with short "
+                        "endings, such as --save mask."
+                    ) from error
+
 
 def name_frame(stem: str, index: int) -> str:
     """Return the common part of the file names of a frame."""
@@ -89,12 +85,7 @@ def name_frame(stem: str, index: int) -> str:
 
 
 def check_names(sources: Sequence[Source], out: Path, options: JobOptions) -> None:
-    """Check that output files are distinct and overwrite no image or mask.
-
-    Raises:
-        ConfigError: Two outputs share a file, an output would overwrite an image or lies in a
-            dataset's folder of images or masks, or `out` is a file.
-    """
+    """Raise ConfigError unless output files are distinct and overwrite no image or mask."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"The output {out} is a file; give a folder.")
     paths = {os.path.realpath(source.path) for source in sources if source.path is not None}
@@ -147,21 +138,3 @@ def _check_no_dataset(out: Path, targets: Iterable[str]) -> None:
                     f"dataset's folder {part}: masks of the same name would be lost. Choose "
                     "another output folder."
                 )
-
-
-def check_lengths(out: Path, names: Sequence[str]) -> None:
-    """Check that the file system accepts the length of file names.
-
-    Raises:
-        DataError: A name is too long.
-    """
-    for name in names:
-        try:
-            os.lstat(out / name)
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                raise DataError(
-                    f"The output {name} would have too long a name for the file system of {out}. "
-                    "Rename the file that was given, or save only outputs with short endings, such "
-                    "as --save mask."
-                ) from error

@@ -15,23 +15,17 @@ import numpy.typing as npt
 from atrous.classes import Classes
 from atrous.formats.source import BACKGROUND
 from atrous.parsing import escape_controls
+from atrous.prediction import regions
 from atrous.prediction.annotations import write_json
 from atrous.prediction.manifest import FinishedImage
 from atrous.prediction.prediction import SegmentedImage
-from atrous.prediction.regions import (
-    Points,
-    compute_area,
-    find_regions,
-    simplify_region,
-    trace_regions,
-)
 
 
 def write_coco_part(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
     """Write the annotations of an image, one per line: exact run lengths of each region."""
     height, width = segmented.labels.shape
     indices = _list_indices(classes)
-    for index, left, top, pixels in find_regions(segmented.labels, indices):
+    for index, left, top, pixels in regions.find_regions(segmented.labels, indices):
         columns = np.zeros((height, pixels.shape[1]), bool)
         columns[top : top + len(pixels)] = pixels
         runs = _compute_runs(columns.ravel(order="F"))
@@ -79,7 +73,7 @@ def write_cvat_part(file: BinaryIO, segmented: SegmentedImage, classes: Classes)
     """Write the element of an image without its start and id: exact run lengths of each region."""
     height, width = segmented.labels.shape
     _write(file, f' name={_quote(segmented.name)} width="{width}" height="{height}">\n')
-    for index, left, top, pixels in find_regions(segmented.labels, _list_indices(classes)):
+    for index, left, top, pixels in regions.find_regions(segmented.labels, _list_indices(classes)):
         runs = ", ".join(map(str, _compute_runs(pixels.ravel())))
         _write(
             file,
@@ -142,16 +136,17 @@ def write_yolo_names(file: BinaryIO, _: Sequence[FinishedImage], classes: Classe
 
 
 def _list_indices(classes: Classes) -> list[int]:
-    """Return the indices of the classes that are labelled."""
     return [index for index, name in enumerate(classes.names) if name.lower() != BACKGROUND]
 
 
-def _list_polygons(segmented: SegmentedImage, classes: Classes) -> Iterator[tuple[int, Points]]:
+def _list_polygons(
+    segmented: SegmentedImage, classes: Classes
+) -> Iterator[tuple[int, regions.Points]]:
     """Yield the simplified polygons, the largest region first, since later ones lie on top."""
     is_labelled = np.isin(segmented.labels, _list_indices(classes))
-    regions = list(trace_regions(segmented.labels, is_labelled))
-    for index, rings in sorted(regions, key=lambda region: -compute_area(region[1])):
-        yield index, simplify_region(rings)
+    traced = regions.trace_regions(segmented.labels, is_labelled)
+    for index, rings in sorted(traced, key=lambda region: -regions.compute_area(region[1])):
+        yield index, regions.simplify_region(rings)
 
 
 def _compute_runs(flat: npt.NDArray[np.bool_]) -> list[int]:

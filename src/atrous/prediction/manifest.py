@@ -22,14 +22,8 @@ FILENAME = "predictions.jsonl"
 class Part:
     """One of several parts of a job, which run anywhere in any order.
 
-    A source belongs to a part by the hash of its name, whatever else the job has.
-
-    Attributes:
-        number: Number of the part, from 1.
-        total: Number of parts.
-
-    Raises:
-        ConfigError: The number is not from 1 to `total`.
+    A source belongs to a part by the hash of its name, whatever else the job has. Parts are
+    numbered from 1 to `total`; other numbers raise ConfigError.
     """
 
     number: int
@@ -63,18 +57,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Record:
-    """A finished image or video.
+    """A finished image or video: `name` is the common part of its file names.
 
-    Attributes:
-        name: Common part of its file names.
-        source: Name of the source.
-        stamp: Changes with the content of the source.
-        digest: Changes with the weights and options.
-        files: Written files, relative to the folder.
-        height: Image height in pixels; 0 for a video.
-        width: Image width in pixels; 0 for a video.
-        shares: Share of each class, then of ignored pixels; empty for a video.
-        merged_px: Pixels of small regions that are labelled as a region beside them.
+    The stamp changes with the content of the source, the digest with the weights and options. Size
+    and shares, the last one of ignored pixels, are those of an image.
     """
 
     name: str
@@ -99,19 +85,9 @@ class FinishedImage(NamedTuple):
 class Manifest:
     """The file `predictions.jsonl` in the output folder: one line per finished source.
 
-    Args:
-        out: The folder, which exists.
-        resume: Whether to keep the existing lines.
-        part: Part of a job, which has a file of its own; if it resumes, it skips what the job's
-            file lists, too.
-        merge: Whether to take over the lines of all parts.
-
-    Attributes:
-        records: Finished sources by name.
-        num_added: Number of records added through this object.
-
-    Raises:
-        OSError: The file cannot be written.
+    The folder is created if missing; ConfigError if it cannot be written. A part of a job has a
+    file of its own; if it resumes, it skips what the job's file lists, too. To merge takes over the
+    lines of all parts. `records` are by name; `num_added` were added through this object.
     """
 
     def __init__(
@@ -121,17 +97,24 @@ class Manifest:
         self.num_added = 0
         self._lock = threading.Lock()
         path = out / (part.filename if part else FILENAME)
-        old = [path] if (resume or merge) and path.exists() else []
-        if merge:
-            old += list_part_files(out)
-        own = {record.name: record for one in old for record in _load(one)}
-        job = _load(out / FILENAME) if part and resume and (out / FILENAME).exists() else []
-        self.records = {record.name: record for record in job} | own
-        # Rewritten rather than appended to, which removes a line torn by a kill.
-        # Bytes of a name that are not UTF-8 are written as JSON writes them: \udcff.
-        self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-        for record in own.values():
-            self._write(record)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            old = [path] if (resume or merge) and path.exists() else []
+            if merge:
+                old += self._list_parts()
+            own = {record.name: record for one in old for record in _load(one)}
+            job = _load(out / FILENAME) if part and resume and (out / FILENAME).exists() else []
+            self.records = {record.name: record for record in job} | own
+            # Rewritten rather than appended to, which removes a line torn by a kill.
+            # Bytes of a name that are not UTF-8 are written as JSON writes them: \udcff.
+            self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            for record in own.values():
+                self._write(record)
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a "
+                "writable folder."
+            ) from error
 
     def is_done(self, name: str, stamp: str, digest: str, files: Iterable[str]) -> bool:
         """Return whether all files exist, made from the same content in the same way."""
@@ -153,7 +136,7 @@ class Manifest:
 
     def join_parts(self, *, discard: bool = False) -> None:
         """Take over the lines of all parts, or discard them, and remove the files of the parts."""
-        for path in list_part_files(self.out):
+        for path in self._list_parts():
             for record in () if discard else _load(path):
                 self.add(record)
             path.unlink()
@@ -162,26 +145,12 @@ class Manifest:
         """Close the file."""
         self._file.close()
 
+    def _list_parts(self) -> list[Path]:
+        return sorted(self.out.glob("predictions-*-of-*.jsonl"))
+
     def _write(self, record: Record) -> None:
         self._file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
         self._file.flush()
-
-
-def open_manifest(out: Path, **options: Any) -> Manifest:
-    """Create an output folder, if missing, and open its manifest; raises ConfigError."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return Manifest(out, **options)
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot write to the output folder {out}: {error.strerror or error}. Choose a "
-            "writable folder."
-        ) from error
-
-
-def list_part_files(out: Path) -> list[Path]:
-    """Return the manifests of all parts in an output folder."""
-    return sorted(out.glob("predictions-*-of-*.jsonl"))
 
 
 def compute_digest(engine: Engine, *options: Any) -> str:

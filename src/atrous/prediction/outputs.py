@@ -17,17 +17,8 @@ from atrous.errors import ConfigError, did_you_mean
 from atrous.extras import import_extra
 from atrous.files import write_atomically
 from atrous.images.pixels import convert_to_rgb
-from atrous.prediction.annotations import build_coco_annotations, build_geojson, write_json
-from atrous.prediction.labelling import (
-    write_coco,
-    write_coco_part,
-    write_cvat,
-    write_cvat_part,
-    write_labelme,
-    write_labelme_names,
-    write_yolo,
-    write_yolo_names,
-)
+from atrous.prediction import labelling
+from atrous.prediction.annotations import build_geojson, write_json, write_rle
 from atrous.prediction.manifest import FinishedImage
 from atrous.prediction.prediction import SegmentedImage
 from atrous.prediction.render import write_mask, write_overlay
@@ -64,11 +55,7 @@ def _write_probs(file: BinaryIO, segmented: SegmentedImage, classes: Classes) ->
 
 
 def _write_rle(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
-    mask = segmented.prediction.mask.numpy()
-    height, width = mask.shape
-    annotations = build_coco_annotations(mask, classes)
-    content = {"image": segmented.source, "height": height, "width": width}
-    write_json(file, content | {"annotations": annotations})
+    write_rle(file, segmented.source, segmented.prediction.mask.numpy(), classes)
 
 
 def _write_geojson(file: BinaryIO, segmented: SegmentedImage, classes: Classes) -> None:
@@ -76,9 +63,7 @@ def _write_geojson(file: BinaryIO, segmented: SegmentedImage, classes: Classes) 
 
 
 def _write_shares(file: BinaryIO, images: Sequence[FinishedImage], classes: Classes) -> None:
-    rows = [
-        [source.source, record.height, record.width, *record.shares] for source, record, _ in images
-    ]
+    rows = [[one.source, of.height, of.width, *of.shares] for one, of, _ in images]
     write_shares(file, ("image", "height", "width"), rows, classes)
 
 
@@ -89,18 +74,18 @@ FILES: dict[str, tuple[str, Writer]] = {
     "probs": ("{}_probs.npz", _write_probs),
     "rle": ("{}_rle.json", _write_rle),
     "geojson": ("{}.geojson", _write_geojson),
-    "coco": (".parts/{}.coco", write_coco_part),
-    "cvat": (".parts/{}.cvat", write_cvat_part),
-    "labelme": ("{}.json", write_labelme),
-    "yolo": ("labels/{}.txt", write_yolo),
+    "coco": (".parts/{}.coco", labelling.write_coco_part),
+    "cvat": (".parts/{}.cvat", labelling.write_cvat_part),
+    "labelme": ("{}.json", labelling.write_labelme),
+    "yolo": ("labels/{}.txt", labelling.write_yolo),
 }
 """Output kinds with one file per image: its name and writer."""
 
 JOB_FILES: dict[str, tuple[str, JobWriter]] = {
-    "coco": ("predictions.json", write_coco),
-    "cvat": ("predictions.xml", write_cvat),
-    "labelme": ("labels.txt", write_labelme_names),
-    "yolo": ("data.yaml", write_yolo_names),
+    "coco": ("predictions.json", labelling.write_coco),
+    "cvat": ("predictions.xml", labelling.write_cvat),
+    "labelme": ("labels.txt", labelling.write_labelme_names),
+    "yolo": ("data.yaml", labelling.write_yolo_names),
     "shares": ("shares.csv", _write_shares),
 }
 """Output kinds with one file for all images: its name and writer."""
@@ -114,15 +99,10 @@ _EXTRAS = {"rle": ("pycocotools.mask", "labels")} | dict.fromkeys(
 """Optional module of an output kind and the extra that installs it."""
 
 KINDS = (*FILES, "shares")
-"""All output kinds."""
 
 
 def check_kinds(kinds: Collection[str]) -> tuple[str, ...]:
-    """Return output kinds in the order of `KINDS`, each once.
-
-    Raises:
-        ConfigError: A kind is unknown, none is given, or a package for it is missing.
-    """
+    """Return output kinds in the order of `KINDS`, each once; raises ConfigError."""
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(f"There is no output '{kind}'.{did_you_mean(kind, KINDS)}")
@@ -142,11 +122,7 @@ def name_files(stem: str, kinds: Collection[str], *, is_geo: bool = False) -> li
 def save_files(
     out: Path, stem: str, segmented: SegmentedImage, classes: Classes, kinds: Collection[str]
 ) -> list[str]:
-    """Write the files of one image, each atomically, and return their names.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
+    """Write the files of one image, each atomically, and return their names."""
     names = name_files(stem, kinds)
     writers = [writer for kind, (_, writer) in FILES.items() if kind in kinds]
     for name, write in zip(names, writers, strict=True):
@@ -167,14 +143,7 @@ def compute_shares(mask: Tensor, num_classes: int) -> list[float]:
 def write_shares(
     file: BinaryIO, first: Sequence[str], rows: Sequence[Sequence[Any]], classes: Classes
 ) -> None:
-    """Write a table of shares.
-
-    Args:
-        file: CSV file.
-        first: Headings of the columns before the classes.
-        rows: Values of these columns, then the shares.
-        classes: Headings of the other columns; the last one is `ignored`.
-    """
+    """Write a CSV table: columns with the headings `first`, then the shares."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*first, *classes.names, "ignored"])

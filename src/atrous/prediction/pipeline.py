@@ -14,16 +14,11 @@ def read_ahead(
 ) -> Generator[Loaded, None, None]:
     """Yield `load(item)` for each item, in order, while the next items are loaded.
 
-    When it ends, by an error or by the caller too, all of its threads have ended.
+    When it ends, by an error or by the caller too, all of its threads have ended. An error of
+    `items` or `load` is raised at the turn of the item.
 
-    Args:
-        items: Iterated in order by one thread, so that it may be a stream.
-        load: Called from several threads.
-        ahead: Number of items loaded ahead; 0 for no threads.
-        threads: Number of loading threads.
-
-    Raises:
-        Exception: As raised by `items` or `load`, at the turn of the item.
+    `items` are iterated in order by one thread, so that they may be a stream; `load` is called from
+    several. With 0 items ahead there are no threads.
     """
     if ahead == 0:
         yield from map(load, items)
@@ -55,9 +50,7 @@ class WriteBehind:
     Leaving the `with` block waits for all jobs. If the block raised, running jobs are finished and
     waiting jobs are dropped.
 
-    Args:
-        behind: Number of unfinished jobs at which `submit` waits; 0 for no threads.
-        threads: Number of writing threads; one keeps the order of the jobs.
+    `submit` waits at `behind` unfinished jobs; 0 is for no threads. One thread keeps their order.
     """
 
     def __init__(self, *, behind: int, threads: int) -> None:

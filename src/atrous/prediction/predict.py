@@ -22,7 +22,7 @@ from atrous.models import Segmenter
 from atrous.prediction.cluster import check_options, join_cluster, run_parts
 from atrous.prediction.job import PredictionJob, Progress
 from atrous.prediction.job_options import JobOptions, check_names
-from atrous.prediction.manifest import FinishedImage, Part, compute_digest, open_manifest
+from atrous.prediction.manifest import FinishedImage, Manifest, Part, compute_digest
 from atrous.prediction.outputs import FILES, JOB_FILES, LABEL_KINDS, name_files
 from atrous.prediction.prediction import SegmentedImage, compute_prediction
 from atrous.prediction.sources import Source, find_sources
@@ -39,11 +39,9 @@ class PredictionReport:
     """Result of `predict`.
 
     Attributes:
-        written: Written files, in the order of the images.
         failed: Sources that cannot be used, and why.
         resumed: Sources that were up to date.
         kept: Sources whose labels exist, which an annotator may have corrected.
-        num_frames: Number of segmented images and frames.
         nearly_black: Images that use at most 16 of 256 levels of the model's range.
         merged_px: Pixels of small regions that are labelled as a region beside them.
     """
@@ -83,9 +81,8 @@ def predict(
 
     Of `photos/a.jpg`, if `photos` is given, `a.png` holds class indices with the class colours as
     palette, and `a_overlay.jpg` is the tinted image with a legend below. docs/predict.md describes
-    the other outputs. Images are turned upright as their EXIF orientation says. Sources that cannot
-    be used are reported and skipped. Files are written atomically, in parallel with reading and
-    the network.
+    the other outputs. Sources that cannot be used are reported and skipped. Files are written
+    atomically.
 
         from atrous import predict
 
@@ -96,16 +93,10 @@ def predict(
         run_or_model: Run folder, weights file, exported file or model.
         paths: Images, videos, archives, folders (the images directly inside) or patterns such as
             `photos/**/*.jpg`.
-        out: Output folder; created if missing.
         save: Output kinds: mask, overlay, confidence, probs, rle, geojson, coco, cvat, labelme,
             yolo, shares.
         min_confidence: Pixels whose likeliest class is less probable are ignored (255).
-        tta: Test-time augmentation and sliding windows.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, …; a given model stays on its device.
-        precision: `32`, `bf16`, or `auto` for bf16 on devices that compute in it natively.
-        engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest;
-            see `open_engine`.
-        trust: Whether to open .pt2 exports, which can run any code.
+        tta, device, precision, engine, trust: As for `evaluate`; a model stays on its device.
         resume: Skip sources whose outputs exist, made from the same content in the same way.
         part: Segment this part of the sources only, such as `3/16`. Outputs of all images, such as
             `shares`, are left to `merge`.
@@ -142,13 +133,13 @@ def predict(
         check_options(given, engine, precision)
     if any(source.is_video for source in sources):
         import_av()
-    if options.needs_logits:
+    if min_confidence > 0 or not {"confidence", "probs"}.isdisjoint(options.kinds):
         runner.require_logits()
     _check_names_files(out, options, runner.classes)
     digest = compute_digest(runner, min_confidence, frames)
     with (
         nullcontext() if ray is None else join_cluster(ray),
-        closing(open_manifest(out, resume=resume, part=chosen, merge=merge)) as manifest,
+        closing(Manifest(out, resume=resume, part=chosen, merge=merge)) as manifest,
     ):
         if ray is not None:
             manifest.join_parts(discard=not resume)
@@ -192,8 +183,8 @@ def _divide(
     for source in sources:
         if resume and job.is_done(source):
             resumed.append(source.source)
-        elif job.has_labels(source):
-            kept.append(source.source)
+        elif any((job.out / name).exists() for name in job.options.name_labels(source)):
+            kept.append(source.source)  # an annotator may have corrected them
         else:
             todo.append(source)
     return resumed, kept, todo
@@ -215,12 +206,8 @@ def predict_stream(
 ) -> None:
     """Segment one image from one file object into another; nothing is written on an error.
 
-    Args:
-        run_or_model: Run folder, weights file, exported file or model.
-        source: Image file.
-        target: Receives the output file.
-        kind: Output kind: mask, overlay, confidence, probs, rle or geojson.
-        min_confidence: As for `predict`, like all following arguments.
+    `kind` is mask, overlay, confidence, probs, rle or geojson; the other arguments are those of
+    `predict`.
 
     Raises:
         ConfigError: An option is invalid.
@@ -252,11 +239,7 @@ def predict_stream(
 
 
 def _build_report(
-    job: PredictionJob,
-    sources: Sequence[Source],
-    todo: Sequence[Source],
-    resumed: list[str],
-    kept: list[str],
+    job: PredictionJob, sources: list[Source], todo: list[Source], done: list[str], kept: list[str]
 ) -> PredictionReport:
     records, failed = job.manifest.records, {source for source, _ in job.failed}
     written = [
@@ -268,7 +251,7 @@ def _build_report(
     stems = {job.options.name_stem(source) for source in sources}
     merged_px = sum(records[stem].merged_px for stem in stems & records.keys())
     return PredictionReport(
-        written, job.failed, resumed, kept, job.num_frames, job.nearly_black, merged_px
+        written, job.failed, done, kept, job.num_frames, job.nearly_black, merged_px
     )
 
 

@@ -15,18 +15,16 @@ from atrous.errors import DataError
 from atrous.prediction.regions import Indices, merge_small_regions
 
 MAX_PROBS_BYTES = 4 * 2**30
-"""Maximum size of the probabilities of an image."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one image, in main memory.
+    """The prediction for one image, in main memory; None is what was not requested.
 
-    Attributes:
-        mask: uint8 (H, W), class indices; 255 where the confidence is below the minimum.
-        confidence: uint8 (H, W), probability of the likeliest class, 255 for 1; None unless
-            requested.
-        probs: float16 (classes, H, W), probability of each class; None unless requested.
+    Shapes:
+        mask: uint8 (H, W), class indices; 255 where the confidence is below the minimum
+        confidence: uint8 (H, W), probability of the likeliest class, 255 for 1
+        probs: float16 (classes, H, W), probability of each class
     """
 
     mask: Tensor
@@ -36,15 +34,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class SegmentedImage:
-    """An image and its prediction.
+    """An image, uint8 (3, H, W) or float32 (bands, H, W), and its prediction.
 
-    Attributes:
-        source: Name of the image in messages.
-        image: uint8 (3, H, W), or float32 (bands, H, W).
-        prediction: Mask and other requested tensors.
-        name: Path of the image below the given folder.
-        link: Path of the image from the folder of its output files.
-        ranges: Value range of each band; None for 8-bit RGB.
+    `source` is its name in messages, `name` its path below the given folder, and `link` that from
+    the folder of its output files.
     """
 
     source: str
@@ -72,11 +65,9 @@ def compute_prediction(
     """Segment one image of any size without holding all of its logits.
 
     Args:
-        engine: Runs the network.
         image: uint8 (3, H, W), or float32 (bands, H, W); NaN where there is no data, which is
             ignored (255) in the mask.
-        confidence: Whether to return the probability of the likeliest class.
-        probs: Whether to return the probability of every class.
+        confidence, probs: Whether to return the probability of the likeliest class, of every class.
         min_confidence: Pixels whose likeliest class is less probable are ignored (255).
         check: Called between sliding windows; its error ends the prediction.
 
@@ -100,47 +91,45 @@ def compute_prediction(
         torch.empty(height, width, dtype=torch.uint8) if confidence else None,
         torch.empty(num_classes, height, width, dtype=torch.float16) if probs else None,
     )
-    for rows, columns, logits in engine.iterate_blocks(image):
+    for rows, columns, block in predict_blocks(
+        engine, image, confidence=confidence, probs=probs, min_confidence=min_confidence
+    ):
         check()
-        mask, best_probs = _decide(engine, logits, min_confidence, confidence=confidence)
-        if prediction.confidence is not None and best_probs is not None:
-            prediction.confidence[rows, columns] = best_probs
-        if prediction.probs is not None:
-            probabilities = (logits / engine.temperature).softmax(dim=0)
-            prediction.probs[:, rows, columns] = probabilities.to(torch.float16)
-        prediction.mask[rows, columns] = mask
+        for name, whole in vars(prediction).items():
+            if whole is not None:
+                whole[..., rows, columns] = getattr(block, name)
     ignore_nodata(prediction.mask, image)
     return prediction
 
 
 def predict_blocks(
-    engine: Engine, image: Tensor, *, confidence: bool = False, min_confidence: float = 0.0
-) -> Iterator[tuple[slice, slice, Tensor, Tensor | None]]:
-    """Yield (rows, columns, mask, confidence) of an image block by block, each pixel once.
+    engine: Engine,
+    image: Tensor,
+    *,
+    confidence: bool = False,
+    probs: bool = False,
+    min_confidence: float = 0.0,
+) -> Iterator[tuple[slice, slice, Prediction]]:
+    """Yield (rows, columns, prediction) of an image block by block, each pixel once.
 
-    See `compute_prediction` for the arguments and errors. The blocks are in main memory.
+    See `compute_prediction` for the arguments and errors.
     """
-    if confidence or min_confidence > 0:
-        for rows, columns, logits in engine.iterate_blocks(image):
-            mask, best_probs = _decide(engine, logits, min_confidence, confidence=confidence)
-            yield rows, columns, mask.cpu(), None if best_probs is None else best_probs.cpu()
+    if not (confidence or probs or min_confidence > 0):
+        for rows, columns, mask in engine.iterate_masks(image):
+            yield rows, columns, Prediction(mask.cpu())
         return
-    for rows, columns, mask in engine.iterate_masks(image):
-        yield rows, columns, mask.cpu(), None
-
-
-def _decide(
-    engine: Engine, logits: Tensor, min_confidence: float, *, confidence: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Return the classes of a block, and their probability, 0 to 255, if it is wanted."""
-    best, indices = logits.max(dim=0)
-    check_finite(best)
-    mask = indices.to(torch.uint8)
-    if not (confidence or min_confidence > 0):
-        return mask, None
-    best_probs = compute_confidence(logits, engine.temperature)
-    mask[best_probs < min_confidence] = IGNORE_INDEX
-    return mask, (255 * best_probs).round().to(torch.uint8) if confidence else None
+    for rows, columns, logits in engine.iterate_blocks(image):
+        best, indices = logits.max(dim=0)
+        check_finite(best)
+        mask, best_probs, all_probs = indices.to(torch.uint8), None, None
+        if confidence or min_confidence > 0:
+            likelihood = compute_confidence(logits, engine.temperature)
+            mask[likelihood < min_confidence] = IGNORE_INDEX
+            if confidence:
+                best_probs = (255 * likelihood).round().to(torch.uint8).cpu()
+        if probs:
+            all_probs = (logits / engine.temperature).softmax(dim=0).to(torch.float16).cpu()
+        yield rows, columns, Prediction(mask.cpu(), best_probs, all_probs)
 
 
 def ignore_nodata(mask: Tensor, image: Tensor) -> Tensor:

@@ -36,11 +36,7 @@ class Region(NamedTuple):
 
 
 def merge_small_regions(mask: Indices) -> Indices:
-    """Give regions of fewer than `MIN_REGION_PX` pixels the value of the largest one beside them.
-
-    Raises:
-        ConfigError: rasterio is not installed.
-    """
+    """Give regions smaller than `MIN_REGION_PX` the value of the largest one beside them."""
     merged: Indices = import_extra("rasterio.features", "geo").sieve(mask, MIN_REGION_PX)
     return merged
 
@@ -61,19 +57,8 @@ def trace_regions(
 ) -> Iterator[tuple[int, list[Ring]]]:
     """Yield the value of each region and its rings: the outline, then its holes.
 
-    Outlines are counterclockwise and holes clockwise, as in RFC 7946.
-
-    Args:
-        mask: Class indices; or, with a transform, a band of a dataset of rasterio.
-        is_traced: Pixels that are traced; None for all.
-        transform: Affine transform of this dataset, in whose coordinates rasterio gives the rings.
-
-    Shapes:
-        mask: uint8 (H, W)
-        is_traced: bool (H, W)
-
-    Raises:
-        ConfigError: rasterio is not installed.
+    Outlines are counterclockwise and holes clockwise, as in RFC 7946. The mask is uint8 (H, W), or,
+    with its transform, a band of a dataset of rasterio. Of it, `is_traced` is traced, bool (H, W).
     """
     shapes = import_extra("rasterio.features", "geo").shapes
     for polygon, value in shapes(mask, mask=is_traced, connectivity=4):
@@ -86,13 +71,8 @@ def trace_regions(
 
 def compute_area(rings: Sequence[Ring]) -> int:
     """Return the number of pixels of a region."""
-    return round(sum(map(_compute_ring_area, rings)))
-
-
-def _compute_ring_area(ring: Ring) -> float:
-    """Return the area inside a ring, negative for clockwise rings (holes)."""
-    x, y = np.array(ring).T
-    return float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum()) / 2
+    columns = (np.array(ring).T for ring in rings)
+    return int(sum((x[:-1] * y[1:] - x[1:] * y[:-1]).sum() for x, y in columns)) // 2
 
 
 def simplify_region(rings: Sequence[Ring]) -> Points:
@@ -101,10 +81,7 @@ def simplify_region(rings: Sequence[Ring]) -> Points:
     A line that is not moved gives the region exactly when it is filled including its own pixels, as
     LabelMe and Ultralytics do. Each hole is joined to the outline by a cut without width, along
     which the line runs there and back. A region without inner area, such as a row of pixels, is
-    enclosed by the line along its pixels' sides.
-
-    Returns:
-        (N, 2) points (x, y) with N ≥ 3; the last point is not the first one.
+    enclosed by the line along its pixels' sides. Points (x, y) are (N, 2) with N ≥ 3, not closed.
     """
     line, is_fixed = _join_holes(rings)
     is_kept = is_fixed.copy()
@@ -128,7 +105,9 @@ def _join_holes(rings: Sequence[Ring]) -> tuple[Points, Pixels]:
     line = _move_inside(rings[0])
     for hole in sorted(rings[1:], key=min):  # so that the border on its left is in the line
         ring = _move_inside(hole)
-        x, y, at = _find_left_edge(ring)
+        is_leftmost = ring[:, 0] == ring[:, 0].min()
+        at = int(np.flatnonzero(is_leftmost[:-1] & is_leftmost[1:])[0])
+        x, y = ring[at, 0], ring[at : at + 2, 1].min() + 0.5  # a pixel's side
         start = np.array([[x, y, x - 0.5, y, True]])
         tops, bottoms = np.sort([line[:-1, 1], line[1:, 1]], axis=0)
         is_left = (line[:-1, 0] == line[1:, 0]) & (line[:-1, 0] < x) & (tops < y) & (y < bottoms)
@@ -138,13 +117,6 @@ def _join_holes(rings: Sequence[Ring]) -> tuple[Points, Pixels]:
         line = np.concatenate((line[: hit + 1], end, *around, end, line[hit + 1 :]))
     line[[0, -1], 4] = True
     return line[:, 2:4], line[:, 4].astype(bool)
-
-
-def _find_left_edge(ring: Points) -> tuple[float, float, int]:
-    """Return x and y of a pixel's side in the leftmost part of a ring, and the part's index."""
-    is_leftmost = ring[:, 0] == ring[:, 0].min()
-    at = int(np.flatnonzero(is_leftmost[:-1] & is_leftmost[1:])[0])
-    return ring[at, 0], ring[at : at + 2, 1].min() + 0.5, at
 
 
 def _move_inside(ring: Ring) -> Points:
@@ -159,7 +131,6 @@ def _move_inside(ring: Ring) -> Points:
 
 
 def _compute_distances(points: Points, start: Points, end: Points) -> Points:
-    """Return the distances of points to the segment between two points."""
     along = end - start
     share = np.clip((points - start) @ along / max(float(along @ along), 1e-9), 0, 1)
     return np.hypot(*(points - start - share[:, None] * along).T)

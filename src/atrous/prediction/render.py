@@ -25,13 +25,7 @@ OVERLAY_SIDE_PX = 4096
 
 
 def write_mask(file: BinaryIO, mask: Tensor, classes: Classes) -> None:
-    """Write class indices as a PNG with the class colours as palette.
-
-    Args:
-        file: Target file.
-        mask: uint8 (H, W).
-        classes: Colours of the palette.
-    """
+    """Write class indices, uint8 (H, W), as a PNG with the class colours as palette."""
     image = Image.fromarray(mask.cpu().numpy())
     image.putpalette(classes.palette)  # mode L becomes P; indices are unchanged
     # Run lengths only: a quarter of the time for a sixth more bytes.
@@ -47,16 +41,7 @@ def write_overlay(
     opacity: float = 0.5,
     format: str = "JPEG",
 ) -> None:
-    """Write the result of `render_overlay`, with sides of about 4096 pixels at most.
-
-    Args:
-        file: Target file.
-        image: uint8 (3, H, W).
-        mask: uint8 (H, W).
-        classes: Names and colours.
-        opacity: Weight of the class colour, 0 to 1.
-        format: `JPEG` or `PNG`.
-    """
+    """Write the result of `render_overlay` as `JPEG` or `PNG`, with sides of 4096 px at most."""
     height, width = mask.shape
     if (largest_px := max(height, width)) > OVERLAY_SIDE_PX:
         factor = OVERLAY_SIDE_PX / largest_px
@@ -77,16 +62,13 @@ def render_overlay(
 ) -> Image.Image:
     """Tint an image with the class colours, outline the regions and draw a legend below.
 
+    The tinted image is at the top left; for very small images the legend below is wider.
+
     Args:
         image: uint8 (3, H, W).
-        mask: uint8 (H, W); ignored pixels (255) are not tinted.
-        classes: Names and colours. A black class is outlined but not tinted.
+        mask: uint8 (H, W); ignored pixels (255) are not tinted, a black class is only outlined.
         opacity: Weight of the class colour, 0 to 1.
         legend: Class indices in the legend; by default those in the mask.
-
-    Returns:
-        RGB image with the tinted image at the top left and the legend below. For very small images
-        the legend is wider than the image.
     """
     pixels = image.permute(1, 2, 0).cpu().numpy()
     indices = mask.cpu().numpy()
@@ -103,13 +85,7 @@ def render_overlay(
 
 
 def tint(pixels: Pixels, indices: Pixels, classes: Classes, opacity: float) -> Pixels:
-    """Tint pixels with their class colours and outline the regions.
-
-    Shapes:
-        pixels: uint8 (H, W, 3)
-        indices: uint8 (H, W)
-        returns: uint8 (H, W, 3)
-    """
+    """Tint pixels, uint8 (H, W, 3), with their class colours and outline the regions."""
     colors = np.zeros((IGNORE_INDEX + 1, 3), np.float32)
     colors[: len(classes)] = classes.colors
     weights = np.where((colors == UNTINTED).all(axis=1), 0.0, opacity).astype(np.float32)

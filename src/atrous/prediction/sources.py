@@ -1,6 +1,7 @@
 """The inputs of a prediction: images and videos in files, folders, patterns, archives, streams."""
 
 import glob
+import itertools
 import os
 import sys
 import warnings
@@ -46,7 +47,6 @@ class Source:
         stamp: Changes with the content; empty if unknown.
         fetch: Returns the file. Called in the order of the list and from one thread, because
             archives and animations are read from front to back.
-        path: The file on disk; None for members of archives and standard input.
         page: Page of the fetched file, from 0; None for its only image.
         is_whole: Whether a file of this name holds this image only.
         is_geo: Whether it is a GeoTIFF, of which masks have the coordinates.
@@ -77,13 +77,12 @@ def find_sources(
     """Return the given images and videos, each file once.
 
     Args:
-        given: Any of: an image, a video, an archive of images (zip, tar), a folder (the images
-            directly inside), a pattern such as `photos/**/*.jpg`, or `-` for an image on standard
-            input. Each page of a TIFF and each frame of a GIF, WebP or PNG is one image.
+        given: Paths as for `predict`, or `-` for an image on standard input. Each page of a TIFF
+            and each frame of a GIF, WebP or PNG is one image.
         full_names: Whether `Source.name` is the whole path rather than the part below the folder
             or below the fixed part of the pattern.
         bands: Number of bands of the model. A TIFF with as many pages of one band is one image.
-        with_maps: Whether GeoTIFFs keep their coordinates; otherwise they are images like others.
+        with_maps: Whether GeoTIFFs keep their coordinates.
 
     Raises:
         ConfigError: A path does not exist, a pattern matches nothing, or there is no image.
@@ -96,9 +95,7 @@ def find_sources(
                 source = replace(source, name=clean_name(source.path.as_posix()))
             key = os.path.realpath(source.path) if source.path is not None else source.source
             if key not in sources:
-                sources[key] = (
-                    [source] if source.is_video else _split_pages(source, bands, with_maps)
-                )
+                sources[key] = _split_pages(source, bands, with_maps)
     if not sources:
         raise ConfigError(
             f"There are no images in {', '.join(map(str, given)) or 'an empty list'}. Give "
@@ -110,10 +107,8 @@ def find_sources(
 
 def clean_name(path: str) -> str:
     """Return a relative path with forward slashes that cannot leave its folder."""
-    parts = PurePosixPath(path.replace("\\", "/")).parts
-    return "/".join(
-        part.replace(":", "") for part in parts if part not in ("/", "//", "..", ".", "")
-    )
+    parts, left_out = PurePosixPath(path.replace("\\", "/")).parts, ("/", "//", "..", ".", "")
+    return "/".join(part.replace(":", "") for part in parts if part not in left_out)
 
 
 def _expand(given: str) -> Iterator[Source]:
@@ -136,11 +131,7 @@ def _expand(given: str) -> Iterator[Source]:
 
 def _match(pattern: str) -> Iterator[Source]:
     """Yield the files that match a pattern, named by their path below its fixed part."""
-    fixed = 0
-    parts = Path(pattern).parts
-    while not glob.has_magic(parts[fixed]):
-        fixed += 1
-    base = Path(*parts[:fixed])
+    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
     known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
     files = [
@@ -175,7 +166,7 @@ def _open_file(path: Path, name: str) -> Iterator[Source]:
 
 def _split_pages(image: Source, bands: int | None, with_maps: bool) -> list[Source]:
     """Return one source per page of a file; errors are left to the reading of the image."""
-    if not _may_have_pages(image):
+    if image.is_video or not _may_have_pages(image):
         return [image]
     try:
         file = image.fetch()

@@ -21,13 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a video.
-
-    Attributes:
-        index: Number of the frame, from 0.
-        time_s: Presentation time.
-        raw: Frame of PyAV.
-    """
+    """One frame of a video: its number from 0, its presentation time, the frame of PyAV."""
 
     index: int
     time_s: float
@@ -41,18 +35,9 @@ class Frame:
 
 
 class VideoReader:
-    """The frames of a video file, in order.
+    """The frames of a video file, in order, with the rate and number that the file states.
 
-    Args:
-        path: Video file.
-
-    Attributes:
-        rate: Frames per second that the file states.
-        num_frames: Number of frames that the file states, or None.
-
-    Raises:
-        ConfigError: PyAV is not installed.
-        DataError: The file cannot be read or holds no video.
+    Raises DataError if the file cannot be read or holds no video.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,11 +79,7 @@ class VideoReader:
 
 @dataclass
 class VideoWriter:
-    """Writes frames of one size to a video; made by `open_video`.
-
-    Colour is H.264, which plays everywhere. Grey is FFV1, which is lossless: class indices are
-    kept.
-    """
+    """Writes frames of one size: colour as H.264, which plays everywhere, grey as lossless FFV1."""
 
     path: Path
     rate: Fraction
@@ -106,14 +87,7 @@ class VideoWriter:
     _stream: Any = None
 
     def write(self, pixels: Pixels, time_s: float) -> None:
-        """Append a frame.
-
-        Shapes:
-            pixels: uint8 (H, W, 3), or (H, W) for grey
-
-        Raises:
-            DataError: The frame differs in size from those before it.
-        """
+        """Append a frame, uint8 (H, W, 3), or (H, W) for grey; raises DataError at another size."""
         is_grey = pixels.ndim == 2
         if not is_grey:  # H.264 halves the resolution of colour
             height, width = pixels.shape[:2]
@@ -142,19 +116,10 @@ class VideoWriter:
         stream.codec_context.time_base = Fraction(1, 90_000)
         return stream
 
-    def finish(self) -> None:
-        """Flush the encoder."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-
 
 @contextmanager
 def open_video(path: Path, rate: Fraction) -> Iterator[VideoWriter]:
-    """Write a video atomically: complete after the block, absent if it raises.
-
-    Raises:
-        OSError: The video cannot be written.
-    """
+    """Write a video atomically: complete after the block, absent if it raises."""
     av = import_av()
     container_format = "matroska" if path.suffix == ".mkv" else "mp4"
     with (
@@ -164,17 +129,14 @@ def open_video(path: Path, rate: Fraction) -> Iterator[VideoWriter]:
         writer = VideoWriter(path, rate, container)
         try:
             yield writer
-            writer.finish()
+            if writer._stream is not None:
+                container.mux(writer._stream.encode(None))
         except av.error.FFmpegError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def import_av() -> Any:
-    """Return PyAV.
-
-    Raises:
-        ConfigError: PyAV is not installed.
-    """
+    """Return PyAV; raises ConfigError if it is not installed."""
     return import_extra("av", "video")
 
 

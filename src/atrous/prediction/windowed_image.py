@@ -19,19 +19,14 @@ from atrous.images.image_file import check_size
 class WindowedImage:
     """The pixels of an open GeoTIFF, which engines read window by window, as from a tensor.
 
-    Args:
-        opened: The dataset of rasterio.
-        path: Its file.
-        bands: Number of bands of the model; None for 8-bit RGB.
-        max_pixels: Limit on the pixels of an image that is read whole.
+    `bands` is the number of the model's bands, None for 8-bit RGB. `max_pixels` limits an image
+    that is read whole.
     """
 
     def __init__(self, opened: Any, path: Path, bands: int | None, max_pixels: int) -> None:
         self.opened, self.path, self.bands, self.max_pixels = opened, path, bands, max_pixels
         self.shape = (bands or 3, opened.height, opened.width)
-        colors = {
-            i: color.name for i, color in zip(opened.indexes, opened.colorinterp, strict=True)
-        }
+        colors = {i: one.name for i, one in zip(opened.indexes, opened.colorinterp, strict=True)}
         self._last: tuple[int, int, Tensor, npt.NDArray[np.bool_]]
         self._indexes = [i for i in colors if colors[i] != "alpha" or len(colors) == bands]
         self._whole: Tensor | None = None
@@ -43,10 +38,7 @@ class WindowedImage:
     def __getitem__(self, place: tuple[slice, slice, slice]) -> Tensor:
         """Read a window: float32 (bands, rows, columns) with NaN, or uint8 (3, rows, columns)."""
         window = self.find_window(*place[1:])
-        if self._whole is not None:
-            pixels = self._whole[place]
-        else:
-            pixels = self._convert(self._read(window=window))
+        pixels = self._whole[place] if self._whole is not None else self._read(window=window)
         self._last = place[1].start, place[2].start, pixels, self._find_nodata(pixels, window)
         return pixels
 
@@ -67,28 +59,28 @@ class WindowedImage:
     def find_window(self, rows: slice, columns: slice) -> Any:
         """Return a window of rasterio."""
         windows = import_extra("rasterio.windows", "geo")
-        return windows.Window(
-            columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
-        )
+        return windows.Window.from_slices(rows, columns)
 
     def _is_readable(self, array: ArrayFile | None, colors: dict[int, str]) -> bool:
         """Return whether windows have the values that `read_image` gives."""
         if self.bands is not None:
             return array is not None and len(self._indexes) == self.bands
-        structure = self.opened.tags(ns="IMAGE_STRUCTURE") | self.opened.tags(
-            1, ns="IMAGE_STRUCTURE"
-        )
-        is_reduced = not structure.keys().isdisjoint({"NBITS", "MINISWHITE"})
+        flags = self.opened.tags(ns="IMAGE_STRUCTURE") | self.opened.tags(1, ns="IMAGE_STRUCTURE")
+        is_reduced = not flags.keys().isdisjoint({"NBITS", "MINISWHITE"})
         shown = [colors[index] for index in self._indexes]
         return array is None and not is_reduced and shown in (["gray"], ["red", "green", "blue"])
 
-    def _read(self, **options: Any) -> npt.NDArray[Any]:
+    def _read(self, window: Any) -> Tensor:
         try:
-            return self.opened.read(self._indexes, **options)
+            array = self.opened.read(self._indexes, window=window)
         except Exception as error:  # damaged files raise errors of GDAL
             raise DataError(
                 f"Cannot read {self.path} as an image: {error}. Copy or export it again."
             ) from error
+        if self.bands is None:
+            return torch.from_numpy(array).expand(3, -1, -1)
+        values = mark_nodata(np.moveaxis(array, 0, -1), self.opened.nodata)
+        return torch.from_numpy(values).permute(2, 0, 1)
 
     def _find_nodata(self, pixels: Tensor, window: Any) -> npt.NDArray[np.bool_]:
         """Return which pixels of a window have no data, by NaN, nodata value, mask or alpha."""
@@ -100,9 +92,3 @@ class WindowedImage:
         if self.bands is not None:
             missing |= pixels[0].isnan().numpy()
         return missing
-
-    def _convert(self, array: npt.NDArray[Any]) -> Tensor:
-        if self.bands is None:
-            return torch.from_numpy(array).expand(3, -1, -1)
-        values = mark_nodata(np.moveaxis(array, 0, -1), self.opened.nodata)
-        return torch.from_numpy(values).permute(2, 0, 1)

@@ -20,12 +20,7 @@ LOSS = "loss"
 
 
 class AllocationMode(TorchDispatchMode):
-    """Tracks the bytes of all live tensors.
-
-    Attributes:
-        live_bytes: Bytes currently allocated.
-        peak_bytes: Largest value of `live_bytes` so far.
-    """
+    """Tracks the bytes of all live tensors, and the most of them at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,11 +58,6 @@ def compute_saved_bytes(
 
     Parameters and buffers are not counted. A tensor saved by several modules counts for the first.
 
-    Args:
-        meta_model: A model on the meta device.
-        size_hw: Height and width of the images, in pixels.
-        batch_size: Images per batch.
-
     Returns:
         Bytes by module path; those of the loss under `loss`.
     """
@@ -89,8 +79,12 @@ def compute_saved_bytes(
         saved_tensors_hooks(pack, lambda tensor: tensor),
         hook_modules(meta_model, running.append, lambda *_: running.pop()),
     ):
+        logits, auxiliary_logits = meta_model.train().compute_training_logits(images)
+        mask = torch.empty(batch_size, *size_hw, dtype=torch.int64, device="meta")
         # Keeps the graph alive: the address of a freed storage could be used again.
-        _loss = _compute_loss(meta_model.train(), images)
+        loss = F.cross_entropy(logits, mask)
+        if auxiliary_logits is not None:
+            loss = loss + 0.4 * F.cross_entropy(auxiliary_logits, mask)
     return dict(saved)
 
 
@@ -104,12 +98,3 @@ def compute_inference_peak(
         allocations.add([images])
         meta_model(images)
     return allocations.peak_bytes
-
-
-def _compute_loss(meta_model: Segmenter, images: Tensor) -> Tensor:
-    mask = torch.empty(images.shape[0], *images.shape[-2:], dtype=torch.int64, device="meta")
-    logits, auxiliary_logits = meta_model.compute_training_logits(images)
-    loss = F.cross_entropy(logits, mask)
-    if auxiliary_logits is not None:
-        loss = loss + 0.4 * F.cross_entropy(auxiliary_logits, mask)
-    return loss

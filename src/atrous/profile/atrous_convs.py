@@ -1,5 +1,6 @@
 """The atrous convolutions of a model, with warnings about rates that exceed the feature map."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,10 @@ class AtrousConv:
     """An atrous convolution on the feature map of one image size.
 
     Attributes:
-        name: Module path.
-        rate: Atrous rate, in cells.
-        map_hw: Height and width of the input feature map, in cells.
+        name, map_hw: Module path, and size of the input feature map, in cells.
         valid_taps: Mean number of taps inside the map; the others read zero padding.
-        num_taps: Number of taps: 9 for 3x3.
+        num_taps: 9 for 3x3.
         used_taps: Taps that are inside the map for at least one output position.
-        num_parameters: Number of weights.
         idle_parameters: Weights of taps that are never inside the map: they have no effect on the
             output and receive no gradient.
     """
@@ -54,30 +52,19 @@ def describe_atrous_convs(calls: Iterable[Call]) -> tuple[AtrousConv, ...]:
 
 
 def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv:
-    padding_hw = _find_padding(conv)
-    kernel_h, kernel_w = conv.kernel_size
-    used_taps = 1
-    for axis in range(2):
-        taps = list_taps(
-            map_hw[axis],
-            rate=conv.dilation[axis],
-            kernel_size=conv.kernel_size[axis],
-            stride=conv.stride[axis],
-            padding=padding_hw[axis],
-        )
+    used_taps, valid_taps = 1, 1.0
+    for size, rate, kernel_size, stride, padding in zip(
+        map_hw, conv.dilation, conv.kernel_size, conv.stride, _find_padding(conv), strict=True
+    ):
+        taps = list_taps(size, rate=rate, kernel_size=kernel_size, stride=stride, padding=padding)
         used_taps *= len(set().union(*taps))
-    num_taps, num_weights = kernel_h * kernel_w, conv.weight.numel()
+        valid_taps *= sum(map(len, taps)) / len(taps)
+    num_taps, num_weights = math.prod(conv.kernel_size), conv.weight.numel()
     return AtrousConv(
         name=name,
         rate=max(conv.dilation),
         map_hw=map_hw,
-        valid_taps=compute_valid_taps(
-            map_hw,
-            rate_hw=(conv.dilation[0], conv.dilation[1]),
-            kernel_hw=(kernel_h, kernel_w),
-            stride_hw=(conv.stride[0], conv.stride[1]),
-            padding_hw=padding_hw,
-        ),
+        valid_taps=valid_taps,
         num_taps=num_taps,
         used_taps=used_taps,
         num_parameters=num_weights,
@@ -85,14 +72,11 @@ def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv
     )
 
 
-def _find_padding(conv: nn.Conv2d) -> tuple[int, int]:
+def _find_padding(conv: nn.Conv2d) -> tuple[int, ...]:
     if conv.padding == "same":
         spans = zip(conv.dilation, conv.kernel_size, strict=True)
-        height, width = (rate * (kernel // 2) for rate, kernel in spans)
-        return height, width
-    if isinstance(conv.padding, str):
-        return 0, 0
-    return conv.padding[0], conv.padding[1]
+        return tuple(rate * (kernel // 2) for rate, kernel in spans)
+    return (0, 0) if isinstance(conv.padding, str) else conv.padding
 
 
 def group_convs(convs: Iterable[AtrousConv]) -> list[list[AtrousConv]]:
@@ -117,8 +101,11 @@ def compute_warnings(convs: Sequence[AtrousConv]) -> tuple[list[str], list[str]]
         subject = f"{name_group(group)}: rate {conv.rate} on a {height}×{width} map"
         if conv.used_taps < conv.num_taps:
             idle = sum(member.idle_parameters for member in group)
+            used = f"only {conv.used_taps} of its {conv.num_taps} taps are ever inside the map."
+            if conv.used_taps == 1:
+                used = "only its centre tap is ever inside the map, so it is a 1×1 convolution."
             warnings.append(
-                f"{subject}: {_describe_used(conv)} The other {conv.num_taps - conv.used_taps} "
+                f"{subject}: {used} The other {conv.num_taps - conv.used_taps} "
                 f"taps ({idle:,} weights) only read zero padding and receive no gradient. "
                 f"{_advise(conv)}"
             )
@@ -128,12 +115,6 @@ def compute_warnings(convs: Sequence[AtrousConv]) -> tuple[list[str], list[str]]
                 f"the map. {_advise(conv)}"
             )
     return warnings, notes
-
-
-def _describe_used(conv: AtrousConv) -> str:
-    if conv.used_taps == 1:
-        return "only its centre tap is ever inside the map, so it is a 1×1 convolution."
-    return f"only {conv.used_taps} of its {conv.num_taps} taps are ever inside the map."
 
 
 def _advise(conv: AtrousConv) -> str:

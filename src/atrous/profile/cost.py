@@ -2,7 +2,6 @@
 
 import statistics
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -11,13 +10,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from atrous.devices import Precision, resolve_precision
 from atrous.engines.torch_engine import TorchEngine
 from atrous.engines.tta import TTA
 from atrous.models import ModelCard, Segmenter, build_model
 from atrous.parsing import parse_json
-from atrous.profile.flops import count_flops
 from atrous.profile.process import read_process_bytes, read_processor_times_s, run_child
 from atrous.timing import measure_times_s
 
@@ -32,14 +30,9 @@ class Cost:
         num_parameters: Parameters without the auxiliary head, which is only used in training.
         gflops: FLOPs of convolutions and matrix products over all passes of test-time
             augmentation, in 10⁹; a multiply-add is two.
-        latency_ms: Median time from the uint8 image to its mask.
-        latency_range_ms: First and third quartile of the times.
+        latency_ms, latency_range_ms: Median and quartiles of the time from uint8 image to mask.
         memory_mb: Peak memory of weights, features and workspace, in 10⁶ bytes; None if it cannot
             be measured on this machine.
-        size_hw: Height and width of the image, in pixels.
-        tta: Test-time augmentation and sliding windows.
-        precision: `32` or `bf16`.
-        device: Name of the device.
         other_load: Share of the processor that other processes used during the measurement of
             the latency, 0 to 1; None if the system does not report it.
     """
@@ -78,7 +71,6 @@ def measure_costs(
     *,
     size_hw: tuple[int, int],
     tta: TTA = TTA(),
-    precision: Precision = "32",
     budget_s: float = 4.0,
 ) -> list[Cost]:
     """Measure the cost of models on this machine.
@@ -86,18 +78,20 @@ def measure_costs(
     Latency is measured in turns. Memory is the growth of a new process on a CPU, and the peak of
     the allocator on a GPU.
 
-    Args:
-        models: Models with cards, on one device; they are set to evaluation mode.
-        size_hw: Height and width of the image; a model with a fixed input size resizes it.
-        tta: Test-time augmentation and sliding windows.
-        precision: `32`, `bf16` or `auto`.
-        budget_s: Seconds for the latency of each model, after which no further round starts.
-
-    Raises:
-        ConfigError: A model has no card.
+    The models have cards and are on one device; they are set to evaluation mode. After `budget_s`
+    for the latency of each model, no further round starts.
     """
-    engines = [TorchEngine(model.eval(), tta=tta, precision=precision) for model in models]
-    images = [_make_image(engine.card.bands or 3, size_hw) for engine in engines]
+    engines = [TorchEngine(model.eval(), tta=tta) for model in models]
+    images = [
+        torch.randint(
+            0,
+            256,
+            (engine.card.bands or 3, *size_hw),
+            generator=torch.Generator().manual_seed(0),
+            dtype=torch.uint8,
+        )
+        for engine in engines
+    ]
     calls = [partial(_segment, *pair) for pair in zip(engines, images, strict=True)]
     before = read_processor_times_s()
     times = measure_times_s(calls, budget_s=budget_s)
@@ -107,7 +101,7 @@ def measure_costs(
             num_parameters=count_parameters(engine.model),
             gflops=_count_flops(engine, image) / 1e9,
             latency_ms=1000 * statistics.median(times_s),
-            latency_range_ms=_compute_quartiles_ms(times_s),
+            latency_range_ms=(1000 * first_s, 1000 * third_s),
             memory_mb=_measure_memory_mb(engine, image),
             size_hw=size_hw,
             tta=tta,
@@ -116,6 +110,7 @@ def measure_costs(
             other_load=other_load,
         )
         for engine, image, times_s in zip(engines, images, times, strict=True)
+        for first_s, _, third_s in [statistics.quantiles(times_s, n=4, method="inclusive")]
     ]
 
 
@@ -142,42 +137,21 @@ def describe_device(device: torch.device) -> str:
     return f"{device.type.upper()}, {num_threads} thread{'s' * (num_threads > 1)}"
 
 
-def _make_image(num_bands: int, size_hw: tuple[int, int]) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (num_bands, *size_hw), generator=generator, dtype=torch.uint8)
-
-
 def _segment(engine: TorchEngine, image: Tensor) -> Tensor:
     return engine.predict_mask(image).cpu()  # waits until a GPU is done
 
 
 def _count_flops(engine: TorchEngine, image: Tensor) -> int:
-    """Count the FLOPs over all passes of test-time augmentation."""
-    sizes: Counter[torch.Size] = Counter()
-
-    def hook(backbone: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        sizes[inputs[0].shape[-2:]] += len(inputs[0])
-
-    with engine.model.backbone.register_forward_pre_hook(hook):
+    with FlopCounterMode(display=False) as counter:
         _segment(engine, image)
-    return sum(
-        num_images * count_flops(engine.model, (height, width))
-        for (height, width), num_images in sizes.items()
-    )
-
-
-def _compute_quartiles_ms(times_s: Sequence[float]) -> tuple[float, float]:
-    quarters = statistics.quantiles(times_s, n=4, method="inclusive")
-    return 1000 * quarters[0], 1000 * quarters[2]
+    return int(counter.get_total_flops())
 
 
 def _measure_memory_mb(engine: TorchEngine, image: Tensor) -> float | None:
-    if engine.device.type == "cuda":
-        return _measure_gpu_memory_mb(engine, image)
-    return _measure_process_memory_mb(engine, image) if engine.device.type == "cpu" else None
-
-
-def _measure_gpu_memory_mb(engine: TorchEngine, image: Tensor) -> float:
+    if engine.device.type == "cpu":
+        return _measure_process_memory_mb(engine, image)
+    if engine.device.type != "cuda":
+        return None
     tensors = [*engine.model.parameters(), *engine.model.buffers()]
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     torch.cuda.synchronize(engine.device)
@@ -193,7 +167,6 @@ def _measure_process_memory_mb(engine: TorchEngine, image: Tensor) -> float | No
         "name": engine.model.name,
         "options": engine.model.options,
         "card": engine.card.to_json(),
-        "precision": engine.precision,
         "tta": asdict(engine.tta),
         "shape": list(image.shape),
         "num_threads": torch.get_num_threads(),
@@ -213,8 +186,7 @@ def _print_memory() -> None:
     before = read_process_bytes("VmRSS")
     model = build_model(request["name"], **request["options"]).eval()
     model.card = ModelCard.from_json(request["card"])
-    precision = resolve_precision(request["precision"], image.device)
-    engine = TorchEngine(model, tta=TTA.from_json(request["tta"]), precision=precision)
+    engine = TorchEngine(model, tta=TTA.from_json(request["tta"]))
     for _ in range(2):
         engine.predict_mask(image)
     print(read_process_bytes("VmHWM") - before)

@@ -14,11 +14,7 @@ def count_flops(model: Segmenter, size_hw: tuple[int, int]) -> int:
     """Count the floating-point operations of one forward pass over one image.
 
     Counts convolutions and matrix products, two operations per multiply-add, including padding.
-    Normalization, activations and resizing are not counted.
-
-    Args:
-        model: The model; it is not changed.
-        size_hw: Height and width of the image, in pixels.
+    Normalization, activations and resizing are not counted. The model is not changed.
     """
     meta_model = copy_to_meta(model).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

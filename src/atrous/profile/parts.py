@@ -1,6 +1,5 @@
 """The parts of a model and their parameters, FLOPs and activations."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,13 +12,10 @@ from atrous.profile.trace import Call, list_tensors
 
 @dataclass(frozen=True)
 class ModelPart:
-    """A part of a model.
+    """A part of a model, such as `backbone.layer1` or `head.aspp`, in execution order.
 
     Attributes:
-        name: Name such as `backbone.layer1` or `head.aspp`.
-        map_hw: Height and width of the output feature map, in cells; None for the loss.
-        channels: Channels of the output feature map.
-        num_parameters: Number of parameters.
+        map_hw, channels: Size of the output feature map, in cells; None for the loss.
         gflops: FLOPs for one image in 10⁹; a multiply-add is two.
         saved_mb: Activations saved for the backward pass, in 10⁶ bytes.
         receptive_field_px: Side of the square that contains 95 % of the gradient energy of the
@@ -40,14 +36,21 @@ def assign_parts(meta_model: Segmenter, calls: Sequence[Call]) -> dict[str, str]
 
     A part of the backbone ends with a feature map, and is named after its modules with weights:
     `backbone.layer1`. A part of the head is one module, or several unnamed modules in a row:
-    `head.aspp`, `head.ASPP`, `head.conv`, `head.classifier`.
-
-    Returns:
-        Part names by module path, in execution order.
+    `head.aspp`, `head.ASPP`, `head.conv`, `head.classifier`. Names are returned by module path, in
+    execution order.
     """
     parts: dict[str, str] = {}
     maps = next(list_tensors(call.output) for call in calls if call.path == "backbone")
-    ends = {_find_end(calls, features) for features in maps}
+    inside = [
+        (index, set(map(id, list_tensors(call.output))))
+        for index, call in enumerate(calls)
+        if call.path.startswith("backbone.")
+    ]
+    # A part ends with the last call inside the backbone that returned its feature map.
+    ends = {
+        max((index for index, outputs in inside if id(features) in outputs), default=-1)
+        for features in maps
+    }
     stage: list[str] = []
     for index, call in enumerate(calls):
         top = call.path.split(".")[0]
@@ -76,20 +79,11 @@ def describe_parts(
     saved_bytes: Mapping[str, int],
     receptive_fields_px: Mapping[str, int | None],
 ) -> list[ModelPart]:
-    """Sum up the properties of a model's modules by part.
-
-    Args:
-        meta_model: The model, on the meta device.
-        calls: Calls of its modules.
-        saved_bytes: Bytes saved for the backward pass, by module path.
-        receptive_fields_px: Measured receptive fields, by part.
-    """
+    """Sum up modules by part: `saved_bytes` are by module path, `receptive_fields_px` by part."""
     part_of = assign_parts(meta_model, calls)
-    paths: defaultdict[str, list[str]] = defaultdict(list)
-    for path, part in part_of.items():
-        paths[part].append(path)
     parts = []
-    for name, own_paths in paths.items():
+    for name in dict.fromkeys(part_of.values()):
+        own_paths = [path for path, part in part_of.items() if part == name]
         own_calls = [call for call in calls if part_of[call.path] == name]
         num_parameters = sum(
             parameter.numel()
@@ -112,19 +106,6 @@ def describe_parts(
                 )
             )
     return [*parts, ModelPart(LOSS, None, None, 0, 0.0, saved_bytes.get(LOSS, 0) / 1e6, None)]
-
-
-def _find_end(calls: Sequence[Call], features: object) -> int:
-    """Return the index of the last call inside the backbone that returned a feature map."""
-    return max(
-        (
-            index
-            for index, call in enumerate(calls)
-            if call.path.startswith("backbone.")
-            and any(tensor is features for tensor in list_tensors(call.output))
-        ),
-        default=-1,
-    )
 
 
 def _name_stage(meta_model: Segmenter, paths: Sequence[str]) -> str:

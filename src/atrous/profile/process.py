@@ -9,11 +9,9 @@ from pathlib import Path
 
 
 def run_child(function: str, request: object) -> "subprocess.CompletedProcess[str]":
-    """Call a function in a new Python process and capture its output.
+    """Call a function, `module:name`, in a new Python process and capture its output.
 
-    Args:
-        function: `module:name` of a function without arguments.
-        request: JSON values, which the function reads from stdin.
+    It reads the request as JSON from stdin.
     """
     module, _, name = function.partition(":")
     return subprocess.run(
@@ -27,11 +25,7 @@ def run_child(function: str, request: object) -> "subprocess.CompletedProcess[st
 
 
 def read_process_bytes(key: str) -> int:
-    """Return a size of this process in bytes, such as `VmRSS` or `VmHWM`, its peak.
-
-    Raises:
-        OSError: The system has no `/proc/self/status`.
-    """
+    """Return a size of this process in bytes, such as `VmRSS`; raises OSError if unknown."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 

@@ -22,16 +22,9 @@ class ModelProfile:
     """The profile of a model for one image size.
 
     Attributes:
-        model: Name of the variant.
-        options: Options of `build_model`.
-        size_hw: Height and width of the images, in pixels.
-        batch_size: Images per batch, for the memory.
-        num_parameters: Number of parameters of all parts.
         gflops: FLOPs of inference on one image in 10⁹, without the auxiliary head.
         inference_mb: Peak memory of images, features and logits in inference, in 10⁶ bytes.
         saved_mb: Activations that a float32 forward pass saves for the backward pass, in 10⁶ bytes.
-        parts: Parts in execution order.
-        atrous_convs: Atrous convolutions in execution order.
         warnings: Atrous rates with taps that never fall inside the feature map.
         notes: Atrous rates with fewer than half of their taps inside the feature map.
     """
@@ -59,13 +52,8 @@ def profile_model(
 ) -> ModelProfile:
     """Compute the parameters, FLOPs, memory, receptive fields and valid taps of a model.
 
-    Args:
-        model: The model; it is not changed.
-        size_hw: Height and width of the images, in pixels.
-        batch_size: Images per batch, for the memory.
-
-    Raises:
-        ConfigError: The images are too small, or the batch is empty.
+    The model is not changed. The memory is that of `batch_size` images. Raises ConfigError if the
+    images are too small, or the batch is empty.
     """
     if min(size_hw) < MIN_SIZE_PX or batch_size < 1:
         raise ConfigError(
@@ -83,7 +71,6 @@ def profile_model(
     parts = describe_parts(meta_model, calls, saved_bytes, receptive_fields_px)
     convs = describe_atrous_convs(calls)
     warnings, notes = compute_warnings(convs)
-    inference_bytes = compute_inference_peak(meta_model, size_hw, batch_size=batch_size)
     return ModelProfile(
         model=model.name,
         options=model.options,
@@ -91,7 +78,7 @@ def profile_model(
         batch_size=batch_size,
         num_parameters=sum(part.num_parameters for part in parts),
         gflops=sum(part.gflops for part in parts if part.name != AUXILIARY),
-        inference_mb=inference_bytes / 1e6,
+        inference_mb=compute_inference_peak(meta_model, size_hw, batch_size=batch_size) / 1e6,
         saved_mb=sum(part.saved_mb for part in parts),
         parts=tuple(parts),
         atrous_convs=convs,

@@ -10,12 +10,8 @@ def list_taps(
 ) -> list[list[int]]:
     """List the taps inside the feature map along one axis, for each output position.
 
-    Args:
-        size: Size of the feature map along the axis, in cells.
-        rate: Atrous rate, in cells.
-        kernel_size: Number of taps along the axis.
-        stride: Stride of the convolution.
-        padding: Zero padding on both sides; by default, `rate * (kernel_size // 2)`.
+    All arguments are along this axis, in cells. `padding` is that of each side; by default,
+    `rate * (kernel_size // 2)`.
     """
     if padding is None:
         padding = rate * (kernel_size // 2)
@@ -43,15 +39,11 @@ def compute_valid_taps(
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 3.3 and figure 4.
     """
-    valid = 1.0
-    for axis in range(2):
-        taps = list_taps(
-            map_hw[axis],
-            rate=rate_hw[axis],
-            kernel_size=kernel_hw[axis],
-            stride=stride_hw[axis],
-            padding=None if padding_hw is None else padding_hw[axis],
-        )
+    valid, paddings = 1.0, padding_hw or (None, None)
+    for size, rate, kernel_size, stride, padding in zip(
+        map_hw, rate_hw, kernel_hw, stride_hw, paddings, strict=True
+    ):
+        taps = list_taps(size, rate=rate, kernel_size=kernel_size, stride=stride, padding=padding)
         valid *= sum(map(len, taps)) / len(taps)
     return valid
 

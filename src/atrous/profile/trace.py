@@ -17,14 +17,9 @@ AUXILIARY = "auxiliary_head"
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module.
+    """One call of a module, such as `backbone.layer1.0.conv1`; FLOPs without its submodules'.
 
-    Attributes:
-        path: Name of the module in the model, such as `backbone.layer1.0.conv1`.
-        module: The module.
-        input_hw: Height and width of its input feature map; None if the input is not one.
-        output: Its output.
-        flops: Its FLOPs, without those of its submodules.
+    `input_hw` is the size of its input feature map; None if the input is not one.
     """
 
     path: str
@@ -61,16 +56,10 @@ def hook_modules(
 def trace_calls(meta_model: Segmenter, size_hw: tuple[int, int]) -> list[Call]:
     """Record the module calls of a forward pass over one image, including the auxiliary head.
 
-    Args:
-        meta_model: A model on the meta device.
-        size_hw: Height and width of the image, in pixels.
-
-    Returns:
-        The calls, in the order in which they end.
+    The calls are in the order in which they end.
     """
     calls: list[Call] = []
-    started: list[int] = []
-    inner: list[int] = []
+    started, inner = list[int](), list[int]()
 
     def before(_path: str) -> None:
         started.append(counter.get_total_flops())

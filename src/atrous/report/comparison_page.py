@@ -11,22 +11,13 @@ from atrous.evaluation import RunComparison
 from atrous.evaluation.bootstrap import Estimate
 from atrous.evaluation.comparison import METHOD
 from atrous.evaluation.run_reader import load_evaluated_runs
-from atrous.report.gallery import (
-    Gallery,
-    build_gallery,
-    check_num_images,
-    choose_most_different,
-)
+from atrous.report.gallery import Gallery, build_gallery, check_num_images, choose_most_different
 from atrous.report.html import hide_folders, render_page, save_page
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A horizontal axis with positions in percent of its width.
-
-    Attributes:
-        ticks: Tick values, all between `low` and `high`.
-    """
+    """A horizontal axis with positions in percent of its width."""
 
     low: float
     high: float
@@ -44,35 +35,20 @@ def save_comparison_page(
 
     If images cannot be predicted, because the dataset or weights are missing, the page says why.
 
-    Args:
-        comparison: The comparison.
-        path: File to write.
-        num_images: Number of images to show: those whose mIoU differs most between the runs.
-        device: Device for the predictions: `auto`, `cpu`, `cuda`, …
-
-    Raises:
-        ConfigError: `num_images` is out of range.
-        AtrousError: The file cannot be written.
+    The images whose mIoU differs most between the runs are shown. Raises AtrousError if the file
+    cannot be written, or their number is out of range.
     """
     check_num_images(num_images)
     folders = [Path(run.folder) for run in comparison.runs]
     gallery, images_error = _try_images(folders, comparison.split, num_images, device)
+    pairs = zip(comparison.differences, comparison.runs[1:], strict=True)
     html = render_page(
         "compare.html",
         comparison=comparison,
         notes=[hide_folders(note, *folders) for note in comparison.notes],
         method=METHOD,
-        tta=comparison.tta.describe(),
-        cost=comparison.cost,
         score_axis=_build_axis(run.miou for run in comparison.runs),
-        panels=[
-            {
-                "difference": difference,
-                "run": run,
-                "axis": _build_axis([_ZERO, difference.miou, *difference.iou]),
-            }
-            for difference, run in zip(comparison.differences, comparison.runs[1:], strict=True)
-        ],
+        panels=[(one, run, _build_axis([_ZERO, one.miou, *one.iou])) for one, run in pairs],
         gallery=gallery,
         images_error=images_error,
     )
@@ -100,13 +76,8 @@ _ZERO = Estimate(0.0, 0.0, 0.0)
 
 
 def _build_axis(estimates: Iterable[Estimate | None]) -> Axis:
-    values = [
-        value
-        for estimate in estimates
-        if estimate is not None
-        for value in (estimate.value, estimate.low, estimate.high)
-        if value is not None
-    ]
+    ends = [(one.value, one.low, one.high) for one in estimates if one is not None]
+    values = [value for own in ends for value in own if value is not None]
     margin = 0.04 * (max(values) - min(values)) or 0.01
     low, high = min(values) - margin, max(values) + margin
     ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(low, high)

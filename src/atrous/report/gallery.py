@@ -35,13 +35,10 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ImageLayers:
-    """One image and the layers over it, all of one size.
+    """One image, layers over it of the same size, and the classes in mask or prediction.
 
-    Attributes:
-        miou: Mean IoU over the classes in the image's mask.
-        layers: `ground truth`, `prediction`, `errors` and `confidence`, transparent where there is
-            nothing to show.
-        class_indices: Classes in the prediction or the ground truth.
+    The layers are `ground truth`, `prediction`, `errors` and `confidence`, transparent where there
+    is nothing to show.
     """
 
     name: str
@@ -53,13 +50,10 @@ class ImageLayers:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Chosen images with the layers of one or several runs.
+    """Chosen images by rank, such as `best`: one row per image, with the layers of each run.
 
-    Attributes:
-        names: Names of the runs.
-        groups: By rank, such as `best`: one row per image, with the layers of each run.
-        legend: Name and RGB colour of each class in the images.
-        is_changed: Whether the files of the split changed since the evaluation of a run.
+    The legend is name and RGB colour of each class in the images; `is_changed` tells that the files
+    of the split changed since the evaluation of a run.
     """
 
     names: tuple[str, ...]
@@ -78,32 +72,26 @@ def build_gallery(
 ) -> Gallery:
     """Predict images with each run under the conditions of its evaluation.
 
-    Args:
-        runs: Runs that were evaluated on the same split.
-        chosen: Names of the images by rank.
-        num_on_page: Number of images on the whole page, which limits their size, if there are
-            others than these.
-        device: `auto`, `cpu`, `cuda`, …
-        progress: Called after each image with the number of images done and the total.
-
-    Raises:
-        DataError: The dataset or the counts per image cannot be read.
-        WeightsError: The weights cannot be used.
-        ConfigError: The device does not exist.
+    The runs were evaluated on the same split; `chosen` are names of images by rank. `num_on_page`
+    is the number of images on the whole page, which limits their size, if there are others.
     """
     names = [name for group in chosen.values() for name in group]
     total = len(runs) * len(names)
-    max_side_px = _limit_side_px(num_on_page or total)
+    pixels_per_image = _MAX_BYTES / _BYTES_PER_PIXEL / max(num_on_page or total, 1)
+    max_side_px = min(MAX_SIDE_PX, int(pixels_per_image**0.5))
     rows: dict[str, list[ImageLayers]] = {name: [] for name in names}
     is_changed = False
     for run in runs:
-        engine, dataset = open_evaluated(run, device)
+        engine, dataset = _open_evaluated(run, device)
         is_changed |= run.scores.get("data_fingerprint") != dataset.fingerprint()
         counts = run.load_image_counts()
+        temperature = (run.scores.get("confidence") or {}).get("temperature") or 1.0
         miou = dict(zip(counts.names, counts.compute_miou().tolist(), strict=True))
         for name in names:
-            sample = _load_sample(dataset, name)
-            layers = render_layers(engine, sample, miou[name], run.temperature, max_side_px)
+            if name not in dataset.names:
+                raise DataError(f"The image {name} is no longer in {dataset.root}.")
+            sample = dataset.load(dataset.names.index(name))
+            layers = render_layers(engine, sample, miou[name], temperature, max_side_px)
             rows[name].append(layers)
             if progress is not None:
                 progress(sum(map(len, rows.values())), total)
@@ -136,9 +124,6 @@ def choose_images(run: LoadedRun, num_images: int) -> dict[str, list[str]]:
 
     Images without a labelled pixel have no rank. If there are fewer images than three groups
     need, all form one group.
-
-    Raises:
-        DataError: The counts per image cannot be read.
     """
     counts = run.load_image_counts()
     miou = counts.compute_miou()
@@ -159,24 +144,17 @@ def choose_images(run: LoadedRun, num_images: int) -> dict[str, list[str]]:
 def render_layers(
     engine: TorchEngine, sample: Sample, miou: float, temperature: float, max_side_px: int
 ) -> ImageLayers:
-    """Predict one image and render its layers.
-
-    Args:
-        engine: Runs the network.
-        sample: Image and mask.
-        miou: Score of the image.
-        temperature: Divisor of the logits before the softmax.
-        max_side_px: Longest side of the result; larger images are downscaled.
-    """
+    """Predict one image and render its layers, downscaled if larger than `max_side_px`."""
     logits = engine.compute_logits(sample.image)
     confidence = compute_confidence(logits, temperature).cpu().numpy()
     predicted = compute_mask(logits).cpu().numpy()
     true = sample.mask.numpy()
     pixels = convert_to_rgb(sample.image, engine.card.ranges).permute(1, 2, 0).numpy()
+    errors = np.where(true == IGNORE_INDEX, 2, predicted != true).astype(np.uint8)
     layers = {
         "ground truth": _color_classes(true, engine.classes),
         "prediction": _color_classes(predicted, engine.classes),
-        "errors": _color_errors(predicted, true),
+        "errors": _color(errors, [0, 0, 0, *WRONG, *IGNORED], [0, 255, 255]),
         "confidence": _color_confidence(confidence),
     }
     height, width = true.shape
@@ -192,7 +170,7 @@ def render_layers(
     )
 
 
-def open_evaluated(run: LoadedRun, device: str) -> tuple[TorchEngine, SegmentationDataset]:
+def _open_evaluated(run: LoadedRun, device: str) -> tuple[TorchEngine, SegmentationDataset]:
     """Open the model and the split of a run's evaluation, with the options of the evaluation."""
     scores, path = run.scores, run.folder.path
     model = load_model(path, device=resolve_device(device))
@@ -205,43 +183,23 @@ def open_evaluated(run: LoadedRun, device: str) -> tuple[TorchEngine, Segmentati
     return engine, dataset
 
 
-def _load_sample(dataset: SegmentationDataset, name: str) -> Sample:
-    if name not in dataset.names:
-        raise DataError(f"The image {name} is no longer in {dataset.root}.")
-    return dataset.load(dataset.names.index(name))
-
-
-def _limit_side_px(num_images: int) -> int:
-    """Return the longest side that keeps a page with so many images within its size."""
-    return min(MAX_SIDE_PX, int((_MAX_BYTES / _BYTES_PER_PIXEL / max(num_images, 1)) ** 0.5))
-
-
 def _color_classes(indices: Pixels, classes: Classes) -> Image.Image:
     """Return a palette image; ignored pixels and black classes are transparent."""
-    image = Image.fromarray(indices)
-    image.putpalette(classes.palette)
-    opacity = [255] * len(classes) + [0] * (256 - len(classes))
-    for index, color in enumerate(classes.colors):
-        opacity[index] = 0 if color == (0, 0, 0) else 255
-    image.info["transparency"] = bytes(opacity)
-    return image
-
-
-def _color_errors(predicted: Pixels, true: Pixels) -> Image.Image:
-    kinds = np.where(true == IGNORE_INDEX, 2, (predicted != true).astype(np.uint8)).astype(np.uint8)
-    image = Image.fromarray(kinds)
-    image.putpalette([0, 0, 0, *WRONG, *IGNORED])
-    image.info["transparency"] = bytes([0, 255, 255])
-    return image
+    opacity = [0 if color == (0, 0, 0) else 255 for color in classes.colors]
+    return _color(indices, classes.palette, opacity + [0] * (256 - len(classes)))
 
 
 def _color_confidence(confidence: npt.NDArray[np.float32]) -> Image.Image:
     """Return one colour, more opaque at lower confidence."""
     levels = np.minimum((1 - confidence) * _NUM_LEVELS, _NUM_LEVELS - 1).astype(np.uint8)
-    image = Image.fromarray(levels)
-    image.putpalette([*UNCERTAIN] * _NUM_LEVELS)
     opacity = np.linspace(0, 255, _NUM_LEVELS).round().astype(np.uint8)
-    image.info["transparency"] = opacity.tobytes()
+    return _color(levels, [*UNCERTAIN] * _NUM_LEVELS, opacity.tolist())
+
+
+def _color(indices: Pixels, palette: Sequence[int], opacity: Sequence[int]) -> Image.Image:
+    image = Image.fromarray(indices)
+    image.putpalette(palette)
+    image.info["transparency"] = bytes(opacity)
     return image
 
 

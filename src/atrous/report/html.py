@@ -17,7 +17,6 @@ from atrous.figures.files import render_inline_svg
 from atrous.files import write_atomically
 
 MISSING = "–"
-"""Shown for a missing value."""
 
 _QUOTED_PATH = re.compile(r"""(["'])(?:/|~|[A-Za-z]:[\\/])[^"'\n]*[\\/]([^"'\\/\n]+)\1""")
 _LOSSY_MODES = ("RGB", "YCbCr", "CMYK")
@@ -26,31 +25,20 @@ _LOSSY_MODES = ("RGB", "YCbCr", "CMYK")
 def render_page(template: str, **context: object) -> str:
     """Render a template.
 
-    All values are escaped. A template extends `base.html`, which has the blocks `title`, `style`,
-    `heading` and `main` and the style for light, dark and print. Filters:
+    All values are escaped; a variable missing in the context is an error. A template extends
+    `base.html`, which has the style for light, dark and print. Filters:
 
     - `score`: 0.5791 as 0.579; `percent`: 57.9 %; `number`: 12,345. None becomes a dash.
     - `prose`: a text with code between backticks; `hide_folders`: see the function.
     - `data_uri`: a PIL image as the `src` of an `<img>`.
     - `svg`: a matplotlib figure as inline SVG in the colours of the page; its argument is the text
       alternative.
-
-    Args:
-        template: File name in `report/templates`.
-        context: Variables of the template; a missing one is an error.
-
-    Returns:
-        HTML without references to other files or hosts.
     """
     return _build_environment().get_template(template).render(**context)
 
 
 def save_page(path: Path, html: str) -> None:
-    """Save a page atomically.
-
-    Raises:
-        AtrousError: The file cannot be written.
-    """
+    """Save a page atomically; raises AtrousError if the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(html.encode(errors="backslashreplace")))
@@ -79,37 +67,25 @@ def format_number(value: float | None) -> str:
 def format_data_uri(image: Image.Image, subsampling: int = 2) -> str:
     """Return an image as a data URI: RGB as JPEG; palette, grey and alpha as PNG.
 
-    Args:
-        image: The image.
-        subsampling: Chroma subsampling of the JPEG, as in Pillow; 0 keeps thin coloured lines.
+    `subsampling` is that of the JPEG's colours, as in Pillow; 0 keeps thin coloured lines.
     """
-    lossy, file = image.mode in _LOSSY_MODES, io.BytesIO()
-    if lossy:
-        image.convert("RGB").save(
-            file, format="JPEG", quality=85, subsampling=subsampling, optimize=True
-        )
-    else:
-        image.save(file, format="PNG", optimize=True)
-    text = base64.b64encode(file.getvalue()).decode()
-    return f"data:image/{'jpeg' if lossy else 'png'};base64,{text}"
+    format, file, options = "png", io.BytesIO(), {}
+    if image.mode in _LOSSY_MODES:
+        image, format = image.convert("RGB"), "jpeg"
+        options = {"quality": 85, "subsampling": subsampling}
+    image.save(file, format=format, optimize=True, **options)
+    return f"data:image/{format};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def hide_folders(text: str, *paths: Path | str) -> str:
     """Shorten absolute paths, which mean nothing to other readers, to `…/NAME`.
 
-    Args:
-        text: A text, such as a recipe or a message.
-        paths: Paths that it may contain; those in quotes are found without them.
+    Paths in quotes are found by themselves; `paths` are others that the text may contain.
     """
     for path in sorted(map(Path, paths), key=lambda one: -len(str(one))):
         if path.is_absolute():
             text = text.replace(str(path), f"…/{path.name}")
     return _QUOTED_PATH.sub(r"\1…/\2\1", text)
-
-
-def format_prose(text: str) -> Markup:
-    """Escape a text and set what stands between backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 @cache
@@ -126,7 +102,7 @@ def _build_environment() -> Environment:
         "percent": format_percent,
         "number": format_number,
         "data_uri": format_data_uri,
-        "prose": format_prose,
+        "prose": lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))),
         "hide_folders": hide_folders,
         "svg": lambda *figure: Markup(render_inline_svg(*figure)),
     }

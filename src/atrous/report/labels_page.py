@@ -9,11 +9,10 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from atrous.classes import Classes
 from atrous.data import SegmentationDataset
 from atrous.engines import Engine
 from atrous.evaluation.evaluator import Progress
-from atrous.evaluation.label_classifier import ASSUMED_SHARE
+from atrous.evaluation.label_parts import ASSUMED_SHARE
 from atrous.evaluation.label_quality import LabelReport, Models, RankedRegion
 from atrous.images.pixels import convert_to_rgb
 from atrous.prediction.render import tint
@@ -39,12 +38,8 @@ def render_labels_page(
 ) -> str:
     """Return the first regions of a ranking as a self-contained HTML page.
 
-    Args:
-        report: Ranking of the split.
-        models: The models that ranked it; they predict the images of these regions again.
-        dataset: The split.
-        model: Name of the models on the page.
-        progress: Called after each image with the number of images done and the total.
+    The models that ranked it predict the images of these regions again. `model` is their name on
+    the page.
     """
     shown = report.regions[:MAX_REGIONS]
     tiles = dict(_render_all(shown, models, progress))
@@ -100,18 +95,13 @@ def _render(
     row: RankedRegion, pixels: Pixels, mask: Pixels, predicted: Pixels, engine: Engine
 ) -> list[Image.Image]:
     """Return the image, the ground truth and the prediction around a part, which is outlined."""
-    classes = engine.classes
-    left, top, right, bottom = _find_crop(row.box, mask.shape)
-    place = np.s_[top:bottom, left:right]
+    classes, place = engine.classes, _find_crop(row.box, mask.shape)
     part = np.zeros(mask.shape, np.bool_)
     box = np.s_[row.box[1] : row.box[3], row.box[0] : row.box[2]]
     given, suggested = classes.names.index(row.given), classes.names.index(row.suggested)
     part[box] = (mask[box] == given) & (predicted[box] == suggested)
-    crops = [
-        pixels[place],
-        _tint(pixels[place], mask[place], classes),
-        _tint(pixels[place], predicted[place], classes),
-    ]
+    labels = mask[place], predicted[place]
+    crops = [pixels[place], *(tint(pixels[place], one, classes, _OPACITY) for one in labels)]
     outline = _enlarge(Image.fromarray(part[place]), Image.Resampling.NEAREST)
     inside = np.asarray(outline)
     edge = ndimage.binary_dilation(inside, iterations=2) & ~inside
@@ -124,20 +114,15 @@ def _render(
     return tiles
 
 
-def _tint(pixels: Pixels, indices: Pixels, classes: Classes) -> Pixels:
-    return tint(pixels, indices, classes, _OPACITY)
-
-
-def _find_crop(box: tuple[int, ...], size_hw: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _find_crop(box: tuple[int, ...], size_hw: tuple[int, ...]) -> tuple[slice, slice]:
     """Return a piece around a box, in the proportions of a tile where the image is large enough."""
     left, top, right, bottom = box
-    height, width = size_hw
     unit = max((bottom - top) / _TILE_HW[0], (right - left) / _TILE_HW[1]) * _CONTEXT
     unit = max(unit, _MIN_CROP_PX / _TILE_HW[0])
     crop_h, crop_w = (min(round(unit * t), s) for t, s in zip(_TILE_HW, size_hw, strict=True))
-    x = min(max(0, (left + right - crop_w) // 2), width - crop_w)
-    y = min(max(0, (top + bottom - crop_h) // 2), height - crop_h)
-    return x, y, x + crop_w, y + crop_h
+    x = min(max(0, (left + right - crop_w) // 2), size_hw[1] - crop_w)
+    y = min(max(0, (top + bottom - crop_h) // 2), size_hw[0] - crop_h)
+    return slice(y, y + crop_h), slice(x, x + crop_w)
 
 
 def _enlarge(image: Image.Image, method: Image.Resampling) -> Image.Image:

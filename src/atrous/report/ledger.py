@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atrous.classes import VOC_NAMES
+from atrous.data.palettes import CITYSCAPES
 from atrous.engines import TTA
 from atrous.models.zoo import find_variant
 from atrous.recipe import Recipe
@@ -16,29 +17,16 @@ _CAMVID_NAMES = {
     "sky", "building", "pole", "road", "pavement", "sidewalk", "tree", "sign", "sign symbol",
     "signsymbol", "fence", "car", "pedestrian", "bicyclist",
 }  # fmt: skip
-_CITYSCAPES_NAMES = {
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
-    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
-    "motorcycle", "bicycle",
-}  # fmt: skip
 _INITS = {"none": "none", "imagenet": "ImageNet", "coco": "COCO"}
-_NORMS = {
-    "trained": "batch norm, trained",
-    "frozen": "batch norm, frozen",
-    "group": "group norm",
-}
+_NORMS = {"trained": "batch norm, trained", "frozen": "batch norm, frozen", "group": "group norm"}
 
 
 @dataclass(frozen=True)
 class Departure:
-    """One difference between a run and a published one.
+    """One setting that differs between a paper and a run.
 
-    Attributes:
-        what: The setting.
-        paper, run: Its value in the paper and in the run.
-        points: Effect on mIoU in points, as measured in a paper; None if it was not measured.
-        remark: Conditions of the measurement, or a caveat.
-        source: Table of the measurement.
+    `points` is its effect on mIoU as measured in the table `source`, None if it was not measured,
+    and `remark` names conditions or a caveat.
     """
 
     what: str
@@ -51,11 +39,7 @@ class Departure:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A published figure and the differences of a run from it.
-
-    Attributes:
-        nearest_in: What the two have in common: `model and data`, `data` or `model`.
-    """
+    """A published figure nearest in `model and data`, `data` or `model`, and what differs."""
 
     nearest_in: str
     figure: Published
@@ -66,12 +50,6 @@ def build_ledger(
     recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any], class_names: Sequence[str]
 ) -> list[LedgerEntry]:
     """Compare a run with the nearest published figures.
-
-    Args:
-        recipe: Recipe of the training.
-        plan: Content of `plan.json`, or {}.
-        scores: Content of the evaluation's JSON file, or {}.
-        class_names: Names of the classes.
 
     Returns:
         One entry if a figure is of the same system on the same data; otherwise up to two: a figure
@@ -112,7 +90,7 @@ def find_data(class_names: Sequence[str]) -> str | None:
         return published.VOC
     if len(class_names) == 11 and names <= _CAMVID_NAMES:
         return published.CAMVID
-    return published.CITYSCAPES if names == _CITYSCAPES_NAMES else None
+    return published.CITYSCAPES if names == set(CITYSCAPES.names) else None
 
 
 def describe_run(recipe: Recipe, plan: dict[str, Any], scores: dict[str, Any]) -> Setup:
@@ -143,12 +121,8 @@ def _find_views(scores: dict[str, Any]) -> frozenset[str] | None:
     if not scores.get("tta"):
         return None
     tta = TTA.from_json(scores["tta"])
-    kinds = {
-        "scales": tta.scales != (1.0,),
-        "flip": tta.flip,
-        "windows": tta.window_px,
-        "samples": tta.samples > 1,
-    }
+    kinds = {"scales": tta.scales != (1.0,), "flip": tta.flip, "windows": tta.window_px}
+    kinds["samples"] = tta.samples > 1
     return frozenset(kind for kind, is_used in kinds.items() if is_used)
 
 
@@ -163,10 +137,10 @@ def _list_departures(
         backbone = f" with {run.backbone}" if run.backbone else ""
         yield Departure("model", figure.system, system + backbone)
     elif paper.backbone != run.backbone:
-        yield _build_departure(
-            "backbone", paper.backbone, run.backbone, published.BACKBONE, figure.system
-        )
-    yield from _compare_images(figure, data, run)
+        names = paper.backbone, run.backbone
+        yield _compare("backbone", *names, published.BACKBONE, figure.system)
+    if data == figure.data:
+        yield from _compare_images(figure, run)
     for what, key, measured in (
         ("initial weights", "init", published.INIT),
         ("crop, px", "crop", published.CROP),
@@ -182,36 +156,26 @@ def _list_departures(
     ):
         values = getattr(paper, key), getattr(run, key)
         if None not in values and "" not in values and values[0] != values[1]:
-            yield _build_departure(what, *values, measured, figure.system)
+            yield _compare(what, *values, measured, figure.system)
     yield from _list_extras(recipe)
 
 
-def _compare_images(figure: Published, data: str | None, run: Setup) -> Iterator[Departure]:
+def _compare_images(figure: Published, run: Setup) -> Iterator[Departure]:
     paper = figure.setup
-    if data != figure.data:
-        return
     if run.num_train and paper.num_train and run.num_train != paper.num_train:
-        remark = ""
-        if data == published.VOC and run.num_train <= 1464:
-            remark = "without SBD's extra annotations"
-        yield Departure(
-            "training images", f"{paper.num_train:,}", f"{run.num_train:,}", None, remark
-        )
+        without_sbd = figure.data == published.VOC and run.num_train <= 1464
+        remark = "without SBD's extra annotations" if without_sbd else ""
+        counts = f"{paper.num_train:,}", f"{run.num_train:,}"
+        yield Departure("training images", *counts, None, remark)
     if run.num_scored and paper.num_scored and run.num_scored != paper.num_scored:
-        yield Departure(
-            "evaluated images",
-            f"{paper.num_scored:,} ({figure.split})",
-            f"{run.num_scored:,}",
-            None,
-            "other images: the two scores are not comparable",
-        )
+        counts = f"{paper.num_scored:,} ({figure.split})", f"{run.num_scored:,}"
+        remark = "other images: the two scores are not comparable"
+        yield Departure("evaluated images", *counts, None, remark)
 
 
 def _choose_tta(figure: Published, run: Setup) -> Measured | None:
     stride = run.strides[1] if run.strides else 16
-    of_system = {
-        key[1]: measured for key, measured in published.VIEWS.items() if key[0] == figure.system
-    }
+    of_system = {key[1]: one for key, one in published.VIEWS.items() if key[0] == figure.system}
     return of_system.get(stride) or next(iter(of_system.values()), None)
 
 
@@ -231,9 +195,7 @@ def _list_extras(recipe: Recipe) -> Iterator[Departure]:
         yield Departure("auxiliary head", "none", f"loss × {loss.auxiliary:g}")
 
 
-def _build_departure(
-    what: str, paper: Any, run: Any, measured: Measured | None, system: str
-) -> Departure:
+def _compare(what: str, paper: Any, run: Any, measured: Measured | None, system: str) -> Departure:
     values = _format(paper), _format(run)
     if measured is None:
         return Departure(what, *values)
@@ -256,21 +218,16 @@ def _describe_neighbours(mious: Any, paper: Any, run: Any) -> str:
     """Describe the nearest measurements to a number that was not measured."""
     if not isinstance(run, int) or not isinstance(paper, int):
         return ""
-    near = (
-        max((value for value in mious if value < run), default=None),
-        min((value for value in mious if value > run), default=None),
-    )
+    near = [
+        *sorted(value for value in mious if value < run)[-1:],
+        *sorted(value for value in mious if value > run)[:1],
+    ]
     effects = [
-        f"{value}, {_format_points(mious[value] - mious[paper])}"
+        f"{value}, {100 * (mious[value] - mious[paper]):+.2f}".replace("-", "−")
         for value in near
-        if value is not None and value != paper
+        if value != paper
     ]
     return f"nearest measured: {'; '.join(effects)}" if effects else ""
-
-
-def _format_points(difference: float) -> str:
-    """Format a difference of scores in points, with its sign."""
-    return f"{100 * difference:+.2f}".replace("-", "−")
 
 
 def _format(value: Any) -> str:

@@ -19,16 +19,11 @@ class Setup:
     """Conditions of a training and its evaluation; None or empty if not stated.
 
     Attributes:
-        num_train, num_scored: Number of training and of evaluated images.
         init: Initial weights: `none`, `ImageNet`, `COCO`, …
         crop: Side of the training crops in pixels, or the size of the images as text.
-        batch_size: Images per forward pass.
         strides: Output stride in training and in evaluation.
         norm: `trained`, `frozen` (batch norm) or `group`.
         tta: Any of `scales`, `flip`, `windows` and `samples`.
-        class_weights: `none`, `inverse` or `median_frequency`.
-        optimization: Optimizer, learning rate and schedule, as text.
-        num_steps: Number of optimizer steps.
     """
 
     backbone: str = ""
@@ -62,11 +57,9 @@ class Published:
 
 @dataclass(frozen=True)
 class Measured:
-    """mIoU by the value of one setting, all else equal.
+    """mIoU of systems by the value of one setting, all else equal.
 
-    Attributes:
-        systems: mIoU by value, for each measured system.
-        remark: Conditions that differ from the full system.
+    The remark names conditions that differ from the full system.
     """
 
     systems: Mapping[str, Mapping[Any, float]]
@@ -165,19 +158,17 @@ CLASS_WEIGHTS = Measured(
     {"SegNet-Basic": {"none": 0.463, "median_frequency": 0.477}}, f"{SEGNET}, table 1"
 )
 VIEWS = {
-    (DEEPLABV3, 8): Measured(
-        {DEEPLABV3: {_NO_TTA: 0.7851, _SCALES: 0.7945, _BOTH: 0.7977}},
-        f"{V3}, table 6", "at evaluation stride 8",
-    ),
-    (DEEPLABV3PLUS, 16): Measured(
-        {DEEPLABV3PLUS: {_NO_TTA: 0.7885, _SCALES: 0.8009, _BOTH: 0.8022}},
-        f"{PLUS}, table 3", "at evaluation stride 16",
-    ),
-    (DEEPLABV3PLUS, 8): Measured(
-        {DEEPLABV3PLUS: {_NO_TTA: 0.7935, _SCALES: 0.8043, _BOTH: 0.8057}},
-        f"{PLUS}, table 3", "at evaluation stride 8",
-    ),
-}  # fmt: skip
+    (system, stride): Measured(
+        {system: dict(zip((_NO_TTA, _SCALES, _BOTH), mious, strict=True))},
+        source,
+        f"at evaluation stride {stride}",
+    )
+    for system, stride, mious, source in (
+        (DEEPLABV3, 8, (0.7851, 0.7945, 0.7977), f"{V3}, table 6"),
+        (DEEPLABV3PLUS, 16, (0.7885, 0.8009, 0.8022), f"{PLUS}, table 3"),
+        (DEEPLABV3PLUS, 8, (0.7935, 0.8043, 0.8057), f"{PLUS}, table 3"),
+    )
+}
 """By system and output stride of the evaluation; six scales from 0.5 to 1.75."""
 
 RELATED = {DEEPLABV3PLUS: (DEEPLABV3PLUS, DEEPLABV3)}

@@ -11,7 +11,6 @@ import numpy as np
 from atrous.durations import format_seconds
 from atrous.engines import TTA
 from atrous.evaluation.run_reader import LoadedRun
-from atrous.recipe import Recipe
 from atrous.report.ledger import find_output_stride
 
 _MAX_CONFUSIONS = 6
@@ -35,23 +34,24 @@ def describe_status(run: LoadedRun) -> str:
 def list_facts(run: LoadedRun) -> list[tuple[str, str]]:
     """Return the conditions of a run, as labels with values."""
     recipe, plan = run.recipe, run.plan
+    stride = find_output_stride(recipe)
     splits = {"train": recipe.data.train_split, "val": recipe.data.val_split}
-    sizes = [
-        f"{plan[f'num_{key}']:,} in {name}" for key, name in splits.items() if f"num_{key}" in plan
-    ]
-    fingerprints = [
-        f"{name} {plan[f'{key}_fingerprint'][:16]}…"
-        for key, name in splits.items()
-        if f"{key}_fingerprint" in plan
-    ]
+    sizes, fingerprints = [], []
+    for key, name in splits.items():
+        if f"num_{key}" in plan:
+            sizes.append(f"{plan[f'num_{key}']:,} in {name}")
+        if f"{key}_fingerprint" in plan:
+            fingerprints.append(f"{name} {plan[f'{key}_fingerprint'][:16]}…")
     sessions = f"{len(run.starts)} session" + "s" * (len(run.starts) != 1)
+    training_s = sum(record.get("step_s") or 0 for record in run.records["train"])
+    training_s += sum(record.get("val_s") or 0 for record in run.records["val"])
     facts = [
-        ("Model", _describe_model(recipe)),
+        ("Model", recipe.model.name + ("" if stride is None else f", output stride {stride}")),
         ("Data", Path(recipe.data.root).name),
         ("Images", ", ".join(sizes)),
         ("Data fingerprint", ", ".join(fingerprints)),
         ("Steps", _describe_steps(run)),
-        ("Time", f"{format_seconds(run.training_s)} of steps and validations in {sessions}"),
+        ("Time", f"{format_seconds(training_s)} of steps and validations in {sessions}"),
         ("Started", run.started),
         ("Machine", "; ".join(_list_machines(run))),
         ("Code", _list_versions(run)),
@@ -64,36 +64,35 @@ def list_headline(run: LoadedRun) -> list[tuple[str, str]]:
     """Return the main scores, as labels with values."""
     scores = run.scores
     if not scores:
-        val = run.records["val"]
-        best = max((record["miou"] for record in val), default=None)
+        best = max((record["miou"] for record in run.records["val"]), default=None)
         return [] if best is None else [("best validation mIoU so far", f"{best:.3f}")]
-    headline = [
-        ("mIoU", f"{scores['miou']:.3f}"),
-        ("pixel accuracy", f"{scores['pixel_accuracy']:.3f}"),
-    ]
-    if scores.get("mean_class_accuracy") is not None:
-        headline.append(("mean class accuracy", f"{scores['mean_class_accuracy']:.3f}"))
-    if (ece := (scores.get("confidence") or {}).get("ece")) is not None:
-        headline.append(("calibration error", f"{ece:.3f}"))
-    headline.append(("images", f"{scores['num_images']:,}"))
-    return headline
+    headline = {
+        "mIoU": scores["miou"],
+        "pixel accuracy": scores["pixel_accuracy"],
+        "mean class accuracy": scores.get("mean_class_accuracy"),
+        "calibration error": (scores.get("confidence") or {}).get("ece"),
+    }
+    shown = [(label, f"{value:.3f}") for label, value in headline.items() if value is not None]
+    return [*shown, ("images", f"{scores['num_images']:,}")]
 
 
 def list_notes(run: LoadedRun) -> list[str]:
     """Return caveats about the scores."""
-    scores, plan, notes = run.scores, run.plan, []
-    if scores and scores["split"] == run.recipe.data.val_split:
-        then, now = plan.get("val_fingerprint"), scores.get("data_fingerprint")
-        if then and now and then != now:
+    scores, notes = run.scores, []
+    split, fingerprint = scores.get("split"), scores.get("data_fingerprint")
+    if split == run.recipe.data.val_split:
+        then = run.plan.get("val_fingerprint")
+        if then and fingerprint and then != fingerprint:
             notes.append(
                 "The fingerprint of the evaluated files is not that of the files validated in "
                 "training: the files, or the method of the fingerprint, changed in between."
             )
-    if scores and scores["split"] == run.recipe.data.train_split:
+    if split == run.recipe.data.train_split:
         notes.append("These scores are on the training images.")
     if any(not _is_finite(record.get("loss")) for record in run.records["train"]):
         notes.append("The training loss was not finite in some steps; its curve has gaps there.")
-    if scores and _is_calibration_split(scores):
+    calibration = (scores.get("training") or {}).get("calibration") or {}
+    if fingerprint and calibration.get("data_fingerprint") == fingerprint:
         notes.append(
             "The temperature was fitted on this split, so the calibration error is too low."
         )
@@ -136,34 +135,26 @@ def compute_shares(scores: dict[str, Any]) -> Any:
 
 def _describe_steps(run: LoadedRun) -> str:
     total, per_epoch = run.plan.get("total_steps"), run.plan.get("steps_per_epoch")
-    text = f"{run.step:,}" + (f" of {total:,}" if total else "")
+    of_total = f" of {total:,}" if total else ""
     batch_size = run.recipe.train.batch_size * run.recipe.train.accumulate
-    text += f" of {batch_size} images"
-    return text + (f"; {run.step / per_epoch:.1f} epochs" if per_epoch else "")
-
-
-def _describe_model(recipe: Recipe) -> str:
-    stride = find_output_stride(recipe)
-    return recipe.model.name if stride is None else f"{recipe.model.name}, output stride {stride}"
+    epochs = f"; {run.step / per_epoch:.1f} epochs" if per_epoch else ""
+    return f"{run.step:,}{of_total} of {batch_size} images{epochs}"
 
 
 def _describe_evaluation(run: LoadedRun) -> str:
     scores = run.scores
     if not scores:
         return ""
-    parts = [f"{scores['num_images']:,} images of {scores['split']}"]
-    if (step := (scores.get("training") or {}).get("step")) is not None:
-        parts.append(f"weights of step {step:,}")
-    if scores.get("output_stride"):
-        parts.append(f"output stride {scores['output_stride']}")
-    if scores.get("tta"):
-        parts.append(TTA.from_json(scores["tta"]).describe())
-    if scores.get("precision"):
-        parts.append({"32": "float32", "bf16": "bfloat16"}.get(scores["precision"], ""))
-    if scores.get("device"):
-        parts.append(f"on {scores['device']}")
-    if scores.get("seconds"):
-        parts.append(format_seconds(scores["seconds"]))
+    step, get = (scores.get("training") or {}).get("step"), scores.get
+    parts = (
+        f"{scores['num_images']:,} images of {scores['split']}",
+        "" if step is None else f"weights of step {step:,}",
+        get("output_stride") and f"output stride {scores['output_stride']}",
+        get("tta") and TTA.from_json(scores["tta"]).describe(),
+        {"32": "float32", "bf16": "bfloat16"}.get(get("precision", "")),
+        get("device") and f"on {scores['device']}",
+        get("seconds") and format_seconds(scores["seconds"]),
+    )
     return ", ".join(filter(None, parts))
 
 
@@ -190,11 +181,6 @@ def _list_versions(run: LoadedRun) -> str:
 def _list_unique(values: Iterable[Any]) -> list[str]:
     """Return the distinct values as strings, in order, without None."""
     return list(dict.fromkeys(str(value) for value in values if value is not None))
-
-
-def _is_calibration_split(scores: dict[str, Any]) -> bool:
-    calibration = (scores.get("training") or {}).get("calibration") or {}
-    return calibration.get("data_fingerprint", "") == scores.get("data_fingerprint")
 
 
 def _is_finite(value: Any) -> bool:

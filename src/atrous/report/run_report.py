@@ -7,19 +7,11 @@ from typing import Any
 from atrous.errors import AtrousError, ConfigError
 from atrous.evaluation.evaluator import Progress
 from atrous.evaluation.run_reader import LoadedRun, load_run
+from atrous.report import run_overview
 from atrous.report.gallery import Gallery, build_gallery, check_num_images, choose_images
 from atrous.report.html import hide_folders, render_page, save_page
 from atrous.report.ledger import build_ledger, find_data
 from atrous.report.run_figures import build_run_figures, save_run_figures
-from atrous.report.run_overview import (
-    compute_shares,
-    describe_status,
-    list_confusions,
-    list_facts,
-    list_headline,
-    list_notes,
-    sort_classes,
-)
 
 
 def save_run_report(
@@ -38,17 +30,11 @@ def save_run_report(
     images cannot be predicted, because the dataset or weights are missing, the page says why.
 
     Args:
-        runs: Run folders.
-        out: File to write; by default `report.html`, in the run folder for one run, in the current
-            folder for several.
+        out: By default `report.html`, in the run folder for one run, in the current folder for
+            several.
         figures: Folder for all figures as PNG, SVG and PDF, with a subfolder per run for several.
         num_images: Number of best, of median and of worst images.
         split: Split of the evaluation to show; by default, the run's validation split.
-        device: Device for the predictions: `auto`, `cpu`, `cuda`, …
-        progress: Called after each prediction with the number done and the total of the run.
-
-    Returns:
-        The file.
 
     Raises:
         ConfigError: A folder is not a run, a finished run was not evaluated, or an option is
@@ -83,7 +69,7 @@ def save_run_report(
 
 def _build_section(key: str, run: LoadedRun, gallery: Gallery | None, error: str) -> dict[str, Any]:
     """Return the variables of a run's section, whose ids begin with `key`."""
-    rows = sort_classes(run.scores)
+    rows = run_overview.sort_classes(run.scores)
     path = run.folder.path
     paths = (run.scores.get("data", ""), run.recipe.data.root, path, path.resolve())
     class_names = [row["name"] for row in rows]
@@ -93,13 +79,13 @@ def _build_section(key: str, run: LoadedRun, gallery: Gallery | None, error: str
         "rows": rows,
         "recipe_text": hide_folders(run.folder.recipe.read_text(encoding="utf-8").strip()),
         "command": f"atrous evaluate {run.name}",
-        "status": describe_status(run),
-        "headline": list_headline(run),
-        "notes": list_notes(run),
-        "facts": list_facts(run),
+        "status": run_overview.describe_status(run),
+        "headline": run_overview.list_headline(run),
+        "notes": run_overview.list_notes(run),
+        "facts": run_overview.list_facts(run),
         "figures": build_run_figures(run),
-        "confusions": list_confusions(run.scores),
-        "shares": compute_shares(run.scores),
+        "confusions": run_overview.list_confusions(run.scores),
+        "shares": run_overview.compute_shares(run.scores),
         "gallery": gallery,
         "gallery_error": hide_folders(error, *paths),
         "ledger": build_ledger(run.recipe, run.plan, run.scores, class_names) if run.scores else [],
@@ -119,17 +105,13 @@ def _try_gallery(
         gallery = build_gallery(
             [run], chosen, num_on_page=num_on_page, device=device, progress=progress
         )
+        return gallery, ""
     except ConfigError:  # an invalid option
         raise
     except AtrousError as error:
         return None, str(error)
-    return gallery, ""
 
 
 def _number_names(runs: Sequence[LoadedRun]) -> list[str]:
-    """Return the names of the runs, numbered if they are equal."""
     names = [run.name for run in runs]
-    return [
-        name if names.count(name) == 1 else f"{name}-{index}"
-        for index, name in enumerate(names, start=1)
-    ]
+    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
