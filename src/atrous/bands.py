@@ -16,8 +16,6 @@ class BandStatistics:
 
     Attributes:
         ranges: Value that becomes 0 and value that becomes 1, of each band.
-        mean: Mean of each band, in units of its range.
-        std: Standard deviation of each band, in units of its range.
     """
 
     ranges: Ranges

@@ -32,12 +32,7 @@ def voc_color(index: int) -> Color:
 
 @dataclass(frozen=True)
 class Classes:
-    """Names and RGB colours of the classes, in the order of their mask values.
-
-    Attributes:
-        names: One name per class; its index is the mask value.
-        colors: One (red, green, blue) per class, each 0 to 255.
-    """
+    """Names and RGB colours of the classes, in the order of their mask values."""
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]

@@ -16,7 +16,6 @@ class Duration:
     """A duration of training.
 
     Attributes:
-        amount: Number of units.
         unit: `"ep"` epochs, `"it"` optimizer steps, `"s"` seconds.
     """
 
@@ -29,13 +28,18 @@ class Duration:
         Epochs and steps are rounded up, clock time down.
 
         Args:
-            steps_per_epoch: Optimizer steps per epoch.
             step_s: Measured seconds per step; required for clock time only.
         """
         if self.unit == "s":
             assert step_s is not None, "clock time needs a measured speed"
             return max(1, math.floor(self.amount / step_s)) if self.amount else 0
         return math.ceil(self.amount * (steps_per_epoch if self.unit == "ep" else 1) - 1e-9)
+
+    def is_over(self, *, num_steps: int, seconds: float, steps_per_epoch: float) -> bool:
+        """Return whether the steps, or the clock time, that have passed are at least this long."""
+        if self.unit == "s":
+            return seconds >= self.amount
+        return num_steps >= self.compute_steps(steps_per_epoch=steps_per_epoch, step_s=None)
 
 
 def parse_duration(text: str) -> Duration:

@@ -19,11 +19,7 @@ class DataError(AtrousError):
 
 
 class LayoutError(DataError):
-    """Folder that holds no dataset of a known layout.
-
-    Attributes:
-        root: The folder.
-    """
+    """Folder that holds no dataset of a known layout."""
 
     def __init__(self, message: str, root: Path) -> None:
         super().__init__(message)

@@ -1,6 +1,9 @@
-"""Imports of optional packages, which extras such as `atrous[export]` install."""
+"""Imports and versions of optional packages, which extras such as `atrous[export]` install."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from atrous.errors import ConfigError
@@ -20,3 +23,12 @@ def import_extra(module: str, extra: str) -> Any:
             f"This needs the package {package}, which cannot be imported ({error}). Install it "
             f"with: pip install 'atrous[{extra}]'"
         ) from error
+
+
+def find_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    versions = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions

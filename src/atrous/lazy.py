@@ -12,7 +12,6 @@ def import_lazily(
     """Return the `__getattr__` and `__dir__` of a package that imports its names on first use.
 
     Args:
-        package: `__name__` of the package.
         names: Public names of the package by the module that defines them.
 
     Example:

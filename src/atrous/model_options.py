@@ -109,8 +109,6 @@ def complete_options(
     """Validate the options of a variant and fill in defaults.
 
     Args:
-        model: Name of the variant, for error messages.
-        known: Names of its options.
         options: Given options. One that the variant does not have must equal its default.
 
     Returns:

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,10 +25,7 @@ def parse_json(text: str | bytes) -> Any:
     Raises:
         ValueError: The text is not JSON, or nested deeper than `MAX_DEPTH`.
     """
-    try:
-        return _check_depth(json.loads(text))
-    except RecursionError:
-        raise _too_deep() from None
+    return _parse(json.loads, text)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -36,12 +34,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: The text is not TOML, or nested deeper than `MAX_DEPTH`.
     """
-    try:
-        values = tomllib.loads(text)
-    except RecursionError:
-        raise _too_deep() from None
-    _check_depth(values)
-    return values
+    return _parse(tomllib.loads, text)
 
 
 def explain_validation(error: "ValidationError") -> str:
@@ -72,19 +65,19 @@ def is_plain_name(name: str) -> bool:
     return not _CONTROLS.search(name) and "\n" not in name and "\t" not in name
 
 
-def _check_depth(values: Any) -> Any:
-    level, depth = [values], 0
-    while level := [value for value in level if isinstance(value, dict | list)]:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise _too_deep()
-        level = [
-            child
-            for value in level
-            for child in (value.values() if isinstance(value, dict) else value)
-        ]
+def _parse(parse: Callable[[Any], Any], text: str | bytes) -> Any:
+    try:
+        values = parse(text)
+        level = [values]
+        for _ in range(MAX_DEPTH):
+            parts = (value for value in level if isinstance(value, dict | list))
+            level = [
+                child
+                for part in parts
+                for child in (part.values() if isinstance(part, dict) else part)
+            ]
+        if any(isinstance(value, dict | list) for value in level):
+            raise RecursionError
+    except RecursionError:
+        raise ValueError(f"its values are nested deeper than {MAX_DEPTH} levels") from None
     return values
-
-
-def _too_deep() -> ValueError:
-    return ValueError(f"its values are nested deeper than {MAX_DEPTH} levels")

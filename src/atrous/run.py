@@ -16,7 +16,6 @@ class RunFolder:
     """The folder of one training, which every other command takes.
 
     Attributes:
-        path: The folder.
         recipe: All settings of the training (TOML).
         plan: Values derived from recipe and data when the run first started (JSON).
         log: A line per step, validation, session start and session end (JSON lines).

@@ -26,8 +26,6 @@ def measure_times_s(
     Args:
         calls: Calls to time; each must return only when its work is done.
         budget_s: Mean seconds per call after which no further round starts.
-        min_rounds: Number of rounds regardless of the budget.
-        max_rounds: Largest number of rounds.
 
     Returns:
         Seconds of each round, for each call.

@@ -41,4 +41,4 @@ def run_calibrate(
             workers=workers,
             progress=progress,
         )
-    Console().print(f"Temperature {temperature:.3f}, fitted on {split!r}.", highlight=False)
+    Console().print(f"Temperature {temperature:.3f}, fitted on {split!r}.")

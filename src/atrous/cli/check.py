@@ -187,15 +187,14 @@ def print_report(report: "CheckReport") -> None:
     console.print(
         f"{escape(str(report.survey.root))}: {report.num_pairs} pairs ({escape(splits)}), "
         f"{report.survey.layout} layout, {len(report.survey.learned)} classes{bands}, "
-        f"{report.seconds:.0f} s",
-        highlight=False,
+        f"{report.seconds:.0f} s"
     )
     if selection := report.survey.describe_selection():
-        console.print(escape(selection), highlight=False)
+        console.print(escape(selection))
     for finding in report.findings:
         _print_finding(finding, console)
     _print_classes(report, console)
-    console.print(f"\n[bold]{report.describe_verdict()}[/]", highlight=False)
+    console.print(f"\n[bold]{report.describe_verdict()}[/]")
 
 
 def _print_finding(finding: "Finding", console: Console) -> None:
@@ -210,7 +209,7 @@ def _print_finding(finding: "Finding", console: Console) -> None:
     lines.append(f"[dim]Why:[/] {kind.why}")
     repaired = f" `--fix DIR` {kind.repaired}." if kind.repaired else ""
     lines.append(f"[dim]Fix:[/] {kind.fix}{repaired}")
-    console.print(Padding("\n".join(lines), (0, 0, 0, 2)), highlight=False)
+    console.print(Padding("\n".join(lines), (0, 0, 0, 2)))
 
 
 def _print_classes(report: "CheckReport", console: Console) -> None:
@@ -229,15 +228,13 @@ def _print_classes(report: "CheckReport", console: Console) -> None:
                 f"{entry.weight_median_frequency:.3g}",
             )
         console.print()
-        console.print(table, highlight=False)
+        console.print(table)
         num_more = len(count.classes) - _MAX_CLASSES
         more = f"{num_more} further classes are in --json and --html. " if num_more > 0 else ""
         ratio = "" if count.imbalance is None else f", imbalance {count.imbalance:,.0f} : 1"
-        console.print(f"{more}Ignored {100 * count.ignored_share:.1f} %{ratio}", highlight=False)
+        console.print(f"{more}Ignored {100 * count.ignored_share:.1f} %{ratio}")
     if len(splits) > _MAX_TABLES:
-        console.print(
-            f"\n{len(splits) - _MAX_TABLES:,} further splits are in --json.", highlight=False
-        )
+        console.print(f"\n{len(splits) - _MAX_TABLES:,} further splits are in --json.")
 
 
 def _print_repair(repaired: "RepairReport", console: Console) -> None:
@@ -245,13 +242,12 @@ def _print_repair(repaired: "RepairReport", console: Console) -> None:
         f"\nCorrected copy in {escape(str(repaired.folder))}: {repaired.num_written} pairs. "
         f"Masks rewritten: {repaired.num_converted}; images turned upright: "
         f"{repaired.num_turned}; pairs renamed: {repaired.num_renamed}; left out: "
-        f"{len(repaired.left_out)}.",
-        highlight=False,
+        f"{len(repaired.left_out)}."
     )
     for path, reason in repaired.left_out[:_MAX_FILES]:
-        console.print(f"  [dim]·[/] {escape(f'{path}: {reason}')}", highlight=False)
+        console.print(f"  [dim]·[/] {escape(f'{path}: {reason}')}")
     if len(repaired.left_out) > _MAX_FILES:
         console.print(f"  [dim]· and {len(repaired.left_out) - _MAX_FILES:,} more[/]")
     if repaired.remaining:
         codes = ", ".join(repaired.remaining)
-        console.print(f"Not repaired by --fix: {codes}.", highlight=False)
+        console.print(f"Not repaired by --fix: {codes}.")

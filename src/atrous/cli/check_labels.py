@@ -18,18 +18,13 @@ if TYPE_CHECKING:
     from atrous.recipe import Recipe
 
 Paths = tuple[Path | None, Path | None, Path | None]
+"""HTML page, JSON and CSV file to write; None for those that are not wanted."""
+
 _MAX_ROWS = 20
 
 
 def rank_by_model(model: Path, data: str | None, options: dict[str, Any], paths: Paths) -> None:
-    """Rank the labels of a split by a model.
-
-    Args:
-        model: Run folder or weights file.
-        data: Folder of the dataset; None for that of the run.
-        options: Other arguments of `open_model_and_labels`.
-        paths: HTML page, JSON and CSV file; None for those that are not wanted.
-    """
+    """Rank the labels of a split by a model, given `options` of `open_model_and_labels`."""
     from atrous.evaluation.label_quality import open_model_and_labels
 
     engine, dataset = open_model_and_labels(model, data, **options)
@@ -39,11 +34,7 @@ def rank_by_model(model: Path, data: str | None, options: dict[str, Any], paths:
 def rank_by_folds(recipe: "Recipe", num_folds: int, out: Path | None, paths: Paths) -> None:
     """Rank the labels of the training split by models of its folds, which are trained first.
 
-    Args:
-        recipe: Data, model and duration of the trainings.
-        num_folds: Number of folds.
-        out: Folder of the trainings; by default `DATA-folds` in the working folder.
-        paths: HTML page, JSON and CSV file; None for those that are not wanted.
+    The trainings are in `out`, by default in `DATA-folds` in the working folder.
     """
     from atrous.cli.display import TrainingDisplay
     from atrous.training.folds import train_folds
@@ -98,11 +89,11 @@ def _print(report: "LabelReport") -> None:
         places = f"{left}–{right}", f"{top}–{bottom}"
         table.add_row(escape(row.image), f"{row.score:.2f}", *names, *places)
     if report.regions:
-        console.print(table, highlight=False)
+        console.print(table)
     num_more = len(report.regions) - _MAX_ROWS
     if num_more > 0:
-        console.print(f"{num_more:,} further regions are in --csv and --json.", highlight=False)
-    console.print(f"\n[bold]{report.describe_verdict()}[/]", highlight=False)
+        console.print(f"{num_more:,} further regions are in --csv and --json.")
+    console.print(f"\n[bold]{report.describe_verdict()}[/]")
 
 
 def _format_csv(rows: list[dict[str, Any]]) -> str:

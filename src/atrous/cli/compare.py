@@ -79,38 +79,35 @@ def run_compare(
 def print_comparison(comparison: "RunComparison") -> None:
     """Print scores and cost of the runs, and their differences to the first."""
     console = Console()
-    console.print(_build_scores_table(comparison), highlight=False)
+    console.print(_build_scores_table(comparison))
     console.print(
         f"Macro means over the classes in the masks of {comparison.num_images} images of "
-        f"'{escape(comparison.split)}'.",
-        highlight=False,
+        f"'{escape(comparison.split)}'."
     )
     if comparison.cost:
-        console.print("", _build_cost_table(comparison), highlight=False)
+        console.print("", _build_cost_table(comparison))
         conditions = escape(comparison.cost.describe_conditions())
         console.print(
             f"One image at a time, {conditions}; latency is the median ± half the interquartile "
-            "range.",
-            highlight=False,
+            "range."
         )
         if comparison.cost.load_note:
-            console.print(f"[yellow]Note:[/] {comparison.cost.load_note}", highlight=False)
-    console.print("", _build_differences_table(comparison), highlight=False)
+            console.print(f"[yellow]Note:[/] {comparison.cost.load_note}")
+    console.print("", _build_differences_table(comparison))
     for difference in comparison.differences:
-        console.print(f"[bold]{escape(difference.sentence)}[/]", highlight=False)
+        console.print(f"[bold]{escape(difference.sentence)}[/]")
         if difference.recipe_changes:
             changes = escape("; ".join(difference.recipe_changes))
-            console.print(f"The recipes differ in {changes}.", highlight=False)
+            console.print(f"The recipes differ in {changes}.")
     for run, difference in zip(comparison.runs[1:], comparison.differences, strict=True):
         if any(iou is not None and iou.value for iou in difference.iou):
-            console.print("", _build_classes_table(comparison, run, difference), highlight=False)
-    console.print("", highlight=False)
+            console.print("", _build_classes_table(comparison, run, difference))
+    console.print("")
     for note in comparison.notes:
-        console.print(f"[yellow]Note:[/] {escape(note)}", highlight=False)
+        console.print(f"[yellow]Note:[/] {escape(note)}")
     console.print(
         "Intervals cover image sampling, not training randomness (docs/compare.md). ▲ ▼ mark "
-        "significant differences of classes (Holm, 5 %).",
-        highlight=False,
+        "significant differences of classes (Holm, 5 %)."
     )
 
 

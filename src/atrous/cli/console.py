@@ -9,12 +9,7 @@ from atrous.parsing import escape_controls
 
 
 class Console(rich.console.Console):
-    """A console that escapes control characters, since names in a text may hold any.
-
-    Args:
-        stderr: Print to standard error.
-        soft_wrap: Do not wrap long lines.
-    """
+    """A console without emoji and highlights that escapes the control characters of names."""
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=soft_wrap, emoji=False)

@@ -30,7 +30,7 @@ def run_shapes(
     from atrous.data.shapes import write_shapes
 
     write_shapes(folder, num_train=num_train, num_val=num_val, size_px=size, seed=seed)
-    Console().print(f"{num_train} + {num_val} images in {escape(str(folder))}", highlight=False)
+    Console().print(f"{num_train} + {num_val} images in {escape(str(folder))}")
 
 
 @app.command("voc2012")
@@ -58,7 +58,7 @@ def run_voc2012(
         download_voc2012(out)
     else:
         build_voc2012(out, voc_tar=voc_tar, sbd_tar=sbd_tar, verify=verify)
-    Console().print(f"VOC2012 is in {escape(str(out))}", highlight=False)
+    Console().print(f"VOC2012 is in {escape(str(out))}")
 
 
 @app.command("shard")
@@ -94,7 +94,6 @@ def run_shard(
         num_shards, num_bytes = written[-1].shard + 1, sum(position.size for position in written)
         console.print(
             f"{escape(split)}: {len(written):,} samples in {num_shards:,} "
-            f"shard{'s' * (num_shards > 1)}, {num_bytes / 1e6:,.1f} MB",
-            highlight=False,
+            f"shard{'s' * (num_shards > 1)}, {num_bytes / 1e6:,.1f} MB"
         )
-    console.print(f"The shards are in {escape(str(folder))}", highlight=False)
+    console.print(f"The shards are in {escape(str(folder))}")

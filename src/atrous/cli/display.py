@@ -23,11 +23,7 @@ _SIDE_TASKS = {
 
 
 class TrainingDisplay:
-    """Listener of `train`: a progress bar on a terminal, otherwise a line every 10 seconds.
-
-    Args:
-        stderr: Print to standard error.
-    """
+    """Listener of `train`: a progress bar on a terminal, otherwise a line every 10 seconds."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         self.console = Console(stderr=stderr)
@@ -62,10 +58,6 @@ class TrainingDisplay:
         elif show := getattr(self, f"_{event['kind']}", None):
             show(event)
 
-    def print(self, text: str) -> None:
-        """Print a line of markup."""
-        self.console.print(text, highlight=False)
-
     def _plan(self, event: dict[str, Any]) -> None:
         plan, recipe, loaded = event["plan"], event["recipe"], event["loaded"]
         self.num_images = recipe.train.batch_size * recipe.train.accumulate
@@ -75,7 +67,7 @@ class TrainingDisplay:
         if plan.speed:
             per_s = self.num_images / plan.speed.step_s
             speed = f" ({recipe.train.duration} at {per_s:.1f} images/s)"
-        self.print(
+        self.console.print(
             f"[bold]{recipe.model.name}[/] on {escape(recipe.data.root)}: {plan.num_train} "
             f"training images, {plan.num_val} validation images; {length}{speed}."
         )
@@ -86,45 +78,43 @@ class TrainingDisplay:
         new = group_names(loaded.missing, apart_from=loaded.loaded)
         if loaded.num_file_classes is not None:
             new[-1] += f"; the file's classifier is for {loaded.num_file_classes} classes"
-        adapted = []
-        if loaded.num_file_bands is not None:
-            adapted = [
-                f"the first convolution, from {loaded.num_file_bands} bands: new bands have the "
-                "mean of its filters; fewer share their sum equally"
-            ]
+        adapted = (
+            f"the first convolution, from {loaded.num_file_bands} bands: new bands have the mean "
+            "of its filters; fewer share their sum equally"
+        )
         table = Table.grid(padding=(0, 2))
         for label, parts in (
             ("loaded", group_names(loaded.loaded, apart_from=loaded.missing)),
             ("new", new),
-            ("adapted", adapted),
+            ("adapted", [adapted] if loaded.num_file_bands is not None else []),
             ("unused in the file", group_names(loaded.unexpected)),
         ):
             if parts:
                 table.add_row(f"  {label}", escape(", ".join(parts)))
-        self.print(f"Weights from {escape(source)}:")
-        self.console.print(table, highlight=False)
+        self.console.print(f"Weights from {escape(source)}:")
+        self.console.print(table)
 
     def _features(self, event: dict[str, Any]) -> None:
         cache: FeatureCache = event["cache"]
         images = f"{len(cache.dataset)} images"
         images += " and their mirror images" if cache.num_copies == 2 else ""
         when = "computed once" if cache.compute_missing_bytes() else "computed before"
-        self.print(
+        self.console.print(
             f"Features of {images} (all before the {cache.place}): "
             f"{format_bytes(cache.num_bytes)} in {escape(str(cache.path.parent))}, {when}."
         )
 
     def _note(self, event: dict[str, Any]) -> None:
-        self.print(escape(event["message"]))
+        self.console.print(escape(event["message"]))
 
     def _warning(self, event: dict[str, Any]) -> None:
-        self.print(f"[yellow]Warning:[/] {escape(event['message'])}")
+        self.console.print(f"[yellow]Warning:[/] {escape(event['message'])}")
 
     def _resumed(self, event: dict[str, Any]) -> None:
-        self.print(f"Resuming from step {event['step']}.")
+        self.console.print(f"Resuming from step {event['step']}.")
 
     def _measuring(self, event: dict[str, Any]) -> None:
-        self.print("Measuring the speed of this machine …")
+        self.console.print("Measuring the speed of this machine …")
 
     def _session(self, event: dict[str, Any]) -> None:
         if event["event"] == "start":
@@ -151,7 +141,7 @@ class TrainingDisplay:
 
     def _val(self, event: dict[str, Any]) -> None:
         mark = "  [green]best[/]" if event["miou"] == event["best_miou"] else ""
-        self.print(
+        self.console.print(
             f"step {event['step']:>6}  epoch {event['epoch']:6.1f}  val loss "
             f"{event['loss']:.3f}  val mIoU {event['miou']:.4f}{mark}"
         )
@@ -161,16 +151,15 @@ def print_training_result(result: TrainingResult) -> None:
     """Print how the session ended, and the files of a finished run."""
     console = Console()
     if result.frozen_sha256 is not None:
-        console.print(f"Frozen part unchanged: sha256 {result.frozen_sha256}", highlight=False)
+        console.print(f"Frozen part unchanged: sha256 {result.frozen_sha256}")
     if result.reason != "finished":
         console.print(
             f"Stopped ({result.reason}) at step {result.step} of {result.total_steps}. A "
-            "checkpoint is saved; start the same command again to resume.",
-            highlight=False,
+            "checkpoint is saved; start the same command again to resume."
         )
         return
     best = "" if result.best_miou is None else f", best val mIoU {result.best_miou:.4f}"
-    console.print(f"Finished: {result.total_steps} steps{best}.", highlight=False)
+    console.print(f"Finished: {result.total_steps} steps{best}.")
     table = Table.grid(padding=(0, 2))
     folder, features = escape(str(result.run)), RunFolder(result.run).features
     table.add_row("loss curves", f"{folder}/curves.png")
@@ -178,7 +167,7 @@ def print_training_result(result: TrainingResult) -> None:
     if features.is_dir():
         table.add_row("features", f"{folder}/{features.name} (may be deleted now)")
     table.add_row("next", f"atrous evaluate {folder}")
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 def _smooth(mean: float | None, value: float) -> float:

@@ -114,17 +114,15 @@ def print_scores(report: "EvaluationReport") -> None:
     table.add_row("[bold]mean (macro)[/]", *(f"[bold]{_format_score(value)}[/]" for value in macro))
     micro = (scores.precision_micro, scores.recall_micro, scores.f1_micro)
     table.add_row("all pixels (micro)", "", *map(_format_score, micro))
-    console.print(table, highlight=False)
+    console.print(table)
     console.print(
         f"[bold]mIoU {scores.miou:.4f}[/]  pixel accuracy {scores.pixel_accuracy:.4f}  "
         f"({report.num_images} images of '{escape(report.split)}', {report.model}, "
-        f"{report.seconds:.0f} s)",
-        highlight=False,
+        f"{report.seconds:.0f} s)"
     )
     if scores.absent:
         console.print(
-            f"Classes in no mask, left out of the means: {escape(', '.join(scores.absent))}.",
-            highlight=False,
+            f"Classes in no mask, left out of the means: {escape(', '.join(scores.absent))}."
         )
 
 
@@ -134,14 +132,12 @@ def print_confidence(report: "EvaluationReport") -> None:
     kept = next(row for row in confidence.risk_coverage if row.coverage == 0.9)
     console.print(
         f"Calibration error {confidence.ece:.4f} at temperature {confidence.temperature:.3g}; "
-        f"mIoU {kept.miou:.4f} without the 10 % least confident pixels.",
-        highlight=False,
+        f"mIoU {kept.miou:.4f} without the 10 % least confident pixels."
     )
     if report.is_calibration_split:
         console.print(
             "[yellow]Note:[/] the temperature was fitted on this split, so its calibration error "
-            "is too low.",
-            highlight=False,
+            "is too low."
         )
 
 
@@ -154,16 +150,15 @@ def print_boundary(boundary: "BoundaryScores", objects: "Sequence[ObjectScore]")
     table.add_row(f"BF score, {tolerance} of the diagonal", _format_score(boundary.bf_score))
     for band in boundary.trimap:
         table.add_row(f"mIoU within {band.width_px:g} px of an edge", _format_score(band.miou))
-    console.print("", table, highlight=False)
+    console.print("", table)
     table = build_table("objects by area", "number", "recall", "found")
     for row in objects:
         scores = map(_format_score, (row.recall, row.found))
         table.add_row(row.area, f"{row.num_objects:,}", *scores)
-    console.print("", table, highlight=False)
+    console.print("", table)
     console.print(
         "Objects are connected regions of a class: small below 32² px, large from 96² px. An "
-        "object is found if at least half of its pixels are predicted as its class.",
-        highlight=False,
+        "object is found if at least half of its pixels are predicted as its class."
     )
 
 
@@ -174,7 +169,7 @@ def print_conventions(conventions: "Sequence[Convention]") -> None:
     for row in conventions:
         scores = map(_format_score, (row.iou, row.precision, row.recall, row.f1))
         table.add_row(escape(row.rule), *scores, escape(row.reported_by))
-    Console().print("", table, highlight=False)
+    Console().print("", table)
 
 
 def _format_score(value: float | None) -> str:

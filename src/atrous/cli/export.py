@@ -88,8 +88,8 @@ def _print_report(report: "ExportReport") -> None:
             f"{gate.miou_original:.4f}",
             "[green]passed[/]" if gate.passed else f"[red]failed[/]: {gate.tolerance}",
         )
-    console.print(table, highlight=False)
+    console.print(table)
     if report.restored:
-        console.print("The most sensitive layers were reverted to float.", highlight=False)
+        console.print("The most sensitive layers were reverted to float.")
     num_bytes = sum(file.stat().st_size for file in list_export_files(report.path))
-    console.print(f"{escape(str(report.path))} ({num_bytes / 1e6:.1f} MB)", highlight=False)
+    console.print(f"{escape(str(report.path))} ({num_bytes / 1e6:.1f} MB)")

@@ -74,7 +74,7 @@ def describe_failure(error: BaseException) -> str | None:
 def end_with_error(message: str) -> NoReturn:
     """Print an error message to standard error and exit with code 2."""
     try:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(message)}")
     except MemoryError:  # handlers at exit would fail too
         os.write(2, f"Error: {message}\n".encode())
         os._exit(2)

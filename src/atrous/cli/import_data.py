@@ -1,5 +1,6 @@
 """`atrous import`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,8 @@ from atrous.errors import ConfigError
 if TYPE_CHECKING:
     from atrous.formats import ImportReport
 
-_SPLITS, _CLASSES = "Splits", "Classes"
+_split_option = partial(typer.Option, rich_help_panel="Splits")
+_class_option = partial(typer.Option, rich_help_panel="Classes")
 
 
 def run_import(
@@ -27,58 +29,41 @@ def run_import(
     copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of linking.")] = False,
     val: Annotated[
         float,
-        typer.Option(
-            help="Share of images for validation, if the source has no such split.",
-            rich_help_panel=_SPLITS,
-        ),
+        _split_option(help="Share of images for validation, if the source has no such split."),
     ] = 0.2,
     test: Annotated[
-        float,
-        typer.Option(
-            help="Share of images for testing, if the source has no such split.",
-            rich_help_panel=_SPLITS,
-        ),
+        float, _split_option(help="Share of images for testing, if the source has no such split.")
     ] = 0.0,
     group: Annotated[
         str | None,
-        typer.Option(
+        _split_option(
             help="Regular expression: images with the same match in their names stay in one split. "
-            "Near-duplicates do by default, and numbered series of similar images.",
-            rich_help_panel=_SPLITS,
+            "Near-duplicates do by default, and numbered series of similar images."
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the random split.", rich_help_panel=_SPLITS)
-    ] = 0,
+    seed: Annotated[int, _split_option(help="Seed of the random split.")] = 0,
     classes: Annotated[
-        str | None,
-        typer.Option(help="Classes to keep, in this order: a,b,c.", rich_help_panel=_CLASSES),
+        str | None, _class_option(help="Classes to keep, in this order: a,b,c.")
     ] = None,
     other: Annotated[
         str | None,
-        typer.Option(
+        _class_option(
             help="Class that those not in --classes become; by default background if there is "
-            "such a class, else they are ignored.",
-            rich_help_panel=_CLASSES,
+            "such a class, else they are ignored."
         ),
     ] = None,
     merge: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Classes that become one: vehicle=car,bus. Can be repeated.",
-            rich_help_panel=_CLASSES,
-        ),
+        _class_option(help="Classes that become one: vehicle=car,bus. Can be repeated."),
     ] = None,
     ignore: Annotated[
-        str | None,
-        typer.Option(help="Classes whose pixels are ignored: a,b.", rich_help_panel=_CLASSES),
+        str | None, _class_option(help="Classes whose pixels are ignored: a,b.")
     ] = None,
     class_name: Annotated[
         str | None,
-        typer.Option(
+        _class_option(
             "--class",
             help="Name of the only class besides background, as of instance and binary masks.",
-            rich_help_panel=_CLASSES,
         ),
     ] = None,
 ) -> None:
@@ -93,12 +78,8 @@ def run_import(
     names = None if classes is None else _split_names("--classes", classes)
     if other is not None and names is None:
         raise ConfigError("--other needs --classes: without it, no class is another.")
-    selection = ClassSelection(
-        names,
-        other,
-        _parse_merge(merge or []),
-        () if ignore is None else _split_names("--ignore", ignore),
-    )
+    ignored = () if ignore is None else _split_names("--ignore", ignore)
+    selection = ClassSelection(names, other, _parse_merge(merge or []), ignored)
     with show_progress("importing") as progress:
         report = import_dataset(
             source,
@@ -123,23 +104,18 @@ def _print_report(report: "ImportReport") -> None:
     names = ", ".join(report.classes)
     console.print(
         f"{report.format}: {splits} {state} into {escape(str(report.out))}. "
-        f"{len(report.classes)} classes: {escape(names)}.",
-        highlight=False,
+        f"{len(report.classes)} classes: {escape(names)}."
     )
     for note in report.notes:
-        console.print(f"  [bold]note:[/] {escape(note)}", highlight=False)
+        console.print(f"  [bold]note:[/] {escape(note)}")
     for reason, count in report.skipped.items():
         if count:
-            console.print(f"  [yellow]left out:[/] {count} {escape(reason)}", highlight=False)
-    console.print(f"next  atrous check {escape(str(report.out))}", highlight=False)
+            console.print(f"  [yellow]left out:[/] {count} {escape(reason)}")
+    console.print(f"next  atrous check {escape(str(report.out))}")
 
 
 def _split_names(option: str, text: str) -> tuple[str, ...]:
-    """Parse names separated by commas.
-
-    Raises:
-        ConfigError: A name is empty or occurs twice.
-    """
+    """Parse names separated by commas; raises ConfigError if one is empty or occurs twice."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names) or len(set(names)) < len(names):
         raise ConfigError(f"{option} takes different names separated by commas, not '{text}'.")
@@ -147,11 +123,7 @@ def _split_names(option: str, text: str) -> tuple[str, ...]:
 
 
 def _parse_merge(texts: list[str]) -> dict[str, tuple[str, ...]]:
-    """Parse texts such as `vehicle=car,bus`.
-
-    Raises:
-        ConfigError: A text has another form, or a name is merged twice.
-    """
+    """Parse texts such as `vehicle=car,bus`; raises ConfigError for others, or a name twice."""
     merge: dict[str, tuple[str, ...]] = {}
     for text in texts:
         name, separator, parts = text.partition("=")

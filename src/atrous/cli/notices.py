@@ -34,6 +34,6 @@ def _build_printer(show_other: Any) -> Any:
             text = text if len(shown) < MAX_SHOWN else "Further warnings are not shown."
             shown.add(str(message))
             sys.stdout.flush()
-            Console(stderr=True).print(f"[yellow]Warning:[/] {escape(text)}", highlight=False)
+            Console(stderr=True).print(f"[yellow]Warning:[/] {escape(text)}")
 
     return show

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from atrous.errors import ConfigError
-from atrous.recipe import (
-    Recipe,
-    apply_overrides,
-    build_recipe,
-    flatten_values,
-    load_toml,
-    set_key,
-)
+from atrous.recipe import Recipe, apply_overrides, build_recipe, flatten_values, load_toml, set_key
 
 if TYPE_CHECKING:
     from atrous.engines import TTA
@@ -65,8 +58,8 @@ def choose_recipe(
         options: Values of the command's options by recipe key, such as `data.crop`; None if an
             option is not given. They override those of the file.
         overrides: Texts of `--set`, which override the options.
-        suggest: Returns the values of a recipe that suits the data, from the given values by key.
-            Called without a file.
+        suggest: Called without a file: returns the values of a recipe that suits the data, from
+            the given values by key.
     """
     given = {key: value for key, value in options.items() if value is not None}
     values: Mapping[str, Any] = {}

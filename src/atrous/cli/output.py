@@ -35,11 +35,7 @@ def show_progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def write_json(values: dict[str, Any], path: Path) -> None:
-    """Write values as JSON to a file, atomically, or to standard output for `-`.
-
-    Raises:
-        AtrousError: The file cannot be written.
-    """
+    """Write values as JSON as `write_text` does."""
     write_text(escape_controls(json.dumps(values, indent=2, ensure_ascii=False)) + "\n", path)
 
 

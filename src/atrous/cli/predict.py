@@ -105,25 +105,15 @@ def run_predict(
         "engine": engine,
         "trust": trust,
     }
+    modes = {"resume": resume, "part": part, "merge": merge, "ray": ray, "frames": frames}
     if "-" in paths and out is None:
-        for given, name in (
-            (resume, "--resume"), (part, "--part"), (merge, "--merge"), (ray, "--ray"),
-            (frames, "--frames"),
-        ):  # fmt: skip
-            if given:
-                raise ConfigError(f"{name} needs an output folder: add --out.")
+        if name := next((name for name, given in modes.items() if given), None):
+            raise ConfigError(f"--{name} needs an output folder: add --out.")
         _pipe(run, paths, save or "mask", options)
         return
     if out is None:
         raise ConfigError("There is no output folder. Add --out and a folder.")
-    options |= {
-        "resume": resume,
-        "part": part,
-        "merge": merge,
-        "ray": ray,
-        "frames": frames,
-        "full_names": full_names,
-    }
+    options |= {**modes, "full_names": full_names}
     options["save"] = [kind.strip() for kind in (save or "mask,overlay").split(",")]
     _print_report(_predict(run, paths, out, options), out)
 
@@ -167,8 +157,7 @@ def _predict(run: Path, paths: list[str], out: Path, options: dict[str, Any]) ->
             return predict(run, paths, out, **options, progress=show)
     except KeyboardInterrupt:
         errors.print(
-            "Interrupted. Written files are complete; continue with the same command and --resume.",
-            highlight=False,
+            "Interrupted. Written files are complete; continue with the same command and --resume."
         )
         raise
 
@@ -177,7 +166,7 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
     errors = Console(stderr=True)
     for source, message in report.failed:
         where = "" if source in message else f"{source}: "
-        errors.print(f"[yellow]Skipped:[/] {escape(where + message)}", highlight=False)
+        errors.print(f"[yellow]Skipped:[/] {escape(where + message)}")
     if report.nearly_black:
         from atrous.errors import shorten
 
@@ -185,8 +174,7 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
             f"[yellow]Nearly black:[/] {len(report.nearly_black)} of {report.num_frames} images "
             "use at most 16 of 256 levels, so their predictions may be meaningless: "
             f"{escape(shorten(report.nearly_black, 3))}. Give images with the same range of values "
-            "as those of the training.",
-            highlight=False,
+            "as those of the training."
         )
     if report.failed and not (report.num_frames or report.resumed or report.kept):
         raise ConfigError(f"None of the inputs could be used; {out} holds no new prediction.")
@@ -195,15 +183,13 @@ def _print_report(report: "PredictionReport", out: Path) -> None:
 
         errors.print(
             f"Labels: {report.merged_px} pixels in regions of fewer than {MIN_REGION_PX} have the "
-            "class of the largest region beside them.",
-            highlight=False,
+            "class of the largest region beside them."
         )
     resumed = f", {len(report.resumed)} resumed" if report.resumed else ""
     kept = f", {len(report.kept)} with labels kept" if report.kept else ""
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
     images = "image" if report.num_frames == 1 else "images"
     Console().print(
-        f"{report.num_frames} {images} segmented into {escape(str(out))}{resumed}{kept}{skipped}.",
-        highlight=False,
+        f"{report.num_frames} {images} segmented into {escape(str(out))}{resumed}{kept}{skipped}."
     )
     raise typer.Exit(1 if report.failed else 0)

@@ -25,10 +25,8 @@ def start_processes(num: int, num_nodes: int = 1) -> Iterator[None]:
     The others end with this process, because they cannot reach it any more; if one of them fails,
     this one ends within 20 seconds.
 
-    Args:
-        num: Number of processes on this machine.
-        num_nodes: Number of machines. If there are several, the environment says which of them
-            this is (NODE_RANK), and where the first one is (MASTER_ADDR, MASTER_PORT).
+    With several machines (`num_nodes`), the environment says which of them this is (NODE_RANK), and
+    where the first one is (MASTER_ADDR, MASTER_PORT).
 
     Raises:
         ConfigError: The environment does not describe the machines.

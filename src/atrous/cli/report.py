@@ -49,6 +49,6 @@ def run_report(
         )
     size_mb = path.stat().st_size / 1e6
     console = Console(soft_wrap=True)
-    console.print(f"{escape(str(path))} ({size_mb:.1f} MB)", highlight=False)
+    console.print(f"{escape(str(path))} ({size_mb:.1f} MB)")
     if figures is not None:
-        console.print(f"Figures in {escape(str(figures))}.", highlight=False)
+        console.print(f"Figures in {escape(str(figures))}.")

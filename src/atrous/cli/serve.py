@@ -108,7 +108,7 @@ def run_serve(
     warnings.filterwarnings("ignore", module="PIL")  # about damaged images; the client gets them
     console, token = Console(stderr=True), read_token(token_file)
     if token is None and host not in ("127.0.0.1", "localhost", "::1"):
-        console.print(_NO_TOKEN, highlight=False)
+        console.print(_NO_TOKEN)
     service = build_service(
         runs,
         names=name or (),
@@ -129,7 +129,7 @@ def run_serve(
     run_server(server, listening, lambda event: _print_ready(console, service, listening))
     if server.force_exit:
         raise KeyboardInterrupt
-    console.print("Stopped; all accepted images are processed.", highlight=False)
+    console.print("Stopped; all accepted images are processed.")
 
 
 def _print_ready(console: Console, service: "Service", listening: "socket") -> None:
@@ -143,7 +143,7 @@ def _print_ready(console: Console, service: "Service", listening: "socket") -> N
         f"Ready at {url}: {escape(engines)}, images up to {megapixels:.3g} megapixels. Press "
         "Ctrl-C to stop."
     )
-    console.print(ready, highlight=False, soft_wrap=True)
+    console.print(ready, soft_wrap=True)
 
 
 def _count_millions(value: float) -> int:

@@ -58,7 +58,7 @@ def run_study(
     common = {**{key: value for key, value in options.items() if value is not None}, **common}
 
     def listener(event: dict[str, Any]) -> None:
-        console.print(escape(event["message"]), highlight=False)
+        console.print(escape(event["message"]))
 
     outcomes = train_runs(
         study,
@@ -75,7 +75,7 @@ def run_study(
     write_json(summary.to_json(), out / "study.json")
     save_page(out / "study.html", render_study_page(summary))
     print_study(summary)
-    console.print(f"page  {escape(str(out / 'study.html'))}", highlight=False)
+    console.print(f"page  {escape(str(out / 'study.html'))}")
     if any(outcome.error for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -101,24 +101,24 @@ def print_study(summary: "StudySummary") -> None:
         if study.source:
             cells.append(f"{row.paper['miou']:.2f}" if "miou" in row.paper else "–")
         table.add_row(escape(row.name), *cells)
-    console.print(f"\n[bold]{escape(study.title)}[/], {escape(summary.budget)}", highlight=False)
-    console.print(table, highlight=False)
-    console.print("difference: to the first run; * significant (Holm, 5 %)", highlight=False)
+    console.print(f"\n[bold]{escape(study.title)}[/], {escape(summary.budget)}")
+    console.print(table)
+    console.print("difference: to the first run; * significant (Holm, 5 %)")
     if summary.cost:
         conditions = escape(summary.cost.describe_conditions())
-        console.print(f"ms: one image at a time, {conditions}", highlight=False)
+        console.print(f"ms: one image at a time, {conditions}")
         if summary.cost.load_note:
-            console.print(f"[yellow]Note:[/] {summary.cost.load_note}", highlight=False)
+            console.print(f"[yellow]Note:[/] {summary.cost.load_note}")
     if study.convention:
         _print_averages(console, summary)
     for row in summary.rows:
         if len(row.miou_by_seed) > 1:
             mious = ", ".join(f"{miou:.4f}" for miou in row.miou_by_seed)
-            console.print(f"{escape(row.name)} by seed: {mious}", highlight=False)
+            console.print(f"{escape(row.name)} by seed: {mious}")
         for error in row.errors:
-            console.print(f"[red]{escape(row.name)}: {escape(error)}[/]", highlight=False)
+            console.print(f"[red]{escape(row.name)}: {escape(error)}[/]")
     if study.source:
-        console.print(f"Paper: {escape(study.source)}. {escape(study.departs)}.", highlight=False)
+        console.print(f"Paper: {escape(study.source)}. {escape(study.departs)}.")
 
 
 def _print_averages(console: Console, summary: "StudySummary") -> None:
@@ -138,7 +138,7 @@ def _print_averages(console: Console, summary: "StudySummary") -> None:
                 *(f"{value:.4f}" for value in (average.precision, average.recall, average.f1)),
                 " / ".join(published) if is_source else "",
             )
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 def _parse_overrides(texts: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -47,14 +47,14 @@ def run_verify_resume(
             out or Path(temporary),
             num_kills=kills,
             seed=seed,
-            listener=lambda event: console.print(escape(event["message"]), highlight=False),
+            listener=lambda event: console.print(escape(event["message"])),
         )
     table = Table("", "uninterrupted", f"killed {len(result.kills)} times", "", box=None)
     for row in result.checks:
         mark = f"[red]{row.difference}[/]" if row.difference else "[green]equal[/]"
         table.add_row(row.name, row.uninterrupted[:16], row.interrupted[:16], mark)
-    console.print(table, highlight=False)
+    console.print(table)
     verdict = "[green]Exact[/]" if result.is_exact else "[red]Not exact[/]"
-    spans = "; ".join(f"{kill.resumed_from} to {kill.killed_after}" for kill in result.kills)
+    spans = "; ".join(f"{first} to {last}" for first, last in result.kills)
     console.print(f"{verdict}. Steps of the killed sessions: {spans}.")
     raise typer.Exit(0 if result.is_exact else 1)

@@ -24,24 +24,19 @@ class Engine(ABC):
         card: Classes, normalization, input size and temperature of the model.
         name: Name of the engine, such as `torch` or `openvino-int8`.
         precision: `32`, `bf16` or `int8`.
-        device: Device of the results.
-        tta: Test-time augmentation and sliding windows.
+
+    Shapes:
+        image: uint8 (3, H, W), or float32 (bands, H, W), any size
+        logits: float32 (classes, H, W), on the engine's device; under test-time augmentation, the
+            logarithm of the mean probabilities
+        mask: uint8 (H, W), on the engine's device
     """
 
     def __init__(
-        self,
-        card: ModelCard,
-        *,
-        name: str,
-        precision: str,
-        device: torch.device,
-        tta: TTA = TTA(),
+        self, card: ModelCard, *, name: str, precision: str, device: torch.device, tta: TTA = TTA()
     ) -> None:
-        self.card = card
-        self.name = name
-        self.precision = precision
-        self.device = device
-        self.tta = tta
+        self.card, self.name, self.precision = card, name, precision
+        self.device, self.tta = device, tta
         self._fill = compute_fill(card.mean, card.ranges).to(device)
 
     @property
@@ -68,11 +63,6 @@ class Engine(ABC):
 
         With sliding windows, the logits of the whole image are never in memory at once.
 
-        Shapes:
-            image: uint8 (3, H, W), or float32 (bands, H, W), any size
-            returns: blocks of float32 logits on the engine's device; under test-time
-                augmentation, the logarithm of the mean probabilities
-
         Raises:
             ConfigError: The engine returns masks only.
         """
@@ -82,10 +72,6 @@ class Engine(ABC):
     @torch.inference_mode()
     def compute_logits(self, image: Tensor) -> Tensor:
         """Return logits at the image's own size.
-
-        Shapes:
-            image: uint8 (3, H, W), or float32 (bands, H, W), any size
-            returns: float32 (classes, H, W), on the engine's device
 
         Raises:
             ConfigError: The engine returns masks only.
@@ -97,12 +83,7 @@ class Engine(ABC):
         """Return the most likely class of each pixel.
 
         Args:
-            image: The image.
             check: Called between sliding windows; its error ends the prediction.
-
-        Shapes:
-            image: uint8 (3, H, W), or float32 (bands, H, W), any size
-            returns: uint8 (H, W), on the engine's device
 
         Raises:
             WeightsError: The logits are not finite.

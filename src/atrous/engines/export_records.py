@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field
 
 from atrous.errors import WeightsError
 from atrous.files import compute_file_sha256, write_atomically
@@ -28,7 +28,6 @@ class ExportRecord:
         target: Export target, such as `openvino-int8`.
         files: The file to open, followed by the others; relative to the folder of the record if
             they are inside.
-        sha256: Hash of each file.
         weights_sha256: Hash of the exported weights, see `compute_weights_hash`.
         size_hw: Height and width of the images; None for any size.
         uint8_input: Whether the file normalizes images.
@@ -74,7 +73,7 @@ def load_records(run: RunFolder) -> dict[str, ExportRecord]:
         if path.name == SPEED_FILE:
             continue
         with suppress(OSError, ValueError):
-            record = read_strictly(TypeAdapter(ExportRecord), parse_json(path.read_bytes()))
+            record = read_strictly(ExportRecord, parse_json(path.read_bytes()))
             if len(record.files) == len(record.sha256):
                 records[record.name] = record
     return records

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import numpy.typing as npt
 import torch
-from pydantic import AfterValidator, ConfigDict, TypeAdapter
+from pydantic import AfterValidator, ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
 from atrous.devices import Precision, resolve_precision
 from atrous.engines.engine import Engine
-from atrous.engines.tta import TTA
+from atrous.engines.tta import TTA, pad_image
 from atrous.errors import ConfigError, WeightsError
 from atrous.images import normalize
 from atrous.models import ModelCard
@@ -33,7 +33,6 @@ class ExportCard:
     """Metadata of an exported file.
 
     Attributes:
-        model: Card of the model.
         target: Export target, such as `openvino-int8`.
         uint8_input: Whether the file normalizes images. Its input is then uint8 (batch, H, W, 3)
             instead of normalized float32 (batch, bands, H, W).
@@ -67,7 +66,7 @@ class ExportCard:
         export = values.pop("export", None) if isinstance(values, dict) else None
         if not isinstance(export, dict):
             raise ValueError("export: Field required")
-        card = read_strictly(TypeAdapter(ExportCard), {**export, "model": values})
+        card = read_strictly(ExportCard, {**export, "model": values})
         check_model(card.model)
         return card
 
@@ -75,11 +74,7 @@ class ExportCard:
 class ExportedEngine(Engine):
     """Runs an exported file on the CPU; a subclass runs its runtime in `run`.
 
-    Args:
-        path: The exported file.
-        card: Its metadata.
-        precision: `32`, `bf16` or `auto`, for a file that is not int8.
-        tta: Test-time augmentation and sliding windows.
+    The precision is `32`, `bf16` or `auto`, for a file that is not int8.
 
     Raises:
         ConfigError: `tta` samples dropout, which exported files do not have.
@@ -139,8 +134,8 @@ class ExportedEngine(Engine):
 
     def _forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        if self.tta.window_px and self.export.size_hw:
-            image = self._pad(image, self.export.size_hw)
+        if self.tta.window_px and self.export.size_hw:  # windows are cropped to a small image
+            image = pad_image(image, self.export.size_hw, self._fill)
         output = self._run_image(self.run, image)[..., :height, :width]
         if not self.export.mask_output:
             return output.float()
@@ -150,19 +145,20 @@ class ExportedEngine(Engine):
         return self._run_image(self.run_small, image).float()
 
     def _run_image(self, run: Callable[[Array], Array], image: Tensor) -> Tensor:
-        """Run the file on an image (bands, H, W) and return its logits or mask.
-
-        Raises:
-            ConfigError: The file takes images of another size only.
-            WeightsError: The output does not match the classes of the card.
-        """
+        """Run the file on an image (bands, H, W) and return its logits or mask, checked."""
         size_hw = (image.shape[-2], image.shape[-1])
-        if self.export.size_hw not in (None, size_hw):
-            raise ConfigError(_explain_size(self.path, self.export.size_hw, size_hw))
+        if self.export.size_hw is not None and self.export.size_hw != size_hw:
+            height, width = self.export.size_hw
+            remedy = f"Use windows with --window {height}, or export"
+            raise ConfigError(
+                f"{self.path} takes images of {width} × {height} pixels only (width × height), not "
+                f"of {size_hw[1]} × {size_hw[0]}. {remedy if height == width else 'Export'} it "
+                "again without --size, for any height and width."
+            )
+        card = self.card
         if self.export.uint8_input:
             batch = image.permute(1, 2, 0)[None]
         else:
-            card = self.card
             batch = normalize(image[None], card.mean, card.std, card.ranges)
         output = run(batch.contiguous().numpy())
         shape, num_classes = output.shape[1:], len(self.classes)
@@ -176,16 +172,6 @@ class ExportedEngine(Engine):
                 f"not exist; its card lists {num_classes} classes. Export the run again."
             )
         return torch.from_numpy(output[0])
-
-    def _pad(self, image: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        """Pad a window that was cropped to a small image, for a file of a fixed size."""
-        height, width = image.shape[-2:]
-        if (height, width) == size_hw:
-            return image
-        rows, columns = max(height, size_hw[0]), max(width, size_hw[1])
-        padded = self._fill[:, None, None].repeat(1, rows, columns)
-        padded[:, :height, :width] = image
-        return padded
 
 
 def list_export_files(path: Path) -> list[Path]:
@@ -216,13 +202,4 @@ def build_unreadable_error(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
         f"{path} cannot be read as an exported model: it is missing, damaged, truncated or of "
         f"another format ({reason}). Export the run again."
-    )
-
-
-def _explain_size(path: Path, taken_hw: tuple[int, int] | None, size_hw: tuple[int, int]) -> str:
-    height, width = taken_hw or (0, 0)
-    remedy = f"Use windows with --window {height}, or export" if height == width else "Export"
-    return (
-        f"{path} takes images of {width} × {height} pixels only (width × height), not of "
-        f"{size_hw[1]} × {size_hw[0]}. {remedy} it again without --size, for any height and width."
     )

@@ -7,17 +7,16 @@ import statistics
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from atrous.engines.engine import Engine
 from atrous.engines.export_records import SPEED_FILE
 from atrous.errors import AtrousError
+from atrous.extras import find_versions
 from atrous.files import write_atomically
 from atrous.models.card import read_strictly
 from atrous.parsing import parse_json
@@ -42,7 +41,6 @@ def choose_fastest(run: RunFolder, openers: Openers) -> Engine:
     are kept in `exports/speed.json` with a description of the machine, if the folder is writable.
 
     Args:
-        run: The run folder.
         openers: Functions that open the engines, by a label that changes with the engine.
 
     Raises:
@@ -50,14 +48,17 @@ def choose_fastest(run: RunFolder, openers: Openers) -> Engine:
     """
     if len(openers) == 1:
         return next(iter(openers.values()))()
-    machine = describe_machine()
-    entries = _load(run)
+    machine, path, entries = describe_machine(), run.exports / SPEED_FILE, list[_Entry]()
+    with suppress(OSError, ValueError):
+        entries = read_strictly(list[_Entry], parse_json(path.read_bytes()))
     known = next((entry for entry in entries if entry["machine"] == machine), None)
     seconds = dict(known["seconds"]) if known else {}
     if not set(openers) <= set(seconds):
         seconds = measure_engines(openers)
-        others = [entry for entry in entries if entry.get("machine") != machine]
-        _save(run, [*others, {"machine": machine, "seconds": seconds}])
+        others = [entry for entry in entries if entry["machine"] != machine]
+        text = json.dumps([*others, {"machine": machine, "seconds": seconds}], indent=2) + "\n"
+        with suppress(OSError):
+            write_atomically(path, lambda file: file.write(text.encode()))
     usable = {label: seconds[label] for label in openers if seconds[label] is not None}
     ranked = sorted(usable, key=lambda label: usable[label] or 0.0) or list(openers)[:1]
     return openers[ranked[0]]()
@@ -80,16 +81,12 @@ def measure_engines(openers: Openers) -> dict[str, float | None]:
 
 def describe_machine() -> dict[str, Any]:
     """Return the properties that the speed of engines depends on: processor, threads, versions."""
-    versions = {}
-    for package in ("torch", "onnxruntime", "openvino"):
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
     return {
         "processor": _find_processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
-        "versions": versions,
+        "versions": find_versions(("torch", "onnxruntime", "openvino")),
     }
 
 
@@ -99,16 +96,3 @@ def _find_processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _load(run: RunFolder) -> list[_Entry]:
-    with suppress(OSError, ValueError):
-        entries = parse_json((run.exports / SPEED_FILE).read_bytes())
-        return read_strictly(TypeAdapter(list[_Entry]), entries)
-    return []
-
-
-def _save(run: RunFolder, entries: list[_Entry]) -> None:
-    text = json.dumps(entries, indent=2) + "\n"
-    with suppress(OSError):
-        write_atomically(run.exports / SPEED_FILE, lambda file: file.write(text.encode()))

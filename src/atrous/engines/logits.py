@@ -27,7 +27,6 @@ def compute_upsampled_mask(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
     Args:
         logits: Output of the head. Rows and columns beyond the image are cropped.
-        size_hw: Height and width of the image.
 
     Shapes:
         logits: float (classes, h, w)
@@ -50,10 +49,7 @@ def compute_upsampled_mask(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 
 def _find_neighbours(from_px: int, to_px: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two source positions of each target position, and the weight of the second.
-
-    Pixel centres are aligned as with `align_corners=False`.
-    """
+    """Return the two source positions of each target position, and the weight of the second."""
     places = (torch.arange(to_px) + 0.5) * (from_px / to_px) - 0.5
     places = places.clamp(0, from_px - 1)
     first = places.long()

@@ -43,20 +43,17 @@ class OnnxEngine(ExportedEngine):
     def _small_session(self) -> Any:
         if self.export.mask_output:
             return self._session
-        model = import_extra("onnx", "export").load(str(self.path))
+        onnx = import_extra("onnx", "export")
+        model = onnx.load(str(self.path))
         resizes = [node for node in model.graph.node if node.op_type == "Resize"]
         if not resizes or list(resizes[-1].output) != list(model.graph.node[-1].output):
             return self._session
-        return _open_session(self.path, _cut(model, resizes[-1].input[0]))
-
-
-def _cut(model: Any, output: str) -> bytes:
-    """Return the serialized network with an intermediate result as its output."""
-    onnx = import_extra("onnx", "export")
-    del model.graph.output[:]
-    info = onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
-    model.graph.output.append(info)
-    return model.SerializeToString()
+        small = onnx.helper.make_tensor_value_info(
+            resizes[-1].input[0], onnx.TensorProto.FLOAT, None
+        )
+        del model.graph.output[:]
+        model.graph.output.append(small)
+        return _open_session(self.path, model.SerializeToString())
 
 
 def _open_session(path: Path, source: Path | bytes) -> Any:

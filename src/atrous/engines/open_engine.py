@@ -27,7 +27,7 @@ from atrous.run import RunFolder
 TARGETS = ("onnx", "onnx-int8", "openvino", "openvino-int8", "pt2")
 """Export targets, which are also names of engines, beside `torch` and `auto`."""
 
-_SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".pt2": "pt2"}
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 
 
 def open_engine(
@@ -50,7 +50,6 @@ def open_engine(
         run_or_model: Run folder, weights file, exported file (.onnx, .xml or .pt2) or model.
         engine: `torch`; an export of the run that passed its gate, such as `openvino-int8`; or
             `auto` for the fastest of them on this machine, see `choose_fastest`.
-        tta: Test-time augmentation and sliding windows.
         device: Device of torch; exports run on the CPU. On a GPU, `auto` is torch.
         precision: Precision of torch and `openvino`.
         trust: Whether a .pt2 file may be opened: reading it can run any code. `auto` never
@@ -65,7 +64,7 @@ def open_engine(
         _require_default(engine, "A model in memory")
         return TorchEngine(run_or_model, tta=tta, precision=precision)
     path = Path(run_or_model)
-    if path.suffix in _SUFFIXES:
+    if path.suffix in SUFFIXES.values():
         _require_default(engine, f"The exported file {path}", "auto")
         return open_export(path, tta=tta, precision=precision, trust=trust)
     open_torch = partial(_open_torch, path, tta=tta, device=device, precision=precision)
@@ -92,29 +91,24 @@ def open_engine(
 def open_export(
     path: Path, *, tta: TTA = TTA(), precision: Precision = "32", trust: bool = False
 ) -> ExportedEngine:
-    """Open an exported file.
+    """Open an exported file: .onnx, .xml or .pt2, the last only with `trust`.
 
-    Args:
-        path: A .onnx, .xml or .pt2 file.
-        tta: Test-time augmentation and sliding windows.
-        precision: Precision of an OpenVINO file that is not int8.
-        trust: Whether a .pt2 file may be opened: reading it can run any code.
+    The precision is that of an OpenVINO file that is not int8.
 
     Raises:
         ConfigError: A package is missing, or a .pt2 file is not trusted.
         WeightsError: The file cannot be used.
     """
-    kind = _SUFFIXES.get(path.suffix)
-    if kind is None:
-        known = ", ".join(_SUFFIXES)
+    if path.suffix not in SUFFIXES.values():
+        known = ", ".join(SUFFIXES.values())
         raise WeightsError(
             f"{path} is not an exported file, which ends in {known}. Export it again."
         )
-    if kind == "onnx":
+    if path.suffix == SUFFIXES["onnx"]:
         from atrous.engines.onnx_engine import OnnxEngine
 
         return OnnxEngine(path, tta=tta)
-    if kind == "openvino":
+    if path.suffix == SUFFIXES["openvino"]:
         from atrous.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(path, tta=tta, precision=precision)

@@ -23,10 +23,8 @@ class TorchEngine(Engine):
 
     Args:
         model: The network, with a card.
-        tta: Test-time augmentation and sliding windows.
         precision: `32`, or `bf16` to run the network under autocast.
-        channels_last: Whether images are passed in the channels-last memory format, which is faster
-            in convolutions.
+        channels_last: Whether images are passed in this memory format, faster in convolutions.
 
     Raises:
         ConfigError: The model has no card, or `tta` samples dropout that the model does not have.

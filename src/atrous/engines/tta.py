@@ -103,12 +103,11 @@ def iterate_tta_blocks(
         Blocks that cover the image at its own size, each pixel once.
     """
     forward = partial(_forward_padded, forward, fill)
+    own_hw = (image.shape[-2], image.shape[-1])
     if size_hw is None:
         augment = partial(_augment, forward, tta, fill.device)
-        window_hw = tta.compute_window_hw(image.shape[-2], image.shape[-1])
-        yield from blend_windows(augment, image, window_hw, tta.overlap)
+        yield from blend_windows(augment, image, tta.compute_window_hw(*own_hw), tta.overlap)
         return
-    own_hw = (image.shape[-2], image.shape[-1])
     slide = partial(_slide, forward, tta)
     maps = _compute_maps(slide, image.to(fill.device), tta, size_hw)
     num_rows = max(1, _STRIP_VALUES // (len(maps[0]) * own_hw[1]))
@@ -169,8 +168,15 @@ def _resize_rows(logits: Tensor, own_hw: tuple[int, int], rows: slice) -> Tensor
 
 def _forward_padded(forward: Forward, fill: Tensor, image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
-    if min(height, width) >= MIN_PX:
-        return forward(image)
-    padded = fill[:, None, None].repeat(1, max(height, MIN_PX), max(width, MIN_PX))
+    return forward(pad_image(image, (MIN_PX, MIN_PX), fill))[:, :height, :width]
+
+
+def pad_image(image: Tensor, size_hw: tuple[int, int], fill: Tensor) -> Tensor:
+    """Pad an image (bands, H, W) to at least a size with the colour `fill` (bands,)."""
+    height, width = image.shape[-2:]
+    rows, columns = max(height, size_hw[0]), max(width, size_hw[1])
+    if (height, width) == (rows, columns):
+        return image
+    padded = fill[:, None, None].repeat(1, rows, columns)
     padded[:, :height, :width] = image
-    return forward(padded)[:, :height, :width]
+    return padded

@@ -30,9 +30,7 @@ def blend_windows(
     Memory holds one window and the overlap of two rows of windows.
 
     Args:
-        forward: The network.
         image: (bands, H, W), at least as large as the window.
-        window_hw: Height and width of the window, in pixels.
         overlap: Minimum overlap of neighbouring windows as a share of their side, in [0, 1).
 
     Returns:

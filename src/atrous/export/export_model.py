@@ -3,9 +3,8 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from atrous.export.options import (
 )
 from atrous.export.program import build_program
 from atrous.export.quantize import CalibrationImages, quantize_model
+from atrous.extras import find_versions
 from atrous.files import compute_file_sha256
 from atrous.models import Segmenter, load_model
 from atrous.models.weights import find_weights
@@ -48,9 +48,6 @@ class ExportReport:
     """An exported file that has passed its gate.
 
     Attributes:
-        path: The file.
-        record_path: File of the record.
-        record: The record.
         gates: Results of the gate, by precision.
         restored: Whether layers were reverted to float to pass (INT8 only).
     """
@@ -96,7 +93,6 @@ def export_model(
         out: File to write; by default in the run's `exports` folder, or beside the weights file.
         data: Dataset folder; by default, that of the run.
         split: Split of the gate; by default, the run's validation split, else `val`.
-        format: Dataset format: `voc`, `pairs` or `auto`.
         ignore_index: Mask value of ignored pixels; by default, that of the run or dataset.
         uint8_input: Include normalization: the file takes uint8 (batch, H, W, 3). Only for models
             of 8-bit RGB images.
@@ -157,15 +153,10 @@ class _Export:
 
     @property
     def runtime(self) -> str:
-        """Return `onnx`, `openvino` or `pt2`."""
         return self.card.target.partition("-")[0]
 
     def run(self, candidate: Path) -> ExportReport:
-        """Write the file to a temporary path, check it, and move it to its place.
-
-        Raises:
-            ExportError: The file does not pass the gate.
-        """
+        """Write the file to a temporary path, check it, and move it to its place."""
         program = build_program(self.model, self.card)
         self._write(program, candidate)
         gates = self._check(candidate)
@@ -227,10 +218,7 @@ class _Export:
         folder = self.record_path.parent
         targets = [self.out.with_suffix(file.suffix) for file in files]
         packages = ["atrous", "torch", *PACKAGES[self.runtime]]
-        versions = {}
-        for package in packages if self.calibration is None else [*packages, "nncf"]:
-            with suppress(PackageNotFoundError):
-                versions[package] = version(package)
+        packages += [] if self.calibration is None else ["nncf"]
         return ExportRecord(
             name=name_export(self.card.target, self.card.size_hw),
             target=self.card.target,
@@ -250,17 +238,13 @@ class _Export:
                 "fingerprint": self.gate_data.fingerprint(),
                 "num_images": next(iter(gates.values())).num_images,
             },
-            versions=versions,
+            versions=find_versions(packages),
         )
 
 
 @contextmanager
 def _open_temporary_folder(path: Path, record_path: Path) -> Iterator[Path]:
-    """Make a folder beside a file, from which a finished file is moved in one step.
-
-    Raises:
-        ExportError: A file cannot be written.
-    """
+    """Make a folder beside a file, from which a finished file is moved in one step."""
     folder = path.parent / f".{path.stem}.{os.getpid()}.tmp"
     try:
         record_path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,6 @@ from atrous.engines.exported_engine import INPUT_NAME, METADATA_KEY, ExportCard
 from atrous.extras import import_extra
 from atrous.files import write_atomically
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
-
 OPSET = 20
 """Version of the ONNX operators, which ONNX Runtime supports since 1.17."""
 

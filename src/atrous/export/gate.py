@@ -27,18 +27,13 @@ class GateResult:
 
     Attributes:
         precision: `32`, `bf16` or `int8`.
-        passed: Whether the differences are within the tolerance.
         tolerance: The tolerance in words.
         max_logit_difference: Largest difference of a logit; None for a file that returns masks.
         max_relative_difference: The same as a share of the original's largest logit.
         pixel_agreement: Share of the pixels with the same class.
-        miou_original: mIoU of the original.
-        miou_exported: mIoU of the exported file.
-        num_images: Number of images compared.
         worst_image: Image on which most pixels of one class differ, or else the logits.
         worst_class: That class, as predicted by the original.
         seconds_original: Mean time of the original per image, measured during the comparison.
-        seconds_exported: Mean time of the exported file per image.
     """
 
     precision: str
@@ -126,7 +121,6 @@ def run_gate(
     Args:
         original: The original in float32, with the test-time augmentation of the others.
         exported: The engines to check, by precision.
-        dataset: Split to compare on.
         num_images: Number of images, spread evenly over the split; None for all.
         progress: Called as `progress(done, total)` after each image.
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from atrous.engines import TTA
 from atrous.engines.export_records import name_export
 from atrous.engines.exported_engine import ExportCard
-from atrous.engines.open_engine import TARGETS
+from atrous.engines.open_engine import SUFFIXES, TARGETS
 from atrous.errors import ConfigError, did_you_mean
-from atrous.export.formats import SUFFIXES
 from atrous.extras import import_extra
 from atrous.recipe import load_recipe
 from atrous.run import RunFolder

@@ -41,7 +41,6 @@ def build_program(model: Segmenter, card: ExportCard) -> ExportedProgram:
 
     Args:
         model: A model in evaluation mode, on the CPU.
-        card: Input and output of the program.
 
     Raises:
         ExportError: The model cannot be traced.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from atrous.classes import IGNORE_INDEX
 from atrous.data import SegmentationDataset
 from atrous.engines.exported_engine import INPUT_NAME, Array, ExportCard
-from atrous.engines.tta import MIN_PX
+from atrous.engines.tta import MIN_PX, pad_image
 from atrous.errors import AtrousError, ExportError
 from atrous.evaluation import Counts
 from atrous.evaluation.counts import compute_tp_fp_fn
@@ -24,13 +24,7 @@ from atrous.images.pixels import compute_fill, resize_mask
 
 
 class CalibrationImages:
-    """Training images at the input of the network, spread evenly over the split.
-
-    Args:
-        dataset: Training split.
-        card: Size and normalization of the images.
-        num_images: Maximum number of images.
-    """
+    """Training images at the input of the network, spread evenly over the split."""
 
     def __init__(self, dataset: SegmentationDataset, card: ExportCard, num_images: int) -> None:
         self.dataset = dataset
@@ -51,8 +45,7 @@ class CalibrationImages:
         right, below = width - image.shape[-1], height - image.shape[-2]
         mask = F.pad(mask, (0, right, 0, below), value=IGNORE_INDEX)
         if self.card.uint8_input:
-            padded = compute_fill(model.mean)[:, None, None].repeat(1, height, width)
-            padded[:, : image.shape[-2], : image.shape[-1]] = image
+            padded = pad_image(image, (height, width), compute_fill(model.mean))
             return padded.permute(1, 2, 0)[None].contiguous().numpy(), mask
         pixels = normalize(image[None], model.mean, model.std, model.ranges)
         return F.pad(pixels, (0, right, 0, below)).contiguous().numpy(), mask
@@ -65,7 +58,6 @@ def quantize_model(
 
     Args:
         model: `onnx.ModelProto` or `openvino.Model`; it is not changed.
-        images: Calibration images, from which the ranges of the activations are computed.
         max_miou_drop: If given, the layers that cost most accuracy are reverted to float until
             the mIoU on these images drops by at most this.
 

@@ -1,11 +1,12 @@
 """Atrous spatial pyramid pooling."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from atrous.models.layers import build_norm, conv_norm_relu, match_memory_format
+from atrous.models.layers import conv_norm_relu, match_memory_format
 
 
 class ImagePooling(nn.Sequential):
@@ -21,10 +22,7 @@ class ImagePooling(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
         super().__init__(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(in_channels, out_channels, 1, bias=False),
-            build_norm(norm, out_channels),
-            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1), *conv_norm_relu(in_channels, out_channels, 1, norm=norm)
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -37,11 +35,9 @@ class ASPP(nn.Module):
     """Parallel branches (1x1, 3x3 atrous, image pooling), concatenated and projected.
 
     Args:
-        in_channels: Channels of the features.
         out_channels: Channels of each branch and of the output.
         atrous_rates: Rates of the 3x3 convolutions, in feature cells, not image pixels.
         dropout: Dropout probability after the projection.
-        norm: "batch" or "group".
         separable: Whether the 3x3 convolutions are depthwise separable (arXiv:1802.02611).
 
     Shapes:
@@ -62,15 +58,11 @@ class ASPP(nn.Module):
         separable: bool = False,
     ) -> None:
         super().__init__()
+        build = partial(conv_norm_relu, in_channels, out_channels, norm=norm)
         self.convs = nn.ModuleList(
             [
-                conv_norm_relu(in_channels, out_channels, 1, norm=norm),
-                *(
-                    conv_norm_relu(
-                        in_channels, out_channels, 3, norm=norm, dilation=rate, separable=separable
-                    )
-                    for rate in atrous_rates
-                ),
+                build(1),
+                *(build(3, dilation=rate, separable=separable) for rate in atrous_rates),
                 ImagePooling(in_channels, out_channels, norm),
             ]
         )

@@ -63,11 +63,7 @@ class ModelCard:
     `from_json` checks the constraints in the annotations; the constructor does not.
 
     Attributes:
-        name: Name of the variant.
-        options: Options of `build_model`.
-        classes: Names and colours of the classes.
         mean: Mean of each band, for the normalization of images in 0-1.
-        std: Standard deviation of each band.
         size_hw: Height and width that images are resized to; None to keep their aspect ratio.
         training: Origin of the weights, such as step and score.
         temperature: Divisor of the logits that calibrates the probabilities; 1 unless
@@ -117,16 +113,16 @@ class ModelCard:
         Raises:
             ValueError: The text is not a valid card; the message names the invalid keys.
         """
-        return read_strictly(TypeAdapter(ModelCard), parse_json(text))
+        return read_strictly(ModelCard, parse_json(text))
 
 
-def read_strictly(kind: TypeAdapter[Read], values: Any) -> Read:
-    """Build an object from JSON values, without type conversions.
+def read_strictly(kind: type[Read], values: Any) -> Read:
+    """Build an object of a type from JSON values, without type conversions.
 
     Raises:
         ValueError: The values are invalid; the message names the keys.
     """
     try:
-        return kind.validate_json(json.dumps(values), strict=True)
+        return TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         raise ValueError(explain_validation(error)) from None

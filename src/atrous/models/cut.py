@@ -28,10 +28,11 @@ class Cut:
         assert isinstance(model.head, Head)
         self.model, self.head = model, model.head
         self.place = "classifier" if before_classifier else "head"
-        self.frozen_modules = [model.backbone, *([model.head] if before_classifier else [])]
-        self._classifier = [
-            self.head.get_submodule(path) for path in self.head.classifier_paths
-        ] * before_classifier
+        self.frozen_modules: list[nn.Module] = [model.backbone]
+        self._classifier = nn.Sequential()
+        if before_classifier:
+            self.frozen_modules.append(model.head)
+            self._classifier.extend(map(model.head.get_submodule, model.head.classifier_paths))
 
     def compute_features(self, image: Tensor) -> list[Tensor]:
         """Compute the inputs of the trained part.
@@ -43,7 +44,14 @@ class Cut:
         maps = self.model.backbone(image)
         if not self._classifier:
             return [maps[stage] for stage in self.head.input_stages]
-        return [_capture_input(self._classifier[0], self.head, maps)]
+        inputs: list[Tensor] = []
+        first = self._classifier[0]
+        handle = first.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        try:
+            self.head(maps)
+        finally:
+            handle.remove()
+        return inputs
 
     def compute_logits(self, features: Sequence[Tensor], like: Tensor) -> Tensor:
         """Compute the logits of features.
@@ -54,22 +62,10 @@ class Cut:
             returns: float (batch, num_classes, H, W)
         """
         if self._classifier:
-            logits = features[0]
-            for module in self._classifier:
-                logits = module(logits)
+            logits = self._classifier(features[0])
         else:
             maps: list[Any] = [None] * len(self.model.backbone.channels)
             for stage, feature in zip(self.head.input_stages, features, strict=True):
                 maps[stage] = feature
             logits = self.head(maps)
         return self.model.resize_logits(logits, like)
-
-
-def _capture_input(module: nn.Module, head: nn.Module, maps: list[Tensor]) -> Tensor:
-    inputs: list[Tensor] = []
-    handle = module.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
-    try:
-        head(maps)
-    finally:
-        handle.remove()
-    return inputs[0]

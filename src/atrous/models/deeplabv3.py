@@ -1,28 +1,18 @@
 """DeepLabv3: atrous convolution in parallel, or in cascade."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from atrous.models.aspp import ASPP
-from atrous.models.interfaces import Backbone, Head
+from atrous.models.interfaces import Backbone, Head, SequentialHead
 from atrous.models.layers import conv_norm_relu
 from atrous.models.resnet import ResNet, build_stage, init_resnet
 
 
-class DeepLabv3Head(Head, nn.Sequential):
+class DeepLabv3Head(SequentialHead):
     """ASPP on the last feature map, a 3x3 convolution and the classifier, as in torchvision.
-
-    Args:
-        backbone: Computes the features.
-        num_classes: Channels of the logits.
-        atrous_rates: Rates of the ASPP, in feature cells.
-        dropout: Dropout after the ASPP's projection.
-        norm: "batch" or "group".
-
-    Shapes:
-        features: the backbone's maps
-        returns: logits, float (batch, num_classes, H/stride, W/stride)
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 3.3.
     """
@@ -45,12 +35,8 @@ class DeepLabv3Head(Head, nn.Sequential):
         )
         self.input_stages = (len(backbone.channels) - 1,)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Compute the logits at the output stride."""
-        return super().forward(features[-1])
 
-
-class CascadeHead(Head, nn.Sequential):
+class CascadeHead(SequentialHead):
     """Copies of the ResNet's last block in cascade, and the classifier.
 
     "Going deeper with atrous convolution" in the paper: block5, block6 and block7 have the layers
@@ -69,16 +55,9 @@ class CascadeHead(Head, nn.Sequential):
 
     Args:
         backbone: The ResNet up to block4, built for the same output stride.
-        num_classes: Channels of the logits.
         cascade_blocks: Number of the last block: 4 (the plain dilated ResNet) to 7.
         output_stride: Image pixels per cell of the logits: 8 to 2^(cascade_blocks + 1).
         multi_grid: Unit rates of the three units of each block.
-        dropout: Dropout before the classifier.
-        norm: "batch" or "group".
-
-    Shapes:
-        features: the backbone's maps
-        returns: logits, float (batch, num_classes, H/output_stride, W/output_stride)
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 3.2, figure 3 and tables 1-4.
     """
@@ -97,21 +76,11 @@ class CascadeHead(Head, nn.Sequential):
         super().__init__()
         self.input_stages = (len(backbone.channels) - 1,)
         for number in range(5, cascade_blocks + 1):
-            block = build_stage(
-                backbone.depth,
-                number,
-                output_stride=output_stride,
-                norm=norm,
-                multi_grid=multi_grid,
-            )
+            block = build_stage(backbone.depth, number, output_stride, norm, multi_grid)
             self.add_module(f"block{number}", block)
         init_resnet(self)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Conv2d(backbone.channels[-1], num_classes, 1)
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Compute the logits at the output stride."""
-        return super().forward(features[-1])
 
 
 def build_deeplabv3_head(
@@ -119,24 +88,14 @@ def build_deeplabv3_head(
     num_classes: int,
     *,
     atrous_rates: Sequence[int],
-    output_stride: int,
-    dropout: float,
-    norm: str,
     cascade_blocks: int | None = None,
+    output_stride: int,
     multi_grid: Sequence[int] = (1, 1, 1),
+    **shared: Any,
 ) -> Head:
     """Build the ASPP head, or the cascade if `cascade_blocks` is set; arguments as there."""
     if cascade_blocks is None:
-        return DeepLabv3Head(
-            backbone, num_classes, atrous_rates=atrous_rates, dropout=dropout, norm=norm
-        )
+        return DeepLabv3Head(backbone, num_classes, atrous_rates=atrous_rates, **shared)
     assert isinstance(backbone, ResNet)
-    return CascadeHead(
-        backbone,
-        num_classes,
-        cascade_blocks=cascade_blocks,
-        output_stride=output_stride,
-        multi_grid=multi_grid,
-        dropout=dropout,
-        norm=norm,
-    )
+    shared |= {"output_stride": output_stride, "multi_grid": multi_grid}
+    return CascadeHead(backbone, num_classes, cascade_blocks=cascade_blocks, **shared)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.models.interfaces import Backbone, Head
-from atrous.models.layers import build_norm, upsample
+from atrous.models.layers import build_conv, build_norm, upsample
 
 
 class DeepLabv3ReportHead(Head):
@@ -22,16 +22,6 @@ class DeepLabv3ReportHead(Head):
     Here, the classifier is before the second upsampling. A 1x1 convolution and bilinear upsampling
     commute, and 21 channels cost a twelfth of 256; the training statistics of the batch norm after
     it are those of the smaller map.
-
-    Args:
-        backbone: Computes the features.
-        num_classes: Channels of the logits.
-        atrous_rates: Rates of the three 3x3 convolutions, in feature cells.
-        norm: "batch" or "group".
-
-    Shapes:
-        features: the backbone's maps
-        returns: logits, float (batch, num_classes, H/4, W/4)
     """
 
     classifier_paths = ("classifier", "classifier_norm")
@@ -42,15 +32,8 @@ class DeepLabv3ReportHead(Head):
         super().__init__()
         self.input_stages = (1, len(backbone.channels) - 1)
         in_channels = backbone.channels[-1]
-        self.aspp = nn.ModuleList(
-            [
-                nn.Conv2d(in_channels, 256, 1),
-                *(
-                    nn.Conv2d(in_channels, 256, 3, padding=rate, dilation=rate)
-                    for rate in atrous_rates
-                ),
-            ]
-        )
+        branches = (build_conv(in_channels, 256, 3, dilation=n, bias=True) for n in atrous_rates)
+        self.aspp = nn.ModuleList([nn.Conv2d(in_channels, 256, 1), *branches])
         self.pooling = nn.Conv2d(in_channels, 256, 1)
         self.project = nn.Conv2d((len(self.aspp) + 1) * 256, 256, 1)
         self.conv = nn.Conv2d(256, 256, 3, padding=1)

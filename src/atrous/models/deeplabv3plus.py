@@ -14,18 +14,9 @@ class DeepLabv3PlusHead(Head):
     """ASPP, upsampled, concatenated with low-level features of stride 4, and decoded.
 
     Args:
-        backbone: Computes the features.
-        num_classes: Channels of the logits.
-        atrous_rates: Rates of the ASPP, in feature cells.
-        dropout: Dropout after the ASPP's projection.
-        norm: "batch" or "group".
         decoder_channels: Channels of the two 3x3 convolutions; 256 in the paper.
         separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable (atrous
             separable convolution), as in the paper with Xception.
-
-    Shapes:
-        features: the backbone's maps
-        returns: logits, float (batch, num_classes, H/4, W/4)
 
     Source: Chen et al. 2018, arXiv:1802.02611, sections 3.1 and 4.1.
     """

@@ -26,13 +26,8 @@ class DilatedDepthwiseConv2d(nn.Conv2d):
         batch, channels, rows, columns = (*padded.shape[:2], *(n // rate for n in padded.shape[2:]))
         phases = padded.permute(0, 2, 3, 1).reshape(batch, rows, rate, columns, rate, channels)
         phases = phases.permute(0, 2, 4, 1, 3, 5).reshape(-1, rows, columns, channels)
-        phases = F.conv2d(
-            phases.permute(0, 3, 1, 2),
-            self.weight,
-            self.bias,
-            padding=self.kernel_size[0] // 2,
-            groups=channels,
-        )
+        phases, padding = phases.permute(0, 3, 1, 2), self.kernel_size[0] // 2
+        phases = F.conv2d(phases, self.weight, self.bias, padding=padding, groups=channels)
         phases = phases.permute(0, 2, 3, 1).reshape(batch, rate, rate, rows, columns, channels)
         cells = phases.permute(0, 3, 1, 4, 2, 5).reshape(batch, *padded.shape[2:], channels)
         return cells.permute(0, 3, 1, 2)[..., :height, :width]

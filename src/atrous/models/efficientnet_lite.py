@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from atrous.models.interfaces import Backbone
-from atrous.models.layers import build_norm
+from atrous.models.layers import build_conv, build_norm, collect_maps, init_he
 
 _build_norm = partial(build_norm, eps=1e-3, momentum=1e-2)
 
@@ -30,13 +30,8 @@ class MBConv(nn.Module):
     EfficientNet-Lite has no squeeze-and-excitation, and ReLU6 instead of swish.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output; with as many inputs and stride 1, there is a shortcut.
-        kernel_size: Size of the depthwise kernel.
-        stride: Stride of the depthwise convolution.
-        dilation: Dilation of the depthwise convolution.
+        kernel_size, stride, dilation: Of the depthwise convolution.
         expansion: Factor on the channels inside the block; with 1, there is no expansion.
-        norm: "batch" or "group".
     """
 
     def __init__(
@@ -55,20 +50,13 @@ class MBConv(nn.Module):
         self.has_shortcut = has_shortcut
         width = in_channels * expansion
         if expansion > 1:
-            self._expand_conv = nn.Conv2d(in_channels, width, 1, bias=False)
+            self._expand_conv = build_conv(in_channels, width, 1)
             self._bn0 = _build_norm(norm, width)
-        self._depthwise_conv = nn.Conv2d(
-            width,
-            width,
-            kernel_size,
-            stride,
-            padding=dilation * (kernel_size // 2),
-            dilation=dilation,
-            groups=width,
-            bias=False,
+        self._depthwise_conv = build_conv(
+            width, width, kernel_size, stride, dilation=dilation, groups=width
         )
         self._bn1 = _build_norm(norm, width)
-        self._project_conv = nn.Conv2d(width, out_channels, 1, bias=False)
+        self._project_conv = build_conv(width, out_channels, 1)
         self._bn2 = _build_norm(norm, out_channels)
         self._relu = nn.ReLU6(inplace=True)
 
@@ -89,16 +77,8 @@ class EfficientNetLite(Backbone):
     A convolution that loses its stride keeps the dilation of the block before, and all later ones
     are dilated twice as much: every second feature at output stride 8 equals a feature at 16.
 
-    Args:
-        number: 0, 1 or 2.
-        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
-        norm: "batch" or "group".
-        in_channels: Channels of the image.
-
     Shapes:
-        image: float (batch, in_channels, H, W), normalized with `mean` and `std`
-        returns: five maps at strides 2, 4, 8, 16 and 32, of 16, 24, 40, 112 and 320 channels
-            (Lite2: 16, 24, 48, 120 and 352)
+        returns: five maps of 16, 24, 40, 112 and 320 channels (Lite2: 16, 24, 48, 120 and 352)
 
     Source: Tan and Le 2019, arXiv:1905.11946, table 1; the Lite variants are described at
     https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
@@ -119,13 +99,11 @@ class EfficientNetLite(Backbone):
         self._relu = nn.ReLU6(inplace=True)
         self._blocks = nn.ModuleList()
         channels, stride, dilation = 32, 2, 1
-        map_channels: dict[int, int] = {}
-        self._last_blocks: dict[int, int] = {}
-        for position, (num_blocks, kernel_size, first_stride, expansion, width) in enumerate(
-            _STAGES
-        ):
-            is_outer = position in (0, len(_STAGES) - 1)
-            num_blocks = num_blocks if is_outer else math.ceil(num_blocks * depth_factor)
+        maps: dict[int, tuple[int, int]] = {}  # last block and channels of each stride
+        for stage in _STAGES:
+            num_blocks, kernel_size, first_stride, expansion, width = stage
+            if stage not in (_STAGES[0], _STAGES[-1]):
+                num_blocks = math.ceil(num_blocks * depth_factor)
             width = round_channels(width * width_factor)
             stride *= first_stride
             for index in range(num_blocks):
@@ -145,21 +123,14 @@ class EfficientNetLite(Backbone):
                 channels = width
                 if strided and stride > output_stride:
                     dilation *= first_stride
-            map_channels[stride], self._last_blocks[stride] = width, len(self._blocks) - 1
-        self.channels = tuple(map_channels.values())
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            maps[stride] = len(self._blocks) - 1, width
+        self._last_blocks, self.channels = zip(*maps.values(), strict=True)
+        init_he(self, "fan_out")
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the five feature maps."""
-        deepest = self._relu(self._bn0(self._conv_stem(image)))
-        features = []
-        for index, block in enumerate(self._blocks):
-            deepest = block(deepest)
-            if index in self._last_blocks.values():
-                features.append(deepest)
-        return features
+        stem = self._relu(self._bn0(self._conv_stem(image)))
+        return collect_maps(self._blocks, stem, self._last_blocks)
 
 
 def round_channels(channels: float) -> int:

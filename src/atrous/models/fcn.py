@@ -1,29 +1,17 @@
 """FCN: a 3x3 convolution and a classifier."""
 
-from collections.abc import Sequence
+from torch import nn
 
-from torch import Tensor, nn
-
-from atrous.models.interfaces import Backbone, Head
+from atrous.models.interfaces import Backbone, SequentialHead
 from atrous.models.layers import conv_norm_relu
 
 
-class FCNHead(Head, nn.Sequential):
+class FCNHead(SequentialHead):
     """A 3x3 convolution and a classifier on one feature map, as in torchvision.
 
     On the last map it is the baseline, as torchvision's `fcn_resnet50`: the resolution is that of
     the dilated backbone, where the paper adds scores of earlier maps. On an earlier map it is the
     auxiliary head of the other systems, which is only used in training.
-
-    Args:
-        backbone: Computes the features.
-        num_classes: Channels of the logits.
-        norm: "batch" or "group".
-        stage: Index of the feature map.
-
-    Shapes:
-        features: the backbone's maps
-        returns: logits, float (batch, num_classes, H/stride, W/stride)
 
     Source: Long et al. 2014, arXiv:1411.4038; as auxiliary loss: Zhao et al. 2016,
     arXiv:1612.01105, section 3.3.
@@ -39,7 +27,3 @@ class FCNHead(Head, nn.Sequential):
             nn.Conv2d(in_channels // 4, num_classes, 1),
         )
         self.input_stages = (stage % len(backbone.channels),)
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Compute the logits at the stride of the feature map."""
-        return super().forward(features[self.input_stages[0]])

@@ -10,7 +10,7 @@ from atrous.errors import WeightsError
 from atrous.models.segmenter import Segmenter
 
 # Prefixes of torchvision's segmentation models, and ours.
-_PART_NAMES = {"classifier.": "head.", "aux_classifier.": "auxiliary_head."}
+_PART_NAMES = {"classifier": "head", "aux_classifier": "auxiliary_head"}
 # Prefixes of the classifiers of classification models: torchvision's, timm's, EfficientNet-Lite's.
 _CLASSIFIERS = ("fc.", "classifier.", "head.", "_conv_head.", "_bn1.", "_fc.")
 # The same below timm's other prefixes: the convolution and norms between features and classifier.
@@ -44,18 +44,16 @@ def find_owner(tensor_name: str) -> str:
 def group_names(names: Iterable[str], apart_from: Collection[str] = ()) -> list[str]:
     """Summarize tensor names by the largest modules that hold them.
 
-    Args:
-        names: Names of tensors.
-        apart_from: Other names; a module that also holds some of these is split.
+    A module that also holds some of the tensors `apart_from` is split.
 
     Example:
         >>> group_names(["a.0.weight", "a.0.bias", "b.weight"], apart_from=["a.1.weight"])
         ['a.0 (weight, bias)', 'b.weight']
     """
-    return list(_group_names(names, apart_from, depth=1))
+    return list(_group_names(names, apart_from, 1))
 
 
-def _group_names(names: Iterable[str], apart_from: Collection[str], *, depth: int) -> Iterator[str]:
+def _group_names(names: Iterable[str], apart_from: Collection[str], depth: int) -> Iterator[str]:
     modules: dict[str, list[str]] = {}
     for name in names:
         modules.setdefault(".".join(name.split(".")[:depth]), []).append(name)
@@ -65,7 +63,7 @@ def _group_names(names: Iterable[str], apart_from: Collection[str], *, depth: in
         if len(held) == 1:
             yield held[0]
         elif holds_others or len({name.partition(".")[0] for name in own}) == 1:
-            yield from _group_names(held, apart_from, depth=depth + 1)
+            yield from _group_names(held, apart_from, depth + 1)
         else:
             is_short = len(own) <= 3 and not any("." in name for name in own)
             yield f"{module} ({', '.join(own) if is_short else f'{len(own)} tensors'})"
@@ -94,7 +92,7 @@ def fit_tensors(
     whole = any(name.startswith("backbone.") for name in file_tensors)
     prefix = "backbone." + getattr(model.backbone, "key_prefix", "")
     file_names = {_rename(name, whole, prefix): name for name in file_tensors}
-    tensors = {name: file_tensors[file_name] for name, file_name in file_names.items()}
+    tensors = {name: file_tensors[file_names[name]] for name in file_names}
     own = model.state_dict()
     num_file_bands = _adapt_first_conv(own, tensors) if new_classifier else None
     # Files from before torch 0.4.1 have no num_batches_tracked, which is not used here.
@@ -112,9 +110,9 @@ def fit_tensors(
     ]
     replaced = {find_owner(name) for name in resized}
     per_class = [name for name in shared if find_owner(name) in replaced]
-    optional: tuple[str, ...] = (
-        ("auxiliary_head.",) if whole else ("head.", "auxiliary_head.", *_CLASSIFIERS)
-    )
+    optional: tuple[str, ...] = ("auxiliary_head.",)
+    if not whole:
+        optional += ("head.", *_CLASSIFIERS)
     if not whole and prefix != "backbone.":
         optional += tuple(f"{prefix}{name}" for name in _TIMM_CLASSIFIERS)
     misfits = {
@@ -168,16 +166,10 @@ def _adapt_first_conv(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> 
 
 
 def _rename(file_name: str, whole: bool, prefix: str) -> str:
-    if not whole:
-        return (
-            file_name
-            if file_name.startswith(_CLASSIFIERS)
-            else prefix + file_name.removeprefix("features.")
-        )
-    for theirs, ours in _PART_NAMES.items():
-        if file_name.startswith(theirs):
-            return ours + file_name.removeprefix(theirs)
-    return file_name
+    if not whole and not file_name.startswith(_CLASSIFIERS):
+        return prefix + file_name.removeprefix("features.")
+    part, _, rest = file_name.partition(".")
+    return f"{_PART_NAMES[part]}.{rest}" if whole and part in _PART_NAMES else file_name
 
 
 def _check_misfits(

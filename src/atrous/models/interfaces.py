@@ -1,10 +1,17 @@
 """The interfaces of backbones and heads."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
     """A network that turns an image into feature maps of increasing stride.
+
+    Args, of those that a backbone has:
+        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
+        norm: "batch", or "group" for GroupNorm.
+        in_channels: Channels of the image.
 
     Attributes:
         channels: Channels of each feature map, in the order in which `forward` returns them.
@@ -36,6 +43,17 @@ class Backbone(nn.Module):
 class Head(nn.Module):
     """A network that turns feature maps into logits.
 
+    Args, of those that a head has:
+        backbone: Computes the features.
+        num_classes: Channels of the logits.
+        atrous_rates: Rates of the ASPP's 3x3 convolutions, in feature cells, not image pixels.
+        dropout: Dropout probability.
+        norm: "batch" or "group".
+
+    Shapes:
+        features: the backbone's maps
+        returns: logits, float (batch, num_classes, H/stride, W/stride)
+
     Attributes:
         input_stages: Indices of the feature maps that it reads, ascending.
         classifier_paths: Names of the modules whose weights depend on the number of classes.
@@ -46,3 +64,11 @@ class Head(nn.Module):
     input_stages: tuple[int, ...]
     classifier_paths: tuple[str, ...] = ("classifier",)
     overshoots = False
+
+
+class SequentialHead(Head, nn.Sequential):
+    """A head whose layers follow each other on one feature map."""
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits at the stride of the feature map."""
+        return super().forward(features[self.input_stages[0]])

@@ -1,9 +1,9 @@
 """Layers shared by all models."""
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +39,28 @@ def build_norm(
     Args:
         norm: "batch", or "group" for GroupNorm (arXiv:1803.08494), which does not depend on the
             batch size. The number of groups is the largest divisor of both 32 and `channels`.
-        channels: Channels of the features.
-        eps: Added to the variance.
         momentum: Weight of the batch in the running statistics (batch norm only).
     """
     if norm == "batch":
         return BatchNorm2d(channels, eps=eps, momentum=momentum)
     return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
+
+
+def build_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> nn.Conv2d:
+    """Build a convolution with an odd kernel, padded so that stride 1 keeps height and width."""
+    padding = dilation * (kernel_size // 2)
+    return nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+    )
 
 
 def conv_norm_relu(
@@ -55,52 +70,31 @@ def conv_norm_relu(
     *,
     norm: str,
     dilation: int = 1,
+    bias: bool = False,
     separable: bool = False,
 ) -> nn.Sequential:
     """Build a convolution that keeps height and width, a normalization layer and a ReLU.
 
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Kernel size, odd.
-        norm: "batch" or "group".
-        dilation: Dilation of the kernel.
-        separable: Use a depthwise convolution, a normalization layer and a ReLU, followed by a
-            1x1 convolution (arXiv:1802.02611, section 3.1).
+    With `separable`, the convolution is depthwise, and another three layers with a 1x1 convolution
+    follow (arXiv:1802.02611, section 3.1).
     """
-    padding = dilation * (kernel_size // 2)
-    if separable:
-        return nn.Sequential(
-            nn.Conv2d(
-                in_channels,
-                in_channels,
-                kernel_size,
-                padding=padding,
-                dilation=dilation,
-                groups=in_channels,
-                bias=False,
-            ),
-            build_norm(norm, in_channels),
-            nn.ReLU(inplace=True),
-            *conv_norm_relu(in_channels, out_channels, 1, norm=norm),
-        )
+    groups, width = (in_channels, in_channels) if separable else (1, out_channels)
     return nn.Sequential(
-        nn.Conv2d(
-            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False
-        ),
-        build_norm(norm, out_channels),
+        build_conv(in_channels, width, kernel_size, dilation=dilation, groups=groups, bias=bias),
+        build_norm(norm, width),
         nn.ReLU(inplace=True),
+        *(conv_norm_relu(width, out_channels, 1, norm=norm) if separable else ()),
     )
 
 
-def init_he(module: nn.Module) -> None:
+def init_he(module: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
     """Initialize all convolutions for ReLUs (He et al.), with biases of 0.
 
     Source: He et al. 2015, arXiv:1502.01852, section 2.2.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
@@ -156,6 +150,18 @@ def upsample_by_products(features: Tensor, size_hw: torch.Size | tuple[int, int]
             for old, new in zip(features.shape[-2:], size_hw, strict=True)
         )
         return rows.T @ (features.float().contiguous() @ columns)
+
+
+def collect_maps(
+    modules: Iterable[nn.Module], features: Tensor, ends: Container[int]
+) -> list[Tensor]:
+    """Run modules one after the other; return the outputs of those at the positions `ends`."""
+    maps = []
+    for position, module in enumerate(modules):
+        features = module(features)
+        if position in ends:
+            maps.append(features)
+    return maps
 
 
 def crop(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_large
 
 from atrous.models.interfaces import Backbone
-from atrous.models.layers import build_norm
+from atrous.models.layers import build_norm, collect_maps
 
 
 class MobileNetV3Large(Backbone):
@@ -17,15 +17,6 @@ class MobileNetV3Large(Backbone):
     the ResNets: the strided convolution keeps its dilation, and all later ones are dilated twice as
     much. Every second feature at stride 8 equals a feature at 16; features at 32 (the network of
     the paper, as trained on ImageNet) are close but not equal.
-
-    Args:
-        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
-        norm: "batch" or "group".
-        in_channels: Channels of the image.
-
-    Shapes:
-        image: float (batch, in_channels, H, W), normalized
-        returns: maps of 16, 24, 40, 112 and 960 channels
 
     Source: Howard et al. 2019, arXiv:1905.02244, table 1.
     """
@@ -50,28 +41,17 @@ class MobileNetV3Large(Backbone):
             nn.init.kaiming_normal_(blocks[0][0].weight, mode="fan_out")
         if output_stride == 8:
             _find_depthwise(blocks[7]).stride = (1, 1)
-            for block in blocks[8:16]:
-                _double_dilation(block)
+            for depthwise in map(_find_depthwise, blocks[8:16]):
+                dilation = 2 * depthwise.dilation[0]
+                depthwise.dilation = (dilation, dilation)
+                depthwise.padding = (dilation * (depthwise.kernel_size[0] // 2),) * 2
         for index, block in enumerate(blocks):
             self.add_module(str(index), block)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the five feature maps."""
-        features = []
-        deepest = image
-        for index, block in enumerate(self.children()):
-            deepest = block(deepest)
-            if index in self._stage_ends:
-                features.append(deepest)
-        return features
+        return collect_maps(self.children(), image, self._stage_ends)
 
 
 def _find_depthwise(block: nn.Module) -> nn.Conv2d:
     return next(m for m in block.modules() if isinstance(m, nn.Conv2d) and m.groups > 1)
-
-
-def _double_dilation(block: nn.Module) -> None:
-    depthwise = _find_depthwise(block)
-    dilation = 2 * depthwise.dilation[0]
-    depthwise.dilation = (dilation, dilation)
-    depthwise.padding = (dilation * (depthwise.kernel_size[0] // 2),) * 2

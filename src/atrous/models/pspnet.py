@@ -1,11 +1,9 @@
 """PSPNet."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from atrous.models.interfaces import Backbone, Head
+from atrous.models.interfaces import Backbone, SequentialHead
 from atrous.models.layers import conv_norm_relu, match_memory_format, upsample
 
 BINS = (1, 2, 3, 6)
@@ -13,11 +11,7 @@ BINS = (1, 2, 3, 6)
 
 
 class PyramidPooling(nn.Module):
-    """Means over coarse grids, projected, upsampled and concatenated with the features.
-
-    Args:
-        in_channels: Channels of the features; each level is projected to a quarter of them.
-        norm: "batch" or "group".
+    """Means over coarse grids, projected to a quarter of the channels, upsampled and concatenated.
 
     Shapes:
         features: float (batch, in_channels, H, W)
@@ -42,20 +36,11 @@ class PyramidPooling(nn.Module):
         return torch.cat([features, *views], dim=1)
 
 
-class PSPNetHead(Head, nn.Sequential):
+class PSPNetHead(SequentialHead):
     """Pyramid pooling on the last feature map, a 3x3 convolution and the classifier.
 
     The backbone of the paper is a ResNet with output stride 8, trained with an auxiliary head; both
     are options here. Channels and dropout are those of the authors' code.
-
-    Args:
-        backbone: Computes the features.
-        num_classes: Channels of the logits.
-        norm: "batch" or "group".
-
-    Shapes:
-        features: the backbone's maps
-        returns: logits, float (batch, num_classes, H/stride, W/stride)
 
     Source: Zhao et al. 2016, arXiv:1612.01105.
     """
@@ -71,10 +56,6 @@ class PSPNetHead(Head, nn.Sequential):
             nn.Conv2d(in_channels // 4, num_classes, 1),
         )
         self.input_stages = (len(backbone.channels) - 1,)
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Compute the logits at the output stride."""
-        return super().forward(features[-1])
 
 
 def average_bins(features: Tensor, num_bins: int) -> Tensor:

@@ -5,18 +5,16 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.models.interfaces import Backbone
-from atrous.models.layers import build_norm
+from atrous.models.layers import build_conv, build_norm, init_he
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (ResNet-18 and -34).
 
     Args:
-        in_channels: Channels of the input.
         width: Channels inside the block; the output has `width * expansion`.
         stride: Stride of the first 3x3 convolution and of the shortcut.
         dilations: Dilation of the strided 3x3 convolution, and of the one after it.
-        norm: "batch" or "group".
     """
 
     expansion = 1
@@ -25,9 +23,9 @@ class BasicBlock(nn.Module):
         self, in_channels: int, width: int, stride: int, dilations: tuple[int, int], norm: str
     ) -> None:
         super().__init__()
-        self.conv1 = _conv3x3(in_channels, width, stride, dilations[0])
+        self.conv1 = build_conv(in_channels, width, 3, stride, dilation=dilations[0])
         self.bn1 = build_norm(norm, width)
-        self.conv2 = _conv3x3(width, width, 1, dilations[1])
+        self.conv2 = build_conv(width, width, 3, dilation=dilations[1])
         self.bn2 = build_norm(norm, width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _build_shortcut(in_channels, width, stride, norm)
@@ -55,7 +53,7 @@ class Bottleneck(nn.Module):
         out_channels = width * self.expansion
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = build_norm(norm, width)
-        self.conv2 = _conv3x3(width, width, stride, dilations[0])
+        self.conv2 = build_conv(width, width, 3, stride, dilation=dilations[0])
         self.bn2 = build_norm(norm, width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = build_norm(norm, out_channels)
@@ -83,17 +81,10 @@ class ResNet(Backbone):
     stride 16. ResNet-18 and -34 use as many of them as they have blocks.
 
     Args:
-        depth: 18, 34, 50 or 101.
-        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
+        depth: Number of layers: 18, 34, 50 or 101.
         multi_grid: Unit rates of the three blocks of layer4.
-        norm: "batch", or "group" for GroupNorm of 32 groups.
-        in_channels: Channels of the image.
-
-    Attributes:
-        depth: Number of layers.
 
     Shapes:
-        image: float (batch, in_channels, H, W), normalized
         returns: five maps: after the stem (stride 2), layer1 (4), layer2, layer3 and layer4
 
     Source: He et al. 2015, arXiv:1512.03385; Chen et al. 2017, arXiv:1706.05587, section 3.1.
@@ -119,12 +110,10 @@ class ResNet(Backbone):
         self.bn1 = build_norm(norm, 64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = build_stage(depth, 1, output_stride=output_stride, norm=norm)
-        self.layer2 = build_stage(depth, 2, output_stride=output_stride, norm=norm)
-        self.layer3 = build_stage(depth, 3, output_stride=output_stride, norm=norm)
-        self.layer4 = build_stage(
-            depth, 4, output_stride=output_stride, norm=norm, multi_grid=multi_grid
-        )
+        self.layer1 = build_stage(depth, 1, output_stride, norm)
+        self.layer2 = build_stage(depth, 2, output_stride, norm)
+        self.layer3 = build_stage(depth, 3, output_stride, norm)
+        self.layer4 = build_stage(depth, 4, output_stride, norm, multi_grid)
         init_resnet(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -138,12 +127,7 @@ class ResNet(Backbone):
 
 
 def build_stage(
-    depth: int,
-    stage: int,
-    *,
-    output_stride: int,
-    norm: str,
-    multi_grid: Sequence[int] = (1, 1, 1),
+    depth: int, stage: int, output_stride: int, norm: str, multi_grid: Sequence[int] = (1, 1, 1)
 ) -> nn.Sequential:
     """Build one stage of a ResNet, or a further copy of the last stage.
 
@@ -152,11 +136,8 @@ def build_stage(
     16; at 8, stages 3 to 7 have 2, 4, 8, 16 and 32; at 256, all have 1.
 
     Args:
-        depth: Depth of the ResNet: 18, 34, 50 or 101.
         stage: Number of the stage; those from 5 on are copies of stage 4 whose input has the width
             of the output, so that the shortcut has no weights.
-        output_stride: Output stride of the network.
-        norm: "batch" or "group".
         multi_grid: Factors on the rate of the stage, one per block.
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 3.2 and figure 3.
@@ -172,17 +153,10 @@ def build_stage(
     first_stride = 1 if stage == 1 or rate > 1 else 2
     out_channels = width * block.expansion
     in_channels = 64 if stage == 1 else out_channels // (2 if stage <= 4 else 1)
+    first, *others = dilations
     return nn.Sequential(
-        *(
-            block(
-                out_channels if index else in_channels,
-                width,
-                1 if index else first_stride,
-                dilations[index],
-                norm,
-            )
-            for index in range(num_blocks)
-        )
+        block(in_channels, width, first_stride, first, norm),
+        *(block(out_channels, width, 1, dilation, norm) for dilation in others),
     )
 
 
@@ -192,12 +166,6 @@ _LAYOUTS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, i
     50: (Bottleneck, (3, 4, 6, 3)),
     101: (Bottleneck, (3, 4, 23, 3)),
 }
-
-
-def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) -> nn.Conv2d:
-    return nn.Conv2d(
-        in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False
-    )
 
 
 def _build_shortcut(
@@ -212,10 +180,9 @@ def _build_shortcut(
 
 def init_resnet(module_of_blocks: nn.Module) -> None:
     """Initialize weights so that every block starts as its shortcut, for stable training."""
+    init_he(module_of_blocks, "fan_out")
     for module in module_of_blocks.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, BasicBlock):
+        if isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
         elif isinstance(module, Bottleneck):
             nn.init.zeros_(module.bn3.weight)

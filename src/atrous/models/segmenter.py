@@ -21,10 +21,7 @@ class Segmenter(nn.Module):
     Built by `build_model` or `load_model`.
 
     Args:
-        backbone: Computes feature maps of the image.
-        head: Computes logits of the feature maps, at its own stride.
         auxiliary_head: Computes the logits of the auxiliary loss; or None.
-        name: Name of the variant.
         options: All options of `build_model`, as values that JSON can hold.
 
     Attributes:
@@ -49,11 +46,8 @@ class Segmenter(nn.Module):
         options: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.head = head
-        self.auxiliary_head = auxiliary_head
-        self.name = name
-        self.options = options
+        self.backbone, self.head, self.auxiliary_head = backbone, head, auxiliary_head
+        self.name, self.options = name, options
         self.num_classes: int = options["num_classes"]
         self.in_channels: int = options.get("in_channels", 3)
 
@@ -105,10 +99,8 @@ class Segmenter(nn.Module):
         the global random state does not change.
 
         Args:
-            image: Normalized images.
             num_samples: Number of forward passes; in the paper, 6 are better than one pass without
                 dropout, and about 40 are enough.
-            seed: Dropout seed.
 
         Returns:
             The mean probabilities, and the uncertainty: the variance of a class's probability over
@@ -142,14 +134,15 @@ class Segmenter(nn.Module):
 
     def require_dropout(self) -> None:
         """Raise a ConfigError if the model has no dropout."""
-        if not any(self._iterate_dropouts()):
+        if not self._list_dropouts():
             raise ConfigError(
                 f"{self.name} has no dropout, so all samples would be equal. Train "
                 "bayesian_segnet, or a model whose option dropout is above 0."
             )
 
-    def _iterate_dropouts(self) -> Iterator[nn.Module]:
-        return (module for module in self.modules() if isinstance(module, _DROPOUTS) and module.p)
+    def _list_dropouts(self) -> list[nn.Module]:
+        kinds = (nn.Dropout, nn.Dropout2d)
+        return [module for module in self.modules() if isinstance(module, kinds) and module.p]
 
     @contextmanager
     def _dropout_alone(self) -> Iterator[None]:
@@ -157,15 +150,12 @@ class Segmenter(nn.Module):
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
-            for dropout in self._iterate_dropouts():
+            for dropout in self._list_dropouts():
                 dropout.train()
             yield
         finally:
             for module, mode in modes.items():
                 module.training = mode
-
-
-_DROPOUTS = (nn.Dropout, nn.Dropout2d)
 
 
 def _resize_logits(logits: Tensor, image: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """SegNet and Bayesian SegNet."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atrous.models.interfaces import Head
-from atrous.models.layers import build_norm, init_he, match_memory_format
+from atrous.models.layers import conv_norm_relu, init_he, match_memory_format
 from atrous.models.vgg import VGG16
 
 
@@ -22,13 +23,7 @@ class SegNetHead(Head):
 
     Args:
         backbone: VGG16, with the same dropout.
-        num_classes: Channels of the logits.
-        norm: "batch" or "group".
         dropout: 0 in SegNet, 0.5 in Bayesian SegNet.
-
-    Shapes:
-        features: the backbone's maps
-        returns: logits, float (batch, num_classes, H, W)
 
     Source: Badrinarayanan et al. 2015, arXiv:1511.00561; Kendall et al. 2015, arXiv:1511.02680.
     """
@@ -44,13 +39,14 @@ class SegNetHead(Head):
         self.stages = nn.ModuleList()
         for stage in reversed(range(len(backbone.channels))):
             width = backbone.channels[stage]
-            layers = []
+            build = partial(conv_norm_relu, width, kernel_size=3, norm=norm, bias=True)
+            layers: list[nn.Module] = []
             for _ in range(backbone.num_convs[stage] - 1):
-                layers += _conv_norm_relu(width, width, norm)
+                layers += build(width)
             if stage == 0:
                 layers.append(nn.Conv2d(width, num_classes, 3, padding=1))
             else:
-                layers += _conv_norm_relu(width, backbone.channels[stage - 1], norm)
+                layers += build(backbone.channels[stage - 1])
             if stage >= 2:
                 layers.append(nn.Dropout(dropout))
             self.stages.append(nn.Sequential(*layers))
@@ -80,12 +76,3 @@ def unpool(pooled: Tensor, indices: Tensor, *, like: Tensor) -> Tensor:
     flat = pooled.new_zeros(like.shape).flatten(2)
     flat = flat.scatter(2, indices.flatten(2), pooled.flatten(2))
     return match_memory_format(flat.unflatten(2, like.shape[-2:]), like)
-
-
-def _conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
-    """Build the layers of VGG16, with a bias."""
-    return [
-        nn.Conv2d(in_channels, out_channels, 3, padding=1),
-        build_norm(norm, out_channels),
-        nn.ReLU(inplace=True),
-    ]

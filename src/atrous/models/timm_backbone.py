@@ -15,13 +15,7 @@ class TimmBackbone(Backbone):
 
     Args:
         name: timm's name, with or without a tag, such as `convnext_tiny.fb_in22k`.
-        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
         norm: "batch", for the model's own layers.
-        in_channels: Channels of the image.
-
-    Shapes:
-        image: float (batch, in_channels, H, W), normalized with `mean` and `std`
-        returns: the model's feature maps, see `strides` and `channels`
 
     Raises:
         ConfigError: timm or the model is missing, or it has no maps at this output stride.
@@ -86,12 +80,11 @@ def _build_features(timm: Any, name: str, output_stride: int, in_channels: int) 
     options = {"features_only": True, "in_chans": in_channels}
     if output_stride != 32:
         options["output_stride"] = output_stride
-    create = timm.create_model
     try:
         try:
-            return create(name, feature_cls="getter", **options)
+            return timm.create_model(name, feature_cls="getter", **options)
         except TypeError:  # MobileNetV3 and V4 have an output stride without this wrapper only
-            return create(name, **options)
+            return timm.create_model(name, **options)
     except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as error:
         raise _cannot_stride(name, output_stride) from error
 

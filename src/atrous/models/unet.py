@@ -13,14 +13,6 @@ from atrous.models.layers import conv_norm_relu, crop, init_he
 class UNetEncoder(Backbone):
     """The contracting path: five times two 3x3 convolutions, with max pooling in between.
 
-    Args:
-        norm: "batch" or "group".
-        in_channels: Channels of the image.
-
-    Shapes:
-        image: float (batch, in_channels, H, W), normalized
-        returns: maps of 64, 128, 256, 512 and 1024 channels, the first at the size of the image
-
     Source: Ronneberger et al. 2015, arXiv:1505.04597, figure 1.
     """
 
@@ -52,14 +44,8 @@ class UNetHead(Head):
     upsampled map is cropped to the encoder's, where the paper crops the encoder's.
 
     Args:
-        backbone: Computes the features; each map has twice the channels of the one before.
-        num_classes: Channels of the logits.
-        norm: "batch" or "group".
+        backbone: Each of its maps has twice the channels of the one before.
         dropout: Dropout at the end of the contracting path.
-
-    Shapes:
-        features: the backbone's maps
-        returns: logits, float (batch, num_classes, H, W)
 
     Source: Ronneberger et al. 2015, arXiv:1505.04597, section 2 and figure 1.
     """
@@ -94,11 +80,8 @@ class UNetBackboneHead(Head):
 
     Args:
         backbone: A backbone with maps at strides 2, 4, 8, 16 and 32, or without the first.
-        num_classes: Channels of the logits.
-        norm: "batch" or "group".
 
     Shapes:
-        features: the backbone's maps
         returns: logits, float (batch, num_classes, H, W), larger by up to three rows or columns
     """
 
@@ -110,11 +93,10 @@ class UNetBackboneHead(Head):
         self.input_stages = tuple(range(len(backbone.channels)))
         *skips, deepest = backbone.channels
         skip_channels = (*reversed(skips), *[0] * (len(self.widths) - len(skips)))
+        before = (deepest, *self.widths[:-1])
         self.stages = nn.ModuleList(
-            _two_convs(before + skip, width, norm)
-            for before, skip, width in zip(
-                (deepest, *self.widths[:-1]), skip_channels, self.widths, strict=True
-            )
+            _two_convs(sum(inputs), width, norm)
+            for *inputs, width in zip(before, skip_channels, self.widths, strict=True)
         )
         self.classifier = nn.Conv2d(self.widths[-1], num_classes, 3, padding=1)
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from atrous.models.interfaces import Backbone
-from atrous.models.layers import build_norm, init_he
+from atrous.models.layers import conv_norm_relu, init_he
 
 
 class VGG16(Backbone):
@@ -13,12 +13,9 @@ class VGG16(Backbone):
     odd sizes up, where torchvision rounds down.
 
     Args:
-        norm: "batch" or "group".
-        in_channels: Channels of the image.
         dropout: Dropout after the third and the fourth pooling; 0 in VGG.
 
     Shapes:
-        image: float (batch, in_channels, H, W), normalized
         returns: the last map of each stage, before pooling
 
     Source: Simonyan and Zisserman 2014, arXiv:1409.1556, table 1, column D.
@@ -38,11 +35,10 @@ class VGG16(Backbone):
             if stage >= 3:
                 self.add_module(f"dropout{stage}", nn.Dropout(dropout))
             for _ in range(num_convs):
-                self.add_module(str(index), nn.Conv2d(in_channels, width, 3, padding=1))
-                self.add_module(str(index + 1), build_norm(norm, width))
-                self.add_module(str(index + 2), nn.ReLU(inplace=True))
+                for layer in conv_norm_relu(in_channels, width, 3, norm=norm, bias=True):
+                    self.add_module(str(index), layer)
+                    index += 1
                 in_channels = width
-                index += 3
         init_he(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:

@@ -19,8 +19,9 @@ from atrous.models.layers import on_meta_device
 from atrous.models.ready import READY_MODELS, find_ready_model
 from atrous.models.segmenter import Segmenter
 from atrous.models.timm_backbone import load_timm_weights
-from atrous.models.wheels import has_wheel, load_wheel
+from atrous.models.wheels import WHEELS, load_wheel
 from atrous.models.zoo import TIMM, build_model, find_variant, scale_rates
+from atrous.run import RunFolder
 
 METADATA_KEY = "atrous"
 
@@ -31,8 +32,8 @@ _COCO_VARIANTS = (
     "fcn_resnet50",
     "fcn_resnet101",
 )
-# Backbones without weights in torchvision.
 _WITHOUT_IMAGENET = ("unet", "xception65")
+"""Backbones without weights in torchvision."""
 
 
 def save_weights(path: Path | str, model: Segmenter, card: ModelCard) -> None:
@@ -52,7 +53,6 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
     Args:
         run_or_file: A run folder (its best weights, or else its last), a weights file, or the name
             of a ready model.
-        device: Device of the model.
 
     Returns:
         The model in evaluation mode, with `model.card` set.
@@ -66,7 +66,7 @@ def load_model(run_or_file: Path | str, *, device: torch.device | str = "cpu") -
         ('sky', 'building', ...)
     """
     path = find_weights(Path(run_or_file))
-    tensors, card = _read_safetensors(path)
+    tensors, card = _read_safetensors(path), load_card(path)
     if card is None:
         raise WeightsError(
             f"{path} does not contain the name of its model: it was not written by atrous. Build "
@@ -133,10 +133,9 @@ def check_model(card: ModelCard) -> None:
     for key, channels in (("mean", card.mean), ("std", card.std)):
         if len(channels) not in (3, in_channels):  # red, green and blue, or one for each
             raise ValueError(f"`{key}` holds {len(channels)}, but in_channels is {in_channels}.")
-    if card.ranges is not None and {len(card.ranges), len(card.mean), len(card.std)} != {
-        in_channels
-    }:
-        raise ValueError(f"`ranges` holds {len(card.ranges)}, but in_channels is {in_channels}.")
+    ranges, *others = card.ranges, card.mean, card.std
+    if ranges is not None and any(len(one) != in_channels for one in (ranges, *others)):
+        raise ValueError(f"`ranges` holds {len(ranges)}, but in_channels is {in_channels}.")
 
 
 def find_weights(run_or_file: Path) -> Path:
@@ -147,16 +146,15 @@ def find_weights(run_or_file: Path) -> Path:
     """
     if ready := find_ready_model(run_or_file):
         return ready
+    run = RunFolder(run_or_file)
+    for path in (run_or_file, run.best, run.last):
+        if path.is_file():
+            return path
     if not run_or_file.is_dir():
-        if run_or_file.is_file():
-            return run_or_file
         raise WeightsError(
             f"There is no run folder or weights file {run_or_file}. The ready models are "
             f"{' and '.join(READY_MODELS)}."
         )
-    for name in ("best.safetensors", "last.safetensors"):
-        if (run_or_file / name).is_file():
-            return run_or_file / name
     raise WeightsError(
         f"{run_or_file} holds neither best.safetensors nor last.safetensors. They are written at "
         "the first validation and at the end of training: run the same `atrous train` again to "
@@ -202,7 +200,6 @@ def init_weights(model: Segmenter, init: str) -> LoadedWeights | None:
     """Load the initial weights of a model.
 
     Args:
-        model: The model.
         init: "none"; "imagenet" (the backbone, of torchvision, timm or an installed package);
             "coco" (torchvision's DeepLabv3 or FCN, 21 classes of VOC); the path of a file or run
             folder; or the name of a ready model. If the number of classes differs, the model keeps
@@ -230,25 +227,25 @@ def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
     backbone = find_variant(name).backbone
-    if init == "imagenet" and has_wheel(backbone):
-        return load_wheel(backbone)
-    if init == "imagenet" and backbone.startswith(TIMM):
-        return load_timm_weights(backbone.removeprefix(TIMM))
-    if init == "imagenet" and backbone not in _WITHOUT_IMAGENET:
-        published = get_model_weights(backbone)["IMAGENET1K_V1"]
-    elif init == "imagenet":
-        raise ConfigError(
-            f"There are no published ImageNet weights for {name}: torchvision has none for its "
-            f"backbone ({backbone}). Use random weights (--init none), or a file (--init PATH)."
-        )
-    elif name in _COCO_VARIANTS:
-        published = get_model_weights(name)["COCO_WITH_VOC_LABELS_V1"]
-    else:
+    if init == "coco" and name not in _COCO_VARIANTS:
         raise ConfigError(
             f"There are no published COCO weights for {name}. They exist for "
             f"{', '.join(_COCO_VARIANTS)}; --init imagenet works for every backbone except "
             f"{' and '.join(_WITHOUT_IMAGENET)}."
         )
+    if init == "coco":
+        published = get_model_weights(name)["COCO_WITH_VOC_LABELS_V1"]
+    elif backbone in WHEELS:
+        return load_wheel(backbone)
+    elif backbone.startswith(TIMM):
+        return load_timm_weights(backbone.removeprefix(TIMM))
+    elif backbone in _WITHOUT_IMAGENET:
+        raise ConfigError(
+            f"There are no published ImageNet weights for {name}: torchvision has none for its "
+            f"backbone ({backbone}). Use random weights (--init none), or a file (--init PATH)."
+        )
+    else:
+        published = get_model_weights(backbone)["IMAGENET1K_V1"]
     try:
         # weights_only: the hash of a cached file is not checked again.
         return published.get_state_dict(progress=True, check_hash=True, weights_only=True)
@@ -266,7 +263,7 @@ def _fetch_published(name: str, init: str) -> dict[str, Tensor]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)[0]
+        return _read_safetensors(path)
     try:
         # Torchvision's training scripts save their arguments, a Namespace, with the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -283,13 +280,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
-    return tensors, load_card(path)
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:

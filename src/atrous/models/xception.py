@@ -5,7 +5,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from atrous.models.interfaces import Backbone
-from atrous.models.layers import build_norm
+from atrous.models.layers import build_conv, build_norm, init_he
 
 _EPS = 1e-3
 
@@ -14,11 +14,8 @@ class XceptionBlock(nn.Module):
     """Three separable convolutions and a shortcut.
 
     Args:
-        in_channels: Channels of the input.
         widths: Channels of the three convolutions.
         stride: Stride of the last of them and of the shortcut.
-        dilation: Dilation of the kernels.
-        norm: "batch" or "group".
         is_last: Whether this is the last block, which has no shortcut, and ReLUs after each
             convolution instead of before each separable convolution.
     """
@@ -69,13 +66,7 @@ class Xception65(Backbone):
     its stride keeps the dilation of the block before, and all later ones are dilated twice as much:
     every second feature at output stride 8 equals a feature at 16.
 
-    Args:
-        output_stride: Image pixels per cell of the last feature map: 8, 16 or 32.
-        norm: "batch" or "group".
-        in_channels: Channels of the image.
-
     Shapes:
-        image: float (batch, in_channels, H, W), normalized
         returns: maps of 128, 256, 728, 1024 and 2048 channels; the first four are the inputs of
             strided convolutions
 
@@ -106,9 +97,7 @@ class Xception65(Backbone):
             stride *= block_stride
             dilation *= 2 if loses_stride else 1
         self.blocks.append(XceptionBlock(1024, (1536, 1536, 2048), 1, dilation, norm, is_last=True))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_he(self, "fan_out")
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the five feature maps."""
@@ -124,31 +113,21 @@ class Xception65(Backbone):
 def _conv_norm(
     in_channels: int, out_channels: int, kernel_size: int, stride: int, norm: str
 ) -> nn.Sequential:
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
-    )
+    conv = build_conv(in_channels, out_channels, kernel_size, stride)
     return nn.Sequential(OrderedDict(conv=conv, bn=build_norm(norm, out_channels, eps=_EPS)))
 
 
 def _separable(
     in_channels: int, out_channels: int, stride: int, dilation: int, norm: str, *, relu: bool
 ) -> nn.Sequential:
-    depthwise = nn.Conv2d(
-        in_channels,
-        in_channels,
-        3,
-        stride,
-        padding=dilation,
-        dilation=dilation,
-        groups=in_channels,
-        bias=False,
-    )
     return nn.Sequential(
         OrderedDict(
-            conv_dw=depthwise,
+            conv_dw=build_conv(
+                in_channels, in_channels, 3, stride, dilation=dilation, groups=in_channels
+            ),
             bn_dw=build_norm(norm, in_channels, eps=_EPS),
             act_dw=nn.ReLU(inplace=True) if relu else nn.Identity(),
-            conv_pw=nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            conv_pw=build_conv(in_channels, out_channels, 1),
             bn_pw=build_norm(norm, out_channels, eps=_EPS),
             act_pw=nn.ReLU(inplace=True) if relu else nn.Identity(),
         )

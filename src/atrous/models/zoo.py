@@ -1,8 +1,8 @@
 """The table of variants, and how they are built."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +11,7 @@ from atrous.model_options import complete_options, document_options
 from atrous.models.num_parameters import NUM_PARAMETERS
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from atrous.models.segmenter import Segmenter
-
-
-def _import_later(builder: str, *first: Any) -> Callable[..., "nn.Module"]:
-    """Return a function that imports a builder, `module:name`, when called: no torch until then."""
-    return lambda *args, **options: resolve_name(f"atrous.models.{builder}")(
-        *first, *args, **options
-    )
 
 
 @dataclass(frozen=True)
@@ -28,36 +19,40 @@ class Component:
     """A backbone or a head.
 
     Attributes:
-        build: Builds it: a backbone from the keyword `in_channels`, a head from the backbone and
+        builder: `module:name` of its class or function, which is imported when it is called. It
+            takes `first`, then a backbone takes the keyword `in_channels`, a head the backbone and
             `num_classes`; both also take `norm` and the options as keywords.
         options: Its other options of `build_model`.
         paper: Source of a head.
     """
 
-    build: Callable[..., "nn.Module"]
-    options: tuple[str, ...]
+    builder: str
+    options: tuple[str, ...] = ()
     paper: str = ""
+    first: tuple[Any, ...] = ()
+
+    def build(self, *args: Any, values: Mapping[str, Any], **more: Any) -> Any:
+        """Build it with its options among `values`."""
+        own = {key: values[key] for key in ("norm", *self.options)}
+        return resolve_name(f"atrous.models.{self.builder}")(*self.first, *args, **more, **own)
 
 
+_STRIDE = ("output_stride",)
 BACKBONES: dict[str, Component] = {
     **{
-        f"resnet{depth}": Component(
-            _import_later("resnet:ResNet", depth), ("output_stride", "multi_grid")
-        )
+        f"resnet{depth}": Component("resnet:ResNet", (*_STRIDE, "multi_grid"), first=(depth,))
         for depth in (18, 34, 50, 101)
     },
-    "mobilenet_v3_large": Component(
-        _import_later("mobilenet:MobileNetV3Large"), ("output_stride",)
-    ),
+    "mobilenet_v3_large": Component("mobilenet:MobileNetV3Large", _STRIDE),
     **{
         f"efficientnet_lite{number}": Component(
-            _import_later("efficientnet_lite:EfficientNetLite", number), ("output_stride",)
+            "efficientnet_lite:EfficientNetLite", _STRIDE, first=(number,)
         )
         for number in (0, 1, 2)
     },
-    "xception65": Component(_import_later("xception:Xception65"), ("output_stride",)),
-    "vgg16_bn": Component(_import_later("vgg:VGG16"), ("dropout",)),
-    "unet": Component(_import_later("unet:UNetEncoder"), ()),
+    "xception65": Component("xception:Xception65", _STRIDE),
+    "vgg16_bn": Component("vgg:VGG16", ("dropout",)),
+    "unet": Component("unet:UNetEncoder"),
 }
 # Backbones of every atrous system: all with published weights that can be loaded.
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -65,30 +60,23 @@ EFFICIENTNETS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2
 ATROUS_BACKBONES = (*RESNETS, "mobilenet_v3_large", *EFFICIENTNETS)
 
 DEEPLABV3 = Component(
-    _import_later("deeplabv3:build_deeplabv3_head"),
+    "deeplabv3:build_deeplabv3_head",
     ("atrous_rates", "output_stride", "dropout"),
     "arXiv:1706.05587",
 )
-DEEPLABV3_RESNET = Component(
-    _import_later("deeplabv3:build_deeplabv3_head"),
-    (*DEEPLABV3.options, "cascade_blocks", "multi_grid"),
-    DEEPLABV3.paper,
-)
+DEEPLABV3_RESNET = replace(DEEPLABV3, options=(*DEEPLABV3.options, "cascade_blocks", "multi_grid"))
 DEEPLABV3PLUS = Component(
-    _import_later("deeplabv3plus:DeepLabv3PlusHead"),
+    "deeplabv3plus:DeepLabv3PlusHead",
     ("atrous_rates", "dropout", "decoder_channels", "separable"),
     "arXiv:1802.02611",
 )
-REPORT = Component(
-    _import_later("deeplabv3_report:DeepLabv3ReportHead"), ("atrous_rates",), "student report"
-)
-FCN = Component(_import_later("fcn:FCNHead"), (), "arXiv:1411.4038")
-PSPNET = Component(_import_later("pspnet:PSPNetHead"), (), "arXiv:1612.01105")
-UNET = Component(_import_later("unet:UNetHead"), ("dropout",), "arXiv:1505.04597")
-UNET_BACKBONE = Component(_import_later("unet:UNetBackboneHead"), (), "arXiv:1505.04597")
-SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.00561")
-BAYESIAN_SEGNET = Component(_import_later("segnet:SegNetHead"), ("dropout",), "arXiv:1511.02680")
-
+REPORT = Component("deeplabv3_report:DeepLabv3ReportHead", ("atrous_rates",), "student report")
+FCN = Component("fcn:FCNHead", (), "arXiv:1411.4038")
+PSPNET = Component("pspnet:PSPNetHead", (), "arXiv:1612.01105")
+UNET = Component("unet:UNetHead", ("dropout",), "arXiv:1505.04597")
+UNET_BACKBONE = Component("unet:UNetBackboneHead", (), "arXiv:1505.04597")
+SEGNET = Component("segnet:SegNetHead", ("dropout",), "arXiv:1511.00561")
+BAYESIAN_SEGNET = replace(SEGNET, paper="arXiv:1511.02680")
 
 SYSTEMS = {"deeplabv3": DEEPLABV3, "deeplabv3plus": DEEPLABV3PLUS, "pspnet": PSPNET, "fcn": FCN}
 TIMM = "timm/"
@@ -98,8 +86,8 @@ TIMM = "timm/"
 def find_backbone(name: str) -> Component:
     """Return a backbone of `BACKBONES`, or any of timm as `timm/NAME`."""
     if name.startswith(TIMM):
-        builder = _import_later("timm_backbone:TimmBackbone", name.removeprefix(TIMM))
-        return Component(builder, ("output_stride",))
+        first = (name.removeprefix(TIMM),)
+        return Component("timm_backbone:TimmBackbone", _STRIDE, first=first)
     return BACKBONES[name]
 
 
@@ -108,11 +96,8 @@ class Variant:
     """A row of the table: a head on a backbone.
 
     Attributes:
-        head: The head.
-        backbone: Name of the backbone.
         rates: Default ASPP rates at output stride 16.
         fixed: Options of the components with fixed values, which the variant does not have.
-        auxiliary: Whether the variant supports an auxiliary head.
     """
 
     head: Component
@@ -168,16 +153,16 @@ def find_variant(name: str) -> Variant:
         ConfigError: There is no such variant; the message suggests similar names.
     """
     system, separator, backbone = name.partition(f"_{TIMM}")
-    if separator and system == "unet":
+    if not separator:
+        if name not in VARIANTS:
+            raise ConfigError(f"There is no model '{name}'.{did_you_mean(name, VARIANTS)}")
+        return VARIANTS[name]
+    if system == "unet":
         return _unet_on(TIMM + backbone)
-    if separator and system in SYSTEMS:
-        return Variant(SYSTEMS[system], TIMM + backbone)
-    if separator:
+    if system not in SYSTEMS:
         known = ", ".join([*SYSTEMS, "unet"])
         raise ConfigError(f"'{system}' does not take a backbone of timm; these do: {known}.")
-    if name not in VARIANTS:
-        raise ConfigError(f"There is no model '{name}'.{did_you_mean(name, VARIANTS)}")
-    return VARIANTS[name]
+    return Variant(SYSTEMS[system], TIMM + backbone)
 
 
 def build_model(name: str, **options: Any) -> "Segmenter":
@@ -202,8 +187,6 @@ def build_model(name: str, **options: Any) -> "Segmenter":
         >>> model(torch.zeros(2, 3, 65, 97)).shape
         torch.Size([2, 11, 65, 97])
     """
-    from atrous.models.fcn import FCNHead
-    from atrous.models.interfaces import Backbone
     from atrous.models.segmenter import Segmenter
 
     variant = find_variant(name)
@@ -217,20 +200,13 @@ def build_model(name: str, **options: Any) -> "Segmenter":
     if "atrous_rates" in options and options["atrous_rates"] is None:
         values["atrous_rates"] = scale_rates(variant.rates, 16, options["output_stride"])
 
-    def take(component: Component) -> dict[str, Any]:
-        return {key: values[key] for key in ("norm", *component.options)}
-
-    backbone_component = find_backbone(variant.backbone)
-    backbone = backbone_component.build(
-        in_channels=options["in_channels"], **take(backbone_component)
-    )
-    assert isinstance(backbone, Backbone)
-    head = variant.head.build(backbone, options["num_classes"], **take(variant.head))
+    num_classes, in_channels = options["num_classes"], options["in_channels"]
+    backbone = find_backbone(variant.backbone).build(in_channels=in_channels, values=values)
+    head = variant.head.build(backbone, num_classes, values=values)
     auxiliary_head = None
     if options.get("auxiliary"):
-        auxiliary_head = FCNHead(
-            backbone, options["num_classes"], norm=options["norm"], stage=backbone.auxiliary_stage
-        )
+        stage = backbone.auxiliary_stage
+        auxiliary_head = FCN.build(backbone, num_classes, values=values, stage=stage)
     return Segmenter(backbone, head, auxiliary_head, name=name, options=options)
 
 
@@ -291,8 +267,7 @@ def set_output_stride(model: "Segmenter", output_stride: int | None) -> "Segment
             "to the size of the image. Remove the output stride."
         )
     changed = rebuild_model(model, output_stride=output_stride)
-    rates = model.options.get("atrous_rates")
-    if rates is None:
+    if (rates := model.options.get("atrous_rates")) is None:
         return changed
     rates = scale_rates(rates, model.options["output_stride"], changed.options["output_stride"])
     return rebuild_model(changed, atrous_rates=rates)

@@ -43,14 +43,11 @@ class Study(_Table):
     Budgets are equal: runs cannot change the keys of duration, batch size and image size.
 
     Attributes:
-        title: Title of the study.
         about: What the study compares and why, in a paragraph.
-        source: Source of the published scores.
         departs: Differences of the whole study from the source.
         convention: Key of a second averaging convention (docs/metrics.md) for precision, recall
             and F1, or ''.
         scales: Scales of the evaluation, as in `atrous evaluate --scales`.
-        recipe: Sections of the shared recipe, as in a recipe file.
         runs: The runs; differences are relative to the first.
     """
 
@@ -80,12 +77,7 @@ class Study(_Table):
         return self
 
     def build_recipe(self, run: StudyRun, overrides: Mapping[str, Any], seed: int) -> Recipe:
-        """Return the recipe of one run.
-
-        Args:
-            run: The run.
-            overrides: `section.key` and values that override the shared recipe, but not the run.
-            seed: Seed of the run.
+        """Return the recipe of one run; the overrides go before those of the run.
 
         Raises:
             ConfigError: A key is unknown or a value is invalid.

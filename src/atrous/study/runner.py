@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,12 @@ from atrous.files import write_atomically
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
 from atrous.study.definition import Study, StudyRun
+from atrous.training.log import Listener, note
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """Result of training one run of a study with one seed.
-
-    Attributes:
-        run: The run.
-        seed: The seed.
-        folder: The run folder.
-        error: Why it failed, or '' if it finished.
-    """
+    """Result of training one run of a study with one seed; `error` is '' if it finished."""
 
     run: StudyRun
     seed: int
@@ -41,7 +35,7 @@ def run_study(
     overrides_by_run: Mapping[str, Mapping[str, Any]],
     num_seeds: int = 1,
     jobs: int = 1,
-    listener: Callable[[dict[str, Any]], object] = lambda event: None,
+    listener: Listener = lambda event: None,
 ) -> list[RunOutcome]:
     """Train the unfinished runs of a study.
 
@@ -49,8 +43,6 @@ def run_study(
     `OUT/NAME-SEED.txt`. Interrupted runs are resumed; a failed run does not stop the others.
 
     Args:
-        study: The study.
-        out: Folder of the study.
         overrides: `section.key` and values for all runs, such as `data.root`.
         overrides_by_run: The same for single runs, by name.
         num_seeds: Number of seeds of each run: 0, 1, ….
@@ -77,18 +69,15 @@ def run_study(
             tasks.append((run, seed, folder, recipe))
     out.mkdir(parents=True, exist_ok=True)
 
-    def note(message: str) -> None:
-        listener({"kind": "note", "message": message})
-
     def train(task: tuple[StudyRun, int, RunFolder, Recipe]) -> RunOutcome:
         run, seed, folder, recipe = task
         error = ""
         if folder.last.is_file():
-            note(f"{folder.path.name}: already finished")
+            note(listener, f"{folder.path.name}: already finished")
         else:
-            note(f"{folder.path.name}: training")
+            note(listener, f"{folder.path.name}: training")
             error = _train(folder, recipe, jobs)
-            note(f"{folder.path.name}: {error or 'finished'}")
+            note(listener, f"{folder.path.name}: {error or 'finished'}")
         return RunOutcome(run, seed, folder.path, error)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -115,12 +104,10 @@ def _train(folder: RunFolder, recipe: Recipe, jobs: int) -> str:
     write_atomically(recipe_path, lambda file: file.write(format_recipe(recipe).encode()))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     output_path = folder.path.with_suffix(".txt")
+    command = [sys.executable, "-m", "atrous", "train"]
     with open(output_path, "ab") as output:
         process = subprocess.run(
-            [
-                *(sys.executable, "-m", "atrous", "train"),
-                *("--recipe", str(recipe_path), "--out", str(folder.path)),
-            ],
+            [*command, "--recipe", str(recipe_path), "--out", str(folder.path)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},

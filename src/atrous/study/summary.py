@@ -1,6 +1,6 @@
 """Summary of a study: scores of each run with intervals, beside published ones."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from atrous.report.html import render_page
 from atrous.run import RunFolder
 from atrous.study.definition import Score, Study, StudyRun
 from atrous.study.runner import RunOutcome
+from atrous.training.log import Listener, note
 
 DEFAULT_CONVENTION = "dataset-macro"
 
@@ -28,13 +29,10 @@ class StudyRow:
     """Results of one run of a study; None if missing.
 
     Attributes:
-        name: Name of the run.
         miou: mIoU of the first seed, with its interval.
         miou_by_seed: mIoU of each finished seed.
-        boundary_iou: Boundary IoU of the first seed.
         difference: Difference in mIoU to the first row, with its interval.
         is_significant: Whether it is significant, corrected for the number of rows.
-        cost: Cost of segmenting one image.
         conventions: Scores of the first seed under every convention.
         paper: Published scores, in percent.
         departs: Differences of this run from the source.
@@ -63,10 +61,6 @@ class StudySummary:
     """Results of a study.
 
     Attributes:
-        study: The study.
-        budget: Budget of each run, as text.
-        rows: Results of the runs, in the order of the study.
-        notes: Caveats for the reader.
         gallery: Predictions of all runs on the same images, if requested.
     """
 
@@ -95,17 +89,14 @@ def summarize(
     cost: bool = True,
     num_images: int = 1,
     device: str = "auto",
-    listener: Callable[[dict[str, Any]], object] = lambda event: None,
+    listener: Listener = lambda event: None,
 ) -> StudySummary:
     """Evaluate and compare the finished runs.
 
     Args:
-        study: The study.
-        outcomes: Results of `run_study`.
         cost: Also measure parameters, GFLOPs, latency and memory on this machine.
         num_images: Number of best, of median and of worst images of the first run to predict with
             all runs.
-        device: `auto`, `cpu`, `cuda`, …
         listener: Called with events of kind `note` and a `message`.
 
     Raises:
@@ -119,15 +110,16 @@ def summarize(
         )
     reports = {}
     for outcome in finished:
-        listener({"kind": "note", "message": f"{outcome.folder.name}: evaluating"})
-        reports[outcome.folder] = evaluate(
-            outcome.folder, tta=TTA(scales=study.scales), boundary=True, device=device
-        )
-    listener({"kind": "note", "message": "comparing"})
+        note(listener, f"{outcome.folder.name}: evaluating")
+        tta = TTA(scales=study.scales)
+        reports[outcome.folder] = evaluate(outcome.folder, tta=tta, boundary=True, device=device)
+    note(listener, "comparing")
     first_seeds = [outcome for outcome in finished if outcome.seed == 0] or finished[:1]
     folders = [outcome.folder for outcome in first_seeds]
     # A single run is compared with itself, which gives its interval.
     comparison = compare(folders if len(folders) > 1 else folders * 2, cost=cost, device=device)
+    runs = load_evaluated_runs(folders)
+    chosen = choose_images(runs[0], num_images)
     names = [outcome.run.name for outcome in first_seeds if outcome.seed == 0]
     scores = dict(zip(names, comparison.runs, strict=False))
     differences = dict(zip(names[1:], comparison.differences, strict=False))
@@ -145,20 +137,13 @@ def summarize(
             for run in study.runs
         ),
         (*comparison.notes, METHOD),
-        _predict_images(folders, num_images, device),
+        build_gallery(runs, chosen, device=device) if chosen else None,
     )
 
 
 def render_study_page(summary: StudySummary) -> str:
     """Return a study as one HTML file for offline use."""
     return render_page("study.html", summary=summary, study=summary.study)
-
-
-def _predict_images(folders: Sequence[Path], num_images: int, device: str) -> Gallery | None:
-    """Predict the best, median and worst images of the first run with every run."""
-    runs = load_evaluated_runs(folders)
-    chosen = choose_images(runs[0], num_images)
-    return build_gallery(runs, chosen, device=device) if chosen else None
 
 
 def _build_row(

@@ -53,8 +53,8 @@ def find_batch_size(
             f"--batch-size auto could not train on one image per batch: {reason}. Give a smaller "
             "--size, --crop or --model, free memory, or give --batch-size a number."
         )
-    batch_size, peak_bytes = map(int, child.stdout.splitlines()[-1].split())
-    return batch_size, peak_bytes
+    batch_size, peak_bytes = child.stdout.splitlines()[-1].split()
+    return int(batch_size), int(peak_bytes)
 
 
 def _try_batch_sizes() -> None:
@@ -72,8 +72,7 @@ def _try_batch_sizes() -> None:
     else:  # an allocation beyond the limit then fails, before the machine runs out of memory
         max_data = read_process_bytes("VmData") + limit
         resource.setrlimit(resource.RLIMIT_DATA, (max_data, max_data))
-    classes = build_classes([str(index) for index in range(num_classes)])
-    statistics = BandStatistics.unknown(bands)
+    classes, statistics = build_classes(["x"] * num_classes), BandStatistics.unknown(bands)
     learner = Learner(recipe, classes, None, load_init=False, bands=statistics)
     previous = 0
     for batch_size in (2**power for power in range(max_batch_size.bit_length())):
@@ -88,9 +87,7 @@ def _try_batch_sizes() -> None:
 
 
 def _train_steps(learner: Learner, recipe: Recipe, num_classes: int, batch_size: int) -> None:
-    side = recipe.data.size or recipe.data.crop
-    assert side is not None
-    image_chw = (learner.model.in_channels, side, side)
+    image_chw = (learner.model.in_channels, *recipe.data.train_hw)
     batch: Batch | FeatureBatch
     if learner.cut is not None:
         batch = make_random_batch(learner.compute_features, image_chw, batch_size)

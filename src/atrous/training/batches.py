@@ -1,11 +1,11 @@
 """The training batches of a recipe, starting at any step."""
 
 from collections.abc import Generator
+from typing import Any
 
 from atrous.data import Batch, SegmentationDataset, TrainTransform, build_train_loader
 from atrous.data.loader import stream_position
 from atrous.devices import resolve_device, resolve_workers
-from atrous.images import IMAGENET_MEAN
 from atrous.images.shard_file import File
 from atrous.models import ModelCard
 from atrous.recipe import DataRecipe, Recipe, TrainRecipe
@@ -62,17 +62,13 @@ def build_transform(data: DataRecipe, card: ModelCard | None = None) -> TrainTra
     Raises:
         ConfigError: The augmentation cannot be used on the bands of the images.
     """
-    ranges = None if card is None else card.ranges
+    own = {"scale", "long_side", "flip", "brightness", "contrast", "saturation", "hue"}
+    bands: dict[str, Any] = {}
+    if card is not None and card.ranges is not None:
+        bands = {"ranges": card.ranges, "mean": card.mean}
     return TrainTransform(
         size_hw=data.size_hw,
         crop_hw=None if data.crop is None else (data.crop, data.crop),
-        scale=data.scale,
-        long_side=data.long_side,
-        flip=data.flip,
-        brightness=data.brightness,
-        contrast=data.contrast,
-        saturation=data.saturation,
-        hue=data.hue,
-        ranges=ranges,
-        mean=IMAGENET_MEAN if card is None or ranges is None else card.mean,
+        **data.model_dump(include=own),
+        **bands,
     )

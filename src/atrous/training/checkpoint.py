@@ -3,12 +3,11 @@
 import errno
 import hashlib
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -27,10 +26,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
     validation, is `step-…b`.
 
     Args:
-        folder: Folder of the checkpoints of one run.
-        step: Number of finished steps.
         state: Tensors, numbers, strings, lists and dicts.
-        keep: Number of checkpoints to keep.
 
     Raises:
         CheckpointError: It cannot be written; earlier checkpoints are unchanged.
@@ -44,12 +40,10 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
         temporary.mkdir(parents=True)
         with open(temporary / _STATE, "wb") as file:
             torch.save(dict(state), file)
-            _flush(file)
         manifest = {"step": step, "sha256": compute_file_sha256(temporary / _STATE)}
-        with open(temporary / _MANIFEST, "w", encoding="utf-8") as text:
-            json.dump(manifest, text)
-            _flush(text)
-        sync(temporary)
+        (temporary / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        for path in (temporary / _STATE, temporary / _MANIFEST, temporary):
+            sync(path)
         temporary.rename(target)
         sync(folder)
     except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in RuntimeError
@@ -73,26 +67,25 @@ def load_newest_checkpoint(
     """
     for leftover in folder.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    paths = list_checkpoints(folder)
     damaged: dict[Path, str] = {}
-    for path in reversed(paths):
-        reason = _find_damage(path)
-        if reason is None:
-            for other, message in damaged.items():
-                aside = other.with_name(f"damaged-{other.name}")
-                shutil.rmtree(aside, ignore_errors=True)
-                other.rename(aside)
-                warn(
-                    f"The checkpoint {other} is damaged ({message}) and was renamed to "
-                    f"{aside.name}. The previous checkpoint, {path.name}, is used."
-                )
-            return path, _load_state(path / _STATE)
-        damaged[path] = reason
-    if paths:
+    for path in reversed(list_checkpoints(folder)):
+        if (reason := _find_damage(path)) is not None:
+            damaged[path] = reason
+            continue
+        for other, message in damaged.items():
+            aside = other.with_name(f"damaged-{other.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            other.rename(aside)
+            warn(
+                f"The checkpoint {other} is damaged ({message}) and was renamed to {aside.name}. "
+                f"The previous checkpoint, {path.name}, is used."
+            )
+        return path, _load_state(path / _STATE)
+    if damaged:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in damaged.items())
         raise CheckpointError(
-            f"None of the {len(paths)} checkpoints in {folder} is intact, so the run cannot resume "
-            f"({reasons}). Restore one from a copy, or start again in a new run folder."
+            f"None of the {len(damaged)} checkpoints in {folder} is intact, so the run cannot "
+            f"resume ({reasons}). Restore one from a copy, or start again in a new run folder."
         )
     return None
 
@@ -150,11 +143,6 @@ def _find_damage(path: Path) -> str | None:
     except (ValueError, KeyError, TypeError):
         return f"{_MANIFEST} cannot be read"
     return None if is_intact else "its checksum does not match its content"
-
-
-def _flush(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _explain_write_error(error: BaseException, folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,8 +23,6 @@ class World:
     """The processes of a training, and what they exchange. By default, it is this process alone.
 
     Attributes:
-        rank: Index of this process.
-        size: Number of processes.
         local_rank: Index of this process on its machine, and of its GPU.
         local_size: Number of processes on this machine.
     """
@@ -95,23 +92,18 @@ def join_world(device: torch.device, batch_size: int) -> World:
     Raises:
         ConfigError: There are fewer GPUs than processes, or the batch cannot be divided.
     """
-    rank, size, local_rank, local_size = (
-        int(os.environ.get(name, default))
-        for name, default in (
-            ("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1),
-        )
-    )  # fmt: skip
-    world = World(rank, size, local_rank, local_size)
-    if size == 1:
+    defaults = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
+    world = World(*(int(os.environ.get(name, number)) for name, number in defaults.items()))
+    if world.size == 1:
         return world
-    if batch_size % size:
+    if batch_size % world.size:
         raise ConfigError(
-            f"A batch of {batch_size} images cannot be divided among {size} processes. Give a "
-            f"--batch-size that is a multiple of {size}."
+            f"A batch of {batch_size} images cannot be divided among {world.size} processes. Give "
+            f"a --batch-size that is a multiple of {world.size}."
         )
-    if device.type == "cuda" and local_size > torch.cuda.device_count():
+    if device.type == "cuda" and world.local_size > torch.cuda.device_count():
         raise ConfigError(
-            f"{local_size} processes need {local_size} GPUs; this machine has "
+            f"{world.local_size} processes need {world.local_size} GPUs; this machine has "
             f"{torch.cuda.device_count()}. Give --devices {torch.cuda.device_count()}."
         )
     if not dist.is_initialized():
@@ -123,24 +115,14 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> None:
     """Let batch norm use the statistics of the batch of all processes, in place."""
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, _synchronized(child, device))
-
-
-def _synchronized(norm: nn.BatchNorm2d, device: torch.device) -> nn.Module:
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
-    synchronized = copy(norm)
-    synchronized.__class__ = _SyncBatchNorm2d
-    return synchronized
+            if isinstance(child, nn.BatchNorm2d) and device.type == "cuda":
+                setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+            elif isinstance(child, nn.BatchNorm2d):
+                child.__class__ = _SyncBatchNorm2d
 
 
 class _SyncBatchNorm2d(nn.BatchNorm2d):
-    """Synchronized batch norm on a CPU, for which torch has none.
-
-    Shapes:
-        features: float (batch, channels, H, W); the result has the same shape.
-    """
+    """Synchronized batch norm on a CPU, for which torch has none."""
 
     def forward(self, features: Tensor) -> Tensor:
         if not self.training:

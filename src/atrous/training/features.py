@@ -32,7 +32,6 @@ class FeatureBatch(NamedTuple):
     Attributes:
         features: Per feature map, float (B, channels, height, width).
         mask: uint8 (B, H, W), ignored pixels 255.
-        names: B file stems.
     """
 
     features: list[Tensor]
@@ -65,15 +64,13 @@ class FeatureCache:
     Args:
         recipe: The recipe, with `data.size`.
         folder: Parent folder of the cache.
-        dataset: The training images.
-        cut: Where the model is cut.
         compute: Computes the features of images (batch, bands, H, W), in evaluation mode.
         frozen_sha256: SHA-256 of the frozen weights and statistics.
 
     Attributes:
         path: Folder of the cache.
         num_copies: 2 with mirror images, else 1.
-        file_bytes: Size of each file.
+        file_bytes, num_bytes: Size of each file, and of the complete cache.
     """
 
     def __init__(
@@ -110,22 +107,14 @@ class FeatureCache:
         if dataset.ranges is not None:
             self.facts["ranges"] = dataset.ranges
         self.path = folder / _sha256(json.dumps(self.facts, sort_keys=True))[:32]
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of the complete cache."""
-        return self.file_bytes * len(self.dataset)
+        self.num_bytes = self.file_bytes * len(dataset)
 
     def compute_missing_bytes(self) -> int:
         """Return the size of the files that are missing."""
         return self.file_bytes * len(self._find_missing())
 
     def check_disk_space(self) -> None:
-        """Check that the features fit on disk.
-
-        Raises:
-            ConfigError: They do not.
-        """
+        """Raise a ConfigError if the features do not fit on disk."""
         folder, needed = self.path.parent, self.compute_missing_bytes()
         existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
         free = shutil.disk_usage(existing).free
@@ -187,10 +176,7 @@ class FeatureCache:
                 for position in range(start, start + settings.batch_size)
             ]
             records = [
-                self._read(
-                    index,
-                    mirrored=transform.is_flipped(compute_seed(settings.seed, epoch, index)),
-                )
+                self._read(index, transform.is_flipped(compute_seed(settings.seed, epoch, index)))
                 for epoch, index in samples
             ]
             *features, mask = (torch.stack(parts) for parts in zip(*records, strict=True))
@@ -201,7 +187,7 @@ class FeatureCache:
                 [self.dataset.names[index] for _, index in samples],
             )
 
-    def _read(self, index: int, *, mirrored: bool) -> list[Tensor]:
+    def _read(self, index: int, mirrored: bool) -> list[Tensor]:
         """Read the feature maps (height, width, channels) and the mask of an image."""
         with safe_open(self.path / f"{index:06d}.safetensors", "pt") as file:
             keys = [f"{int(mirrored)}.{number}" for number in range(len(self._dtypes))]
@@ -212,12 +198,10 @@ class FeatureCache:
         write_atomically(self.path / name, lambda file: file.write(content))
 
     def _find_missing(self) -> set[int]:
-        sizes = {path.name: path.stat().st_size for path in self.path.glob("*.safetensors")}
-        return {
-            index
-            for index in range(len(self.dataset))
-            if sizes.get(f"{index:06d}.safetensors") != self.file_bytes
-        }
+        paths = self.path.glob("*.safetensors")
+        complete = {path.name for path in paths if path.stat().st_size == self.file_bytes}
+        indices = range(len(self.dataset))
+        return {index for index in indices if f"{index:06d}.safetensors" not in complete}
 
     def _compute_batches(
         self, batches: list[range]

@@ -15,7 +15,7 @@ from atrous.evaluation import calibrate
 from atrous.formats.grouping import group_images
 from atrous.recipe import Recipe
 from atrous.run import RunFolder
-from atrous.training.log import Listener
+from atrous.training.log import Listener, note
 from atrous.training.session import train
 
 
@@ -24,9 +24,7 @@ class Folds:
     """A split, and a model for each of its folds; iteration opens one model after the other.
 
     Attributes:
-        dataset: The split.
         parts: Weights file and images of each fold.
-        device: Device of the models.
     """
 
     dataset: SegmentationDataset
@@ -48,8 +46,6 @@ def train_folds(recipe: Recipe, num_folds: int, out: Path, *, listener: Listener
 
     Args:
         recipe: Data, model and duration. Its validation split is not used.
-        num_folds: Number of folds.
-        out: Folder to create.
         listener: Called with the events of each training, and with notes.
 
     Raises:
@@ -70,11 +66,11 @@ def train_folds(recipe: Recipe, num_folds: int, out: Path, *, listener: Listener
         own = {"root": str(root), "format": "voc", "ignore_index": None, "val_split": split}
         own["train_split"] = f"without-{number}"
         sections = {"data": data.model_copy(update=own), "train": settings}
-        listener({"kind": "note", "message": f"Fold {number} of {num_folds}: {run.path}"})
+        note(listener, f"Fold {number} of {num_folds}: {run.path}")
         result = train(recipe.model_copy(update=sections), run.path, listener=listener)
         if result.reason != "finished":
-            message = f"Stopped at step {result.step} of {result.total_steps} of {run.path}. "
-            listener({"kind": "note", "message": f"{message}Start the same command to go on."})
+            place = f"step {result.step} of {result.total_steps} of {run.path}"
+            note(listener, f"Stopped at {place}. Start the same command to go on.")
             raise KeyboardInterrupt
         calibrate(run.last, root, split=split, format="voc", device=settings.device)
         parts.append((run.last, dataset.take(members)))
@@ -98,9 +94,9 @@ def split_folds(
             "they were made from."
         )
     outside = len(images) - len(images) // 2
-    groups, notes = group_images(images, Path(dataset.root), None, outside, None)
-    for note in notes:
-        listener({"kind": "note", "message": note})
+    groups, messages = group_images(images, Path(dataset.root), None, outside, None)
+    for message in messages:
+        note(listener, message)
     if num_folds > len(groups):
         raise ConfigError(
             f"--folds {num_folds} needs {num_folds} images that are not related, but the split "

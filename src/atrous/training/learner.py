@@ -60,12 +60,9 @@ class Learner:
     """Network, optimizer and moving average; all randomness derives from (seed, step).
 
     Args:
-        recipe: The recipe.
-        classes: Classes of the dataset.
         class_weights: Factor per class in the loss, or None.
         load_init: Whether to load the recipe's initial weights; unnecessary before a checkpoint
             is loaded.
-        world: The processes that train together.
         bands: Ranges and statistics of the bands; None for 8-bit RGB.
         compile: Whether to compile the training step's network with torch.compile.
 
@@ -87,14 +84,14 @@ class Learner:
         bands: BandStatistics | None = None,
         compile: bool = False,
     ) -> None:
-        settings, self.world = recipe.train, world
+        self.settings = settings = recipe.train
+        self.world = world
         device = world.choose_device(resolve_device(settings.device))
         precision = resolve_precision(settings.precision, device)
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(settings.deterministic)
         self.fabric = world.launch_fabric(device, precision)
-        self.settings = settings
         channels_last, contiguous = torch.channels_last, torch.contiguous_format
         self.memory_format = channels_last if settings.channels_last else contiguous
         torch.manual_seed(settings.seed)
@@ -106,10 +103,9 @@ class Learner:
             synchronize_batch_norm(self.model, device)
         if device.type == "cpu":
             speed_up_depthwise(self.model)
-        self.freeze_norm = recipe.model.freeze_norm
-        if self.freeze_norm:
-            for norm in _batch_norms(self.model):
-                norm.requires_grad_(False)
+        self.frozen_norms = _list_batch_norms(self.model) if recipe.model.freeze_norm else []
+        for norm in self.frozen_norms:
+            norm.requires_grad_(False)
         freeze = recipe.model.freeze
         self.frozen = None if freeze == "none" else FrozenPart(self.model, freeze)
         self.model.to(device).to(memory_format=self.memory_format)
@@ -146,7 +142,7 @@ class Learner:
     @property
     def has_small_batch_norm(self) -> bool:
         """Whether batch norm is trained on batches of fewer than 8 images."""
-        learns = any(norm.weight.requires_grad for norm in _batch_norms(self.model))
+        learns = any(norm.weight.requires_grad for norm in _list_batch_norms(self.model))
         return learns and self.settings.batch_size < 8
 
     def update(
@@ -160,14 +156,11 @@ class Learner:
         batch-norm statistics and the moving average include the batch.
 
         Args:
-            batches: Source of the next batches.
             step: Number of steps finished before this one.
-            lr: Learning rate of this step.
         """
         self.model.train()
-        if self.freeze_norm:
-            for norm in _batch_norms(self.model):
-                norm.eval()
+        for norm in self.frozen_norms:
+            norm.eval()
         if self.frozen is not None:
             self.frozen.set_eval()
         parts = [next(batches) for _ in range(self.settings.accumulate)]
@@ -191,7 +184,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             decay = compute_ema_decay(step, self.settings.ema)
-            frozen = self.frozen.names if self.frozen is not None else ()
+            frozen = self.frozen.names if self.frozen else ()
             update_average(self.average, self.model, decay, frozen)
         return StepResult(loss, grad_norm)
 
@@ -309,5 +302,5 @@ def build_segmenter(
     return model
 
 
-def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
-    return (module for module in model.modules() if isinstance(module, _BatchNorm))
+def _list_batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]

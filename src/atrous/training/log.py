@@ -13,23 +13,28 @@ Listener = Callable[[dict[str, Any]], None]
 """Called with events, each with a `kind`: log records, progress, notes and warnings."""
 
 
+def note(listener: Listener, message: str, kind: str = "note") -> None:
+    """Report a note, or another kind of event that is a message."""
+    listener({"kind": kind, "message": message})
+
+
 class RunLog:
     """Appends records to `log.jsonl`, exactly once per step even if the run is killed.
 
     Args:
-        path: The log file, created if missing.
         num_bytes: Length of the log in bytes when the restored state was saved. Later records are
             dropped, because their steps are redone. Session records are kept even if their steps
             are redone.
     """
 
-    def __init__(self, path: Path, *, num_bytes: int = 0) -> None:
+    def __init__(self, path: Path, num_bytes: int = 0) -> None:
         self._file = open(path, "a+b")  # noqa: SIM115 (closed by __exit__)
         self._file.seek(num_bytes)
-        sessions = [line for line in self._file.read().splitlines() if _is_session(line)]
+        dropped = [(line, parse_record(line)) for line in self._file.read().splitlines()]
         self._file.truncate(num_bytes)
-        for line in sessions:
-            self._file.write(line + b"\n")
+        for line, record in dropped:
+            if record is not None and record["kind"] == "session":
+                self._file.write(line + b"\n")
         self._file.flush()
 
     def write(self, record: dict[str, Any]) -> None:
@@ -47,11 +52,6 @@ class RunLog:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
-
-
-def _is_session(line: bytes) -> bool:
-    record = parse_record(line)
-    return record is not None and record["kind"] == "session"
 
 
 def build_tensorboard_listener(folder: Path, step: int) -> Listener:

@@ -5,8 +5,8 @@ import platform
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing, nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
 from importlib.metadata import version
@@ -25,19 +25,10 @@ from atrous.training.batches import list_batch_images, load_batches
 from atrous.training.checkpoint import save_checkpoint
 from atrous.training.features import FeatureBatch, FeatureCache
 from atrous.training.learner import NonFiniteLossError, StepResult
-from atrous.training.log import Listener, RunLog, build_tensorboard_listener
+from atrous.training.log import Listener, RunLog, build_tensorboard_listener, note
 from atrous.training.schedules import compute_lr
 from atrous.training.state import TrainingState
 from atrous.training.stopping import StopRequest
-
-
-@dataclass
-class _Unread:
-    """A step whose result the device may still compute."""
-
-    step: int
-    lr: float
-    result: StepResult
 
 
 class TrainingLoop:
@@ -54,14 +45,12 @@ class TrainingLoop:
         self.first_step = state.step
         self.saved = (state.step, state.validated_step)
         self.saved_s = time.monotonic()
-        self.unread: _Unread | None = None
+        # Number, learning rate and result of a step that the device may still compute.
+        self.unread: tuple[int, float, StepResult] | None = None
         self.read_s = 0.0
 
     def run_session(self, features: FeatureCache | None = None) -> str:
         """Train until the run finishes, the session budget is spent or a stop signal arrives.
-
-        Args:
-            features: Cached features to train on instead of images.
 
         Returns:
             `finished`, `stop-after`, `SIGINT` or `SIGTERM`.
@@ -80,7 +69,12 @@ class TrainingLoop:
             )
         else:
             batches = features.load_batches(first_step=first_step, num_steps=num_steps)
-        with closing(batches), self._open_log() as self.log:
+        with (
+            closing(batches),
+            RunLog(state.run.log, state.log_bytes)
+            if self.world.is_main
+            else nullcontext() as self.log,
+        ):
             self._record("session", event="start", step=state.step, **_describe_machine())
             self._warn_of_small_batch_norm()
             try:
@@ -95,27 +89,18 @@ class TrainingLoop:
             self._record("session", event="end", step=state.step, reason=reason)
         return reason
 
-    def _open_log(self) -> AbstractContextManager[RunLog | None]:
-        if not self.world.is_main:
-            return nullcontext()
-        return RunLog(self.state.run.log, num_bytes=self.state.log_bytes)
-
     def _run_steps(self, batches: Iterator[Batch | FeatureBatch]) -> str:
         state = self.state
         while True:
             validated = self._is_validation_due() and self._validate()
             finished = state.step == state.plan.total_steps and not self._is_validation_due()
-            num_steps = state.step - self.first_step
-            stopping = finished or self._must_stop(num_steps)
+            is_due = self.stop.is_due(state.step - self.first_step, state.plan.steps_per_epoch)
+            stopping = finished or bool(self.world.add(torch.tensor(int(is_due))))
             if validated or stopping or self._is_saving_due():
                 self._save()
             if stopping:
                 return "finished" if finished else self.stop.reason or "another process"
             self._step(batches)
-
-    def _must_stop(self, num_steps: int) -> bool:
-        is_due = self.stop.is_due(num_steps, self.state.plan.steps_per_epoch)
-        return bool(self.world.add(torch.tensor(int(is_due))))
 
     def _step(self, batches: Iterator[Batch | FeatureBatch]) -> None:
         state, settings, plan = self.state, self.state.recipe.train, self.state.plan
@@ -132,7 +117,7 @@ class TrainingLoop:
         result = state.learner.update(batches, step=state.step, lr=lr)
         self._read_step()
         state.step += 1
-        self.unread = _Unread(state.step, lr, result)
+        self.unread = state.step, lr, result
         if not state.learner.is_asynchronous:
             self._read_step()
 
@@ -140,15 +125,15 @@ class TrainingLoop:
         """Log the last step, once it has been computed; a GPU is busy with the next one then."""
         if self.unread is None:
             return
-        unread, self.unread = self.unread, None
+        (step, lr, result), self.unread = self.unread, None
         try:
-            loss, grad_norm = unread.result.read()
+            loss, grad_norm = result.read()
         except NonFiniteLossError as error:
-            raise self._explain_non_finite(error, unread.step) from None
+            raise self._explain_non_finite(error, step) from None
         step_s = round(time.perf_counter() - self.read_s, 4)
         self.read_s = time.perf_counter()
-        numbers = {"loss": loss, "lr": unread.lr, "grad_norm": grad_norm, "step_s": step_s}
-        self._record("train", **self._position(unread.step), **numbers)
+        numbers = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "step_s": step_s}
+        self._record("train", **self._position(step), **numbers)
 
     def _position(self, step: int) -> dict[str, float]:
         return {"step": step, "epoch": round(step / self.state.plan.steps_per_epoch, 4)}
@@ -202,11 +187,11 @@ class TrainingLoop:
         save_weights(path, learner.validated_model, replace(learner.card, training=training))
 
     def _is_saving_due(self) -> bool:
-        if self.save_every.unit == "s":
-            return time.monotonic() - self.saved_s >= self.save_every.amount
-        steps_per_epoch = self.state.plan.steps_per_epoch
-        every = self.save_every.compute_steps(steps_per_epoch=steps_per_epoch, step_s=None)
-        return self.state.step - self.saved[0] >= every
+        return self.save_every.is_over(
+            num_steps=self.state.step - self.saved[0],
+            seconds=time.monotonic() - self.saved_s,
+            steps_per_epoch=self.state.plan.steps_per_epoch,
+        )
 
     def _save(self) -> None:
         self._read_step()
@@ -227,14 +212,15 @@ class TrainingLoop:
 
     def _warn_of_small_batch_norm(self) -> None:
         if self.state.learner.has_small_batch_norm:
-            message = (
+            note(
+                self.listener,
                 f"Batch norm is trained at batch size {self.state.recipe.train.batch_size}. "
                 "Below 8, its statistics are noisy (arXiv:1706.05587, table 9: batch size 4 loses "
                 "12.8 points of mIoU against 16), and accumulating batches does not help. Use a "
                 "larger --batch-size at a smaller crop, --set model.freeze_norm=true with "
-                "pretrained weights, or --set model.norm=group."
+                "pretrained weights, or --set model.norm=group.",
+                kind="warning",
             )
-            self.listener({"kind": "warning", "message": message})
 
     def _explain_non_finite(self, error: NonFiniteLossError, step: int) -> TrainingError:
         state, folder = self.state, self.state.run.path / "failed"

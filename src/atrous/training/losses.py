@@ -35,9 +35,7 @@ def compute_focal_loss(
 
 
 def compute_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Soft Dice loss over the batch, mean over the classes present in it.
-
-    Shapes as in `compute_focal_loss`.
+    """Soft Dice loss over the batch, mean over the classes present; shapes as in the focal loss.
 
     Source: Milletari et al. 2016, arXiv:1606.04797 (squared denominator).
     """
@@ -53,8 +51,6 @@ def compute_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 def compute_lovasz_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Lovász-Softmax loss, a surrogate of 1 - IoU, mean over the classes present in the batch.
-
-    Shapes as in `compute_focal_loss`.
 
     Source: Berman et al. 2018, arXiv:1705.08790, section 3.
     """
@@ -96,9 +92,7 @@ class SegmentationLoss(nn.Module):
 
     Args:
         cross_entropy, focal, dice, lovasz: Weight of each term; 0 disables it.
-        focal_gamma: Exponent of the focal term.
         auxiliary: Weight of the loss of the auxiliary logits.
-        label_smoothing: Label smoothing of cross entropy.
         class_weights: Factor per class, for cross entropy and focal.
 
     Shapes:
@@ -155,9 +149,6 @@ class SegmentationLoss(nn.Module):
         """Compute the loss in float32.
 
         Args:
-            logits: Logits of the head.
-            mask: Ground truth.
-            auxiliary_logits: Logits of the auxiliary head, if there is one.
             share: Share of this batch in a larger one. The losses of all parts add up to the loss
                 of the whole, exactly for cross entropy and focal.
         """
@@ -178,10 +169,7 @@ class SegmentationLoss(nn.Module):
         return torch.stack(used).sum()
 
     def _compute_cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Divide the sum over labelled pixels by their weights; 0 if they have none.
-
-        torch's mean over no pixels is NaN, and asking whether there are any waits for the device.
-        """
+        # torch's mean over no pixels is NaN, and asking whether there are any waits for the device.
         valid = mask != IGNORE_INDEX
         if self.class_weights is None:
             total = valid.sum()

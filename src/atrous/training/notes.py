@@ -19,10 +19,10 @@ def list_notes(
         yield {"kind": "note", "message": message}
     frozen = learner.frozen.names if learner.frozen else []
     random = set(frozen if learner.loaded is None else learner.loaded.missing)
-    if names_of_random := [name for name in frozen if name in random]:
+    if names := [name for name in frozen if name in random]:
         message = "The frozen part has random weights, which training does not change: "
-        message += f"{', '.join(group_names(names_of_random))}. Load weights with --init, or "
-        yield {"kind": "warning", "message": message + "freeze less."}
+        message += f"{', '.join(group_names(names))}. Load weights with --init, or freeze less."
+        yield {"kind": "warning", "message": message}
     if rates := sorted({taps.rate for taps in learner.untrained_taps}):
         height, width = recipe.data.train_hw
         cells = compute_map_hw(learner.model, (height, width))

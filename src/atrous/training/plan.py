@@ -23,7 +23,7 @@ from atrous.parsing import parse_json
 from atrous.recipe import Recipe
 from atrous.training.distributed import World
 from atrous.training.learner import Learner
-from atrous.training.log import Listener
+from atrous.training.log import Listener, note
 from atrous.training.speed import Speed, measure_speed, should_compile
 
 
@@ -33,10 +33,7 @@ class Plan:
 
     Attributes:
         train_fingerprint, val_fingerprint: Hashes of the splits, checked when a run resumes.
-        num_train, num_val: Number of images of the splits.
-        class_pixels: Number of training pixels per class.
         class_weights: Factor per class in the loss, or None.
-        steps_per_epoch: Optimizer steps per epoch.
         speed: Measured only if the recipe has a duration in clock time.
         total_steps, warmup_steps, validate_steps, step_at: The recipe's durations in steps.
         frozen_sha256: SHA-256 of the frozen weights and statistics, or None.
@@ -199,14 +196,12 @@ def _report_bands(statistics: MaskStatistics, bands: BandStatistics, listener: L
     assert statistics.samples is not None
     ranges = ", ".join(f"{low:g} to {high:g}" for low, high in bands.ranges)
     number = f"{len(bands.ranges)} band{'s' * (len(bands.ranges) > 1)}"
-    listener({"kind": "note", "message": f"Images of {number}; range {ranges} becomes 0 to 1."})
+    note(listener, f"Images of {number}; range {ranges} becomes 0 to 1.")
     if statistics.num_without_data:
         share = statistics.num_without_data / (sum(statistics.pixels) + statistics.num_ignored)
-        message = (
-            f"{share:.2%} of the training pixels have no data (NaN or nodata) and are ignored."
-        )
-        listener({"kind": "note", "message": message})
+        lacking = f"{share:.2%} of the training pixels have no data (NaN or nodata)"
+        note(listener, f"{lacking} and are ignored.")
     for code, message in find_band_problems(statistics.samples, bands.ranges):
         if code == "few-levels":
             message += " Set `range` in classes.toml to the range of the values, or leave it out."
-        listener({"kind": "warning", "message": message})
+        note(listener, message, kind="warning")

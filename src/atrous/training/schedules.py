@@ -19,12 +19,9 @@ def compute_lr(
     Args:
         step: Number of steps finished before this one, 0 for the first.
         peak_lr: Learning rate after the warm-up.
-        total_steps: Number of steps of the run.
         schedule: `poly` (1 - t)^power to 0 (arXiv:1706.05587, section 4.1), `cosine` to 0,
             `step` ÷10 at each of `step_at`, or `constant`.
         warmup_steps: Steps of linear increase before the schedule.
-        step_at: Steps at which the learning rate is divided by 10.
-        power: Exponent of `poly`.
     """
     if step < warmup_steps:
         return peak_lr * (step + 1) / warmup_steps

@@ -25,7 +25,7 @@ from atrous.training.checkpoint import list_checkpoints
 from atrous.training.distributed import World, join_world
 from atrous.training.features import FeatureCache, find_obstacle, format_bytes
 from atrous.training.learner import Learner, build_segmenter
-from atrous.training.log import Listener
+from atrous.training.log import Listener, note
 from atrous.training.loop import TrainingLoop
 from atrous.training.notes import list_notes
 from atrous.training.plan import Plan, compute_plan
@@ -39,8 +39,6 @@ class TrainingResult:
     """Result of a session.
 
     Attributes:
-        run: The run folder.
-        step, total_steps: Number of finished steps, and of all steps of the run.
         reason: Why the session ended: `finished`, `stop-after`, `SIGINT` or `SIGTERM`.
         best_miou: mIoU of the best validation so far, None before the first.
         frozen_sha256: SHA-256 of the frozen part, which was verified; None without one.
@@ -90,7 +88,6 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
     budget = None if stop_after is None else parse_duration(stop_after)
     run = RunFolder(Path(out))
-    listener = _wrap_errors(listener) if listener else _ignore
     if not is_utf8(run.path):
         raise ConfigError(
             f"The name of the run folder, {str(run.path)!r}, is not valid UTF-8. Choose another."
@@ -100,6 +97,7 @@ def train(
     device = resolve_device(recipe.train.device)
     recipe = _resolve_recipe(recipe, run, device, auto_batch_size)
     world = join_world(device, recipe.train.batch_size)
+    listener = _wrap_errors(listener if listener and world.is_main else lambda event: None)
     if auto_batch_size and world.size > 1:
         raise ConfigError("--batch-size auto measures one device. Give a number with --devices.")
     data = recipe.data
@@ -117,11 +115,9 @@ def train(
         recipe = _find_batch_size(recipe, train_set, listener)
     try:
         with StopRequest(budget) as stop, run.lock() if world.is_main else nullcontext():
-            if not world.is_main:
-                listener = _ignore
             return _run_session(recipe, run, train_set, val_set, stop, listener, world)
     except ListenerError as error:
-        raise error.raised from None
+        raise error.args[0] from None
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise  # not a fault of the run folder
@@ -129,10 +125,6 @@ def train(
             f"The run folder {run.path} cannot be written: {error}. Earlier checkpoints are "
             "intact: fix the cause and start the same command again to resume."
         ) from error
-
-
-def _ignore(event: dict[str, Any]) -> None:
-    pass
 
 
 def _check_same_data(
@@ -149,10 +141,6 @@ def _check_same_data(
 
 class ListenerError(Exception):
     """Carries an exception of the listener through code that handles its own exceptions."""
-
-    def __init__(self, raised: Exception) -> None:
-        super().__init__()
-        self.raised = raised
 
 
 def _wrap_errors(listener: Listener) -> Listener:
@@ -197,10 +185,10 @@ def _run_session(
         plan = replace(plan, frozen_sha256=learner.frozen.seal(learner.model))
     listener({"kind": "plan", "plan": plan, "recipe": recipe, "loaded": learner.loaded})
     if not has_checkpoint:
-        for note in list_notes(learner, recipe, train_set):
-            listener(note)
+        for event in list_notes(learner, recipe, train_set):
+            listener(event)
     state = TrainingState(recipe, run, plan, learner, train_set, val_set)
-    checkpoint = state.restore(warn=lambda text: listener({"kind": "warning", "message": text}))
+    checkpoint = state.restore(warn=lambda text: note(listener, text, kind="warning"))
     if checkpoint is not None:
         listener({"kind": "resumed", "step": state.step, "checkpoint": str(checkpoint)})
     loop = TrainingLoop(state, stop, listener)
@@ -232,8 +220,7 @@ def _plan_features(state: TrainingState, listener: Listener) -> FeatureCache | N
         return None
     if learner.cut is None:
         if recipe.train.feature_cache == "auto" and (obstacle := find_obstacle(recipe.data)):
-            message = f"The frozen part is computed for every batch, because {obstacle}."
-            listener({"kind": "note", "message": message})
+            note(listener, f"The frozen part is computed for every batch, because {obstacle}.")
         return None
     assert learner.frozen.sha256 is not None
     features = FeatureCache(
@@ -287,10 +274,9 @@ def _set_train(recipe: Recipe, **values: Any) -> Recipe:
 
 
 def _find_batch_size(recipe: Recipe, train_set: SegmentationDataset, listener: Listener) -> Recipe:
-    listener({"kind": "note", "message": "Searching for the largest batch size that fits …"})
+    note(listener, "Searching for the largest batch size that fits …")
     batch_size, peak_bytes = find_batch_size(
         recipe, len(train_set.classes), max_batch_size=len(train_set), bands=train_set.bands
     )
-    message = f"Batch size {batch_size}, peak memory {format_bytes(peak_bytes)}."
-    listener({"kind": "note", "message": message})
+    note(listener, f"Batch size {batch_size}, peak memory {format_bytes(peak_bytes)}.")
     return _set_train(recipe, batch_size=batch_size)

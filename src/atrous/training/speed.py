@@ -39,19 +39,12 @@ def measure_speed(
 
 def _measure_step_s(learner: Learner, recipe: Recipe, dataset: SegmentationDataset) -> float:
     if learner.cut is not None:
-        assert recipe.data.size_hw is not None
-        batch_size = recipe.train.batch_size
-        image_chw = (learner.model.in_channels, *recipe.data.size_hw)
-        batch = make_random_batch(learner.compute_features, image_chw, batch_size)
+        image_chw = (learner.model.in_channels, *recipe.data.train_hw)
+        batch = make_random_batch(learner.compute_features, image_chw, recipe.train.batch_size)
         return _time_steps(learner, itertools.repeat(batch))
     num_steps = _WARMUP_STEPS + _MAX_STEPS
     batches = load_batches(
-        recipe,
-        dataset,
-        first_step=0,
-        num_steps=num_steps,
-        world=learner.world,
-        card=learner.card,
+        recipe, dataset, first_step=0, num_steps=num_steps, world=learner.world, card=learner.card
     )
     with closing(batches):
         return _time_steps(learner, batches)

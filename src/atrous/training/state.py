@@ -21,9 +21,6 @@ class TrainingState:
     """Everything that training reads and changes.
 
     Attributes:
-        recipe, run, plan, train_set, val_set: Fixed inputs of the run.
-        learner: Network, optimizer and moving average.
-        step: Number of finished steps.
         validated_step: Step of the last validation.
         best_miou: mIoU of the best validation so far, or None.
         log_bytes: Length of the log in bytes when the state was saved.
@@ -44,9 +41,6 @@ class TrainingState:
 
     def restore(self, *, warn: Callable[[str], None]) -> Path | None:
         """Load the newest intact checkpoint of the run and return its path, or None without one.
-
-        Args:
-            warn: Called with a message for each damaged checkpoint.
 
         Raises:
             CheckpointError: All checkpoints are damaged.
@@ -81,11 +75,7 @@ class TrainingState:
         )
 
     def check_frozen(self) -> None:
-        """Check that the frozen part is unchanged, once per step at most.
-
-        Raises:
-            TrainingError: It has changed.
-        """
+        """Raise a TrainingError if the frozen part has changed; checked once per step at most."""
         frozen = self.learner.frozen
         if frozen is None or self.checked_step == self.step:
             return

@@ -30,12 +30,11 @@ class StopRequest:
     def is_due(self, num_steps: int, steps_per_epoch: float) -> bool:
         """Return whether to end after `num_steps` steps of this session."""
         if self._after is not None and self.reason is None:
-            if self._after.unit == "s":
-                spent = time.monotonic() - self._started_s >= self._after.amount
-            else:
-                budget = self._after.compute_steps(steps_per_epoch=steps_per_epoch, step_s=None)
-                spent = num_steps >= budget
-            self.reason = "stop-after" if spent else None
+            seconds = time.monotonic() - self._started_s
+            if self._after.is_over(
+                num_steps=num_steps, seconds=seconds, steps_per_epoch=steps_per_epoch
+            ):
+                self.reason = "stop-after"
         return self.reason is not None
 
     def __enter__(self) -> Self:

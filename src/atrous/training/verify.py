@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from atrous.errors import ConfigError, TrainingError
 from atrous.files import compute_file_sha256, write_atomically
 from atrous.recipe import Recipe, format_recipe
-from atrous.run import RunFolder, load_log
+from atrous.run import RunFolder, group_records, load_log
 from atrous.training.checkpoint import compute_state_sha256, load_newest_checkpoint
-from atrous.training.log import Listener
+from atrous.training.log import Listener, note
 
 VOLATILE = frozenset({"step_s", "val_s"})
 """Logged durations, which differ between equal runs."""
@@ -35,18 +34,10 @@ class ResumeCheck:
 
 
 @dataclass(frozen=True)
-class Kill:
-    """One `kill -9`: the step its session started from, and its last logged step."""
-
-    resumed_from: int
-    killed_after: int
-
-
-@dataclass(frozen=True)
 class Verification:
-    """Result of `verify_resume`."""
+    """Result of `verify_resume`; each kill: where its session started, and its last logged step."""
 
-    kills: list[Kill]
+    kills: list[tuple[int, int]]
     checks: list[ResumeCheck]
 
     @property
@@ -70,8 +61,6 @@ def verify_resume(
     checkpoints, which changes no number.
 
     Args:
-        recipe: What to train; a short duration is enough.
-        folder: Folder in which the two run folders are created.
         num_kills: Number of kills of the second run; each needs at least 4 steps.
         seed: Seed of the moments of the kills.
         listener: Called with an event of kind `note` and its `message` at each stage.
@@ -87,12 +76,9 @@ def verify_resume(
     recipe_path = folder / "recipe.toml"
     write_atomically(recipe_path, lambda file: file.write(format_recipe(recipe).encode()))
 
-    def note(message: str) -> None:
-        listener({"kind": "note", "message": message})
-
-    note("Training without interruption …")
+    note(listener, "Training without interruption …")
     _finish(recipe_path, whole)
-    steps = _load_records(whole, "train")
+    steps = group_records(load_log(whole.log))["train"]
     every = len(steps) // (num_kills + 1)
     if every < 4:
         raise ConfigError(f"{len(steps)} steps are too few for {num_kills} kills; give more.")
@@ -101,7 +87,7 @@ def verify_resume(
     for path in (whole.recipe, whole.plan):
         shutil.copy(path, broken.path)
     step_s = sum(record["step_s"] for record in steps) / len(steps)
-    rng, kills = random.Random(seed), list[Kill]()
+    rng, kills = random.Random(seed), list[tuple[int, int]]()
     save = ("--set", f"train.save_every={max(1, every // 3)}it")
     for number in range(num_kills):
         with _start(recipe_path, broken, "--workers", str(number % 3), *save) as process:
@@ -109,17 +95,21 @@ def verify_resume(
             time.sleep(rng.uniform(0, step_s))
         if process.returncode != -signal.SIGKILL:
             raise TrainingError("A session ended before it could be killed.")
-        last_step = max(record["step"] for record in _load_records(broken, "train"))
-        kills.append(Kill(resumed_from, last_step))
-        note(f"Killed: resumed from step {resumed_from}, logged step {last_step}.")
-    note("Training to the end …")
+        last_step = max(record["step"] for record in group_records(load_log(broken.log))["train"])
+        kills.append((resumed_from, last_step))
+        note(listener, f"Killed: resumed from step {resumed_from}, logged step {last_step}.")
+    note(listener, "Training to the end …")
     _finish(recipe_path, broken)
     return Verification(kills, compare_runs(whole, broken))
 
 
 def compare_runs(one: RunFolder, other: RunFolder) -> list[ResumeCheck]:
     """Compare final training states, weights files and logs of two runs, except durations."""
-    states = [_load_final_state(run) for run in (one, other)]
+    states = []
+    for run in (one, other):
+        newest = load_newest_checkpoint(run.checkpoints, warn=lambda message: None)
+        assert newest is not None, "a finished run has a checkpoint"
+        states.append(newest[1])
     values = {
         name: [compute_state_sha256(state["learner"][name]) for state in states]
         for name in states[0]["learner"]
@@ -150,16 +140,6 @@ def _compare_logs(one: RunFolder, other: RunFolder) -> ResumeCheck:
         place = next((a for a, b in pairs if a != b), "one log is longer")
         difference = f"first difference at {place}"
     return ResumeCheck("log", f"{len(logs[0])} lines", f"{len(logs[1])} lines", difference)
-
-
-def _load_final_state(run: RunFolder) -> dict[str, Any]:
-    newest = load_newest_checkpoint(run.checkpoints, warn=lambda message: None)
-    assert newest is not None, "a finished run has a checkpoint"
-    return newest[1]
-
-
-def _load_records(run: RunFolder, kind: str) -> list[dict[str, Any]]:
-    return [record for record in load_log(run.log) if record["kind"] == kind]
 
 
 @contextmanager
