@@ -13,17 +13,19 @@ parts and the rule are those of the ranking.
 import argparse
 from collections import Counter
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from atrous.classes import IGNORE_INDEX
-from atrous.engines import open_engine
-from atrous.evaluation.evaluate import open_run_data
 from atrous.evaluation.evaluator import predict_split
 from atrous.evaluation.label_parts import find_parts
-from atrous.evaluation.label_quality import SUSPECT_SCORE, LabelRanking, choose_parts
+from atrous.evaluation.label_quality import (
+    SUSPECT_SCORE,
+    LabelRanking,
+    choose_parts,
+    open_model_and_labels,
+)
 from atrous.evaluation.planted_errors import (
     ERROR_KINDS,
     MIN_REGION_SHARE,
@@ -110,9 +112,7 @@ def main():
     parser.add_argument("--split")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     arguments = parser.parse_args()
-    engine = open_engine(arguments.run)
-    path = Path(arguments.run)
-    dataset = open_run_data(path, engine.card, arguments.data, arguments.split, "auto", None)
+    engine, dataset = open_model_and_labels(arguments.run, arguments.data, split=arguments.split)
     trials = {seed: Trial(engine, len(dataset), seed) for seed in arguments.seeds}
     with closing(predict_split(engine, dataset)) as results:
         for result in results:

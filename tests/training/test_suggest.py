@@ -35,6 +35,7 @@ def test_sizes_and_steps_follow_the_images(tmp_path, sizes, long_side, crop, dur
         "deeplabv3plus_efficientnet_lite0",
         "imagenet",
     )
+    assert recipe.model.atrous_rates == "fit"
 
 
 def test_the_model_is_that_of_the_initial_weights(tmp_path):

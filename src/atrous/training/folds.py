@@ -9,7 +9,7 @@ from pathlib import Path
 from atrous.data import SegmentationDataset, open_dataset
 from atrous.data.classes_file import FILENAME, format_bands, format_classes
 from atrous.data.new_folder import replace_folder
-from atrous.engines import Engine, open_engine
+from atrous.engines import TTA, Engine, open_engine
 from atrous.errors import ConfigError
 from atrous.evaluation import calibrate
 from atrous.formats.grouping import group_images
@@ -25,15 +25,17 @@ class Folds:
 
     Attributes:
         parts: Weights file and images of each fold.
+        flip: Whether predictions are averaged with those of the mirrored image.
     """
 
     dataset: SegmentationDataset
     parts: tuple[tuple[Path, SegmentationDataset], ...]
     device: str
+    flip: bool
 
     def __iter__(self) -> Iterator[tuple[Engine, SegmentationDataset]]:
         for path, part in self.parts:
-            engine = open_engine(path, device=self.device)
+            engine = open_engine(path, device=self.device, tta=TTA(flip=self.flip))
             yield engine, part.read_as(engine.card.ranges)
 
 
@@ -74,7 +76,7 @@ def train_folds(recipe: Recipe, num_folds: int, out: Path, *, listener: Listener
             raise KeyboardInterrupt
         calibrate(run.last, root, split=split, format="voc", device=settings.device)
         parts.append((run.last, dataset.take(members)))
-    return Folds(dataset, tuple(parts), settings.device)
+    return Folds(dataset, tuple(parts), settings.device, data.flip > 0)
 
 
 def split_folds(

@@ -22,7 +22,8 @@ def suggest_recipe(
     """Return the sections of a recipe that fine-tunes DeepLabv3+ on EfficientNet-Lite0.
 
     The sizes of the images are those of `suggest_sizes`. The run has 30 epochs, but at least 1000
-    and at most 10,000 steps. The other values are those of recipes/camvid.toml (docs/results.md).
+    and at most 10,000 steps. The atrous rates are those that the crop trains; the other values are
+    those of recipes/camvid.toml (docs/results.md).
 
     Args:
         root: Folder of the dataset.
@@ -82,4 +83,5 @@ def _suggest_model(name: str) -> dict[str, Any]:
         values["init"] = "imagenet"
     if name.startswith(f"{DEFAULT_SYSTEM}_"):
         values |= {"separable": True, "decoder_channels": 128, "dropout": 0.1}
+        values["atrous_rates"] = "fit"
     return values
