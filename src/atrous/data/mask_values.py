@@ -1,6 +1,5 @@
 """Mask values: classes, the ignore index, and values that are neither."""
 
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -13,6 +12,7 @@ from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.errors import DataError, shorten
 from atrous.images.reading import read_indices
 from atrous.images.shard_file import File
+from atrous.timing import count_cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,7 +118,7 @@ def number_classes(masks: Iterable[Path], ignore_index: int) -> Classes:
 @lru_cache(maxsize=8)
 def _find_num_classes(stamps: tuple[tuple[Path, int], ...], ignore_index: int) -> int:
     paths = [path for path, _ in stamps]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         found = list(pool.map(lambda path: set(np.unique(read_indices(path)).tolist()), paths))
     values = set().union(*found) - {ignore_index}
     if not values:

@@ -1,6 +1,5 @@
 """Pixel counts per class of a split, and class weights."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from atrous.errors import ConfigError, DataError, did_you_mean, shorten
 from atrous.images.arrays import describe_bands, open_array
 from atrous.images.reading import check_same_size, read_image, read_indices
 from atrous.images.shard_file import File
+from atrous.timing import count_cores
 
 WeightMethod = Literal["none", "inverse", "median_frequency"]
 _METHODS = get_args(WeightMethod)
@@ -169,7 +169,7 @@ def _tally(
 ) -> _Tally:
     tally = _Tally()
     with ExitStack() as stack:
-        pool = ThreadPoolExecutor(os.cpu_count())
+        pool = ThreadPoolExecutor(count_cores())
         stack.callback(pool.shutdown, cancel_futures=True)  # on an error, skip the other masks
         for num_done, one in enumerate(pool.map(partial(_count, dataset), indices), start=1):
             tally.add(one)

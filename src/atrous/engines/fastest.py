@@ -1,7 +1,6 @@
 """Chooses the fastest engine on this machine, by a measurement that the run folder keeps."""
 
 import json
-import os
 import platform
 import statistics
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from atrous.files import write_atomically
 from atrous.models.card import read_strictly
 from atrous.parsing import parse_json
 from atrous.run import RunFolder
-from atrous.timing import measure_times_s
+from atrous.timing import count_cores, measure_times_s
 
 IMAGE_HW = (513, 513)
 NUM_ROUNDS = 5
@@ -83,7 +82,7 @@ def describe_machine() -> dict[str, Any]:
     """Return the properties that the speed of engines depends on: processor, threads, versions."""
     return {
         "processor": _find_processor(),
-        "cores": os.cpu_count(),
+        "cores": count_cores(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "versions": find_versions(("torch", "onnxruntime", "openvino")),

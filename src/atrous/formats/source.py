@@ -1,6 +1,5 @@
 """What every format returns: the classes, the images, and how the mask of each is made."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from atrous.classes import IGNORE_INDEX, Classes, build_classes
 from atrous.errors import DataError
 from atrous.parsing import escape_controls
+from atrous.timing import count_cores
 
 BACKGROUND = "background"
 SPLITS = {
@@ -71,7 +71,7 @@ def map_on_all_cores(
 ) -> list[_R]:
     """Return the result for each value; the first error cancels the rest."""
     results = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         try:
             for done, result in enumerate(pool.map(function, values), start=1):
                 results.append(result)

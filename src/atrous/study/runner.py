@@ -14,6 +14,7 @@ from atrous.files import write_atomically
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
 from atrous.study.definition import Study, StudyRun
+from atrous.timing import count_cores
 from atrous.training.log import Listener, note
 
 
@@ -102,7 +103,7 @@ def _train(folder: RunFolder, recipe: Recipe, jobs: int) -> str:
     """Train in a new process and return why it failed, or ''."""
     recipe_path = folder.path.with_suffix(".toml")
     write_atomically(recipe_path, lambda file: file.write(format_recipe(recipe).encode()))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, count_cores() // jobs)
     output_path = folder.path.with_suffix(".txt")
     command = [sys.executable, "-m", "atrous", "train"]
     with open(output_path, "ab") as output:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from atrous.data import SegmentationDataset
+from atrous.data import SegmentationDataset, list_splits
 from atrous.models.fitting import group_names
 from atrous.models.untrained_taps import compute_map_hw, fit_rates
 from atrous.recipe import Recipe
@@ -13,9 +13,13 @@ from atrous.training.learner import Learner
 def list_notes(
     learner: Learner, recipe: Recipe, train_set: SegmentationDataset
 ) -> Iterator[dict[str, Any]]:
-    """Return the notes and warnings about the classes, frozen weights and taps of a new run."""
+    """Return the notes and warnings about data, frozen weights and taps of a new run."""
     if train_set.selection is not None:
         message = recipe.data.class_selection.describe(train_set.classes)
+        yield {"kind": "note", "message": message}
+    data = recipe.data
+    if data.train_split == "train" and "trainaug" in list_splits(data.root, format=data.format):
+        message = "The split 'trainaug' has more images: --train-split trainaug trains on them."
         yield {"kind": "note", "message": message}
     frozen = learner.frozen.names if learner.frozen else []
     random = set(frozen if learner.loaded is None else learner.loaded.missing)
