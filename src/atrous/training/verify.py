@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from atrous.errors import ConfigError, TrainingError
 from atrous.files import compute_file_sha256, write_atomically
@@ -33,11 +34,18 @@ class ResumeCheck:
     difference: str
 
 
+class Kill(NamedTuple):
+    """One `kill -9`: the step its session started from, and its last logged step."""
+
+    resumed_from: int
+    killed_after: int
+
+
 @dataclass(frozen=True)
 class Verification:
-    """Result of `verify_resume`; each kill: where its session started, and its last logged step."""
+    """Result of `verify_resume`."""
 
-    kills: list[tuple[int, int]]
+    kills: list[Kill]
     checks: list[ResumeCheck]
 
     @property
@@ -87,7 +95,7 @@ def verify_resume(
     for path in (whole.recipe, whole.plan):
         shutil.copy(path, broken.path)
     step_s = sum(record["step_s"] for record in steps) / len(steps)
-    rng, kills = random.Random(seed), list[tuple[int, int]]()
+    rng, kills = random.Random(seed), list[Kill]()
     save = ("--set", f"train.save_every={max(1, every // 3)}it")
     for number in range(num_kills):
         with _start(recipe_path, broken, "--workers", str(number % 3), *save) as process:
@@ -96,7 +104,7 @@ def verify_resume(
         if process.returncode != -signal.SIGKILL:
             raise TrainingError("A session ended before it could be killed.")
         last_step = max(record["step"] for record in group_records(load_log(broken.log))["train"])
-        kills.append((resumed_from, last_step))
+        kills.append(Kill(resumed_from, last_step))
         note(listener, f"Killed: resumed from step {resumed_from}, logged step {last_step}.")
     note(listener, "Training to the end …")
     _finish(recipe_path, broken)
