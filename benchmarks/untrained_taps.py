@@ -68,10 +68,11 @@ def compare(run: Path, num_draws: int, scales: list[float]) -> dict[float, list[
     random = ", ".join(f"{one:.4f}" for one in miou[1:])
     interval = f"{difference.format_value()} ({difference.format_interval()})"
     print(f"| {run.name} | {rates} | {miou[0]:.4f} | {random} | {interval} | {windows:.4f} |")
-    return {
-        scale: [compute_miou(score(run, one, scales=(scale,)).sum(0)) for one in (model, draws[0])]
-        for scale in scales
-    }
+    curve = {1.0: miou[:2]}
+    for scale in set(scales) - {1.0}:
+        scores = (score(run, one, scales=(scale,)) for one in (model, draws[0]))
+        curve[scale] = [compute_miou(one.sum(0)) for one in scores]
+    return dict(sorted(curve.items()))
 
 
 def draw(curves: dict[str, dict[float, list[float]]], path: Path) -> None:

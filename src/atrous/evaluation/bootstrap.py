@@ -9,7 +9,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from atrous.errors import ConfigError
 from atrous.evaluation.counts import CountArray
-from atrous.evaluation.metrics import FloatArray, compute_ious, compute_miou
+from atrous.evaluation.metrics import FloatArray, average_ious, compute_ious
 
 LEVEL = 0.95
 
@@ -104,8 +104,8 @@ def resample(
     miou, iou = [], []
     for weights in _draw_weights(num_images, num_resamples, seed):
         sums = (weights @ table).reshape(len(weights), num_runs, num_classes, 3).swapaxes(0, 1)
-        miou.append(compute_miou(sums))
         iou.append(compute_ious(sums))
+        miou.append(average_ious(iou[-1]))
     return Resamples(np.concatenate(miou, axis=1), np.concatenate(iou, axis=1))
 
 

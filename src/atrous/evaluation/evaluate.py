@@ -170,7 +170,7 @@ def evaluate(
 
 def _handle_untrained_taps(model: Segmenter, path: Path, *, zero: bool) -> None:
     """Zero the taps that the training of a run never reached, or warn if they are random."""
-    recipe = _load_recipe(path)
+    recipe = load_run_recipe(path)
     if recipe is None:
         if not zero:
             return
@@ -228,7 +228,7 @@ def open_run_data(
     ignore_index: int | None,
 ) -> SegmentationDataset:
     """Open a split of a dataset with the classes of the model; by default, the run's validation."""
-    if recipe := _load_recipe(path):
+    if recipe := load_run_recipe(path):
         split = split or recipe.data.val_split
         ignore_index = recipe.data.ignore_index if ignore_index is None else ignore_index
         root = root or recipe.data.root
@@ -261,7 +261,8 @@ def _list_conditions(engine: Engine, dataset: SegmentationDataset) -> dict[str, 
     }
 
 
-def _load_recipe(run: Path) -> Recipe | None:
+def load_run_recipe(run: Path) -> Recipe | None:
+    """Return the recipe of a run folder; None for a weights file."""
     path = RunFolder(run).recipe
     return load_recipe(path) if path.is_file() else None
 

@@ -16,12 +16,11 @@ from atrous.engines import TTA, Engine, open_engine
 from atrous.engines.logits import compute_mask
 from atrous.errors import AtrousWarning, DataError
 from atrous.evaluation.counts import Counts
-from atrous.evaluation.evaluate import open_run_data
+from atrous.evaluation.evaluate import load_run_recipe, open_run_data
 from atrous.evaluation.evaluator import Progress, check_classes, predict_split
 from atrous.evaluation.label_parts import PLANTED_SHARE, FloatRows, Parts, find_parts, fit_ranking
 from atrous.evaluation.planted_errors import MIN_REGION_SHARE, plant_errors
 from atrous.evaluation.run_reader import load_plan
-from atrous.recipe import load_recipe
 from atrous.run import RunFolder
 
 SUSPECT_SCORE = 0.5
@@ -223,8 +222,8 @@ def open_model_and_labels(
     The arguments and errors are those of `evaluate`.
     """
     path = Path(run_or_file)
-    recipe_path = RunFolder(path).recipe
-    flip = not recipe_path.is_file() or load_recipe(recipe_path).data.flip > 0
+    recipe = load_run_recipe(path)
+    flip = recipe is None or recipe.data.flip > 0
     engine = open_engine(path, device=device, tta=TTA(flip=flip))
     dataset = open_run_data(path, engine.card, data, split, format, ignore_index)
     check_classes(engine.card, dataset)

@@ -83,7 +83,11 @@ def compute_miou(tp_fp_fn: npt.NDArray[Any]) -> FloatArray:
 
     It is NaN if no class is in a mask.
     """
-    ious = compute_ious(tp_fp_fn)
+    return average_ious(compute_ious(tp_fp_fn))
+
+
+def average_ious(ious: FloatArray) -> FloatArray:
+    """Return the mean over the classes, float64 (…), of `compute_ious`; NaN if all are."""
     with np.errstate(invalid="ignore"):
         return np.nansum(ious, axis=-1) / np.isfinite(ious).sum(axis=-1)
 

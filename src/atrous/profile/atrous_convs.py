@@ -1,6 +1,5 @@
 """The atrous convolutions of a model, with warnings about rates that exceed the feature map."""
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -52,19 +51,30 @@ def describe_atrous_convs(calls: Iterable[Call]) -> tuple[AtrousConv, ...]:
 
 
 def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv:
-    used_taps, valid_taps = 1, 1.0
-    for size, rate, kernel_size, stride, padding in zip(
-        map_hw, conv.dilation, conv.kernel_size, conv.stride, _find_padding(conv), strict=True
-    ):
-        taps = list_taps(size, rate=rate, kernel_size=kernel_size, stride=stride, padding=padding)
+    padding_hw = _find_padding(conv)
+    kernel_h, kernel_w = conv.kernel_size
+    used_taps = 1
+    for axis in range(2):
+        taps = list_taps(
+            map_hw[axis],
+            rate=conv.dilation[axis],
+            kernel_size=conv.kernel_size[axis],
+            stride=conv.stride[axis],
+            padding=padding_hw[axis],
+        )
         used_taps *= len(set().union(*taps))
-        valid_taps *= sum(map(len, taps)) / len(taps)
-    num_taps, num_weights = math.prod(conv.kernel_size), conv.weight.numel()
+    num_taps, num_weights = kernel_h * kernel_w, conv.weight.numel()
     return AtrousConv(
         name=name,
         rate=max(conv.dilation),
         map_hw=map_hw,
-        valid_taps=valid_taps,
+        valid_taps=compute_valid_taps(
+            map_hw,
+            rate_hw=(conv.dilation[0], conv.dilation[1]),
+            kernel_hw=(kernel_h, kernel_w),
+            stride_hw=(conv.stride[0], conv.stride[1]),
+            padding_hw=padding_hw,
+        ),
         num_taps=num_taps,
         used_taps=used_taps,
         num_parameters=num_weights,
@@ -72,11 +82,14 @@ def _describe(name: str, conv: nn.Conv2d, map_hw: tuple[int, int]) -> AtrousConv
     )
 
 
-def _find_padding(conv: nn.Conv2d) -> tuple[int, ...]:
+def _find_padding(conv: nn.Conv2d) -> tuple[int, int]:
     if conv.padding == "same":
         spans = zip(conv.dilation, conv.kernel_size, strict=True)
-        return tuple(rate * (kernel // 2) for rate, kernel in spans)
-    return (0, 0) if isinstance(conv.padding, str) else conv.padding
+        height, width = (rate * (kernel // 2) for rate, kernel in spans)
+        return height, width
+    if isinstance(conv.padding, str):
+        return 0, 0
+    return conv.padding[0], conv.padding[1]
 
 
 def group_convs(convs: Iterable[AtrousConv]) -> list[list[AtrousConv]]:

@@ -18,7 +18,8 @@ def list_notes(
         message = recipe.data.class_selection.describe(train_set.classes)
         yield {"kind": "note", "message": message}
     data = recipe.data
-    if data.train_split == "train" and "trainaug" in list_splits(data.root, format=data.format):
+    may_have_more = train_set.format == "voc" and data.train_split == "train"
+    if may_have_more and "trainaug" in list_splits(data.root, format="voc"):
         message = "The split 'trainaug' has more images: --train-split trainaug trains on them."
         yield {"kind": "note", "message": message}
     frozen = learner.frozen.names if learner.frozen else []
