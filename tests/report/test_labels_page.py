@@ -81,6 +81,7 @@ def test_the_page_is_whole_and_accessible(
     path = tmp_path / "labels.html"
     assert atrous("check", labels, "--model", model_file, "--html", path)[0] == 0
     text = path.read_text()
+    assert str(labels.parent) not in text, "a page that is sent shows no folders"
     assert "a &lt;b&gt; set" in text
     assert "<b>" not in text
     for source in re.findall(r'(?:src|href)="([^"]{0,40})', text):

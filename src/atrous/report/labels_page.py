@@ -50,7 +50,6 @@ def render_labels_page(
         verdict=report.describe_verdict(),
         assumed=f"{ASSUMED_SHARE:.0%}",
         facts=[
-            ("Folder", str(dataset.root)),
             ("Split", dataset.split),
             ("Images", f"{len(report.images):,}"),
             ("Label regions", f"{report.num_regions:,}"),
