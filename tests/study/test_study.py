@@ -12,7 +12,14 @@ from atrous.errors import ConfigError
 from atrous.models import build_model
 from atrous.profile.cost import Cost
 from atrous.recipe import load_recipe
-from atrous.study import list_studies, load_study, render_study_page, run_study, summarize
+from atrous.study import (
+    list_studies,
+    load_study,
+    render_study_page,
+    run_study,
+    runner,
+    summarize,
+)
 
 STUDY = """
 title = "Flip or not"
@@ -121,3 +128,19 @@ def test_a_study_survives_a_failing_run_and_is_not_done_twice(write, tmp_path):
     assert "50.00" in page
     assert page.count('alt="Prediction of ') == 2 * 3
     assert "seed 0 failed" in page
+
+
+def test_all_speeds_are_measured_before_the_first_training(write, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        runner, "_train", lambda folder, recipe, jobs, *options: calls.append(
+            (folder.path.name, *options)
+        ) or "",
+    )  # fmt: skip
+    study, options = load_study(write(STUDY)), {"overrides_by_run": {}}
+    run_study(study, tmp_path, overrides={"train.duration": "1min"}, **options)
+    names = [(f"{run.name}-0",) for run in study.runs]
+    assert calls == [*((*name, "--stop-after", "0it") for name in names), *names]
+    calls.clear()
+    run_study(study, tmp_path, overrides={}, **options)
+    assert calls == names  # durations in steps need no speed

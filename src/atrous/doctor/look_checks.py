@@ -84,8 +84,8 @@ def _report_within(survey: Survey, code: str, pairs: list[tuple[int, int]]) -> l
         if groups := group_pairs(inside):
             total = sum(map(len, groups))
             parts.append(
-                f"'{split}': {total} of {len(members)} images in {len(groups)} groups, the "
-                f"largest of {len(groups[0])}"
+                f"'{split}': {total} of {len(members)} images in {len(groups)} "
+                f"group{'s' * (len(groups) > 1)}, the largest of {len(groups[0])}"
             )
         partners: dict[int, int] = {}
         for first, second in inside:

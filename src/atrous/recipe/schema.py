@@ -232,6 +232,12 @@ class TrainRecipe(_Section):
     feature_cache: Literal["auto", "off"] = "auto"
     feature_cache_dir: str = ""
 
+    @property
+    def needs_speed(self) -> bool:
+        """Whether a duration in clock time has to be converted to steps at a measured speed."""
+        texts = (self.duration, self.warmup, self.validate_every, *self.step_at)
+        return any(parse_duration(text).unit == "s" for text in texts)
+
     @field_validator("precision", mode="before")
     @classmethod
     def _read_bits(cls, value: Any) -> Any:

@@ -28,6 +28,9 @@ class RunOutcome:
     error: str
 
 
+_Task = tuple[StudyRun, int, RunFolder, Recipe]
+
+
 def run_study(
     study: Study,
     out: Path,
@@ -41,7 +44,9 @@ def run_study(
     """Train the unfinished runs of a study.
 
     Each is a normal run folder, `OUT/NAME-SEED`, trained in its own process with the output in
-    `OUT/NAME-SEED.txt`. Interrupted runs are resumed; a failed run does not stop the others.
+    `OUT/NAME-SEED.txt`. Interrupted runs are resumed; a failed run does not stop the others. The
+    speeds that durations in clock time need are measured one after another before the first
+    training, so that a machine that slows down later treats all runs alike.
 
     Args:
         overrides: `section.key` and values for all runs, such as `data.root`.
@@ -60,7 +65,7 @@ def run_study(
     if unknown:
         names = ", ".join(run.name for run in study.runs)
         raise ConfigError(f"The study has no run '{sorted(unknown)[0]}'. Its runs: {names}.")
-    tasks = []
+    tasks: list[_Task] = []
     for run in study.runs:
         own = run.model_copy(update={"set": {**run.set, **overrides_by_run.get(run.name, {})}})
         for seed in range(num_seeds):
@@ -70,7 +75,13 @@ def run_study(
             tasks.append((run, seed, folder, recipe))
     out.mkdir(parents=True, exist_ok=True)
 
-    def train(task: tuple[StudyRun, int, RunFolder, Recipe]) -> RunOutcome:
+    def measure(task: _Task) -> None:
+        _, _, folder, recipe = task
+        if recipe.train.needs_speed and not folder.plan.is_file():
+            note(listener, f"{folder.path.name}: measuring the speed")
+            _train(folder, recipe, jobs, "--stop-after", "0it")
+
+    def train(task: _Task) -> RunOutcome:
         run, seed, folder, recipe = task
         error = ""
         if folder.last.is_file():
@@ -82,6 +93,7 @@ def run_study(
         return RunOutcome(run, seed, folder.path, error)
 
     with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(measure, tasks))
         return list(pool.map(train, tasks))
 
 
@@ -99,7 +111,7 @@ def _check_recipe(folder: RunFolder, recipe: Recipe) -> None:
         )
 
 
-def _train(folder: RunFolder, recipe: Recipe, jobs: int) -> str:
+def _train(folder: RunFolder, recipe: Recipe, jobs: int, *options: str) -> str:
     """Train in a new process and return why it failed, or ''."""
     recipe_path = folder.path.with_suffix(".toml")
     write_atomically(recipe_path, lambda file: file.write(format_recipe(recipe).encode()))
@@ -108,7 +120,7 @@ def _train(folder: RunFolder, recipe: Recipe, jobs: int) -> str:
     command = [sys.executable, "-m", "atrous", "train"]
     with open(output_path, "ab") as output:
         process = subprocess.run(
-            [*command, "--recipe", str(recipe_path), "--out", str(folder.path)],
+            [*command, "--recipe", str(recipe_path), "--out", str(folder.path), *options],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},

@@ -123,8 +123,7 @@ def compute_plan(
         class_weights = [weight**recipe.loss.class_weight_power for weight in class_weights]
     steps_per_epoch = len(train_set) / (settings.batch_size * settings.accumulate)
     speed: Speed | None = None
-    texts = (settings.duration, settings.warmup, settings.validate_every, *settings.step_at)
-    if any(parse_duration(text).unit == "s" for text in texts):
+    if settings.needs_speed:
         listener({"kind": "measuring"})
         compile = should_compile(settings, steps_per_epoch)
         learner = Learner(
