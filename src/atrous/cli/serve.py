@@ -84,10 +84,8 @@ def run_serve(
 
     listening = open_socket(host, port)  # first: the packages below take seconds to import
     from atrous.engines import TTA
-    from atrous.extras import import_extra
 
-    for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
-        import_extra(package, "serve")
+    _require_packages()
     from atrous.serve.app import build_app
     from atrous.serve.limits import Limits
     from atrous.serve.page import build_page
@@ -119,17 +117,20 @@ def run_serve(
         tta=TTA(window_px=window),
         limits=limits,
     )
-    app = build_app(
-        service,
-        token,
-        hosts=[host, *(allowed_host or ())],
-        page=build_page(limits, examples) if page else None,
-    )
+    site = build_page(limits, examples) if page else None
+    app = build_app(service, token, hosts=[host, *(allowed_host or ())], page=site)
     server = Server(service, app, access_log=access_log)
     run_server(server, listening, lambda event: _print_ready(console, service, listening))
     if server.force_exit:
         raise KeyboardInterrupt
     console.print("Stopped; all accepted images are processed.")
+
+
+def _require_packages() -> None:
+    from atrous.extras import import_extra
+
+    for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+        import_extra(package, "serve")
 
 
 def _print_ready(console: Console, service: "Service", listening: "socket") -> None:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from atrous.classes import Classes
 from atrous.devices import Precision
+from atrous.engines import Engine
 from atrous.engines.open_engine import open_engine
 from atrous.engines.tta import TTA
 from atrous.errors import AtrousWarning, ConfigError
@@ -122,20 +123,9 @@ def predict(
     runner = open_engine(
         run_or_model, engine, tta=tta, device=device, precision=precision, trust=trust
     )
-    with_maps = LABEL_KINDS.isdisjoint(options.kinds)
-    sources = find_sources(
-        given, full_names=full_names, bands=runner.card.bands, with_maps=with_maps
-    )
-    check_names(sources, out, options)
-    if chosen is not None:
-        sources = [source for source in sources if chosen.contains(source)]
+    sources = _find_sources(given, out, options, runner, chosen)
     if ray is not None:
         check_options(given, engine, precision)
-    if any(source.is_video for source in sources):
-        import_av()
-    if min_confidence > 0 or not {"confidence", "probs"}.isdisjoint(options.kinds):
-        runner.require_logits()
-    _check_names_files(out, options, runner.classes)
     digest = compute_digest(runner, min_confidence, frames)
     with (
         nullcontext() if ray is None else join_cluster(ray),
@@ -173,6 +163,25 @@ def _choose_part(part: str | None, *, merge: bool, ray: str | None) -> Part | No
     if ray is not None and (part is not None or merge):
         raise ConfigError("--ray segments and joins all parts: leave out --part and --merge.")
     return None if part is None else Part.parse(part)
+
+
+def _find_sources(
+    paths: Sequence[Path | str], out: Path, options: JobOptions, engine: Engine, part: Part | None
+) -> list[Source]:
+    """Return the sources of this part, once the outputs of all are known to be possible."""
+    with_maps = LABEL_KINDS.isdisjoint(options.kinds)
+    sources = find_sources(
+        paths, full_names=options.full_names, bands=engine.card.bands, with_maps=with_maps
+    )
+    check_names(sources, out, options)
+    if part is not None:
+        sources = [source for source in sources if part.contains(source)]
+    if any(source.is_video for source in sources):
+        import_av()
+    if options.min_confidence > 0 or not {"confidence", "probs"}.isdisjoint(options.kinds):
+        engine.require_logits()
+    _check_names_files(out, options, engine.classes)
+    return sources
 
 
 def _divide(
