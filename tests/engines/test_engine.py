@@ -193,6 +193,23 @@ def test_a_batch_gives_the_masks_of_single_images(network, monkeypatch):
     assert engine.compute_batch_size(1000, 1000) == 1
 
 
+@pytest.mark.parametrize("long_side", [None, 64])
+@pytest.mark.parametrize("tta", [TTA(), TTA(flip=True)])
+def test_logits_of_several_images_are_those_of_single_ones(network, monkeypatch, long_side, tta):
+    monkeypatch.setattr(network, "card", replace(network.card, long_side=long_side))
+    engine = TorchEngine(network, tta=tta)
+    images = [random_image(*size) for size in [(64, 48), (30, 90), (64, 48), (32, 24), (1, 1)]]
+    batches = []
+    forward = network.forward
+    monkeypatch.setattr(
+        network, "forward", lambda pixels: batches.append(len(pixels)) or forward(pixels)
+    )
+    together = engine.compute_all_logits(images)
+    assert max(batches) == (1 if tta.flip else 2 if long_side is None else 3)
+    for logits, image in zip(together, images, strict=True):
+        torch.testing.assert_close(logits, engine.compute_logits(image), rtol=0, atol=1e-5)
+
+
 def test_the_input_of_the_network_is_channels_last(network):
     image = random_image(40, 50).permute(1, 2, 0).contiguous().permute(2, 0, 1)
     pixels = TorchEngine(network)._normalize([image])

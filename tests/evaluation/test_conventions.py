@@ -28,7 +28,7 @@ def pixels():
 def scored(pixels):
     counts = np.stack(
         [
-            compute_tp_fp_fn(count_confusion(*pair, NUM_CLASSES))
+            compute_tp_fp_fn(count_confusion(*map(torch.from_numpy, pair), NUM_CLASSES))
             for pair in zip(*pixels, strict=True)
         ]
     )

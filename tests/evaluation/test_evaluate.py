@@ -49,6 +49,21 @@ def colored_data(tmp_path):
     return root
 
 
+@pytest.mark.parametrize("num_pixels", [0, 1, 46 * 32 + 1, 10**6])
+def test_chunks_of_images_keep_their_order(color_model, colored_data, num_pixels, monkeypatch):
+    dataset, done = open_dataset(colored_data, "val"), []
+    single = list(predict_split(TorchEngine(color_model), dataset))
+    monkeypatch.setattr(TorchEngine, "batch_pixels", num_pixels)
+    chunked = list(
+        predict_split(TorchEngine(color_model), dataset, progress=lambda *at: done.append(at))
+    )
+    assert done == [(1, 2), (2, 2)]
+    for one, other in zip(single, chunked, strict=True):
+        assert one.name == other.name
+        assert torch.equal(one.prediction, other.prediction)
+        assert torch.equal(one.mask, other.mask)
+
+
 def test_a_model_with_known_predictions_is_counted_exactly(color_model, colored_data):
     dataset, tta = open_dataset(colored_data, "val"), TTA(flip=True, window_px=32)
     done = []

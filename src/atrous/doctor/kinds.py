@@ -267,7 +267,8 @@ _NOTES: _Texts = {
     "imbalance": (
         "Classes of very different frequency",
         "Without weights, the rarest classes have little influence on the loss.",
-        "Try train.class_weights = median_frequency, and look at the scores per class.",
+        "Train without a recipe, or with --set loss.dice=1 or loss.class_weights=median_frequency, "
+        "and look at the scores per class.",
     ),
     "duplicates": (
         "The same image more than once in a split",

@@ -78,6 +78,15 @@ class Engine(ABC):
         """
         return assemble_blocks(self.iterate_blocks(image), (image.shape[-2], image.shape[-1]))
 
+    @property
+    def batch_pixels(self) -> int:
+        """Pixels of images to pass to `compute_all_logits` together; 0 for one image at a time."""
+        return 0
+
+    def compute_all_logits(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Return the logits of several images; see `compute_logits`."""
+        return [self.compute_logits(image) for image in images]
+
     @torch.inference_mode()
     def predict_mask(self, image: Tensor, check: Callable[[], object] = lambda: None) -> Tensor:
         """Return the most likely class of each pixel.
@@ -125,12 +134,17 @@ class Engine(ABC):
 
     def _is_single_pass(self, height: int, width: int) -> bool:
         """Return whether the network runs once, on the image at its own size."""
-        return (
+        return self._find_single_hw(height, width) == (height, width)
+
+    def _find_single_hw(self, height: int, width: int) -> tuple[int, int] | None:
+        """Return the size at which the network runs on an image, or None if it runs repeatedly."""
+        size_hw = self.card.compute_size_hw(height, width) or (height, width)
+        is_single = (
             (self.tta.scales, self.tta.flip, self.tta.samples) == ((1.0,), False, 1)
-            and self.tta.compute_window_hw(height, width) == (height, width)
-            and self.card.compute_size_hw(height, width) in (None, (height, width))
-            and min(height, width) >= MIN_PX
+            and self.tta.compute_window_hw(*size_hw) == size_hw
+            and min(size_hw) >= MIN_PX
         )
+        return size_hw if is_single else None
 
     @abstractmethod
     def _forward(self, image: Tensor) -> Tensor:

@@ -145,12 +145,12 @@ def _compute_maps(
 
 def _merge_maps(maps: list[Tensor], own_hw: tuple[int, int], rows: slice) -> Tensor:
     if len(maps) == 1:
-        return _resize_rows(maps[0], own_hw, rows)
-    probs = torch.stack([_resize_rows(one, own_hw, rows).softmax(dim=0) for one in maps]).mean(0)
+        return resize_rows(maps[0], own_hw, rows)
+    probs = torch.stack([resize_rows(one, own_hw, rows).softmax(dim=0) for one in maps]).mean(0)
     return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
 
 
-def _resize_rows(logits: Tensor, own_hw: tuple[int, int], rows: slice) -> Tensor:
+def resize_rows(logits: Tensor, own_hw: tuple[int, int], rows: slice) -> Tensor:
     """Return some rows of the logits as they are when resized to `own_hw`."""
     (height, width), own_height = logits.shape[-2:], own_hw[0]
     if (height, width) == own_hw:

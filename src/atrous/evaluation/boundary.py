@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 from torch import Tensor
 
@@ -101,8 +102,9 @@ class BoundaryCounts:
         if true_edges.any():
             distance_px = ndimage.distance_transform_edt(~true_edges)
             for index, width_px in enumerate(self.trimap_widths_px):
-                labels = predicted[distance_px <= width_px], true[distance_px <= width_px]
-                confusion = count_confusion(*labels, num_classes=self.num_classes)
+                is_near = distance_px <= width_px
+                near = torch.from_numpy(predicted[is_near]), torch.from_numpy(true[is_near])
+                confusion = count_confusion(*near, num_classes=self.num_classes)
                 self._trimap[index] += compute_tp_fp_fn(confusion)
 
     def _count_boundary(self, predicted: LabelMap, true: LabelMap, width_px: int) -> None:

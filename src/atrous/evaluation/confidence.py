@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -77,20 +78,28 @@ class ConfidenceCounts:
             logits: float (classes, H, W)
             prediction, mask: uint8 (H, W), class indices; 255 is ignored in the mask
         """
-        labelled = mask.cpu().numpy() != IGNORE_INDEX
-        true = mask.cpu().numpy()[labelled].astype(np.int64)
-        predicted = prediction.cpu().numpy()[labelled].astype(np.int64)
-        confidence = compute_confidence(logits, self.temperature).cpu().numpy()[labelled]
-        num_fine = len(self._confidence)
-        bins = np.minimum((confidence * num_fine).astype(np.int64), num_fine - 1)
-        self._confidence += np.bincount(bins, weights=confidence, minlength=num_fine)
-        first = bins * self.num_classes
-        size = num_fine * self.num_classes
+        mask = mask.to(prediction.device)
+        labelled = mask != IGNORE_INDEX
+        confidence = compute_confidence(logits, self.temperature)
+        num_fine, ignored = len(self._confidence), self.num_classes
+        bins = (confidence * num_fine).int().clamp_max(num_fine - 1)
+        weights = (confidence * labelled).double().flatten()
+        sums = torch.bincount(bins.flatten(), weights=weights, minlength=num_fine)
+        self._confidence += sums.cpu().numpy()
+        num_columns = self.num_classes + 1  # the last one is left out
+        first = bins * num_columns
         tp, num_predicted, num_true = (
-            np.bincount(indices, minlength=size).reshape(num_fine, self.num_classes)
-            for indices in ((first + true)[predicted == true], first + predicted, first + true)
+            torch.bincount((first + classes).flatten(), minlength=num_fine * num_columns).reshape(
+                num_fine, num_columns
+            )[:, :ignored]
+            for classes in (
+                torch.where(labelled & (prediction == mask), mask, ignored),
+                torch.where(labelled, prediction, ignored),
+                torch.where(labelled, mask, ignored),
+            )
         )
-        self._tp_fp_fn += np.stack((tp, num_predicted - tp, num_true - tp), axis=-1)
+        counted = torch.stack((tp, num_predicted - tp, num_true - tp), dim=-1)
+        self._tp_fp_fn += counted.cpu().numpy()
 
     def compute(self) -> ConfidenceScores:
         """Return the scores of all images counted so far; raises DataError without any pixel."""

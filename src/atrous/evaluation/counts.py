@@ -4,6 +4,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from atrous.classes import IGNORE_INDEX
@@ -41,8 +42,7 @@ class Counts:
             prediction, mask: uint8 (H, W), class indices; 255 is ignored in the mask
             returns: int64 (classes, 3), in pixels
         """
-        labels = prediction.cpu().numpy(), mask.cpu().numpy()
-        confusion = count_confusion(*labels, num_classes=len(self.confusion))
+        confusion = count_confusion(prediction, mask, num_classes=len(self.confusion))
         self.confusion += confusion
         self.num_images += 1
         return compute_tp_fp_fn(confusion)
@@ -58,18 +58,20 @@ def compute_tp_fp_fn(confusion: CountArray) -> CountArray:
     return np.stack((tp, confusion.sum(0) - tp, confusion.sum(1) - tp), axis=1)
 
 
-def count_confusion(
-    prediction: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], num_classes: int
-) -> CountArray:
-    """Count the pixels of two label maps, without those the mask ignores; rows are true classes."""
+def count_confusion(prediction: Tensor, mask: Tensor, num_classes: int) -> CountArray:
+    """Count the pixels of two label maps on the device of the prediction; rows are true classes.
+
+    Pixels that the mask ignores are left out.
+    """
     if prediction.shape != mask.shape:
-        raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in size")
-    if prediction.size and prediction.max() >= num_classes:
-        raise ValueError(f"prediction holds {prediction.max()}, not one of {num_classes} classes")
+        shapes = tuple(prediction.shape), tuple(mask.shape)
+        raise ValueError(f"prediction {shapes[0]} and mask {shapes[1]} differ in size")
+    if prediction.numel() and (largest := int(prediction.max())) >= num_classes:
+        raise ValueError(f"prediction holds {largest}, not one of {num_classes} classes")
     # One bin per (mask value, class), ignored included: faster than selecting valid pixels first.
-    bins = mask.astype(np.int64) * num_classes + prediction
-    table = np.bincount(bins.ravel(), minlength=(IGNORE_INDEX + 1) * num_classes)
-    table = table.reshape(IGNORE_INDEX + 1, num_classes)
+    bins = mask.to(prediction.device, torch.int32) * num_classes + prediction
+    counted = torch.bincount(bins.flatten(), minlength=(IGNORE_INDEX + 1) * num_classes)
+    table: CountArray = counted.cpu().numpy().reshape(IGNORE_INDEX + 1, num_classes)
     if table[num_classes:IGNORE_INDEX].any():
         values = num_classes + np.flatnonzero(table[num_classes:IGNORE_INDEX].any(axis=1))
         raise DataError(

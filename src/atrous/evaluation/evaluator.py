@@ -1,7 +1,7 @@
 """The evaluation pass: predictions of a split at the masks' own resolution, image by image."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Self
@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from atrous.data import SegmentationDataset, build_eval_loader
+from atrous.data import Sample, SegmentationDataset, build_eval_loader
 from atrous.devices import Precision
 from atrous.engines import TTA, Engine, TorchEngine
 from atrous.engines.logits import check_finite, compute_mask
@@ -79,16 +79,32 @@ def predict_split(
     check_classes(engine.card, dataset)
     total = len(range(rank, len(dataset), world_size))
     loader = build_eval_loader(dataset, workers=workers, rank=rank, world_size=world_size)
+    num_done = 0
     with closing(loader) as samples:
-        for num_done, sample in enumerate(samples, start=1):
-            logits = engine.compute_logits(sample.image)
-            try:
-                check_finite(logits)
-            except WeightsError as error:
-                raise WeightsError(f"The image {sample.name} cannot be scored. {error}") from None
-            yield ImageResult(sample.name, logits, compute_mask(logits), sample.mask)
-            if progress is not None:
-                progress(num_done, total)
+        for chunk in _take_chunks(samples, engine.batch_pixels):
+            computed = engine.compute_all_logits([sample.image for sample in chunk])
+            for sample, logits in zip(chunk, computed, strict=True):
+                try:
+                    check_finite(logits)
+                except WeightsError as error:
+                    message = f"The image {sample.name} cannot be scored. {error}"
+                    raise WeightsError(message) from None
+                yield ImageResult(sample.name, logits, compute_mask(logits), sample.mask)
+                num_done += 1
+                if progress is not None:
+                    progress(num_done, total)
+
+
+def _take_chunks(samples: Iterable[Sample], num_pixels: int) -> Iterator[list[Sample]]:
+    """Yield lists of samples, each ended by the one that reaches the number of pixels."""
+    chunk: list[Sample] = []
+    for sample in samples:
+        chunk.append(sample)
+        if sum(one.mask.numel() for one in chunk) >= num_pixels:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def validate_model(

@@ -62,6 +62,16 @@ def _time_steps(learner: Learner, batches: Iterator[Batch | FeatureBatch]) -> fl
 
 
 def _measure_image_s(learner: Learner, dataset: SegmentationDataset) -> float:
+    times_s = _time_images(learner, dataset)
+    if learner.is_asynchronous:  # a batch at a time: measured again, with warm caches
+        times_s = _time_images(learner, dataset)
+    elif len(times_s) > 2:
+        del times_s[0]  # the first image includes the start
+    return (times_s[-1] - times_s[0]) / (len(times_s) - 1)
+
+
+def _time_images(learner: Learner, dataset: SegmentationDataset) -> list[float]:
+    """Return the time at the start and after each validated image, for some seconds."""
     times_s = [time.perf_counter()]
 
     def progress(done: int, total: int) -> None:
@@ -71,9 +81,7 @@ def _measure_image_s(learner: Learner, dataset: SegmentationDataset) -> float:
 
     with suppress(_EnoughError):
         learner.validate(dataset, progress)
-    if len(times_s) > 2:
-        del times_s[0]  # the first image includes the start
-    return (times_s[-1] - times_s[0]) / (len(times_s) - 1)
+    return times_s
 
 
 def should_compile(settings: TrainRecipe, steps_per_epoch: float) -> bool:

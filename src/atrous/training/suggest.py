@@ -22,8 +22,8 @@ def suggest_recipe(
     """Return the sections of a recipe that fine-tunes DeepLabv3+ on EfficientNet-Lite0.
 
     The sizes of the images are those of `suggest_sizes`. The run has 30 epochs, but at least 1000
-    and at most 10,000 steps. The atrous rates are those that the crop trains; the other values are
-    those of recipes/camvid.toml (docs/results.md).
+    and at most 10,000 steps. The atrous rates are those that the crop trains, and the loss includes
+    Dice; the other values are those of recipes/camvid.toml (docs/results.md).
 
     Args:
         root: Folder of the dataset.
@@ -50,7 +50,7 @@ def suggest_recipe(
             "contrast": 0.3,
             **({"saturation": 0.3, "hue": 0.03} if has_colors else {}),
         },
-        "loss": {"class_weights": "median_frequency", "class_weight_power": 0.2},
+        "loss": {"class_weights": "median_frequency", "class_weight_power": 0.2, "dice": 1.0},
         "train": {
             "duration": f"{steps}it",
             "batch_size": _BATCH_SIZE,
