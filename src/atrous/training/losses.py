@@ -39,17 +39,15 @@ def compute_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
     Source: Milletari et al. 2016, arXiv:1606.04797 (squared denominator).
     """
+    classes = torch.arange(logits.shape[1], device=mask.device).view(-1, 1, 1)
+    mask = mask.unsqueeze(1)
+    target, valid = mask == classes, mask != IGNORE_INDEX
     probs = logits.softmax(dim=1)
-    valid = mask != IGNORE_INDEX
-    true_class = mask.masked_fill(~valid, 0)
-    of_true_class = probs.gather(1, true_class.unsqueeze(1)).squeeze(1) * valid
-    zeros = probs.new_zeros(logits.shape[1], dtype=torch.float64)  # float32 counts to 2^24 only
-    overlap = zeros.index_add(0, true_class.flatten(), of_true_class.flatten().double())
-    num_pixels = zeros.index_add(0, true_class.flatten(), valid.flatten().double())
-    squares = (probs.square() * valid.unsqueeze(1)).sum((0, 2, 3))
+    overlap, squares = ((probs * factor).sum((0, 2, 3)) for factor in (target, probs * valid))
+    num_pixels = target.sum((0, 2, 3))
     score = 2 * overlap / (squares + num_pixels).clamp(min=1e-6)
     present = num_pixels > 0
-    return (((1 - score) * present).sum() / present.sum().clamp(min=1)).to(probs.dtype)
+    return ((1 - score) * present).sum() / present.sum().clamp(min=1)
 
 
 def compute_lovasz_loss(logits: Tensor, mask: Tensor) -> Tensor:
