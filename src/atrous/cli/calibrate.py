@@ -21,7 +21,7 @@ def run_calibrate(
     data_format: DataFormat = "auto",
     device: Device = "auto",
     precision: Precision = "32",
-    workers: Workers = 1,
+    workers: Workers = None,
 ) -> None:
     """Fit the temperature of a model's confidence on a split and write it to the weights file.
 
@@ -38,7 +38,7 @@ def run_calibrate(
             ignore_index=ignore_index,
             device=device,
             precision=precision,
-            workers=workers,
+            workers="auto" if workers is None else workers,
             progress=progress,
         )
     Console().print(f"Temperature {temperature:.3f}, fitted on {split!r}.")

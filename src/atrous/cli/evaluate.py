@@ -67,7 +67,7 @@ def run_evaluate(
             "--zero-untrained-taps", help="Zero the weights that training crops never reached."
         ),
     ] = False,
-    workers: Workers = 1,
+    workers: Workers = None,
 ) -> None:
     """Score a model on a split: mIoU, accuracy, precision, recall and F1 of each class."""
     tta = parse_tta(scales, flip, window, samples)
@@ -87,7 +87,7 @@ def run_evaluate(
             device=device,
             precision=precision,
             engine=engine,
-            workers=workers,
+            workers="auto" if workers is None else workers,
             boundary=boundary,
             zero_untrained_taps=zero_untrained_taps,
             progress=progress,

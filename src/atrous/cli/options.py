@@ -41,7 +41,7 @@ Samples = Annotated[
 ]
 Scales = Annotated[str, typer.Option(help="Scales of test-time augmentation: 0.75,1,1.25")]
 Trust = Annotated[bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")]
-Workers = Annotated[int, typer.Option(help="Number of processes that read images.")]
+Workers = Annotated[int | None, typer.Option(help="Number of processes that read images.")]
 
 
 def choose_recipe(

@@ -3,6 +3,7 @@
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ def calibrate(
     tta: TTA = TTA(),
     device: str = "auto",
     precision: Precision = "32",
-    workers: int = 0,
+    workers: int | Literal["auto"] = 0,
     progress: Progress | None = None,
 ) -> float:
     """Fit the temperature of a model on a split, write it to the weights file, and return it.

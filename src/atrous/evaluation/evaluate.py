@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def evaluate(
     precision: Precision = "32",
     engine: str = "torch",
     trust: bool = False,
-    workers: int = 0,
+    workers: int | Literal["auto"] = 0,
     boundary: bool = False,
     zero_untrained_taps: bool = False,
     progress: Progress | None = None,
@@ -129,6 +129,7 @@ def evaluate(
         engine: `torch`, an export of the run such as `openvino-int8`, or `auto` for the fastest
             of them; see `open_engine`.
         trust: Whether a .pt2 export may be opened, which can run any code when it is read.
+        workers: Processes that read images; `auto`: 2 on a CPU, otherwise one per core but one.
         boundary: Also score edges, and objects by size; this takes more time per image.
         zero_untrained_taps: Set weights to zero that the run's training images never reached (see
             `models.untrained_taps`); runs made by this version have them at zero.

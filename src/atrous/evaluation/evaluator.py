@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
 from atrous.data import Sample, SegmentationDataset, build_eval_loader
-from atrous.devices import Precision
+from atrous.devices import Precision, resolve_workers
 from atrous.engines import TTA, Engine, TorchEngine
 from atrous.engines.logits import check_finite, compute_mask
 from atrous.errors import DataError, WeightsError
@@ -61,7 +61,7 @@ def predict_split(
     engine: Engine,
     dataset: SegmentationDataset,
     *,
-    workers: int = 0,
+    workers: int | Literal["auto"] = 0,
     progress: Progress | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -78,6 +78,7 @@ def predict_split(
     """
     check_classes(engine.card, dataset)
     total = len(range(rank, len(dataset), world_size))
+    workers = resolve_workers(workers, engine.device)
     loader = build_eval_loader(dataset, workers=workers, rank=rank, world_size=world_size)
     num_done = 0
     with closing(loader) as samples:
