@@ -189,7 +189,7 @@ def test_a_batch_gives_the_masks_of_single_images(network, monkeypatch):
         assert agreement > 0.999  # where two classes are equally likely, rounding may decide
     flipped = TorchEngine(network, tta=TTA(flip=True))
     assert torch.equal(flipped.predict_masks(images)[1], flipped.predict_mask(images[1]))
-    assert (engine.compute_batch_size(64, 48), flipped.compute_batch_size(64, 48)) == (85, 1)
+    assert (engine.compute_batch_size(64, 48), flipped.compute_batch_size(64, 48)) == (128, 1)
     assert engine.compute_batch_size(1000, 1000) == 1
 
 
