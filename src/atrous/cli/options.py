@@ -41,7 +41,10 @@ Samples = Annotated[
 ]
 Scales = Annotated[str, typer.Option(help="Scales of test-time augmentation: 0.75,1,1.25")]
 Trust = Annotated[bool, typer.Option("--trust", help="Open .pt2 exports, which can run any code.")]
-Workers = Annotated[int | None, typer.Option(help="Number of processes that read images.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Number of processes that read images; by default, as suits the device."),
+]
 
 
 def choose_recipe(

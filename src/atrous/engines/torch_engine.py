@@ -15,8 +15,8 @@ from atrous.models import Segmenter
 
 _MAX_BATCH_PIXELS = {"cpu": 3 * 2**17, "cuda": 2**24}
 """On a CPU, feature maps of larger batches outgrow the caches: 128×128 images gain 40 % in batches
-of 8, 480×360 images 5 % in batches of 2, and lose 14 % in batches of 3. A GPU is fully used below
-its limit."""
+of 8, 480×360 images 5 % in batches of 2, and nothing in batches of 3. A GPU is fully used below its
+limit."""
 
 _MAX_LOGITS = 2**28
 """Logits of images that are evaluated together: 1 GiB in float32."""
@@ -70,7 +70,7 @@ class TorchEngine(Engine):
 
     @property
     def batch_pixels(self) -> int:
-        """Pixels of images to pass to `compute_all_logits` together; 0 for one image at a time.
+        """See `Engine`.
 
         On a CPU, batches would gain little, and the logits would depend on them in the last bits.
         """

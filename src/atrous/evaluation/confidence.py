@@ -81,19 +81,20 @@ class ConfidenceCounts:
         mask = mask.to(prediction.device)
         labelled = mask != IGNORE_INDEX
         confidence = compute_confidence(logits, self.temperature)
-        num_fine, ignored = len(self._confidence), self.num_classes
+        num_fine = len(self._confidence)
         bins = (confidence * num_fine).int().clamp_max(num_fine - 1)
         weights = (confidence * labelled).double().flatten()
         sums = torch.bincount(bins.flatten(), weights=weights, minlength=num_fine)
         self._confidence += sums.cpu().numpy()
-        num_columns = self.num_classes + 1  # the last one is left out
+        ignored = self.num_classes  # a column of its own, which is left out
+        num_columns = ignored + 1
         first = bins * num_columns
         tp, num_predicted, num_true = (
             torch.bincount((first + classes).flatten(), minlength=num_fine * num_columns).reshape(
                 num_fine, num_columns
             )[:, :ignored]
             for classes in (
-                torch.where(labelled & (prediction == mask), mask, ignored),
+                torch.where(prediction == mask, mask, ignored),
                 torch.where(labelled, prediction, ignored),
                 torch.where(labelled, mask, ignored),
             )
