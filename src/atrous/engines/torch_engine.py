@@ -15,8 +15,8 @@ from atrous.models import Segmenter
 
 _MAX_BATCH_PIXELS = {"cpu": 3 * 2**17, "cuda": 2**24}
 """On a CPU, feature maps of larger batches outgrow the caches: 128×128 images gain 40 % in batches
-of 8, 480×360 images 2 to 5 % in batches of 2, and lose in batches of 3. A GPU is fully used below its
-limit."""
+of 8, 480×360 images 2 to 5 % in batches of 2, and lose in batches of 3. A GPU is fully used below
+its limit."""
 
 _MAX_LOGITS = 2**28
 """Logits of images that are evaluated together: 1 GiB in float32."""
