@@ -1,11 +1,13 @@
 """`--batch-size auto`: limited by memory, and the same for every session of a run."""
 
 import json
+import sys
 
 import pytest
 
 from atrous.errors import ConfigError
 from atrous.recipe import load_recipe
+from atrous.training import batch_size as module
 from atrous.training import session, train
 from atrous.training.batch_size import find_batch_size, read_available_bytes
 
@@ -14,8 +16,8 @@ MB = 10**6
 
 def test_the_memory_limit_bounds_the_batch_size(make_recipe):
     recipe = make_recipe(data__crop=96)
-    batch_size, peak_bytes = find_batch_size(recipe, 3, max_batch_size=256, memory_bytes=500 * MB)
-    assert batch_size in (2, 4, 8, 16, 32)
+    size, peak_bytes = find_batch_size(recipe, 3, max_batch_size=256, memory_bytes=500 * MB)
+    assert size in (2, 4, 8, 16, 32)
     assert 100 * MB < peak_bytes <= 500 * MB
 
 
@@ -40,12 +42,35 @@ def test_a_resumed_run_uses_the_batch_size_that_was_found(make_recipe, tmp_path,
     monkeypatch.setattr(session, "find_batch_size", find)
     recipe = make_recipe(train__duration="4it", train__batch_size=7)
     for _ in range(2):
-        train(recipe, tmp_path / "run", auto_batch_size=True, stop_after="2it")
+        train(recipe, tmp_path / "run", max_batch_size=sys.maxsize, stop_after="2it")
     assert searched == [(8, 10)]
     assert json.loads((tmp_path / "run/plan.json").read_text())["batch_size"] == 2
     assert load_recipe(tmp_path / "run/recipe.toml").train.batch_size == 2
     with pytest.raises(ConfigError, match=r"train\.batch_size: 2 → 7"):
         train(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("available", "more", "searched", "batch_size"),
+    [(2**40, [], [], 8), (2**20, [], [8], 2), (2**20, ["--batch-size", 4], [], 4),
+     (2**20, ["--set", "train.batch_size=4"], [], 4)],
+)  # fmt: skip
+def test_without_a_recipe_it_searches_where_memory_is_scarce(
+    atrous, shapes, tmp_path, monkeypatch, available, more, searched, batch_size
+):
+    found = []
+
+    def find(recipe, num_classes, *, max_batch_size, bands):
+        found.append(max_batch_size)
+        return 2, MB
+
+    monkeypatch.setattr(session, "find_batch_size", find)
+    monkeypatch.setattr(module, "read_available_bytes", lambda: available)
+    options = ["--crop", 32, "--device", "cpu", "--workers", 0, "--stop-after", "1it", *more]
+    code, printed = atrous("train", shapes, "--out", tmp_path / "run", *options)
+    assert code == 0, printed
+    assert found == searched
+    assert load_recipe(tmp_path / "run/recipe.toml").train.batch_size == batch_size
 
 
 @pytest.mark.parametrize(

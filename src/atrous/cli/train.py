@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,6 +107,10 @@ def run_train(
     stored = RunFolder(out).recipe
     file = recipe or (stored if stored.is_file() else None)
     built = choose_recipe(file, options, overrides or [], suggest=suggest_training)
+    max_batch_size = sys.maxsize if batch_size == "auto" else None
+    is_set = batch_size or any(one.startswith("train.batch_size") for one in overrides or [])
+    if file is None and not is_set:
+        max_batch_size = built.train.batch_size
 
     from atrous.cli.display import TrainingDisplay, print_training_result
     from atrous.cli.processes import start_processes
@@ -113,8 +118,9 @@ def run_train(
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with start_processes(devices, nodes), TrainingDisplay() as display:
-        auto = batch_size == "auto"
-        result = train(built, out, stop_after=stop_after, auto_batch_size=auto, listener=display)
+        result = train(
+            built, out, stop_after=stop_after, max_batch_size=max_batch_size, listener=display
+        )
     if os.environ.get("RANK", "0") == "0":
         print_training_result(result)
 

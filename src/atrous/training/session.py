@@ -19,7 +19,7 @@ from atrous.models.layers import on_meta_device
 from atrous.models.untrained_taps import fit_rates
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
-from atrous.training.batch_size import find_batch_size
+from atrous.training.batch_size import find_batch_size, is_memory_ample
 from atrous.training.batches import build_transform
 from atrous.training.checkpoint import list_checkpoints
 from atrous.training.distributed import World, join_world
@@ -57,7 +57,7 @@ def train(
     out: str | Path,
     *,
     stop_after: str | None = None,
-    auto_batch_size: bool = False,
+    max_batch_size: int | None = None,
     listener: Listener | None = None,
 ) -> TrainingResult:
     """Train by a recipe into a run folder, or resume the run in that folder.
@@ -69,8 +69,8 @@ def train(
         recipe: A `Recipe`, or the path of a TOML file.
         out: The run folder, created if missing.
         stop_after: Budget of this session, such as `3h50m`; the next session continues.
-        auto_batch_size: Replace the recipe's batch size by the largest power of two that fits in
-            memory. Resumed runs keep it.
+        max_batch_size: Replace the recipe's batch size by the largest power of two up to this that
+            fits in memory. Resumed runs keep it.
         listener: Called with each log record, and with progress, notes and warnings.
 
     Raises:
@@ -95,11 +95,9 @@ def train(
     if not recipe.data.root:
         raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
     device = resolve_device(recipe.train.device)
-    recipe = _resolve_recipe(recipe, run, device, auto_batch_size)
+    recipe = _resolve_recipe(recipe, run, device, max_batch_size)
     world = join_world(device, recipe.train.batch_size)
     listener = _wrap_errors(listener if listener and world.is_main else lambda event: None)
-    if auto_batch_size and world.size > 1:
-        raise ConfigError("--batch-size auto measures one device. Give a number with --devices.")
     data = recipe.data
     train_set, val_set = (
         open_dataset(data.root, split, format=data.format, ignore_index=data.ignore_index).select(
@@ -111,8 +109,8 @@ def train(
     _check_model(recipe, train_set)
     if world.size > 1:
         _check_same_data(train_set, val_set, world)
-    if auto_batch_size and not run.recipe.exists():
-        recipe = _find_batch_size(recipe, train_set, listener)
+    if max_batch_size and not run.recipe.exists():
+        recipe = _fit_batch_size(recipe, train_set, max_batch_size, world, listener)
     try:
         with StopRequest(budget) as stop, run.lock() if world.is_main else nullcontext():
             return _run_session(recipe, run, train_set, val_set, stop, listener, world)
@@ -246,11 +244,11 @@ def _build_features(features: FeatureCache, stop: StopRequest, listener: Listene
 
 
 def _resolve_recipe(
-    recipe: Recipe, run: RunFolder, device: torch.device, auto_batch_size: bool
+    recipe: Recipe, run: RunFolder, device: torch.device, max_batch_size: int | None
 ) -> Recipe:
     """Replace `auto` by concrete values, and check that a started run has the same recipe."""
     started = load_recipe(run.recipe) if run.recipe.exists() else None
-    if auto_batch_size and started:
+    if max_batch_size and started:
         recipe = _set_train(recipe, batch_size=started.train.batch_size)
     if recipe.train.precision == "auto":
         precision = started.train.precision if started else resolve_precision("auto", device)
@@ -273,10 +271,23 @@ def _set_train(recipe: Recipe, **values: Any) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
 
 
-def _find_batch_size(recipe: Recipe, train_set: SegmentationDataset, listener: Listener) -> Recipe:
+def _fit_batch_size(
+    recipe: Recipe,
+    train_set: SegmentationDataset,
+    max_batch_size: int,
+    world: World,
+    listener: Listener,
+) -> Recipe:
+    if is_memory_ample(recipe, max_batch_size):
+        return _set_train(recipe, batch_size=max_batch_size)
+    if world.size > 1:
+        raise ConfigError("--batch-size auto measures one device. Give a number with --devices.")
     note(listener, "Searching for the largest batch size that fits …")
     batch_size, peak_bytes = find_batch_size(
-        recipe, len(train_set.classes), max_batch_size=len(train_set), bands=train_set.bands
+        recipe,
+        len(train_set.classes),
+        max_batch_size=min(max_batch_size, len(train_set)),
+        bands=train_set.bands,
     )
     note(listener, f"Batch size {batch_size}, peak memory {format_bytes(peak_bytes)}.")
     return _set_train(recipe, batch_size=batch_size)
