@@ -11,6 +11,7 @@ from test_import import HEIGHT, WIDTH, draw, masks_of, put_image, put_mask
 from atrous.data import open_dataset
 from atrous.errors import ConfigError, DataError
 from atrous.formats import import_dataset
+from atrous.formats.source import SplitLists
 
 NUM_IMAGES = 4
 BINARY = ("background", "foreground")
@@ -244,3 +245,46 @@ def test_lists_of_names_are_splits(tmp_path):
     assert report.num_images == {"train": 2, "val": 2}
     assert set(masks_of(tmp_path / "out", "val")) == {"a2", "a3"}
     assert not sum(report.skipped.values())
+    assert report.notes == ["'valid' of the source is the split 'val'."]
+
+
+def test_names_in_lists_may_be_paths_and_have_spaces_and_dots(tmp_path):
+    root, names = tmp_path / "src", ("a/0", "b/0", "street 1 a", "street.1")
+    for number, name in enumerate(names):
+        put_image(root / "images" / f"{name}.png", number)
+        put_mask(root / "masks" / f"{name}.png", draw())
+    (root / "train.txt").write_text("a/0\nstreet.1\nnowhere\n", encoding="utf-8-sig")
+    (root / "val.txt").write_text("b/0\r\nstreet 1 a\r\n", encoding="utf-8-sig")
+    lists = SplitLists()
+    for split in ("train", "val"):
+        lists.add(split, (root / f"{split}.txt").read_text("utf-8-sig").splitlines())
+    found = [lists.find(root / "images" / f"{name}.png") for name in names]
+    assert found == ["train", "val", "val", "train"]
+    assert lists.find(root / "images/c/0.png") == ""  # it could be either
+    report = import_dataset(root, tmp_path / "out")
+    assert report.num_images == {"train": 2, "val": 2}
+    (root / "val.txt").write_text("other\n")
+    (root / "train.txt").write_text("none\n")
+    notes = import_dataset(root, tmp_path / "random").notes
+    assert "The lists of splits name no image." in notes
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        ("background\nroad\n", ("background", "road")),
+        ("road\n", ("background", "road")),
+        ("light: red\nlight: green\n", ("light: red", "light: green")),
+    ],
+)
+def test_0_and_255_are_the_two_classes_of_a_table(tmp_path, names, classes):
+    put_image(tmp_path / "src" / "a.jpg")
+    put_mask(tmp_path / "src" / "a_mask.png", draw(index=255))
+    (tmp_path / "src" / "classes.txt").write_text(names)
+    report = import_dataset(tmp_path / "src", tmp_path / "out", val=0)
+    assert report.classes == classes
+    assert report.notes == [
+        *["classes.txt names the mask values from 1; 0 is background."] * (names == "road\n"),
+        f"The mask value 255 is {classes[1]}.",
+    ]
+    assert np.array_equal(masks_of(tmp_path / "out", "train")["a"], draw())

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.path import Path as MplPath
 from PIL import Image, ImageDraw
 
 from atrous.data import open_dataset
 from atrous.doctor import check_dataset
 from atrous.errors import ConfigError, DataError
 from atrous.formats import import_dataset
+from atrous.formats.canvas import Canvas
 
 HEIGHT, WIDTH = 40, 60
 SQUARE = [(10, 10), (30, 10), (30, 30), (10, 30)]
@@ -36,6 +38,12 @@ def draw(points=SQUARE, index=1, hw=(HEIGHT, WIDTH)) -> np.ndarray:
     image = Image.new("L", hw[::-1])
     ImageDraw.Draw(image).polygon(points, fill=index, outline=index)
     return np.array(image)
+
+
+def fill(points=SQUARE, index=1) -> np.ndarray:
+    """Pixels whose centres are inside a polygon, by matplotlib."""
+    centers = np.dstack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))).reshape(-1, 2) + 0.5
+    return index * MplPath(points).contains_points(centers).reshape(HEIGHT, WIDTH).astype(np.uint8)
 
 
 def masks_of(out: Path, split: str) -> dict[str, np.ndarray]:
@@ -115,6 +123,17 @@ def test_yolo_polygons_lie_on_a_background(tmp_path):
     assert np.array_equal(masks_of(tmp_path / "out", "val")["a"], draw(index=2))
 
 
+def test_filled_pixels_are_those_whose_centres_are_inside():
+    rng = np.random.default_rng(0)
+    for num_points in [3, 4, 8] * 20:
+        points = rng.uniform(-20, 80, (num_points, 2))
+        x, y = (points - points.mean(axis=0)).T  # in order around their centre, they do not cross
+        points = points[np.arctan2(y, x).argsort()].tolist()
+        canvas = Canvas(HEIGHT, WIDTH)
+        assert canvas.fill_polygon(points, 1)
+        assert np.array_equal(canvas.to_mask(), fill(points))
+
+
 def test_labelme_shapes_of_every_type(tmp_path):
     root = tmp_path / "src"
     put_image(root / "a.png")
@@ -159,8 +178,8 @@ def test_cvat_shapes_of_every_type(tmp_path):
     report = import_dataset(root, tmp_path / "out")
     assert report.classes == ("background", "b", "a")
     assert sum(report.skipped.values()) == 4
-    expected = draw(index=1)
-    expected[3:9, 2:7] = 2
+    expected = fill(index=1)
+    expected[3:8, 2:6] = 2
     expected[5:8, 40:45] = 2 * np.array([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 0, 0, 0]])
     assert np.array_equal(masks_of(tmp_path / "out", "val")["a"], expected)
 
@@ -381,6 +400,63 @@ def test_malformed_coco_is_skipped_and_counted(tmp_path, kind):
     assert "2" in masks_of(tmp_path / "out", "train")
 
 
+def test_coco_ids_may_be_floats_and_a_category_its_own_supercategory(tmp_path):
+    pytest.importorskip("pycocotools")
+    put_image(tmp_path / "src" / "a.png")
+    polygon = [float(value) for point in SQUARE for value in point]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}],
+        "annotations": [{"image_id": 1.0, "category_id": 2.0, "segmentation": [polygon]}],
+        "categories": [
+            {"id": i, "name": n, "supercategory": n} for i, n in ((1, "cat"), (2, "dog"))
+        ],
+    }
+    path = tmp_path / "src" / "a.json"
+    path.write_text(json.dumps(content))
+    report = import_dataset(tmp_path / "src", tmp_path / "out", val=0)
+    assert report.classes == ("background", "cat", "dog")
+    assert np.array_equal(masks_of(tmp_path / "out", "train")["a"], fill(index=2))
+    content["annotations"][0]["image_id"] = "x"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"None of the 1 annotations in .*a\.json has"):
+        import_dataset(tmp_path / "src", tmp_path / "none", val=0)
+
+
+def test_yolo_splits_are_those_of_its_lists(tmp_path):
+    pytest.importorskip("yaml")
+    root = tmp_path / "src"
+    for number in range(4):
+        put_image(root / "images" / f"{number}.jpg", number)
+        (root / "labels").mkdir(exist_ok=True)
+        (root / f"labels/{number}.txt").write_text("0 0 0 1 0 1 1\n", encoding="utf-8-sig")
+    (root / "labels/orphan.txt").write_text("0 0 0 1 0 1 1\n")
+    (root / "data.yaml").write_text("names: [car]\ntrain: train.txt\nval: lists/val.txt\n")
+    (root / "train.txt").write_text("./images/0.jpg\n./images/1.jpg\n")
+    (root / "lists").mkdir()
+    (root / "lists/val.txt").write_text("./images/2.jpg\n./images/3.jpg\n")
+    report = import_dataset(root, tmp_path / "out")
+    assert report.num_images == {"train": 2, "val": 2}
+    assert report.skipped == {"label files without an image": 1}
+    assert masks_of(tmp_path / "out", "val")["2"].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "a.json",
+            '{"shapes": [{"label": "", "points": []}], "imageHeight": 80, "imageWidth": 120}',
+        ),
+        ("a.xml", '<annotations><image name="a.png" width="120" height="80"/></annotations>'),
+    ],
+)
+def test_labels_of_an_image_of_another_size_are_refused(tmp_path, name, text):
+    put_image(tmp_path / "src" / "a.png")
+    (tmp_path / "src" / name).write_text(text)
+    with pytest.raises(DataError, match=r"an image of 120 × 80 pixels, but .* has 60 × 40"):
+        import_dataset(tmp_path / "src", tmp_path / "out", val=0)
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -388,7 +464,9 @@ def test_malformed_coco_is_skipped_and_counted(tmp_path, kind):
         ({"a.csv": "x", "b.csv": "x"}, "it holds 2 files of .csv"),
         ({"a.json": '{"images": [], "annotations": [], "categories": []}'}, "no image of it"),
         ({"a.json": '{"images": 1, "annotations": [], "categories": [{"id": "x"}]}'}, "integer id"),
-        ({"data.yaml": "names: 3\n"}, "no list of class names"),
+        ({"data.yaml": "names: 3\n"}, "needs class names under 'names'"),
+        ({"data.yaml": "names: {0: a, 2: b}\n"}, "one name for each number from 0"),
+        ({"a.xml": "<annotations><track id='0'/></annotations>"}, "export as .CVAT for video"),
         ({"a.json": '{"shapes": 3}'}, "no list of 'shapes'"),
     ],
 )
@@ -419,5 +497,5 @@ def test_the_command_says_what_it_did(tmp_path, atrous):
     code, output = atrous("import", tmp_path / "src", tmp_path / "out")
     assert code == 0
     assert "folders of images and masks: train 1 imported into" in output
-    assert "left out: 1 images without a mask" in output
+    assert "left out: images without a mask: 1" in output
     assert atrous("import", tmp_path / "nowhere", tmp_path / "out2")[0] == 2

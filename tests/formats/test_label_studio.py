@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_import import HEIGHT, WIDTH, draw, masks_of, put_image, put_mask
+from test_import import HEIGHT, WIDTH, draw, fill, masks_of, put_image, put_mask
 
 from atrous.errors import DataError
 from atrous.formats import import_dataset
@@ -65,7 +65,7 @@ REGIONS[6]["id"] = REGIONS[5]["id"]
 def expect() -> np.ndarray:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[5:9] = 2
-    mask[20:31, 30:43] = 1
+    mask[20:30, 30:42] = 1
     angles, turn = np.linspace(0, 2 * np.pi, 90, endpoint=False), np.deg2rad(30)
     x, y = 6 * np.cos(angles), 4 * np.sin(angles)
     turned = [x * np.cos(turn) - y * np.sin(turn) + 48, x * np.sin(turn) + y * np.cos(turn) + 30]
@@ -75,7 +75,7 @@ def expect() -> np.ndarray:
         ([(6, 24), (12, 24), (12, 36)], 2),
         ([(0, 0), (3, 0), (3, 2)], 1),
     ):
-        mask = np.where(draw(points), index, mask)
+        mask = np.where(fill(points), index, mask)
     return mask
 
 

@@ -169,7 +169,7 @@ def test_sessions_of_any_length_give_the_same_run(finished, tmp_path, difference
 
 
 def test_killed_at_a_random_moment_with_features_on_disk(make_frozen, tmp_path):
-    recipe = make_frozen(train__duration="16it", train__validate_every="9it")
+    recipe = make_frozen(train__duration="10it", train__validate_every="6it")
     result = verify_resume(recipe, tmp_path, num_kills=1)
     assert [check.name for check in result.checks if check.difference] == []
     assert len(files_of(tmp_path / "interrupted/features")) == 11

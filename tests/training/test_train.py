@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_costs_only_time(finished, tmp_path, differences):
 
 
 def test_killed_at_random_moments_and_with_other_workers(make_recipe, tmp_path):
-    recipe = make_recipe(train__duration="26it", train__validate_every="9it", loss__dice=0.5)
+    recipe = make_recipe(train__duration="15it", train__validate_every="6it", loss__dice=0.5)
     result = verify_resume(recipe, tmp_path, num_kills=2)
     assert len(result.kills) == 2
     assert result.kills[1].resumed_from > 0, "the second session resumed no checkpoint"

@@ -110,7 +110,7 @@ def _print_report(report: "ImportReport") -> None:
         console.print(f"  [bold]note:[/] {escape(note)}")
     for reason, count in report.skipped.items():
         if count:
-            console.print(f"  [yellow]left out:[/] {count} {escape(reason)}")
+            console.print(f"  [yellow]left out:[/] {escape(reason)}: {count}")
     console.print(f"next  atrous check {escape(str(report.out))}")
 
 

@@ -10,10 +10,11 @@ def run_models() -> None:
     from atrous.models.ready import READY_MODELS
     from atrous.models.zoo import describe_models
 
-    table = Table("model", "backbone", "parameters", "source", box=None, pad_edge=False)
-    table.columns[2].justify = "right"
+    table = Table("model", "parameters", "source", box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    table.columns[1].justify = "right"
     for row in describe_models():
-        table.add_row(row.name, row.backbone, f"{row.num_parameters:,}", row.paper)
+        table.add_row(row.name, f"{row.num_parameters:,}", row.paper)
     ready = Table("ready model", "classes", box=None, pad_edge=False)
     for name, classes in READY_MODELS.items():
         ready.add_row(name, classes)

@@ -13,6 +13,7 @@ from atrous.errors import DataError, did_you_mean
 from atrous.parsing import is_plain_name, parse_toml
 
 FILENAME = "classes.toml"
+_NUMBER_AT_COLON = re.compile(r"^\s*\d+\s*:|:\s*\d*\s*([,:]|$)")
 _KEYS = ("ignore_index", "names", "colors", "bands", "range")
 
 
@@ -97,7 +98,9 @@ def parse_class_lines(path: Path) -> list[tuple[str, NamedClass]]:
 def _parse_line(line: str) -> NamedClass:
     names: list[str] = []
     numbers: list[int] = []
-    text = "" if line.startswith("#") else re.sub(r"[:;\t]", ",", line)
+    text = "" if line.startswith("#") else re.sub(r"[;\t]", ",", line)
+    if _NUMBER_AT_COLON.search(text):  # `light: red` is a name
+        text = text.replace(":", ",")
     text = re.sub(r"^\s*(\d{1,9})\s+([^\d,][^,]*)$", r"\1,\2", text)
     for cell in map(str.strip, next(csv.reader([text], skipinitialspace=True), [])):
         if cell and all(word.isdecimal() and len(word) < 10 for word in cell.split()):

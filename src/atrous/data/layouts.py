@@ -79,7 +79,9 @@ def list_split_files(
     """
     splits = _list_splits(layout, folder)
     if split not in splits:
-        raise DataError(f"There is no split '{split}' in {folder}.{did_you_mean(split, splits)}")
+        hint = " `atrous import` draws one from the training images." * (split == "val")
+        known = did_you_mean(split, splits)
+        raise DataError(f"There is no split '{split}' in {folder}.{known}{hint}")
     files = _find_files(layout, folder, split)
     if isinstance(folder, Shards):
         return files.pairs

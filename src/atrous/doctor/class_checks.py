@@ -25,7 +25,8 @@ def check_classes(survey: Survey) -> list[Finding]:
     if not used or survey.binary_masks or survey.id_masks:
         return findings
     if unused := set(range(len(survey.learned))) - used:
-        findings += build_findings("class-unused", f"{_name(survey, unused)}.")
+        ignored = f"; {survey.ignore_index} is the ignore index" * (survey.ignore_index in unused)
+        findings += build_findings("class-unused", f"{_name(survey, unused)}{ignored}.")
     return findings + _find_missing_classes(survey)
 
 

@@ -26,8 +26,9 @@ _ERRORS: _Texts = {
     "refused-split": (
         "A split that training needs and cannot use",
         "`atrous train` refuses to start: it trains on one split and validates on another.",
-        "Name the missing split with --train-split or --val-split, of `atrous train` too. If all "
-        "pixels are ignored, add images whose masks have classes.",
+        "Name the missing split with --train-split or --val-split, of `atrous train` too, or draw "
+        "one from the training images with `atrous import`. If all pixels are ignored, add images "
+        "whose masks have classes.",
     ),
     "unpaired": (
         "Images without a mask, or masks without an image",

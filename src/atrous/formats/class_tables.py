@@ -1,6 +1,7 @@
 """Tables of class names beside masks: `_classes.csv`, `labelmap.txt`, `data.yaml` and others."""
 
 from pathlib import Path
+from typing import Any
 
 from atrous.data.classes_file import NamedClass, parse_class_lines
 from atrous.data.pairs import IMAGE_SUFFIXES
@@ -30,19 +31,39 @@ def read_class_table(root: Path) -> tuple[Path, list[NamedClass]] | None:
     return None
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read the table of a YAML file.
+
+    Raises:
+        DataError: The file cannot be read, or holds no table.
+        ConfigError: PyYAML is not installed.
+    """
+    yaml = import_extra("yaml", "labels")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as YAML: {error}.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no table of keys and values.")
+    return content
+
+
 def read_yaml_names(path: Path) -> list[str]:
-    """Return the class names of a YOLO data file: a list, or a table from number to name.
+    """Return the class names of a YOLO data file: a list, or a table by number.
 
     Raises:
         DataError: The file has none.
         ConfigError: PyYAML is not installed.
     """
-    yaml = import_extra("yaml", "labels")
-    try:
-        names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
-        names = [names[i] for i in sorted(names)] if isinstance(names, dict) else list(names)
-    except (yaml.YAMLError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path} has no list of class names under 'names' ({error}).") from None
+    names = read_yaml(path).get("names")
+    if isinstance(names, dict):
+        by_number = {str(number): name for number, name in names.items()}
+        names = [by_number.get(str(number)) for number in range(len(names))]
+    if not isinstance(names, list) or None in names:
+        raise DataError(
+            f"{path} needs class names under 'names': a list, or one name for each number from 0 "
+            "to the last."
+        )
     return list(map(str, names))
 
 

@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 
 from atrous.classes import IGNORE_INDEX
+from atrous.errors import DataError
 from atrous.extras import import_extra
-from atrous.formats.canvas import MAX_OUTSIDE
-from atrous.formats.coco_json import find_contents, find_images, read_categories
+from atrous.formats.canvas import MAX_OUTSIDE, check_stated_size
+from atrous.formats.coco_json import ImageId, find_contents, find_images, read_categories
 from atrous.formats.label_files import Entry
 from atrous.formats.source import Item, Source, name_classes
-from atrous.images.image_file import read_upright_hw
-from atrous.images.reading import check_same_size
 
 _INVALID = "annotations whose segmentation cannot be read"
 
 
 class _Annotation(Entry):
-    image_id: str
+    image_id: ImageId
     category_id: int
     segmentation: Any = None
     iscrowd: bool = False
@@ -50,17 +49,23 @@ def read(root: Path, contents: dict[Path, Any]) -> Source:
         for row in _Annotation.parse_list(content["annotations"], skipped, _INVALID):
             by_image[path, row.image_id].append(row)
     used = {row.category_id for rows in by_image.values() for row in rows}
-    supers = {category.supercategory for category in categories}
+    supers = {one.supercategory for one in categories if one.supercategory != one.name}
     # Roboflow adds the name of the project as a category of its own, without annotations.
     kept = [one for one in categories if one.id in used or one.name not in supers]
     classes, by_name = name_classes([one.name for one in kept], next(iter(contents)))
     indices = {one.id: by_name[one.name] for one in kept}
-    source = Source("COCO", classes, [], skipped)
+    source, num_used = Source("COCO", classes, [], skipped), 0
     for path, image, entry, split in find_images(root, contents, skipped):
         rows = by_image.pop((path, entry.id), [])
+        num_used += len(rows)
         load = partial(_draw, rows, (entry.height, entry.width), indices, image, path)
         source.items.append(Item(image, split, load, (path,)))
-    skipped["annotations without an image"] += sum(map(len, by_image.values()))
+    if (num_lost := sum(map(len, by_image.values()))) and not num_used:
+        raise DataError(
+            f"None of the {num_lost} annotations in {', '.join(map(str, contents))} has the "
+            "`image_id` of an image that is there."
+        )
+    skipped["annotations without an image"] += num_lost
     return source
 
 
@@ -72,9 +77,7 @@ def _draw(
     path: Path,
     skipped: Counter[str],
 ) -> np.ndarray:
-    image_hw = read_upright_hw(image)[0]
-    if sorted(image_hw) != sorted(size_hw):  # the mask may be for the image as stored
-        check_same_size(image_hw, size_hw, image, path)
+    check_stated_size(image, *size_hw, path)  # the mask may be for the image as stored
     coco = import_extra("pycocotools.mask", "labels")
     drawn = []
     for row in annotations:

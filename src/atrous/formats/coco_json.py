@@ -5,13 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from atrous.errors import DataError
 from atrous.formats.label_files import Entry, ImageFiles, has_word, read_json
 from atrous.formats.source import find_split
 
+ImageId = Annotated[str, BeforeValidator(lambda value: int(value) if _is_whole(value) else value)]
+"""Id of an image, also written as 1.0."""
+
 _Size = Annotated[int, Field(gt=0)]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
 class Category(Entry):
@@ -25,7 +32,7 @@ class Category(Entry):
 class ImageEntry(Entry):
     """An image."""
 
-    id: str
+    id: ImageId
     file_name: str
     height: _Size
     width: _Size

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from atrous.errors import DataError
-from atrous.formats.canvas import Canvas, outline_box, outline_ellipse, rotate
+from atrous.formats.canvas import Canvas, check_stated_size, outline_box, outline_ellipse, rotate
 from atrous.formats.label_files import ImageFiles, has_word
 from atrous.formats.source import Item, Source, find_split, name_classes
 
@@ -31,7 +31,7 @@ def read(root: Path, files: list[Path]) -> Source:
         DataError: A file is no XML.
     """
     names: list[str] = []
-    images: list[tuple[Path, str, str, list[Shape]]] = []
+    images: list[tuple[Path, Shape, list[Shape]]] = []
     for path in files:
         try:
             for _, element in ElementTree.iterparse(path):
@@ -39,18 +39,23 @@ def read(root: Path, files: list[Path]) -> Source:
                     names.append(name)
                 if element.tag == "image":
                     shapes = [{"kind": child.tag, **child.attrib} for child in element]
-                    name, subset = element.get("name", ""), element.get("subset", "")
-                    images.append((path, name, subset, shapes))
+                    images.append((path, {**element.attrib}, shapes))
                     element.clear()
+                if element.tag == "track":
+                    raise DataError(
+                        f"{path} is an export as 'CVAT for video'. Export the task as 'CVAT for "
+                        "images 1.1'."
+                    )
         except (ElementTree.ParseError, LookupError, ValueError) as error:
             raise DataError(f"{path} is not valid XML: {error}.") from None
-    used = {shape["label"] for *_, shapes in images for shape in shapes if "label" in shape}
+    used = {shape["label"] for _, _, shapes in images for shape in shapes if "label" in shape}
     classes, indices = name_classes([*names, *sorted(used)], root)
     source, image_files = Source("CVAT for images", classes, []), ImageFiles(root)
-    for path, name, subset, shapes in images:
+    for path, stated, shapes in images:
+        name, subset = stated.get("name", ""), stated.get("subset", "")
         if image := image_files.find(name, "images", subset):
             split = find_split([subset, *Path(name).parts[:-1]])
-            load = partial(_draw, image, shapes, indices)
+            load = partial(_draw, image, stated, shapes, indices, path)
             source.items.append(Item(image, split, load, (path,)))
         else:
             source.skipped["images without a file"] += 1
@@ -58,8 +63,16 @@ def read(root: Path, files: list[Path]) -> Source:
 
 
 def _draw(
-    image: Path, shapes: list[Shape], indices: dict[str, int], skipped: Counter[str]
+    image: Path,
+    stated: Shape,
+    shapes: list[Shape],
+    indices: dict[str, int],
+    path: Path,
+    skipped: Counter[str],
 ) -> np.ndarray:
+    height, width = stated.get("height", ""), stated.get("width", "")
+    if height.isdecimal() and width.isdecimal():
+        check_stated_size(image, int(height), int(width), path)
     canvas = Canvas.for_image(image)
     for shape in sorted(shapes, key=_z_order):
         try:
@@ -83,16 +96,16 @@ def _draw_shape(canvas: Canvas, shape: Shape, index: int) -> bool:
     match shape["kind"]:
         case "polygon":
             pairs = [pair.split(",") for pair in shape["points"].split(";")]
-            return canvas.draw_polygon([(float(x), float(y)) for x, y in pairs], index)
+            return canvas.fill_polygon([(float(x), float(y)) for x, y in pairs], index)
         case "box":
             left, top, right, bottom = (float(shape[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
             corners = outline_box((left, top), (right, bottom))
             center = (left + right) / 2, (top + bottom) / 2
-            return canvas.draw_polygon(rotate(corners, center, angle), index)
+            return canvas.fill_polygon(rotate(corners, center, angle), index)
         case "ellipse":
             x, y, rx, ry = (float(shape[key]) for key in ("cx", "cy", "rx", "ry"))
             corners = rotate(outline_ellipse((x, y), (rx, ry)), (x, y), angle)
-            return canvas.draw_polygon(corners, index)
+            return canvas.fill_polygon(corners, index)
         case "mask":
             return _paste(canvas, shape, index)
         case _:

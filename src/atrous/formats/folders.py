@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from atrous.data.mask_values import renumber
 from atrous.data.pairs import IMAGE_SUFFIXES, IMAGE_WORDS, MASK_WORDS, match_by_words
 from atrous.formats.mask_files import ARRAY_SUFFIXES, read_values
 from atrous.formats.mask_meanings import Meaning, find_meaning
-from atrous.formats.source import Item, Source, find_split
+from atrous.formats.source import Item, Source, SplitLists, find_split
 
 _IMAGE_PART, _MASK_PART = (
     re.compile(rf"(?i)(?:^|[-_ ]|(?<=[a-z0-9]))(?:{words})$|^(?:{words})[-_ ]")
@@ -96,24 +96,24 @@ def read(
     """
     pairs, skipped = found
     meaning = find_meaning(root, [mask for _, mask in pairs], are_objects)
-    source = Source("folders of images and masks", meaning.classes, [], skipped, meaning.notes)
     listed = _read_lists(root)
+    notes = [*meaning.notes, *listed.describe(image for image, _ in pairs)]
+    source = Source("folders of images and masks", meaning.classes, [], skipped, notes)
     for image, mask in pairs:
         parts = image.relative_to(root).parts[:-1]
         split = find_split(parts) or find_split([_IMAGE_PART.sub("", part) for part in parts])
         load = partial(_translate, mask, meaning)
-        source.items.append(Item(image, split or listed.get(image.stem), load, (mask,)))
+        source.items.append(Item(image, split or listed.find(image) or None, load, (mask,)))
     return source
 
 
-def _read_lists(root: Path) -> dict[str, str]:
-    """Return the split of the stems (or paths) in lists such as `ImageSets/…/train.txt`."""
-    splits: dict[str, set[str]] = defaultdict(set)
+def _read_lists(root: Path) -> SplitLists:
+    """Read lists such as `ImageSets/…/train.txt`."""
+    lists = SplitLists()
     for path in root.rglob("*.txt"):
         if split := find_split([path.stem]):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                splits[PurePosixPath((line.split() or [""])[0]).stem].add(split)
-    return {stem: next(iter(found)) for stem, found in splits.items() if len(found) == 1}
+            lists.add(split, path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
+    return lists
 
 
 def _translate(path: Path, meaning: Meaning, skipped: Counter[str]) -> np.ndarray:

@@ -52,9 +52,9 @@ def read_source(path: Path, format: str) -> Source:
                 f"{path} is {source.format}, but no image of it can be used: {reasons}."
             )
     if format != "auto":
-        raise DataError(
-            f"{path} is no dataset of the format {format}. `--format auto` finds it out."
-        )
+        found = find_format(path)
+        hint = f"It has the format {found}." if found else f"Known are {', '.join(FORMATS)}."
+        raise DataError(f"{path} is no dataset of the format {format}. {hint}")
     files = [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
     suffixes = Counter(file.suffix.lower() or "no suffix" for file in files).most_common(5)
     found = ", ".join(f"{count} files of {suffix}" for suffix, count in suffixes) or "no files"

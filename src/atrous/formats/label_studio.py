@@ -139,4 +139,4 @@ def _draw_region(canvas: Canvas, region: _Region, index: int) -> bool:
     elif region.width is not None:
         points = outline_box((x, y), (x + region.width, y + region.height))
     in_pixels = [(x / 100 * width, y / 100 * height) for x, y in [(x, y), *points]]
-    return canvas.draw_polygon(rotate(in_pixels[1:], in_pixels[0], region.rotation), index)
+    return canvas.fill_polygon(rotate(in_pixels[1:], in_pixels[0], region.rotation), index)

@@ -138,16 +138,21 @@ def _number(root: Path, values: set[int]) -> Meaning:
 
 
 def _read_table(path: Path, rows: Sequence[NamedClass], used: set[int]) -> Meaning:
-    """Return the meaning of indices by a table."""
-    notes = []
+    """Return the meaning of indices by a table; 0 and 255 alone are two classes."""
+    notes, is_binary = [], used == {0, IGNORE_INDEX}
     has_background = any(row.name.lower() == BACKGROUND for row in rows)
     is_counted = [row.value for row in rows] == list(range(len(rows)))
-    if len(rows) in used and is_counted and not has_background:
+    is_moved = len(rows) in used or (is_binary and len(rows) == 1)
+    if is_moved and is_counted and not has_background:
         moved = [row._replace(value=row.value + 1) for row in rows]
         rows = [NamedClass(BACKGROUND, 0, BLACK), *moved]
         notes = [f"{path.name} names the mask values from 1; 0 is {BACKGROUND}."]
     classes, by_name = _build_classes(rows)
-    return Meaning(classes, {row.value: by_name[row.name] for row in rows}, notes)
+    indices = {row.value: by_name[row.name] for row in rows}
+    if is_binary and indices.keys() == {0, 1}:
+        indices[IGNORE_INDEX] = indices[1]
+        notes.append(f"The mask value 255 is {classes.names[indices[1]]}.")
+    return Meaning(classes, indices, notes)
 
 
 def _build_classes(rows: Sequence[NamedClass]) -> tuple[Classes, dict[str, int]]:

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
 
 from atrous.classes import IGNORE_INDEX, Classes, build_classes
+from atrous.data.pairs import IMAGE_SUFFIXES
 from atrous.errors import DataError
 from atrous.parsing import escape_controls
 from atrous.timing import count_cores
@@ -28,6 +29,7 @@ SPLITS = {
 }
 """The split that each known name stands for."""
 
+_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -62,6 +64,42 @@ def find_split(parts: Sequence[str]) -> str | None:
         if len(found) == 1 and (len(words) == 1 or "dev" not in found):
             return found.pop()
     return None
+
+
+class SplitLists:
+    """Splits of images by lists of their names or paths, such as `train.txt`."""
+
+    def __init__(self) -> None:
+        self._splits: dict[tuple[str, ...], str] = {}
+
+    def add(self, split: str, names: Iterable[str]) -> None:
+        """Add names or paths of images, with or without suffix; a mask may follow on the line."""
+        for line in names:
+            for name in {line.strip(), *line.split()[:1]}:
+                path = PurePosixPath(name.replace("\\", "/"))
+                parts = (path.with_suffix("") if path.suffix.lower() in _SUFFIXES else path).parts
+                for end in (parts[-length:] for length in range(1, min(len(parts), 4) + 1)):
+                    known = self._splits.setdefault(end, split)
+                    self._splits[end] = split if known == split else ""
+
+    def find(self, image: Path) -> str | None:
+        """Return the split of an image, by the longest end of its path that is in a list.
+
+        None if it is in no list, and "" if it is in lists of several splits.
+        """
+        parts = image.with_suffix("").parts
+        ends = (parts[-length:] for length in range(4, 0, -1))
+        return next((self._splits[end] for end in ends if end in self._splits), None)
+
+    def describe(self, images: Iterable[Path]) -> list[str]:
+        """Return what a person should know of the lists, as sentences."""
+        found = [self.find(image) for image in images] if self._splits else []
+        notes = []
+        if found and not any(found):
+            notes.append("The lists of splits name no image.")
+        if num_several := found.count(""):
+            notes.append(f"Images in lists of several splits, which do not count: {num_several}.")
+        return notes
 
 
 def map_on_all_cores(

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Base64Bytes, Field
 
 from atrous.errors import DataError
-from atrous.formats.canvas import Canvas, Points
+from atrous.formats.canvas import Canvas, Points, check_stated_size
 from atrous.formats.label_files import Entry, read_json
 from atrous.formats.source import Item, Source, find_split, name_classes
 
@@ -32,6 +32,11 @@ class _Bitmap(Entry):
 class _Outline(Entry):
     exterior: Points
     interior: list[Points] | None = None
+
+
+class _Size(Entry):
+    height: int
+    width: int
 
 
 class _Object(Entry):
@@ -76,6 +81,8 @@ def _draw(image: Path, label: Path, indices: dict[str, int], skipped: Counter[st
     objects = content.get("objects") if isinstance(content, dict) else None
     if not isinstance(objects, list):
         raise DataError(f"{label} has no list of 'objects'.")
+    if size := _Size.parse(content.get("size")):
+        check_stated_size(image, size.height, size.width, label)
     for one in _Object.parse_list(objects, skipped, "objects with invalid values"):
         if one.name not in indices or not _draw_object(canvas, one, indices[one.name]):
             skipped["objects that cannot be drawn"] += 1

@@ -278,7 +278,6 @@ class ModelRow:
     """A variant and its number of parameters with 21 classes."""
 
     name: str
-    backbone: str
     paper: str
     num_parameters: int
 
@@ -286,6 +285,6 @@ class ModelRow:
 def describe_models() -> list[ModelRow]:
     """Describe all variants, without building one."""
     return [
-        ModelRow(name, variant.backbone, variant.head.paper, NUM_PARAMETERS[name])
+        ModelRow(name, variant.head.paper, NUM_PARAMETERS[name])
         for name, variant in VARIANTS.items()
     ]
