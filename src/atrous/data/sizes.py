@@ -10,7 +10,7 @@ from atrous.images.arrays import open_array
 from atrous.images.image_file import read_image_size
 from atrous.images.tiff import is_georeferenced
 
-_CROP_PX, _MAX_LONG_SIDE_PX, _NUM_MEASURED = 256, 512, 200
+_CROP_PX, _MAX_LONG_SIDE_PX, _NUM_MEASURED = 320, 512, 200
 
 
 def suggest_sizes(
@@ -19,7 +19,7 @@ def suggest_sizes(
     """Return `long_side` and `crop` of a recipe; empty if no training image can be read.
 
     Images are resized to the median longer side of the training images, at most 512 pixels, so that
-    the crop of 256 pixels covers a good part of them. Images that are not 8-bit RGB, and GeoTIFFs,
+    the crop of 320 pixels covers a good part of them. Images that are not 8-bit RGB, and GeoTIFFs,
     keep their own size (no `long_side`): their scale usually has a meaning.
 
     Raises:
