@@ -157,7 +157,7 @@ def test_predict_goes_on_and_says_so(workplace, atrous, tmp_path):
 def test_models_lists_every_variant(atrous):
     code, output = atrous("models")
     assert code == 0
-    assert "deeplabv3_report resnet50 39,703,423" in output
+    assert "deeplabv3_report 39,703,423" in output
     assert "deeplabv3plus_mobilenet_v3_large" in output
 
 
