@@ -45,7 +45,7 @@ def outline_ellipse(center: tuple[float, float], radii: tuple[float, float]) -> 
 
 
 def check_stated_size(image: Path, height: int, width: int, labels: Path) -> None:
-    """Raise DataError if an image has not the size that its labels state, upright or not."""
+    """Raise DataError unless an image has the size that its labels state, upright or turned."""
     image_hw = read_upright_hw(image)[0]
     if sorted(image_hw) != sorted((height, width)):
         raise DataError(
@@ -73,22 +73,20 @@ class Canvas:
         return cls(*read_upright_hw(path)[0])
 
     def fill_polygon(self, points: Points, index: int) -> bool:
-        """Set the pixels whose centres are inside a polygon of (x, y), the image from (0, 0) to
-        (width, height)."""
-        is_near = self.is_near(points, 3)
-        if is_near:
-            width, height = self.image.size
-            top = max(0, math.floor(min(y for _, y in points)))
-            bottom = min(height, math.ceil(max(y for _, y in points)))
-            flips = np.zeros((max(0, bottom - top), width + 1), bool)
-            for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
-                low, high = (math.ceil(y - 0.5) for y in sorted((y0, y1)))
-                rows = np.arange(max(low, top), min(high, bottom))
-                if len(rows):
-                    x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-                    flips[rows - top, np.ceil(x - 0.5).clip(0, width).astype(int)] ^= True
-            self.paste(np.logical_xor.accumulate(flips, axis=1)[:, :width], (0, top), index)
-        return is_near
+        """Set the pixels whose centres are inside a polygon of (x, y), from the image's corner."""
+        if not self.is_near(points, 3):
+            return False
+        width, height = self.image.size
+        top = max(0, math.floor(min(y for _, y in points)))
+        bottom = min(height, math.ceil(max(y for _, y in points)))
+        flips = np.zeros((max(0, bottom - top), width + 1), bool)  # where a row enters or leaves
+        for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
+            low, high = (math.ceil(y - 0.5) for y in sorted((y0, y1)))
+            rows = np.arange(max(low, top), min(high, bottom))
+            if len(rows):
+                x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+                flips[rows - top, np.ceil(x - 0.5).clip(0, width).astype(int)] ^= True
+        return self.paste(np.logical_xor.accumulate(flips, axis=1)[:, :width], (0, top), index)
 
     def is_near(self, points: Sequence[Sequence[float]], min_points: int) -> bool:
         """Return whether there are enough points, all of them not far outside of the image."""

@@ -11,14 +11,15 @@ from atrous.errors import DataError
 from atrous.formats.label_files import Entry, ImageFiles, has_word, read_json
 from atrous.formats.source import find_split
 
-ImageId = Annotated[str, BeforeValidator(lambda value: int(value) if _is_whole(value) else value)]
+
+def _read_id(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+ImageId = Annotated[str, BeforeValidator(_read_id)]
 """Id of an image, also written as 1.0."""
 
 _Size = Annotated[int, Field(gt=0)]
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, float) and value.is_integer()
 
 
 class Category(Entry):
