@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from atrous.data.mask_values import renumber
-from atrous.data.pairs import IMAGE_SUFFIXES, IMAGE_WORDS, MASK_WORDS, match_by_words
+from atrous.data.pairs import IMAGE_WORDS, MASK_WORDS, match_by_words
 from atrous.formats.mask_files import ARRAY_SUFFIXES, read_values
 from atrous.formats.mask_meanings import Meaning, find_meaning
-from atrous.formats.source import Item, Source, SplitLists, find_split
+from atrous.formats.source import SUFFIXES, Item, Source, SplitLists, find_split
 
 _IMAGE_PART, _MASK_PART = (
     re.compile(rf"(?i)(?:^|[-_ ]|(?<=[a-z0-9]))(?:{words})$|^(?:{words})[-_ ]")
@@ -22,7 +22,6 @@ _MASK_STEM = re.compile(rf"(?i)(?:^|[-_ .])(?:{MASK_WORDS}|l)$|^(?:{MASK_WORDS})
 _OTHER_PART = re.compile(  # of VOC, LabelMe and macOS
     r"segmentationobject.*|segmentationclass(?:npy|png)|.*visuali[sz]ations?|__macosx|\..*"
 )
-_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
 Pairs = list[tuple[Path, Path]]
@@ -59,7 +58,7 @@ def _list_files(root: Path) -> Iterator[tuple[Path, bool, tuple[str, ...]]]:
     for path in sorted(root.rglob("*")):
         relative, suffix = path.relative_to(root), path.suffix.lower()
         is_other = any(_OTHER_PART.fullmatch(part.lower()) for part in relative.parts)
-        if is_other or suffix not in (*_SUFFIXES, *ARRAY_SUFFIXES):
+        if is_other or suffix not in (*SUFFIXES, *ARRAY_SUFFIXES):
             continue
         is_mask, folders = None, []
         for part in relative.parts[:-1]:
@@ -70,7 +69,7 @@ def _list_files(root: Path) -> Iterator[tuple[Path, bool, tuple[str, ...]]]:
             folders.append(part.lower())
         if is_mask is None:
             is_mask = suffix in ARRAY_SUFFIXES or bool(_MASK_STEM.search(path.stem))
-        if is_mask or suffix in _SUFFIXES:
+        if is_mask or suffix in SUFFIXES:
             yield path, is_mask, tuple(filter(None, folders))
 
 

@@ -7,14 +7,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from atrous.data.pairs import IMAGE_SUFFIXES
 from atrous.data.split_files import normalize_name
 from atrous.errors import DataError
-from atrous.formats.source import find_split
+from atrous.formats.source import SUFFIXES, find_split
 from atrous.parsing import parse_json
-
-SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
-"""Suffixes of images that can be imported."""
 
 
 def has_word(path: Path, *words: str) -> bool:

@@ -13,8 +13,8 @@ from pydantic import AliasChoices, Field, FiniteFloat
 from atrous.errors import DataError
 from atrous.formats.brush import decode_brush
 from atrous.formats.canvas import Canvas, Points, outline_box, outline_ellipse, rotate
-from atrous.formats.label_files import SUFFIXES, Entry, ImageFiles, has_word, read_json
-from atrous.formats.source import Item, Source, name_classes
+from atrous.formats.label_files import Entry, ImageFiles, has_word, read_json
+from atrous.formats.source import SUFFIXES, Item, Source, name_classes
 
 _LABELS = {"polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels", "labels"}
 _SHAPES = {"points", "rle", "width", "radiusX"}

@@ -10,8 +10,8 @@ import numpy as np
 from atrous.classes import IGNORE_INDEX
 from atrous.data.mask_values import renumber
 from atrous.errors import DataError, shorten
-from atrous.formats.label_files import SUFFIXES, read_json
-from atrous.formats.source import Item, Source, name_classes
+from atrous.formats.label_files import read_json
+from atrous.formats.source import SUFFIXES, Item, Source, name_classes
 from atrous.images.reading import read_indices
 
 _IGNORED = "ignore"

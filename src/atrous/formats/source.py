@@ -29,7 +29,9 @@ SPLITS = {
 }
 """The split that each known name stands for."""
 
-_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+"""Suffixes of images that can be imported."""
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -77,7 +79,7 @@ class SplitLists:
         for line in names:
             for name in {line.strip(), *line.split()[:1]}:
                 path = PurePosixPath(name.replace("\\", "/"))
-                parts = (path.with_suffix("") if path.suffix.lower() in _SUFFIXES else path).parts
+                parts = (path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).parts
                 for end in (parts[-length:] for length in range(1, min(len(parts), 4) + 1)):
                     known = self._splits.setdefault(end, split)
                     self._splits[end] = split if known == split else ""

@@ -281,7 +281,7 @@ def _fit_batch_size(
     if is_memory_ample(recipe, max_batch_size):
         return _set_train(recipe, batch_size=max_batch_size)
     if world.size > 1:
-        raise ConfigError("--batch-size auto measures one device. Give a number with --devices.")
+        raise ConfigError("A batch size is searched on one device. Give --batch-size a number.")
     note(listener, "Searching for the largest batch size that fits …")
     batch_size, peak_bytes = find_batch_size(
         recipe,
