@@ -30,17 +30,17 @@ def main(run: Path, path: Path) -> None:
     axes = figure.subplots(3, NUM_IMAGES)
     for column in range(NUM_IMAGES):
         sample = dataset.load(column)
-        guess = engine.predict_mask(sample.image).numpy()
+        prediction = engine.predict_mask(sample.image).numpy()
         rows = (
             sample.image.permute(1, 2, 0).numpy(),
             color_mask(sample.mask.numpy(), dataset.classes),
-            color_mask(guess, dataset.classes),
+            color_mask(prediction, dataset.classes),
         )
         for row, pixels in enumerate(rows):
             axes[row, column].imshow(pixels, interpolation="lanczos" if row == 0 else "nearest")
             axes[row, column].set(xticks=[], yticks=[])
             axes[row, column].spines[:].set_visible(False)
-    for row, label in enumerate(("unseen image", "truth (void white)", "model")):
+    for row, label in enumerate(("unseen image", "ground truth\n(white: ignored)", "prediction")):
         axes[row, 0].set_ylabel(label)
     colors = np.array(dataset.classes.colors) / 255
     patches = [

@@ -162,7 +162,7 @@ TABLES = {
     ),
     "DSB": ("ImageId,EncodedPixels", [("a", DISC), ("a", TOP)], ("background", "object")),
     "TGS": ("id,rle_mask", [("a", DISC)], ("background", "object")),
-    "other": ("id,rle", [("a", "-1")], ("background", "object")),
+    "other": ("id,rle", [("a", "-1"), ("a", DISC)], ("background", "object")),
 }
 
 
@@ -197,7 +197,8 @@ def test_tables_of_run_lengths(tmp_path, kind, place):
 )  # fmt: skip
 def test_run_lengths_that_do_not_fit_are_counted(tmp_path, pixels):
     put_image(tmp_path / "src" / "a.jpg")
-    text = f"ImageId,EncodedPixels\na.jpg,{pixels}\na.jpg\n../b.jpg,1 1\n"
+    put_image(tmp_path / "src" / "c.jpg", 1)
+    text = f"ImageId,EncodedPixels\na.jpg,{pixels}\na.jpg\n../b.jpg,1 1\nc.jpg,1 1\n"
     (tmp_path / "src" / "a.csv").write_text(text)
     report = import_dataset(tmp_path / "src", tmp_path / "out", val=0)
     assert report.skipped == {

@@ -119,8 +119,24 @@ def test_yolo_polygons_lie_on_a_background(tmp_path):
     (root / "data.yaml").write_text("names: {0: car, 1: tree}\ntrain: images/train\n")
     report = import_dataset(root, tmp_path / "out")
     assert report.classes == ("background", "car", "tree")
-    assert report.skipped == {"lines that are no polygon of a known class": 6}
+    assert report.skipped == {
+        "lines that are no polygon of a known class": 4,
+        "boxes without a polygon": 2,
+    }
     assert np.array_equal(masks_of(tmp_path / "out", "val")["a"], draw(index=2))
+
+
+def test_an_export_of_boxes_is_refused(tmp_path):
+    pytest.importorskip("yaml")
+    root = tmp_path / "src"
+    put_image(root / "images/train/a.png")
+    (root / "labels/train").mkdir(parents=True)
+    (root / "labels/train/a.txt").write_text("0 0.5 0.5 1 1\n0 0.5 0.5 0.2 0.2\n")
+    (root / "data.yaml").write_text("names: [car]\n")
+    expected = "none of the 1 images has .*boxes without a polygon: 2.*Export polygons or masks"
+    with pytest.raises(DataError, match=expected):
+        import_dataset(root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_filled_pixels_are_those_whose_centres_are_inside():

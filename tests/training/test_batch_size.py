@@ -24,7 +24,7 @@ def test_the_memory_limit_bounds_the_batch_size(make_recipe):
 def test_the_number_of_images_bounds_it_with_cached_features_too(make_recipe):
     recipe = make_recipe(model__freeze="backbone", data__crop=None, data__size=48,
                          data__brightness=0.0, train__ema=0.0)  # fmt: skip
-    assert find_batch_size(recipe, 3, max_batch_size=3)[0] == 2
+    assert find_batch_size(recipe, 3, max_batch_size=3, memory_bytes=10**10)[0] == 2
 
 
 def test_too_little_memory_for_one_image_is_an_error(make_recipe):
@@ -35,7 +35,7 @@ def test_too_little_memory_for_one_image_is_an_error(make_recipe):
 def test_a_resumed_run_uses_the_batch_size_that_was_found(make_recipe, tmp_path, monkeypatch):
     searched = []
 
-    def find(recipe, num_classes, *, max_batch_size, bands):
+    def find(recipe, num_classes, *, max_batch_size, memory_bytes, bands):
         searched.append((num_classes, max_batch_size))
         return 2, MB
 
@@ -60,7 +60,7 @@ def test_without_a_recipe_it_searches_where_memory_is_scarce(
 ):
     found = []
 
-    def find(recipe, num_classes, *, max_batch_size, bands):
+    def find(recipe, num_classes, *, max_batch_size, memory_bytes, bands):
         found.append(max_batch_size)
         return 2, MB
 

@@ -126,7 +126,7 @@ def test_two_hosts_then_three_processes_then_one_train_as_one(recipe, run_comman
 
 
 def test_a_killed_process_ends_the_others_and_is_named(run_command, tmp_path):
-    process = run_command(2, "--for", "100000it")
+    process = run_command(2, "--for", "100000it", "--batch-size", "auto")
     log = tmp_path / "run/log.jsonl"
     while not log.exists() or not read_log(tmp_path / "run", "train"):
         assert process.poll() is None, process.stdout.read()
@@ -138,6 +138,7 @@ def test_a_killed_process_ends_the_others_and_is_named(run_command, tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "Process 1 of the training was killed by SIGKILL" in output
+    assert "Batch size 8, 4 per process, peak memory" in output
     assert "Traceback" not in output
 
 

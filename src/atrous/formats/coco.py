@@ -83,6 +83,8 @@ def _draw(
     for row in annotations:
         if row.category_id not in indices:
             skipped["annotations of an unknown category"] += 1
+        elif not row.segmentation:
+            skipped["boxes without a mask"] += 1
         elif (runs := _encode(row.segmentation, *size_hw)) is None:
             skipped[_INVALID] += 1
         else:

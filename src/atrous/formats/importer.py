@@ -1,5 +1,6 @@
 """Conversion of a foreign dataset to paired folders: masks written once, images linked."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -72,7 +73,8 @@ def import_dataset(
 
     Raises:
         ConfigError: An option is invalid, or `out` holds something else.
-        DataError: The source has no known format, or a file of it cannot be used.
+        DataError: The source has no known format, a file of it cannot be used, or no pixel has a
+            label.
     """
     source, out = Path(source), Path(out)
     if source.resolve() in (out.resolve(), *out.resolve().parents):
@@ -107,9 +109,12 @@ def import_dataset(
     num_images = {split: splits.count(split) for split in sorted(set(splits))}
     with replace_folder(out) as partial:
         start = num_steps - len(names)
-        skipped = found.skipped + write_pairs(
+        left_out, has_labels = write_pairs(
             partial, found.items, names, classes, table, copy, lambda d, t: advance(start + d, t)
         )
+        skipped = found.skipped + left_out
+        if not has_labels:
+            raise DataError(_describe_empty(source, found, skipped))
         (partial / FILENAME).write_text(format_classes(classes) + bands, encoding="utf-8")
         write_record(partial, facts, dict(zip(names, files, strict=True)), skipped, notes)
     return ImportReport(out, found.format, classes.names, num_images, dict(skipped), notes)
@@ -136,6 +141,14 @@ def _choose_classes(
     table = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, np.uint8)
     table[: len(indices)] = indices
     return selection, selected, table
+
+
+def _describe_empty(path: Path, source: Source, skipped: Counter[str]) -> str:
+    reasons = "".join(f" Left out: {reason}: {count}." for reason, count in skipped.items())
+    return (
+        f"{path}: none of the {len(source.items)} images has a labelled pixel ({source.format})."
+        f"{reasons} Export polygons or masks: boxes alone do not label pixels."
+    )
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atrous.classes import Classes
+from atrous.classes import IGNORE_INDEX, Classes
 from atrous.data.pairs import IMAGE_SUFFIXES
 from atrous.errors import DataError
-from atrous.formats.source import Item, map_on_all_cores
+from atrous.formats.source import BACKGROUND, Item, map_on_all_cores
 from atrous.images.image_file import decode_image, read_upright_hw
 from atrous.images.orientation import turn_upright
 from atrous.images.reading import read_image
@@ -42,23 +42,31 @@ def write_pairs(
     table: np.ndarray,
     copy: bool,
     progress: Callable[[int, int], None] | None,
-) -> Counter[str]:
-    """Write the masks, and link or copy the images; return what parts were left out, and why.
+) -> tuple[Counter[str], bool]:
+    """Write the masks, and link or copy the images.
 
     `names` are those of `name_items`; `table` has the new value of each of the 256 of a mask.
+
+    Returns:
+        What parts were left out, and why; and whether a mask has a class besides `background`.
 
     Raises:
         DataError: A mask has another size than its image, or a file cannot be read.
     """
+    is_label = np.ones(IGNORE_INDEX + 1, bool)
+    is_label[IGNORE_INDEX] = False
+    if BACKGROUND in classes.names:
+        is_label[classes.names.index(BACKGROUND)] = False
     for split in {name.partition("/")[0] for name in names}:
         (folder / split / "images").mkdir(parents=True)
         (folder / split / "masks").mkdir()
     palette = classes.palette
 
-    def write(job: tuple[Item, str]) -> Counter[str]:
+    def write(job: tuple[Item, str]) -> tuple[Counter[str], bool]:
         item, skipped = job[0], Counter[str]()
         split, _, stem = job[1].partition("/")
-        mask = Image.fromarray(table[_turn(item.image, item.load_mask(skipped))])
+        values = table[_turn(item.image, item.load_mask(skipped))]
+        mask = Image.fromarray(values)
         mask.putpalette(palette)
         mask.save(folder / split / "masks" / f"{stem}.png")
         place = folder / split / "images" / stem
@@ -66,10 +74,11 @@ def write_pairs(
             _write_bands((item.image, *item.more_bands), place.with_name(f"{stem}.tif"))
         else:
             _put_image(item.image, place, copy)
-        return skipped
+        return skipped, bool(is_label[values].any())
 
     jobs = list(zip(items, names, strict=True))
-    return sum(map_on_all_cores(write, jobs, progress), Counter())
+    counters, have_labels = zip(*map_on_all_cores(write, jobs, progress), strict=True)
+    return sum(counters, Counter()), any(have_labels)
 
 
 def _write_bands(files: Sequence[Path], target: Path) -> None:

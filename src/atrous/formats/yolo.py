@@ -80,7 +80,9 @@ def _draw(image: Path, label: Path, indices: list[int], skipped: Counter[str]) -
         values = _parse(line)
         points = [(x * width, y * height) for x, y in zip(values[1::2], values[2::2], strict=False)]
         is_known = values and len(values) % 2 and values[0] in range(len(indices))
-        if not is_known or not canvas.draw_polygon(points, indices[int(values[0])]):
+        if len(values) == 5:
+            skipped["boxes without a polygon"] += 1
+        elif not is_known or not canvas.draw_polygon(points, indices[int(values[0])]):
             skipped["lines that are no polygon of a known class"] += 1
     return canvas.to_mask()
 

@@ -31,14 +31,13 @@ def find_batch_size(
     num_classes: int,
     *,
     max_batch_size: int,
-    memory_bytes: int | None = None,
+    memory_bytes: int,
     bands: int | None = None,
 ) -> tuple[int, int]:
     """Find the largest power of two that trains as a batch size on the recipe's device.
 
-    A child process trains on batches of 1, 2, 4, … random images until it reaches the limit, which
-    is `memory_bytes`, or else `MEMORY_SHARE` of what is available. If it is killed, the last batch
-    size that it finished counts.
+    A child process trains on batches of 1, 2, 4, … random images until it reaches `memory_bytes`.
+    If it is killed, the last batch size that it finished counts.
 
     Returns:
         The batch size, at most `max_batch_size`, and its peak memory in bytes.
@@ -60,29 +59,29 @@ def find_batch_size(
     return int(batch_size), int(peak_bytes)
 
 
-def is_memory_ample(recipe: Recipe, batch_size: int) -> bool:
-    """Whether the recipe's device has so much memory that the batch size surely fits.
+def is_memory_ample(recipe: Recipe, batch_size: int, available_bytes: int) -> bool:
+    """Whether the batch size surely fits.
 
     Training uses 3.6 KB per pixel of a batch with EfficientNet-Lite0, and 11.6 KB with ResNet-101
     at output stride 8.
     """
     height, width = recipe.data.train_hw
-    available = _read_device_bytes(resolve_device(recipe.train.device))
-    return available >= batch_size * height * width * AMPLE_BYTES_PER_PX
+    return available_bytes >= batch_size * height * width * AMPLE_BYTES_PER_PX
 
 
-def _read_device_bytes(device: torch.device) -> int:
-    is_cuda = device.type == "cuda"
-    return torch.cuda.mem_get_info(device)[0] if is_cuda else read_available_bytes()
+def read_device_bytes(device: torch.device, num_processes: int = 1) -> int:
+    """Read the memory that is available to each of the processes that train on this machine."""
+    if device.type == "cuda":  # each process has a device of its own
+        return torch.cuda.mem_get_info(device)[0]
+    return read_available_bytes() // num_processes
 
 
 def _try_batch_sizes() -> None:
-    values, num_classes, max_batch_size, memory_bytes, bands = parse_json(sys.stdin.read())
+    values, num_classes, max_batch_size, limit, bands = parse_json(sys.stdin.read())
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     recipe = build_recipe(values)
     device = resolve_device(recipe.train.device)
     is_cuda = device.type == "cuda"
-    limit = int(MEMORY_SHARE * _read_device_bytes(device)) if memory_bytes is None else memory_bytes
     start = 0 if is_cuda else read_process_bytes("VmRSS")
     if is_cuda:
         total = torch.cuda.get_device_properties(device).total_memory

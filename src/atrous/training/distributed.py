@@ -86,8 +86,11 @@ def _import_fabric() -> type["Fabric"]:
     return Fabric
 
 
-def join_world(device: torch.device, batch_size: int) -> World:
+def join_world(device: torch.device, batch_size: int | None) -> World:
     """Connect to the other processes that `atrous train --devices` or torchrun started.
+
+    Args:
+        batch_size: None if it is chosen for the processes later.
 
     Raises:
         ConfigError: There are fewer GPUs than processes, or the batch cannot be divided.
@@ -96,7 +99,7 @@ def join_world(device: torch.device, batch_size: int) -> World:
     world = World(*(int(os.environ.get(name, number)) for name, number in defaults.items()))
     if world.size == 1:
         return world
-    if batch_size % world.size:
+    if batch_size is not None and batch_size % world.size:
         raise ConfigError(
             f"A batch of {batch_size} images cannot be divided among {world.size} processes. Give "
             f"a --batch-size that is a multiple of {world.size}."

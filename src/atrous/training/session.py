@@ -19,7 +19,12 @@ from atrous.models.layers import on_meta_device
 from atrous.models.untrained_taps import fit_rates
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
 from atrous.run import RunFolder
-from atrous.training.batch_size import find_batch_size, is_memory_ample
+from atrous.training.batch_size import (
+    MEMORY_SHARE,
+    find_batch_size,
+    is_memory_ample,
+    read_device_bytes,
+)
 from atrous.training.batches import build_transform
 from atrous.training.checkpoint import list_checkpoints
 from atrous.training.distributed import World, join_world
@@ -96,7 +101,9 @@ def train(
         raise ConfigError("No data is given: atrous train DATA …, or data.root in the recipe.")
     device = resolve_device(recipe.train.device)
     recipe = _resolve_recipe(recipe, run, device, max_batch_size)
-    world = join_world(device, recipe.train.batch_size)
+    if run.recipe.exists():
+        max_batch_size = None
+    world = join_world(device, recipe.train.batch_size if max_batch_size is None else None)
     listener = _wrap_errors(listener if listener and world.is_main else lambda event: None)
     data = recipe.data
     train_set, val_set = (
@@ -109,7 +116,7 @@ def train(
     _check_model(recipe, train_set)
     if world.size > 1:
         _check_same_data(train_set, val_set, world)
-    if max_batch_size and not run.recipe.exists():
+    if max_batch_size is not None:
         recipe = _fit_batch_size(recipe, train_set, max_batch_size, world, listener)
     try:
         with StopRequest(budget) as stop, run.lock() if world.is_main else nullcontext():
@@ -278,16 +285,26 @@ def _fit_batch_size(
     world: World,
     listener: Listener,
 ) -> Recipe:
-    if is_memory_ample(recipe, max_batch_size):
-        return _set_train(recipe, batch_size=max_batch_size)
+    """Set a batch size that fits in memory and is a multiple of the number of processes."""
+    device = world.choose_device(resolve_device(recipe.train.device))
+    available_bytes = min(world.gather(read_device_bytes(device, world.local_size)))
+    size = max(1, max_batch_size // world.size)
+    peak = ""
+    if not is_memory_ample(recipe, size, available_bytes):
+        note(listener, "Searching for the largest batch size that fits …")
+        found: tuple[int, int] | None = None
+        if world.is_main:
+            found = find_batch_size(
+                recipe,
+                len(train_set.classes),
+                max_batch_size=max(1, min(size, len(train_set) // world.size)),
+                memory_bytes=int(MEMORY_SHARE * available_bytes),
+                bands=train_set.bands,
+            )
+        size, peak_bytes = world.share(found)
+        peak = f", peak memory {format_bytes(peak_bytes)}"
     if world.size > 1:
-        raise ConfigError("A batch size is searched on one device. Give --batch-size a number.")
-    note(listener, "Searching for the largest batch size that fits …")
-    batch_size, peak_bytes = find_batch_size(
-        recipe,
-        len(train_set.classes),
-        max_batch_size=min(max_batch_size, len(train_set)),
-        bands=train_set.bands,
-    )
-    note(listener, f"Batch size {batch_size}, peak memory {format_bytes(peak_bytes)}.")
-    return _set_train(recipe, batch_size=batch_size)
+        note(listener, f"Batch size {size * world.size}, {size} per process{peak}.")
+    elif peak:
+        note(listener, f"Batch size {size}{peak}.")
+    return _set_train(recipe, batch_size=size * world.size)
