@@ -1,7 +1,8 @@
-"""Atomic writing and hashing of files."""
+"""Atomic writing, hashing and sizes of files."""
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,21 @@ def compute_file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file as hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_free_bytes(folder: Path) -> int:
+    """Return the free disk space of a folder, which need not exist yet."""
+    existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    return shutil.disk_usage(existing).free
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Format a number of bytes, for example as 3.1 MB or 41 GB."""
+    for unit in ("kB", "MB", "GB"):
+        num_bytes /= 1000
+        if num_bytes < 1000 or unit == "GB":
+            break
+    return f"{num_bytes:.1f} {unit}" if num_bytes < 10 else f"{num_bytes:.0f} {unit}"
 
 
 def sync(path: Path) -> None:

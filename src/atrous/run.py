@@ -1,6 +1,7 @@
 """Paths, lock and log of a run folder."""
 
 import fcntl
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ class RunFolder:
         log: A line per step, validation, session start and session end (JSON lines).
         checkpoints: Folder of the latest checkpoints.
         features: Folder of the cached features of a frozen part.
+        cache: Folder of the decoded training images, until the run is finished.
         best: Weights of the best validation.
         last: Weights at the end of training.
         evaluation: Folder of scores and counts per image, two files per split.
@@ -34,6 +36,7 @@ class RunFolder:
         self.log = path / "log.jsonl"
         self.checkpoints = path / "checkpoints"
         self.features = path / "features"
+        self.cache = path / "cache"
         self.best = path / "best.safetensors"
         self.last = path / "last.safetensors"
         self.evaluation = path / "evaluation"
@@ -65,6 +68,7 @@ class RunFolder:
             finally:
                 if not self.recipe.exists():  # the run did not start: remove the folder
                     path.unlink(missing_ok=True)
+                    shutil.rmtree(self.cache, ignore_errors=True)
                     with suppress(OSError):
                         self.path.rmdir()
 

@@ -75,7 +75,8 @@ def test_sessions_of_any_length_workers_and_storage_give_the_same_run(
     write_shards(recipe.data.root, file_server.folder / "a", shard_bytes=20_000)
     file_server.faults = itertools.cycle(["", "drop", "slow", "truncate", "busy", "change", ""])
     for number, root in enumerate([f"{file_server.url}/a"] * 2 + [recipe.data.root] * 18):
-        data = recipe.data.model_copy(update={"root": root})
+        cache = str(tmp_path / "cache") if number else "off"
+        data = recipe.data.model_copy(update={"root": root, "cache": cache})
         settings = recipe.train.model_copy(update={"workers": number % 2, "save_every": "1it"})
         result = train(
             recipe.model_copy(update={"train": settings, "data": data}),
@@ -91,6 +92,17 @@ def test_sessions_of_any_length_workers_and_storage_give_the_same_run(
     assert [(r["event"], r["step"]) for r in sessions] == [
         ("start", 0), ("end", 3), ("start", 3), ("end", 6), ("start", 6), ("end", 8)
     ]  # fmt: skip
+
+
+def test_decoded_images_are_kept_until_the_run_is_finished(make_recipe, tmp_path):
+    small = {"data__long_side": 32, "data__crop": 32, "data__scale": [0.5, 1.0]}
+    recipe = make_recipe(train__duration="2it", **small)
+    notes = []
+    train(recipe, tmp_path / "run", stop_after="1it", listener=lambda r: notes.append(r))
+    assert len(list((tmp_path / "run/cache").iterdir())) == 10
+    assert any("kept in" in r["message"] for r in notes if r["kind"] == "note")
+    assert train(recipe, tmp_path / "run").reason == "finished"
+    assert not (tmp_path / "run/cache").exists()
 
 
 def test_a_damaged_checkpoint_costs_only_time(finished, tmp_path, differences):

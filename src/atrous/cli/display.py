@@ -9,10 +9,11 @@ from rich.table import Table
 
 from atrous.cli.console import Console
 from atrous.durations import format_seconds
+from atrous.files import format_bytes
 from atrous.models.fitting import LoadedWeights, group_names
 from atrous.run import RunFolder
 from atrous.training import TrainingResult
-from atrous.training.features import FeatureCache, format_bytes
+from atrous.training.features import FeatureCache
 
 _PLAIN_EVERY_S = 10.0
 _SIDE_TASKS = {

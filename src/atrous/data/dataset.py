@@ -28,6 +28,8 @@ from atrous.images.shard_file import File, ShardFile
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from atrous.data.sample_cache import SampleCache
+
 
 @dataclass
 class Sample:
@@ -57,6 +59,7 @@ class SegmentationDataset:
             they are the same.
         bands: Number of bands; None for 8-bit RGB, to which grey images are converted.
         ranges: Value range of each band, if it is known; it is used to fill pixels without data.
+        cache: Cache of the samples, which `load` uses and fills.
     """
 
     root: Path | str
@@ -70,19 +73,28 @@ class SegmentationDataset:
     selection: tuple[int, ...] | None = None
     bands: int | None = None
     ranges: Ranges | None = None
+    cache: "SampleCache | None" = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def load(self, index: int) -> Sample:
-        """Read the image and the mask with this index.
+        """Read the image and the mask with this index, at the size of the cache if there is one.
 
         Pixels without data have the lowest value of each band, and are ignored in the mask.
 
         Raises:
             DataError: A file cannot be read, or the two differ in size.
+            ConfigError: The cache cannot be written.
         """
-        image_path, mask_path = self.image_paths[index], self.mask_paths[index]
+        paths = self.image_paths[index], self.mask_paths[index]
+        if self.cache is None:
+            pair = self._read(*paths)
+        else:
+            pair = self.cache.load(*paths) or self.cache.save(*paths, *self._read(*paths))
+        return Sample(*pair, self.names[index])
+
+    def _read(self, image_path: File, mask_path: File) -> "tuple[Tensor, Tensor]":
         image = read_image(image_path, bands=self.bands)
         num_classes, ignore_index = self.num_mask_classes, self.ignore_index
         mask = read_mask(mask_path, num_classes=num_classes, ignore_index=ignore_index)
@@ -95,7 +107,7 @@ class SegmentationDataset:
             mask[image[0].isnan()] = IGNORE_INDEX
             for number, band in enumerate(image):
                 band.nan_to_num_(self.ranges[number][0] if self.ranges else 0.0)
-        return Sample(image, mask, self.names[index])
+        return image, mask
 
     def read_as(self, ranges: Ranges | None) -> Self:
         """Return the same files with the bands of a model; None for 8-bit RGB."""

@@ -81,6 +81,8 @@ def compute_mask_statistics(
 ) -> MaskStatistics:
     """Read all images and masks of a split, which finds errors before training.
 
+    A cache of the dataset is filled on the way.
+
     Several processes can read a share each; all of them get the statistics, or the error, of the
     whole split, if `gather` returns the values of all processes in the order of their ranks.
 
@@ -197,6 +199,8 @@ def _count(dataset: SegmentationDataset, index: int) -> _Tally:
         num_drawn = max(_MIN_DRAWN, _MAX_DRAWN // len(dataset))
         tally.samples.append(draw_pixels(pixels, num_drawn, seed=index))
         tally.num_without_data = int(invalid.sum())
+    elif dataset.cache is not None and not dataset.cache.has(image_path, mask_path):
+        dataset.cache.save(image_path, mask_path, image, image.new_tensor(selected))
     tally.histogram += np.bincount(selected.ravel(), minlength=IGNORE_INDEX + 1)
     tally.where_present[tally.histogram > 0] = tally.histogram[:IGNORE_INDEX].sum()
     return tally

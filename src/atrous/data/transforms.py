@@ -26,7 +26,8 @@ class TrainTransform:
             of the image, the window has the mean colour and ignored pixels.
         scale: Smallest and largest factor, drawn uniformly; only with `crop_hw`.
         long_side: Longer side in pixels to which images are resized before they are scaled; None
-            for their own size. Only with `crop_hw`.
+            for their own size. Only with `crop_hw`. Larger images are first reduced to the largest
+            scale of it.
         flip: Probability of a horizontal flip.
         brightness, contrast, saturation: The factor is drawn from 1 ± this number.
         hue: The shift is drawn from ± `hue`; 0.5 is half the colour circle.
@@ -76,10 +77,9 @@ class TrainTransform:
             returns: image uint8 (3, *size) or float32 (bands, *size), mask uint8 (*size)
         """
         rng = random.Random(generator_seed)
-        image, mask, padding = sample.image, sample.mask, [0, 0, 0, 0]
-        if self.size_hw is not None:
-            image, mask = resize_image(image, self.size_hw), resize_mask(mask, self.size_hw)
-        else:
+        image, mask = self.resize(sample.image, sample.mask)
+        padding = [0, 0, 0, 0]
+        if self.crop_hw is not None:
             image, mask, padding = self._crop(image, mask, rng)
         image = self._jitter(image, rng) if self.ranges is None else self._jitter_bands(image, rng)
         if any(padding):
@@ -88,6 +88,20 @@ class TrainTransform:
         if rng.random() < self.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         return Sample(image, mask, sample.name)
+
+    def resize(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Resize a sample before the random augmentation; nothing changes if it is done twice."""
+        size_hw = self.choose_hw((image.shape[1], image.shape[2]))
+        return resize_image(image, size_hw), resize_mask(mask, size_hw)
+
+    def choose_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return `size_hw`, or the size at most `long_side` times the largest scale."""
+        if self.size_hw is not None or self.long_side is None:
+            return self.size_hw or image_hw
+        longest = max(image_hw)
+        limit = min(longest, round(self.long_side * self.scale[1]))
+        height, width = (max(1, round(side * limit / longest)) for side in image_hw)
+        return height, width
 
     def is_flipped(self, generator_seed: int) -> bool:
         """Return whether a seed flips the sample; only for transforms without crop and jitter."""

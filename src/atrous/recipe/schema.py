@@ -77,6 +77,8 @@ class DataRecipe(_Section):
         contrast: Largest relative change of the contrast.
         saturation: Largest relative change of the saturation.
         hue: Largest shift of the hue as a share of the colour circle.
+        cache: Folder of decoded and resized training images; `auto`: in the run folder until the
+            run is finished, if images are large and the disk has room; `off`: none.
     """
 
     root: str = ""
@@ -96,6 +98,7 @@ class DataRecipe(_Section):
     contrast: float = Field(0.0, ge=0, le=1)
     saturation: float = Field(0.0, ge=0, le=1)
     hue: float = Field(0.0, ge=0, le=0.5)
+    cache: str = Field("auto", min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -270,6 +273,7 @@ class Recipe(_Section):
 SESSION_KEYS = frozenset(
     {
         "data.root",
+        "data.cache",
         "train.device",
         "train.compile",
         "train.workers",

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Generator
 from contextlib import closing
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from torch import Tensor
 from atrous.data import SegmentationDataset, TrainTransform, build_eval_loader
 from atrous.data.loader import stream_position
 from atrous.errors import ConfigError
-from atrous.files import write_atomically
+from atrous.files import format_bytes, read_free_bytes, write_atomically
 from atrous.models.cut import Cut
 from atrous.recipe import DataRecipe, Recipe
 from atrous.seeds import compute_seed
@@ -116,9 +115,7 @@ class FeatureCache:
     def check_disk_space(self) -> None:
         """Raise a ConfigError if the features do not fit on disk."""
         folder, needed = self.path.parent, self.compute_missing_bytes()
-        existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
-        free = shutil.disk_usage(existing).free
-        if needed > free:
+        if needed > (free := read_free_bytes(folder)):
             copies = " and their mirror images" if self.num_copies == 2 else ""
             raise ConfigError(
                 f"The features of {len(self.dataset)} images{copies} need {format_bytes(needed)} "
@@ -237,15 +234,6 @@ def make_random_batch(
     image = torch.randint(256, (batch_size, *image_chw), dtype=torch.uint8)
     features = [feature.cpu().clone() for feature in compute(image)]
     return FeatureBatch(features, torch.zeros_like(image[:, 0]), ["random"] * batch_size)
-
-
-def format_bytes(num_bytes: float) -> str:
-    """Format a number of bytes, for example as 3.1 MB or 41 GB."""
-    for unit in ("kB", "MB", "GB"):
-        num_bytes /= 1000
-        if num_bytes < 1000 or unit == "GB":
-            break
-    return f"{num_bytes:.1f} {unit}" if num_bytes < 10 else f"{num_bytes:.0f} {unit}"
 
 
 def _sha256(content: str | bytes) -> str:

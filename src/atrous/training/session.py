@@ -1,6 +1,7 @@
 """One session of a run: checks before it, the training loop, and figures after it."""
 
 import errno
+import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from atrous.devices import resolve_device, resolve_precision
 from atrous.durations import parse_duration
 from atrous.errors import CheckpointError, ConfigError, DataError
 from atrous.figures.curves import save_loss_curves
-from atrous.files import is_utf8, write_atomically
+from atrous.files import format_bytes, is_utf8, write_atomically
 from atrous.models.layers import on_meta_device
 from atrous.models.untrained_taps import fit_rates
 from atrous.recipe import Recipe, compute_changed_keys, format_recipe, load_recipe
@@ -25,10 +26,10 @@ from atrous.training.batch_size import (
     is_memory_ample,
     read_device_bytes,
 )
-from atrous.training.batches import build_transform
+from atrous.training.batches import build_transform, cache_samples
 from atrous.training.checkpoint import list_checkpoints
 from atrous.training.distributed import World, join_world
-from atrous.training.features import FeatureCache, find_obstacle, format_bytes
+from atrous.training.features import FeatureCache, find_obstacle, uses_feature_cache
 from atrous.training.learner import Learner, build_segmenter
 from atrous.training.log import Listener, note
 from atrous.training.loop import TrainingLoop
@@ -170,7 +171,10 @@ def _run_session(
     is_new, has_checkpoint = world.share(
         (not run.plan.exists(), bool(list_checkpoints(run.checkpoints)))
     )
+    if not uses_feature_cache(recipe) or world.size > 1:
+        train_set = cache_samples(train_set, recipe.data, run.cache)
     if is_new:
+        _describe_cache(train_set, listener)
         plan = compute_plan(recipe, train_set, val_set, listener, world)
     else:
         plan = Plan.load(run.plan)
@@ -206,9 +210,17 @@ def _run_session(
     reason = loop.run_session(features)
     if world.is_main:
         save_loss_curves(run.path)
+    if reason == "finished" and world.local_rank == 0:
+        shutil.rmtree(run.cache, ignore_errors=True)
     return TrainingResult(
         run.path, state.step, plan.total_steps, reason, state.best_miou, plan.frozen_sha256
     )
+
+
+def _describe_cache(train_set: SegmentationDataset, listener: Listener) -> None:
+    if (cache := train_set.cache) is not None:
+        size = format_bytes(cache.num_bytes)
+        note(listener, f"Decoded training images are kept in {cache.folder}, {size}.")
 
 
 def _check_model(recipe: Recipe, train_set: SegmentationDataset) -> None:
@@ -292,7 +304,7 @@ def _fit_batch_size(
     peak = ""
     if not is_memory_ample(recipe, size, available_bytes):
         note(listener, "Searching for the largest batch size that fits …")
-        found: tuple[int, int] | None = None
+        found = 0, 0
         if world.is_main:
             found = find_batch_size(
                 recipe,
