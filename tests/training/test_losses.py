@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from atrous.classes import IGNORE_INDEX
+from atrous.profile.activations import AllocationMode
+from atrous.training import losses as losses_module
 from atrous.training.losses import (
     SegmentationLoss,
     compute_dice_loss,
@@ -145,6 +147,33 @@ def test_the_losses_of_parts_add_up_to_that_of_the_whole(weights):
         criterion(part, target, part * 2, share).backward()
     assert whole.grad[0].any()
     torch.testing.assert_close(torch.cat([part.grad for part in parts]), whole.grad)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_image_by_image_it_has_the_loss_and_gradient_of_the_batch(term, monkeypatch):
+    logits, mask = (torch.cat(pair) for pair in zip(make_batch(0), make_batch(1), strict=True))
+    mask[2] = IGNORE_INDEX
+    logits = logits[..., ::2, ::2].clone().requires_grad_()
+    criterion = build_loss(term, class_weights=[1.0, 5.0, 0.0, 0.2])
+    losses, grads = [], []
+    for limit in (losses_module._MAX_LOGITS, 1):
+        monkeypatch.setattr(losses_module, "_MAX_LOGITS", limit)
+        losses.append(criterion(logits, mask, logits * 2))
+        grads += torch.autograd.grad(losses[-1], logits)
+    torch.testing.assert_close(losses[1], losses[0])
+    torch.testing.assert_close(grads[1], grads[0])
+
+
+def test_image_by_image_it_needs_less_memory(monkeypatch):
+    logits, mask = torch.randn(8, 20, 8, 8), torch.randint(0, 20, (8, 64, 64))
+    criterion = SegmentationLoss(cross_entropy=1.0, dice=1.0)
+    peaks = []
+    for limit in (losses_module._MAX_LOGITS, 1):
+        monkeypatch.setattr(losses_module, "_MAX_LOGITS", limit)
+        with AllocationMode() as allocations:
+            criterion(logits.requires_grad_(), mask).backward()
+        peaks.append(allocations.peak_bytes)
+    assert peaks[1] < peaks[0] / 4
 
 
 def test_a_batch_alone_is_the_whole_and_ignored_pixels_alone_count_nothing():

@@ -54,12 +54,12 @@ class Cut:
         return inputs
 
     def compute_logits(self, features: Sequence[Tensor], like: Tensor) -> Tensor:
-        """Compute the logits of features.
+        """Compute the logits of features, at the resolution of the head.
 
         Shapes:
             features: output of `compute_features`
             like: (..., H, W), of the image's size
-            returns: float (batch, num_classes, H, W)
+            returns: float (batch, num_classes, height, width)
         """
         if self._classifier:
             logits = self._classifier(features[0])
@@ -68,4 +68,4 @@ class Cut:
             for stage, feature in zip(self.head.input_stages, features, strict=True):
                 maps[stage] = feature
             logits = self.head(maps)
-        return self.model.resize_logits(logits, like)
+        return self.model.crop_logits(logits, like)

@@ -152,6 +152,15 @@ def upsample_by_products(features: Tensor, size_hw: torch.Size | tuple[int, int]
         return rows.T @ (features.float().contiguous() @ columns)
 
 
+def resize_logits(logits: Tensor, like: Tensor) -> Tensor:
+    """Resize logits to the height and width of an image or a mask, in float32 at least."""
+    # Under autocast, resizing in bfloat16 would be visible, so the logits become float32 before.
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.is_cuda and not torch.compiler.is_exporting():
+        return upsample_by_products(precise, like.shape[-2:])
+    return upsample(precise, like.shape[-2:])
+
+
 def collect_maps(
     modules: Iterable[nn.Module], features: Tensor, ends: Container[int]
 ) -> list[Tensor]:

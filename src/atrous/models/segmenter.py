@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from atrous.errors import ConfigError
 from atrous.models.interfaces import Backbone, Head
-from atrous.models.layers import crop, upsample, upsample_by_products
+from atrous.models.layers import crop, resize_logits
 
 if TYPE_CHECKING:
     from atrous.models.card import ModelCard
@@ -53,20 +53,29 @@ class Segmenter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits at the size of the image."""
-        return self.resize_logits(self.head(self.backbone(image)), image)
+        return resize_logits(self.crop_logits(self.head(self.backbone(image)), image), image)
 
-    def compute_training_logits(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+    def compute_training_logits(
+        self, image: Tensor, *, resize: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         """Compute the logits of the head and of the auxiliary head, if there is one.
+
+        Args:
+            resize: Whether to resize the logits to the size of the image, as `SegmentationLoss`
+                does too.
 
         Shapes:
             image: float (batch, in_channels, H, W), normalized
             returns: two floats (batch, num_classes, H, W), or one and None
         """
         features = self.backbone(image)
-        logits = self.resize_logits(self.head(features), image)
-        if self.auxiliary_head is None:
-            return logits, None
-        return logits, _resize_logits(self.auxiliary_head(features), image)
+        logits = self.crop_logits(self.head(features), image)
+        auxiliary_logits = None if self.auxiliary_head is None else self.auxiliary_head(features)
+        if not resize:
+            return logits, auxiliary_logits
+        if auxiliary_logits is not None:
+            auxiliary_logits = resize_logits(auxiliary_logits, image)
+        return resize_logits(logits, image), auxiliary_logits
 
     def list_classifier_paths(self) -> list[str]:
         """Return the paths of the modules whose weights depend on the number of classes.
@@ -82,11 +91,9 @@ class Segmenter(nn.Module):
             for path in head.classifier_paths
         ]
 
-    def resize_logits(self, logits: Tensor, image: Tensor) -> Tensor:
-        """Resize the head's logits to the height and width of an image."""
-        if getattr(self.head, "overshoots", False):
-            logits = crop(logits, image.shape[-2:])
-        return _resize_logits(logits, image)
+    def crop_logits(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Crop the head's logits if they are larger than the image."""
+        return crop(logits, image.shape[-2:]) if getattr(self.head, "overshoots", False) else logits
 
     @torch.inference_mode()
     def sample_probs(
@@ -156,11 +163,3 @@ class Segmenter(nn.Module):
         finally:
             for module, mode in modes.items():
                 module.training = mode
-
-
-def _resize_logits(logits: Tensor, image: Tensor) -> Tensor:
-    # Under autocast, resizing in bfloat16 would be visible, so the logits become float32 before.
-    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if logits.is_cuda and not torch.compiler.is_exporting():
-        return upsample_by_products(precise, image.shape[-2:])
-    return upsample(precise, image.shape[-2:])

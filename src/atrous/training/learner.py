@@ -233,11 +233,11 @@ class Learner:
 
     def _compute_logits(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         if not self.compile:
-            return self._wrapped.compute_training_logits(image)
+            return self._wrapped.compute_training_logits(image, resize=False)
         from torch._dynamo.exc import TorchDynamoException
 
         try:
-            return self._wrapped.compute_training_logits(image)
+            return self._wrapped.compute_training_logits(image, resize=False)
         except TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(

@@ -9,9 +9,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from atrous.classes import IGNORE_INDEX
+from atrous.models.layers import resize_logits
 from atrous.training.distributed import World
+
+_MAX_LOGITS = 2**27
+"""Logits of a batch at the size of the masks beyond which the loss is computed image by image."""
+
+_Sum = Callable[[Tensor, Tensor], Tensor]
 
 
 def compute_focal_loss(
@@ -25,13 +32,24 @@ def compute_focal_loss(
 
     Source: Lin et al. 2017, arXiv:1708.02002, equation 4.
     """
+    return _divide(_sum_focal(logits, mask, gamma=gamma, weight=weight))
+
+
+def _sum_focal(logits: Tensor, mask: Tensor, *, gamma: float, weight: Tensor | None) -> Tensor:
+    """Return the sum of the losses of all pixels, and the number of labelled pixels."""
     valid = mask != IGNORE_INDEX
     true_class = mask.masked_fill(~valid, 0)
     log_probs = F.log_softmax(logits, dim=1).gather(1, true_class.unsqueeze(1)).squeeze(1)
     factors = valid * (1 - log_probs.exp()).clamp(min=0) ** gamma
     if weight is not None:
         factors = factors * weight[true_class]
-    return -(factors * log_probs).sum() / valid.sum().clamp(min=1)
+    return torch.stack([-(factors * log_probs).sum(), valid.sum()])
+
+
+def _divide(sums: Tensor) -> Tensor:
+    """Return sums[0] / sums[1]; 0 without labelled pixels."""
+    total = sums[1]
+    return sums[0] / total.masked_fill(total == 0, 1) * (total > 0)
 
 
 def compute_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -39,12 +57,21 @@ def compute_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
     Source: Milletari et al. 2016, arXiv:1606.04797 (squared denominator).
     """
+    return _finish_dice(_sum_dice(logits, mask))
+
+
+def _sum_dice(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return overlap, squared probabilities and pixels, each (num_classes,)."""
     classes = torch.arange(logits.shape[1], device=mask.device).view(-1, 1, 1)
     mask = mask.unsqueeze(1)
     target, valid = mask == classes, mask != IGNORE_INDEX
     probs = logits.softmax(dim=1)
     overlap, squares = ((probs * factor).sum((0, 2, 3)) for factor in (target, probs * valid))
-    num_pixels = target.sum((0, 2, 3))
+    return torch.stack([overlap, squares, target.sum((0, 2, 3))])
+
+
+def _finish_dice(sums: Tensor) -> Tensor:
+    overlap, squares, num_pixels = sums
     score = 2 * overlap / (squares + num_pixels).clamp(min=1e-6)
     present = num_pixels > 0
     return ((1 - score) * present).sum() / present.sum().clamp(min=1)
@@ -96,8 +123,12 @@ class SegmentationLoss(nn.Module):
         auxiliary: Weight of the loss of the auxiliary logits.
         class_weights: Factor per class, for cross entropy and focal.
 
+    Logits of a smaller size are resized to that of the masks. With many classes, this is done image
+    by image, and once more in the backward pass, so that the resized logits of the whole batch are
+    never in memory; the Lovász loss needs them all.
+
     Shapes:
-        logits, auxiliary_logits: float (batch, num_classes, H, W)
+        logits, auxiliary_logits: float (batch, num_classes, height, width)
         mask: int64 (batch, H, W), ignored pixels 255
         returns: float ()
     """
@@ -159,17 +190,26 @@ class SegmentationLoss(nn.Module):
         return loss
 
     def _compute_sum(self, logits: Tensor, mask: Tensor, share: Share) -> Tensor:
-        focal = partial(compute_focal_loss, gamma=self.focal_gamma, weight=self.class_weights)
-        terms: list[tuple[float, float, Callable[[Tensor, Tensor], Tensor]]] = [
-            (share.weighted, self.cross_entropy, self._compute_cross_entropy),
-            (share.labelled, self.focal, focal),
-            (share.labelled, self.dice, compute_dice_loss),
-            (share.labelled, self.lovasz, compute_lovasz_loss),
+        if self.lovasz:
+            logits = _resize(logits, mask)
+        focal = partial(_sum_focal, gamma=self.focal_gamma, weight=self.class_weights)
+        terms: list[tuple[float, float, _Sum, Callable[[Tensor], Tensor]]] = [
+            (share.weighted, self.cross_entropy, self._sum_cross_entropy, _divide),
+            (share.labelled, self.focal, focal, _divide),
+            (share.labelled, self.dice, _sum_dice, _finish_dice),
         ]
-        used = [part * weight * compute(logits, mask) for part, weight, compute in terms if weight]
+        terms = [term for term in terms if term[1]]
+        sums = _sum_blocks([compute for _, _, compute, _ in terms], logits, mask)
+        used = [
+            part * weight * finish(one)
+            for (part, weight, _, finish), one in zip(terms, sums, strict=True)
+        ]
+        if self.lovasz:
+            used.append(share.labelled * self.lovasz * compute_lovasz_loss(logits, mask))
         return torch.stack(used).sum()
 
-    def _compute_cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
+    def _sum_cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Return the sum of the losses of all pixels, and of their class weights."""
         # torch's mean over no pixels is NaN, and asking whether there are any waits for the device.
         valid = mask != IGNORE_INDEX
         if self.class_weights is None:
@@ -187,4 +227,23 @@ class SegmentationLoss(nn.Module):
             label_smoothing=self.label_smoothing,
             reduction="sum",
         )
-        return loss / total.masked_fill(total == 0, 1) * (total > 0)
+        return torch.stack([loss, total])
+
+
+def _sum_blocks(computes: Sequence[_Sum], logits: Tensor, mask: Tensor) -> list[Tensor]:
+    """Return the sum that each function computes of logits at the size of the mask."""
+
+    def compute_all(logits: Tensor, mask: Tensor) -> list[Tensor]:
+        resized = _resize(logits, mask)
+        return [compute(resized, mask) for compute in computes]
+
+    if logits.shape[1] * mask.numel() <= _MAX_LOGITS:
+        return compute_all(logits, mask)
+    run = partial(checkpoint, compute_all, use_reentrant=False, preserve_rng_state=False)
+    images = [run(*one) for one in zip(logits.split(1), mask.split(1), strict=True)]
+    return [torch.stack(sums).sum(0) for sums in zip(*images, strict=True)]
+
+
+def _resize(logits: Tensor, mask: Tensor) -> Tensor:
+    is_small = logits.shape[-2:] != mask.shape[-2:]
+    return resize_logits(logits, mask) if is_small else logits
