@@ -1,7 +1,6 @@
 """Paths, lock and log of a run folder."""
 
 import fcntl
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ class RunFolder:
         log: A line per step, validation, session start and session end (JSON lines).
         checkpoints: Folder of the latest checkpoints.
         features: Folder of the cached features of a frozen part.
-        cache: Folder of the decoded training images, until the run is finished.
+        decoded: Folder of the decoded training images, until the run is finished.
         best: Weights of the best validation.
         last: Weights at the end of training.
         evaluation: Folder of scores and counts per image, two files per split.
@@ -36,11 +35,19 @@ class RunFolder:
         self.log = path / "log.jsonl"
         self.checkpoints = path / "checkpoints"
         self.features = path / "features"
-        self.cache = path / "cache"
+        self.decoded = path / "decoded"
         self.best = path / "best.safetensors"
         self.last = path / "last.safetensors"
         self.evaluation = path / "evaluation"
         self.exports = path / "exports"
+
+    def remove_decoded(self) -> None:
+        """Remove the decoded training images."""
+        with suppress(OSError):
+            for pattern in ("*.safetensors", ".*.tmp"):
+                for path in self.decoded.glob(pattern):
+                    path.unlink()
+            self.decoded.rmdir()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -68,7 +75,7 @@ class RunFolder:
             finally:
                 if not self.recipe.exists():  # the run did not start: remove the folder
                     path.unlink(missing_ok=True)
-                    shutil.rmtree(self.cache, ignore_errors=True)
+                    self.remove_decoded()
                     with suppress(OSError):
                         self.path.rmdir()
 

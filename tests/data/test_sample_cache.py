@@ -13,7 +13,7 @@ from PIL import Image
 
 from atrous.data import TrainTransform, build_train_loader, compute_mask_statistics, open_dataset
 from atrous.data import sample_cache as module
-from atrous.errors import ConfigError
+from atrous.errors import ConfigError, DataError
 from atrous.recipe import DataRecipe
 from atrous.training.batches import build_transform, cache_samples
 
@@ -82,6 +82,13 @@ def test_a_changed_image_and_a_damaged_file_are_read_anew(data, recipe, tmp_path
     for path in (tmp_path / "cache").iterdir():
         path.write_bytes(path.read_bytes()[:-1] if path.stat().st_size % 2 else b"")
     assert_equal(load(cached, recipe), load(dataset, recipe))
+
+
+def test_an_image_that_is_gone_is_an_error_as_without_a_cache(data, recipe, tmp_path):
+    cached = cache_samples(open_dataset(data, "train"), recipe, tmp_path / "cache")
+    (data / "train/images/1.jpg").unlink()
+    with pytest.raises(DataError, match=r"1\.jpg"):
+        load(cached, recipe)
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_file(data, recipe, tmp_path, monkeypatch):

@@ -99,10 +99,10 @@ def test_decoded_images_are_kept_until_the_run_is_finished(make_recipe, tmp_path
     recipe = make_recipe(train__duration="2it", **small)
     notes = []
     train(recipe, tmp_path / "run", stop_after="1it", listener=lambda r: notes.append(r))
-    assert len(list((tmp_path / "run/cache").iterdir())) == 10
+    assert len(list((tmp_path / "run/decoded").iterdir())) == 10
     assert any("kept in" in r["message"] for r in notes if r["kind"] == "note")
     assert train(recipe, tmp_path / "run").reason == "finished"
-    assert not (tmp_path / "run/cache").exists()
+    assert not (tmp_path / "run/decoded").exists()
 
 
 def test_a_damaged_checkpoint_costs_only_time(finished, tmp_path, differences):

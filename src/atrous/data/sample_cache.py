@@ -41,7 +41,7 @@ class SampleCache:
     def load(self, image_path: File, mask_path: File) -> tuple[Tensor, Tensor] | None:
         """Return the image (3, H, W) and the mask (H, W), both uint8; None if they are missing."""
         path = self._find_path(image_path, mask_path)
-        with suppress(FileNotFoundError, SafetensorError), safe_open(path, "pt") as file:
+        with suppress(OSError, SafetensorError), safe_open(path, "pt") as file:
             return file.get_tensor("image").permute(2, 0, 1), file.get_tensor("mask")
         return None
 
@@ -79,7 +79,10 @@ class SampleCache:
 
 
 def _identify(file: File) -> str:
-    if isinstance(file, Path):
+    if not isinstance(file, Path):
+        return f"{file.root} {file.position}"  # with a checksum
+    try:
         facts = file.stat()
-        return f"{os.path.abspath(file)} {facts.st_size} {facts.st_mtime_ns}"
-    return f"{file.root} {file.position}"  # with a checksum
+    except OSError:  # reported where it is read
+        return f"{file} is missing"
+    return f"{os.path.abspath(file)} {facts.st_size} {facts.st_mtime_ns}"

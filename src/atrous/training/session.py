@@ -1,7 +1,6 @@
 """One session of a run: checks before it, the training loop, and figures after it."""
 
 import errno
-import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,7 +171,7 @@ def _run_session(
         (not run.plan.exists(), bool(list_checkpoints(run.checkpoints)))
     )
     if not uses_feature_cache(recipe) or world.size > 1:
-        train_set = cache_samples(train_set, recipe.data, run.cache)
+        train_set = cache_samples(train_set, recipe.data, run.decoded)
     if is_new:
         _describe_cache(train_set, listener)
         plan = compute_plan(recipe, train_set, val_set, listener, world)
@@ -211,7 +210,7 @@ def _run_session(
     if world.is_main:
         save_loss_curves(run.path)
     if reason == "finished" and world.local_rank == 0:
-        shutil.rmtree(run.cache, ignore_errors=True)
+        run.remove_decoded()
     return TrainingResult(
         run.path, state.step, plan.total_steps, reason, state.best_miou, plan.frozen_sha256
     )
