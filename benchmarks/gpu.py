@@ -215,8 +215,8 @@ def write_images(folder: Path, setting: Setting, *, mixed: bool) -> Path:
             shift = int(rng.integers(-100, 100)) if mixed else 0
             size = (500, 375 + shift) if index % 2 else (375 + shift, 500)
             colours = rng.integers(256, size=(12, 16, 3), dtype=np.uint8)
-            picture = Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
-            picture.save(folder / split / "images" / f"{index:04d}.jpg", quality=90)
+            resized = Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
+            resized.save(folder / split / "images" / f"{index:04d}.jpg", quality=90)
             cells = Image.fromarray(rng.integers(NUM_CLASSES, size=(12, 16), dtype=np.uint8))
             cells.resize(size, Image.Resampling.NEAREST).save(
                 folder / split / "masks" / f"{index:04d}.png"

@@ -14,7 +14,9 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from atrous.data import SegmentationDataset, compute_mask_statistics, open_dataset
 from atrous.data.shapes import write_shapes
@@ -23,6 +25,17 @@ from atrous.recipe import Recipe, build_recipe
 from atrous.timing import measure_times_s
 from atrous.training.batches import cache_samples, load_batches
 from atrous.training.learner import Learner
+
+
+def enlarge(folder: Path, side: int) -> None:
+    """Resize all images and masks, and add noise to the images, as photographs have it."""
+    generator = np.random.default_rng(0)
+    for path in folder.rglob("*.jpg"):
+        pixels = np.asarray(Image.open(path).resize((side, side), Image.Resampling.BICUBIC))
+        noise = generator.integers(-8, 9, pixels.shape)
+        Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    for path in folder.rglob("*.png"):
+        Image.open(path).resize((side, side), Image.Resampling.NEAREST).save(path)
 
 
 def run_steps(
@@ -47,7 +60,8 @@ def main() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_shapes(folder / "data", num_train=options.images, num_val=1, size_px=options.side)
+        write_shapes(folder / "data", num_train=options.images, num_val=1, size_px=433)
+        enlarge(folder / "data", options.side)
         recipe = build_recipe(
             {
                 "model": {

@@ -32,8 +32,8 @@ def main(out: Path, pairs: list[str]) -> None:
         blended = (0.45 * pixels + 0.55 * colors[mask]).astype(np.uint8)
         has_background = engine.classes.names[0] == "background"
         overlay = np.where((mask == 0)[..., None] & has_background, pixels, blended)
-        for row, picture in enumerate((pixels, overlay)):
-            axes[row, column].imshow(picture)
+        for row, panel in enumerate((pixels, overlay)):
+            axes[row, column].imshow(panel)
             axes[row, column].set(xticks=[], yticks=[])
             axes[row, column].spines[:].set_visible(False)
         shares = np.bincount(mask.ravel(), minlength=len(colors)) / mask.size
