@@ -6,7 +6,6 @@ phase, in turns.
 
 import argparse
 import itertools
-import logging
 import statistics
 
 import torch
@@ -29,7 +28,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     size, number = options.size, options.batch_size
     batch = Batch(
         torch.randint(256, (number, size, size, 3), dtype=torch.uint8).movedim(3, 1),

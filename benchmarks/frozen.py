@@ -6,7 +6,6 @@ Each epoch reads the same images of the sample dataset; validation is not includ
 """
 
 import argparse
-import logging
 import platform
 import statistics
 import tempfile
@@ -101,7 +100,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=4)
     args = parser.parse_args()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     print(f"{args.model}, batch {args.batch_size} of {args.size}x{args.size}, {args.precision},")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}")
     with tempfile.TemporaryDirectory() as folder:

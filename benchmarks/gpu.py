@@ -9,7 +9,6 @@ the device has finished. `--small` runs everything at a size for a CPU, whose fi
 import argparse
 import itertools
 import json
-import logging
 import re
 import statistics
 import tempfile
@@ -304,7 +303,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--small", action="store_true", help="sizes for a CPU")
     args = parser.parse_args(arguments)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     setting, device = (SMALL if args.small else FULL), resolve_device("auto")
     is_cuda = device.type == "cuda"
     args.out.mkdir(parents=True, exist_ok=True)

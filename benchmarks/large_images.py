@@ -5,7 +5,6 @@ turns.
 """
 
 import argparse
-import logging
 import platform
 import statistics
 import tempfile
@@ -57,7 +56,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_shapes(folder / "data", num_train=options.images, num_val=1, size_px=433)

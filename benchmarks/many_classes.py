@@ -8,7 +8,6 @@ On a CPU, the memory is that of the process beyond its start; on a GPU, the allo
 
 import argparse
 import itertools
-import logging
 import statistics
 import sys
 from functools import partial
@@ -32,7 +31,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     size, number, num_classes = options.size, options.batch_size, options.classes
     batch = Batch(
         torch.randint(256, (number, size, size, 3), dtype=torch.uint8).movedim(3, 1),

@@ -6,7 +6,6 @@ python benchmarks/training.py [--backbone resnet50] [--size 256] [--batch-size 4
 import argparse
 import itertools
 import json
-import logging
 import platform
 import statistics
 from collections.abc import Callable
@@ -64,7 +63,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", help="write the results to this file")
     args = parser.parse_args()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     name, size = f"deeplabv3_{args.backbone}", args.size
     batch = Batch(
         torch.randint(256, (args.batch_size, size, size, 3), dtype=torch.uint8).movedim(3, 1),

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,6 @@ def rank_by_folds(recipe: "Recipe", num_folds: int, out: Path | None, paths: Pat
 
     if not recipe.data.root:
         raise ConfigError("No data is given: atrous check DATA --folds 5, or --recipe FILE.")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     out = out or Path(f"{Path(recipe.data.root).resolve().name}-folds")
     with TrainingDisplay(stderr=STDOUT in paths) as display:
         folds = train_folds(recipe, num_folds, out, listener=display)

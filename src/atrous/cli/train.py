@@ -1,6 +1,5 @@
 """`atrous train`."""
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -116,7 +115,6 @@ def run_train(
     from atrous.cli.processes import start_processes
     from atrous.training import train
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with start_processes(devices, nodes), TrainingDisplay() as display:
         result = train(
             built, out, stop_after=stop_after, max_batch_size=max_batch_size, listener=display

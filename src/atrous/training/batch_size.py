@@ -1,6 +1,5 @@
 """The largest batch size that trains in the memory of a device, found in a child process."""
 
-import logging
 import resource
 import sys
 from contextlib import suppress
@@ -78,7 +77,6 @@ def read_device_bytes(device: torch.device, num_processes: int = 1) -> int:
 
 def _try_batch_sizes() -> None:
     values, num_classes, max_batch_size, limit, bands = parse_json(sys.stdin.read())
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     recipe = build_recipe(values)
     device = resolve_device(recipe.train.device)
     is_cuda = device.type == "cuda"

@@ -1,5 +1,6 @@
 """Several processes that train one model: data parallel, each with its share of every batch."""
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -76,13 +77,17 @@ class World:
 
 
 def _import_fabric() -> type["Fabric"]:
-    """Import Fabric without torchmetrics, whose version it compares, which takes 2 s."""
+    """Import Fabric without torchmetrics, whose version it compares, which takes 2 s.
+
+    Its notes, such as on the precision, are left out: the import sets their level.
+    """
     sys.modules.setdefault("torchmetrics", None)  # type: ignore[arg-type]
     try:
         from lightning_fabric import Fabric
     finally:
         if sys.modules["torchmetrics"] is None:
             del sys.modules["torchmetrics"]
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric
 
 
