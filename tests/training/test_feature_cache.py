@@ -231,7 +231,7 @@ def test_a_mask_of_the_same_size_but_other_content_is_noticed(make_frozen, tmp_p
 
 def test_too_little_disk_space_is_an_error_at_the_start(make_frozen, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     message = r"10 images and their mirror images need \S+ .B in \S+features, where 100 kB are"
     with pytest.raises(ConfigError, match=message):
         train(make_frozen(), tmp_path / "run")
