@@ -13,7 +13,7 @@ from atrous.data import open_dataset
 from atrous.errors import ConfigError
 from atrous.images import normalize
 from atrous.models import save_weights
-from atrous.training import features, speed, train
+from atrous.training import speed, train
 from atrous.training.batches import load_batches
 from atrous.training.features import FeatureCache, find_obstacle
 from atrous.training.learner import Learner
