@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from atrous.data import TrainTransform, build_train_loader, compute_mask_statistics, open_dataset
-from atrous.data import sample_cache as module
 from atrous.errors import ConfigError, DataError
 from atrous.recipe import DataRecipe
 from atrous.training.batches import build_transform, cache_samples
@@ -92,13 +91,14 @@ def test_an_image_that_is_gone_is_an_error_as_without_a_cache(data, recipe, tmp_
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_file(data, recipe, tmp_path, monkeypatch):
-    def fail(path, write):
+    def fail(path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     cached = cache_samples(open_dataset(data, "train"), recipe, tmp_path / "cache")
-    monkeypatch.setattr(module, "write_atomically", fail)
+    monkeypatch.setattr("atrous.files.sync", fail)
     with pytest.raises(ConfigError, match=r"No space left.*--set data\.cache=off"):
         load(cached, recipe)
+    assert not list((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.parametrize(

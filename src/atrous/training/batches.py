@@ -80,8 +80,8 @@ def cache_samples(
     Raises:
         ConfigError: A cache in a folder of one's own has no room, or the images are not 8-bit RGB.
     """
-    is_auto = data.cache == "auto"
-    if data.cache == "off" or (is_auto and dataset.bands is not None):
+    is_auto, is_resized = data.cache == "auto", data.size is not None or data.long_side is not None
+    if data.cache == "off" or (is_auto and (dataset.bands is not None or not is_resized)):
         return dataset
     if dataset.bands is not None:
         raise ConfigError(

@@ -199,7 +199,7 @@ class SegmentationLoss(nn.Module):
             (share.labelled, self.dice, _sum_dice, _finish_dice),
         ]
         terms = [term for term in terms if term[1]]
-        sums = _sum_blocks([compute for _, _, compute, _ in terms], logits, mask)
+        sums = _sum_images([compute for _, _, compute, _ in terms], logits, mask)
         used = [
             part * weight * finish(one)
             for (part, weight, _, finish), one in zip(terms, sums, strict=True)
@@ -230,8 +230,8 @@ class SegmentationLoss(nn.Module):
         return torch.stack([loss, total])
 
 
-def _sum_blocks(computes: Sequence[_Sum], logits: Tensor, mask: Tensor) -> list[Tensor]:
-    """Return the sum that each function computes of logits at the size of the mask."""
+def _sum_images(computes: Sequence[_Sum], logits: Tensor, mask: Tensor) -> list[Tensor]:
+    """Return what each function sums over all images, of logits at the size of the mask."""
 
     def compute_all(logits: Tensor, mask: Tensor) -> list[Tensor]:
         resized = _resize(logits, mask)
